@@ -1,0 +1,1 @@
+"""Data, architectures, training, the model folder, the Hub and prediction."""

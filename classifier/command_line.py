@@ -1,0 +1,63 @@
+"""What the project's commands share: one-line errors, exit statuses and `--debug`."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from classifier.errors import ClassifierError
+
+INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 + SIGINT
+
+
+class OneLineArgumentParser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose error is one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}. See `{self.prog} --help`.\n")
+
+
+def argument_parser(description: str, **options: Any) -> argparse.ArgumentParser:
+    """Returns a parser with `--debug`, which adds the traceback to an error's one line."""
+    parser = OneLineArgumentParser(description=description, allow_abbrev=False, **options)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and turns what it raises into one line on standard error.
+
+    Args:
+        main: the command; takes the arguments after the program's name.
+        arguments: those arguments; `sys.argv[1:]` if not given.
+
+    Returns:
+        The exit status: 0 done, 2 the call or its input is wrong, 1 something failed on the way,
+        130 interrupted from the keyboard.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        main(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt as interrupt:
+        _report(str(interrupt) or "interrupted", arguments)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is left to say to anyone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ClassifierError as error:
+        _report(str(error), arguments)
+        return error.exit_status
+    except Exception as error:
+        _report(f"{type(error).__name__}: {error}. Run again with --debug for details.", arguments)
+        return 1
+    return 0
+
+
+def _report(message: str, arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        traceback.print_exc()
+    print("error: " + " ".join(message.split()), file=sys.stderr)
