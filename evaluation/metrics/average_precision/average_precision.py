@@ -1,0 +1,59 @@
+"""An `evaluate` metric: the average precision of every class against the rest."""
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+_DESCRIPTION = """
+Average precision of every class against the rest, and the mean over classes. It is the area under
+the precision-recall curve as a step function, without interpolation. A class that no sample belongs
+to has no figure (None) and is left out of the mean.
+"""
+
+_INPUTS = """
+Args:
+    predictions: a score per class for each sample, (N, C).
+    references: the true class of each sample, (N,), integers from 0 to C - 1.
+
+Returns:
+    macro_average_precision: float, or None where no class has a figure.
+    average_precision: a float or None per class.
+
+Example:
+    >>> metric = evaluate.load("evaluation/metrics/average_precision")
+    >>> metric.compute(predictions=[[0.8, 0.2], [0.4, 0.6]], references=[0, 1])["average_precision"]
+    [1.0, 1.0]
+"""
+
+
+class AveragePrecision(evaluate.Metric):
+    """Average precision, one class against the rest."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            inputs_description=_INPUTS,
+            citation="",
+            features=datasets.Features(
+                {
+                    "predictions": datasets.List(datasets.Value("float32")),
+                    "references": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, object]:
+        scores, truth = np.asarray(predictions), np.asarray(references)
+        values: list[float | None] = []
+        for index in range(scores.shape[1]):
+            is_class = truth == index
+            defined = is_class.any()
+            values.append(
+                float(average_precision_score(is_class, scores[:, index])) if defined else None
+            )
+        known = [value for value in values if value is not None]
+        return {
+            "macro_average_precision": float(np.mean(known)) if known else None,
+            "average_precision": values,
+        }

@@ -1,0 +1,49 @@
+"""An `evaluate` metric: the mean negative logarithm of the probability of the true class."""
+
+import datasets
+import evaluate
+import numpy as np
+
+_DESCRIPTION = """
+Categorical cross-entropy in nats. Probabilities are clipped to at least `epsilon`, so that one
+impossible sample does not make the mean infinite; the default is that of Keras' losses.
+"""
+
+_INPUTS = """
+Args:
+    predictions: a probability per class for each sample, (N, C).
+    references: the true class of each sample, (N,), integers from 0 to C - 1.
+    epsilon: the least probability that is believed (default 1e-7).
+
+Returns:
+    cross_entropy: float, 0 or more; 0 is best.
+
+Example:
+    >>> metric = evaluate.load("evaluation/metrics/cross_entropy")
+    >>> metric.compute(predictions=[[0.5, 0.5]], references=[0])
+    {'cross_entropy': 0.6931471805599453}
+"""
+
+
+class CrossEntropy(evaluate.Metric):
+    """Mean negative log-probability of the true class."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            inputs_description=_INPUTS,
+            citation="",
+            features=datasets.Features(
+                {
+                    "predictions": datasets.List(datasets.Value("float32")),
+                    "references": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(
+        self, predictions: list[list[float]], references: list[int], epsilon: float = 1e-7
+    ) -> dict[str, float]:
+        truth = np.asarray(references)
+        of_true_class = np.asarray(predictions)[np.arange(len(truth)), truth]
+        return {"cross_entropy": float(-np.log(np.clip(of_true_class, epsilon, 1.0)).mean())}

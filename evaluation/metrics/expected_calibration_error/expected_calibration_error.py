@@ -1,0 +1,65 @@
+"""An `evaluate` metric: how far a classifier's confidence lies from its accuracy."""
+
+import datasets
+import evaluate
+import numpy as np
+
+_DESCRIPTION = """
+Expected calibration error: samples are sorted into bins of equal width by the probability of the
+predicted class, and the distance between mean confidence and accuracy is averaged over the bins,
+each weighted with its samples. A bin holds its upper edge: (0, 1/15], (1/15, 2/15] and so on.
+"""
+
+_INPUTS = """
+Args:
+    predictions: a probability per class for each sample, (N, C).
+    references: the true class of each sample, (N,), integers from 0 to C - 1.
+    bins: how many bins of equal width from 0 to 1 (default 15).
+
+Returns:
+    expected_calibration_error: float, 0 to 1; 0 is best.
+
+Example:
+    >>> metric = evaluate.load("evaluation/metrics/expected_calibration_error")
+    >>> metric.compute(predictions=[[0.75, 0.25], [0.25, 0.75]], references=[0, 1])
+    {'expected_calibration_error': 0.25}
+"""
+
+_CITATION = """
+@inproceedings{guo2017calibration,
+  title={On Calibration of Modern Neural Networks},
+  author={Guo, Chuan and Pleiss, Geoff and Sun, Yu and Weinberger, Kilian Q.},
+  booktitle={International Conference on Machine Learning},
+  year={2017}
+}
+"""
+
+
+class ExpectedCalibrationError(evaluate.Metric):
+    """Mean distance between confidence and accuracy over bins of equal width."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            inputs_description=_INPUTS,
+            citation=_CITATION,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.List(datasets.Value("float32")),
+                    "references": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(
+        self, predictions: list[list[float]], references: list[int], bins: int = 15
+    ) -> dict[str, float]:
+        probabilities = np.asarray(predictions)
+        confidence = probabilities.max(axis=1)
+        correct = probabilities.argmax(axis=1) == np.asarray(references)
+        inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
+        bin_of = np.searchsorted(inner_edges, confidence)
+        # The weight of a bin cancels its mean: only the sums of confidence and hits are needed.
+        distance = np.bincount(bin_of, weights=confidence - correct, minlength=bins)
+        error = np.abs(distance).sum() / len(confidence)
+        return {"expected_calibration_error": float(error)}

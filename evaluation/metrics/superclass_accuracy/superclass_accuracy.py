@@ -1,0 +1,49 @@
+"""An `evaluate` metric: the share of images whose predicted class lies in the true superclass."""
+
+import datasets
+import evaluate
+import numpy as np
+
+_DESCRIPTION = """
+The share of samples whose predicted class belongs to the same superclass as the true one: taking a
+maple for an oak is right here, taking it for a bus is not.
+"""
+
+_INPUTS = """
+Args:
+    predictions: the predicted class of each sample, (N,).
+    references: the true class of each sample, (N,).
+    superclass_of: the superclass of each class, (C,).
+
+Returns:
+    superclass_accuracy: float, 0 to 1.
+
+Example:
+    >>> metric = evaluate.load("evaluation/metrics/superclass_accuracy")
+    >>> metric.compute(predictions=[0, 2], references=[1, 1], superclass_of=[0, 0, 1])
+    {'superclass_accuracy': 0.5}
+"""
+
+
+class SuperclassAccuracy(evaluate.Metric):
+    """Accuracy after both the predictions and the truth are mapped to superclasses."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            inputs_description=_INPUTS,
+            citation="",
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Value("int64"),
+                    "references": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(
+        self, predictions: list[int], references: list[int], superclass_of: list[int]
+    ) -> dict[str, float]:
+        groups = np.asarray(superclass_of)
+        same = groups[np.asarray(predictions)] == groups[np.asarray(references)]
+        return {"superclass_accuracy": float(same.mean())}

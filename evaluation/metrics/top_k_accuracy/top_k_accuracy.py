@@ -1,0 +1,51 @@
+"""An `evaluate` metric: the share of images whose class is among the k most probable ones."""
+
+import datasets
+import evaluate
+import numpy as np
+
+_DESCRIPTION = """
+The share of samples whose true class is among the k classes of highest score. Of two equal scores
+the class of the lower index ranks first, as `numpy.argmax` has it, so k=1 is the usual accuracy.
+"""
+
+_INPUTS = """
+Args:
+    predictions: a score per class for each sample, (N, C).
+    references: the true class of each sample, (N,), integers from 0 to C - 1.
+    k: how many of the best classes count (default 1).
+
+Returns:
+    top_k_accuracy: float, 0 to 1.
+
+Example:
+    >>> metric = evaluate.load("evaluation/metrics/top_k_accuracy")
+    >>> metric.compute(predictions=[[0.5, 0.2, 0.3], [0.6, 0.4, 0.0]], references=[2, 0], k=1)
+    {'top_k_accuracy': 0.5}
+"""
+
+
+class TopKAccuracy(evaluate.Metric):
+    """Top-k accuracy of scores."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            inputs_description=_INPUTS,
+            citation="",
+            features=datasets.Features(
+                {
+                    "predictions": datasets.List(datasets.Value("float32")),
+                    "references": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(
+        self, predictions: list[list[float]], references: list[int], k: int = 1
+    ) -> dict[str, float]:
+        scores, truth = np.asarray(predictions), np.asarray(references)
+        true_score = scores[np.arange(len(truth)), truth][:, None]
+        is_lower_class = np.arange(scores.shape[1]) < truth[:, None]
+        ahead = (scores > true_score) | ((scores == true_score) & is_lower_class)
+        return {"top_k_accuracy": float((ahead.sum(axis=1) < k).mean())}

@@ -1,0 +1,320 @@
+"""The report of a model: its figures, computed by the `evaluate` modules, and its files."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classifier.errors import ClassifierError, InputError
+from classifier.model_folder import (
+    EVALUATION,
+    HISTORY,
+    PLOTS,
+    PREDICTIONS,
+    TRAINING,
+    Labels,
+    ModelFolder,
+    write_atomically,
+)
+from classifier.prediction import Classifier
+from classifier.split import Split
+from evaluation import curves, plots
+from evaluation.samples import duplicates, storable, stratified_subset
+
+CONFIDENCE_LEVEL = 0.95
+RANKED_CLASSES = 10  # best and worst classes named in the report
+CONFUSED_PAIRS = 20
+
+_METRICS = Path(__file__).parent / "metrics"
+
+
+def evaluate(
+    folder: ModelFolder | Path,
+    split: Split,
+    *,
+    split_name: str = "test",
+    training_split: Split | None = None,
+    limit: int | None = None,
+    output: Path | None = None,
+    classifier: Classifier | None = None,
+) -> dict[str, Any]:
+    """Measures a model on a split and writes `evaluation.json`, `predictions.npz` and `plots/`.
+
+    Every file is made before the first is written, and each replaces its forerunner by rename.
+
+    Args:
+        folder: the model folder.
+        split: the images to evaluate on; its classes must be the model's.
+        split_name: what the report calls the split.
+        training_split: where to look for duplicates of the evaluated images; not counted without.
+        limit: evaluates on that many images only, chosen by `samples.stratified_subset`.
+        output: the folder to write to, made if it is not there; the model folder if not given.
+        classifier: the model, if the caller has already loaded it.
+
+    Returns:
+        The content of `evaluation.json`.
+
+    Raises:
+        InputError: if the data set's classes are not the model's or `output` is not a folder.
+        ClassifierError: if the files cannot be written.
+    """
+    if not isinstance(folder, ModelFolder):
+        folder = ModelFolder(Path(folder))
+    check_classes(folder.labels, split)
+    target = _target(folder if output is None else output)
+    chosen = stratified_subset(split.labels, limit)
+    images, labels = split.images[chosen], split.labels[chosen]
+    classifier = classifier or Classifier.load(folder)
+    probabilities = storable(classifier.probabilities(images))
+    seen = None if training_split is None else duplicates(images, training_split.images)
+    evaluation = {
+        **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=seen),
+        "train_top1": _training(folder).get("train_top1"),
+        "dataset": split.dataset,
+        "dataset_revision": split.revision,
+        "dataset_fingerprint": split.fingerprint,
+        "limit": limit if len(chosen) < len(split.labels) else None,
+    }
+    _write(target, _files(folder, evaluation, probabilities, labels))
+    return evaluation
+
+
+def summarise(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    names: Labels,
+    *,
+    split: str = "test",
+    duplicates: Sequence[int] | np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Computes the figures of `evaluation.json` from predictions alone.
+
+    They are the figures of the probabilities as `predictions.npz` keeps them (float16), so they
+    can be had again from it. Classes without images have None for figures and are left out of the
+    macro averages. The accuracy of a class is the share of its images that are answered rightly,
+    which is also its recall.
+
+    Args:
+        probabilities: float, (N, C).
+        labels: integers, (N,).
+        names: the names of the C classes and their superclasses.
+        split: the name of the split.
+        duplicates: indices of the images that are also training images; None if not counted.
+
+    Returns:
+        What `evaluation.json` holds, but for the data set's identity. No value is NaN.
+
+    Raises:
+        InputError: if the arrays do not fit each other or the names, or are not finite.
+    """
+    _check_predictions(probabilities, labels, names)
+    scores = storable(probabilities).astype(np.float32)
+    predictions = scores.argmax(axis=1)
+    matrix = curves.confusion_matrix(labels, predictions, len(names.classes))
+    per_class = _per_class(scores, labels, names)
+    by_rank = _ranked(per_class["rows"])
+    shown = min(RANKED_CLASSES, math.ceil(len(by_rank) / 2))
+    return {
+        "split": split,
+        "samples": len(labels),
+        **_headline(scores, predictions, labels, names),
+        **per_class["macro"],
+        "expected_calibration_error": _rounded(
+            _metric("expected_calibration_error", scores, labels, bins=curves.CALIBRATION_BINS)
+        ),
+        **_without_duplicates(predictions == labels, duplicates),
+        "per_class": per_class["rows"],
+        "best_classes": by_rank[:shown],
+        "worst_classes": by_rank[::-1][:shown],
+        "most_confused": _most_confused(matrix, names.classes),
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def check_classes(names: Labels, split: Split) -> None:
+    """Raises InputError, with the first difference, unless a split has the model's classes."""
+    advice = "Name the data set that the model was trained on with --dataset"
+    if len(names.classes) != len(split.classes):
+        raise InputError(
+            f"the model knows {len(names.classes)} classes, the data set {split.dataset} has "
+            f"{len(split.classes)}. {advice}"
+        )
+    for index, (ours, theirs) in enumerate(zip(names.classes, split.classes, strict=True)):
+        if ours != theirs:
+            raise InputError(
+                f"class {index} is '{ours}' in the model and '{theirs}' in the data set "
+                f"{split.dataset}. {advice}"
+            )
+
+
+def _check_predictions(probabilities: np.ndarray, labels: np.ndarray, names: Labels) -> None:
+    classes = len(names.classes)
+    if np.shape(probabilities) != (len(labels), classes) or not len(labels):
+        raise InputError(
+            f"predictions of shape (N, {classes}) with N labels, at least one, are wanted. "
+            f"Received: {np.shape(probabilities)} and {len(labels)} labels"
+        )
+    if not np.isfinite(probabilities).all():
+        raise InputError("the model's probabilities are not finite numbers: it cannot be evaluated")
+    if np.min(labels) < 0 or np.max(labels) >= classes:
+        raise InputError(f"labels must lie in 0 to {classes - 1} for a model of {classes} classes")
+
+
+def _headline(
+    scores: np.ndarray, predictions: np.ndarray, labels: np.ndarray, names: Labels
+) -> dict[str, Any]:
+    groups = names.superclass_of
+    right = int((predictions == labels).sum())
+    return {
+        "top1": _rounded(_metric("top_k_accuracy", scores, labels, k=1)),
+        "top1_interval": _interval(right, len(labels)),
+        "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
+        "top5": _rounded(_metric("top_k_accuracy", scores, labels, k=5)),
+        "superclass_top1": None
+        if groups is None
+        else _rounded(
+            _metric("superclass_accuracy", predictions, labels, superclass_of=list(groups))
+        ),
+        "loss": _rounded(_metric("cross_entropy", scores, labels)),
+    }
+
+
+def _per_class(scores: np.ndarray, labels: np.ndarray, names: Labels) -> dict[str, Any]:
+    counted = _compute(
+        "precision_recall_f1", scores.argmax(axis=1), labels, classes=len(names.classes)
+    )
+    figures = {
+        **counted,
+        **_compute("average_precision", scores, labels),
+        **_compute("roc_auc", scores, labels),
+        "accuracy": counted["recall"],
+    }
+    columns = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc")
+    rows = [
+        {
+            "name": name,
+            "support": int(figures["support"][index]),
+            **{column: _rounded(figures[column][index]) for column in columns},
+        }
+        for index, name in enumerate(names.classes)
+    ]
+    macro = {f"macro_{column}": _rounded(figures[f"macro_{column}"]) for column in columns[1:]}
+    return {"rows": rows, "macro": macro}
+
+
+def _ranked(per_class: list[dict[str, Any]]) -> list[str]:
+    """Names of the classes with images, by accuracy, then F1, then average precision."""
+    present = [row for row in per_class if row["support"]]
+    present.sort(key=lambda row: (row["accuracy"], row["f1"], row["average_precision"]))
+    return [row["name"] for row in reversed(present)]
+
+
+def _most_confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    mistakes = matrix * ~np.eye(len(matrix), dtype=bool)
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:CONFUSED_PAIRS]
+    pairs = zip(*np.unravel_index(order, matrix.shape), strict=True)
+    return [
+        {"true": classes[true], "predicted": classes[guess], "count": int(mistakes[true, guess])}
+        for true, guess in pairs
+        if mistakes[true, guess]
+    ]
+
+
+def _without_duplicates(
+    right: np.ndarray, duplicates: Sequence[int] | np.ndarray | None
+) -> dict[str, Any]:
+    if duplicates is None:
+        return {"duplicates": None, "top1_without_duplicates": None, "duplicate_indices": None}
+    rest = np.delete(right, np.asarray(duplicates, np.int64))
+    return {
+        "duplicates": len(duplicates),
+        "top1_without_duplicates": _rounded(rest.mean()) if len(rest) else None,
+        "duplicate_indices": [int(index) for index in duplicates],
+    }
+
+
+def _interval(right: int, samples: int) -> list[float | None]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, samples).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+    return [_rounded(interval.low), _rounded(interval.high)]
+
+
+def _compute(name: str, predictions: np.ndarray, labels: np.ndarray, **options: Any) -> dict:
+    """Runs one of our `evaluate` modules, in memory."""
+    import evaluate as hugging_face_evaluate
+
+    metric = hugging_face_evaluate.load(str(_METRICS / name), keep_in_memory=True)
+    return metric.compute(predictions=predictions, references=labels, **options)
+
+
+def _metric(name: str, predictions: np.ndarray, labels: np.ndarray, **options: Any) -> float:
+    (value,) = _compute(name, predictions, labels, **options).values()
+    return value
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 6)
+
+
+def _target(place: ModelFolder | Path) -> Path:
+    target = place.path if isinstance(place, ModelFolder) else Path(place)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file: name a folder with --output")
+    return target
+
+
+def _training(folder: ModelFolder) -> dict[str, Any]:
+    return folder.training if (folder.path / TRAINING).exists() else {}
+
+
+def _files(
+    folder: ModelFolder, evaluation: dict[str, Any], probabilities: np.ndarray, labels: np.ndarray
+) -> dict[str, bytes]:
+    """The content of every file, under its path in the folder; the report comes last."""
+    predictions = io.BytesIO()
+    np.savez_compressed(predictions, probabilities=probabilities, labels=labels.astype(np.int32))
+    history = folder.history if (folder.path / HISTORY).exists() else []
+    figures = plots.draw_all(evaluation, probabilities, labels, folder.labels, history)
+    return {
+        PREDICTIONS: predictions.getvalue(),
+        **{f"{PLOTS}/{name}.png": plots.png(figure) for name, figure in figures},
+        EVALUATION: as_json(evaluation).encode(),
+    }
+
+
+def as_json(evaluation: dict[str, Any]) -> str:
+    """Strict JSON with a line for each field, and for each row of a long one."""
+    fields = []
+    for name, value in evaluation.items():
+        if name in ("per_class", "most_confused", "confusion_matrix") and value:
+            rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in value)
+            text = f"[\n{rows}\n ]"
+        else:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        fields.append(f" {json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def _write(target: Path, files: dict[str, bytes]) -> None:
+    def write_all(folder: Path) -> None:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+    try:
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, write_all)
+            return
+        (target / PLOTS).mkdir(exist_ok=True)
+        for name, content in files.items():
+            write_atomically(target / name, lambda path, content=content: path.write_bytes(content))
+    except OSError as error:
+        raise ClassifierError(f"cannot write the evaluation to {target}: {error}") from error
