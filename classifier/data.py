@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classifier import array_cache, huggingface, toronto
+from classifier import array_cache, hub_dataset, local_dataset, toronto
 from classifier.errors import InputError
 from classifier.split import Split
 
@@ -47,13 +47,18 @@ def load_split(
     """
     path = Path(dataset).expanduser()
     if not dataset or not os.path.lexists(path):
-        return huggingface.load_from_hub(dataset, split, label_column=label_column)
-    reader = toronto if toronto.recognises(path) else huggingface
-    return array_cache.load_or_build(
-        f"{path.resolve()}\n{split}\n{label_column or ''}",
-        lambda: reader.state(path),
-        lambda: reader.read(path, split, label_column=label_column),
-    )
+        return hub_dataset.load_from_hub(dataset, split, label_column=label_column)
+    reader = toronto if toronto.recognises(path) else local_dataset
+    try:
+        return array_cache.load_or_build(
+            f"{path.resolve()}\n{split}\n{label_column or ''}",
+            lambda: reader.state(path),
+            lambda: reader.read(path, split, label_column=label_column),
+        )
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}): check the path and its permissions"
+        ) from error
 
 
 def stratified_split(

@@ -85,7 +85,11 @@ def find_label_column(table: Dataset, dataset: str, named: str | None = None) ->
     """Returns the target: the named column, `fine_label`, `label`, or the only `ClassLabel`."""
     from datasets import ClassLabel
 
-    columns = [name for name, feature in table.features.items() if isinstance(feature, ClassLabel)]
+    columns = [
+        name
+        for name, feature in table.features.items()
+        if isinstance(feature, ClassLabel) and feature.names
+    ]
     would_do = f"the columns that would do: {', '.join(columns) or 'none'}"
     if named is not None:
         if named in columns:
@@ -103,17 +107,15 @@ def find_label_column(table: Dataset, dataset: str, named: str | None = None) ->
             f"target with --label-column; {would_do}"
         )
     raise InputError(
-        f"{dataset} has no label column (its columns: {', '.join(table.column_names)}): give a "
-        "data set with a column of the `datasets` type ClassLabel"
+        f"{dataset} has no label column of type ClassLabel (its columns: {', '.join(table.column_names)}): give a "
+        "data set whose labels `datasets` reads as ClassLabel, such as images in folders by class"
     )
 
 
 def _labels(table: Dataset, column: str, where: str) -> np.ndarray:
     """Returns int64 labels, (N,), all of them in range."""
-    values = table.data.column(column).fill_null(-1).to_numpy()
-    if table._indices is not None:  # a selection or shuffle of the stored rows
-        values = values[table._indices.column(0).to_numpy()]
-    labels = values.astype(np.int64)
+    stored = table.select_columns(column).with_format("arrow")[:].column(0)
+    labels = stored.fill_null(-1).to_numpy().astype(np.int64)
     check_labels(labels, table.features[column].num_classes, where=f"{column} in {where}")
     return labels
 
@@ -171,8 +173,10 @@ def _decode(value: dict[str, Any] | None, row: int, where: str) -> np.ndarray:
         with PIL.Image.open(BytesIO(data)) as image:
             return _pixels(image)
     except Exception as error:  # decoders raise whatever a broken file brings them to
+        unknown = isinstance(error, PIL.UnidentifiedImageError)
+        reason = "it is in no known image format" if unknown else str(error)
         raise InputError(
-            f"the image in row {row}{named} of {where} does not decode ({error}): replace or "
+            f"the image in row {row}{named} of {where} does not decode ({reason}): replace or "
             "remove it"
         ) from error
 
