@@ -66,9 +66,11 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) 
     return count_pairs(labels, predictions, labels=range(classes))
 
 
-def superclass_confusion_matrix(matrix: np.ndarray, superclass_of: Sequence[int]) -> np.ndarray:
+def superclass_confusion_matrix(
+    matrix: np.ndarray, superclass_of: Sequence[int], superclasses: int
+) -> np.ndarray:
     """Sums a matrix over classes (C, C) into one over superclasses (S, S)."""
-    membership = np.eye(max(superclass_of) + 1, dtype=np.int64)[list(superclass_of)]
+    membership = np.eye(superclasses, dtype=np.int64)[list(superclass_of)]
     return membership.T @ np.asarray(matrix) @ membership
 
 

@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from classifier.prediction import Classifier
 
 from classifier.errors import ClassifierError, InputError
 from classifier.model_folder import (
     EVALUATION,
-    HISTORY,
     PLOTS,
     PREDICTIONS,
-    TRAINING,
     Labels,
     ModelFolder,
     write_atomically,
 )
-from classifier.prediction import Classifier
 from classifier.split import Split
 from evaluation import curves, plots
 from evaluation.samples import duplicates, storable, stratified_subset
@@ -75,7 +73,7 @@ def evaluate(
     seen = None if training_split is None else duplicates(images, training_split.images)
     evaluation = {
         **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=seen),
-        "train_top1": _training(folder).get("train_top1"),
+        "train_top1": folder.training.get("train_top1"),
         "dataset": split.dataset,
         "dataset_revision": split.revision,
         "dataset_fingerprint": split.fingerprint,
@@ -270,18 +268,13 @@ def _target(place: ModelFolder | Path) -> Path:
     return target
 
 
-def _training(folder: ModelFolder) -> dict[str, Any]:
-    return folder.training if (folder.path / TRAINING).exists() else {}
-
-
 def _files(
     folder: ModelFolder, evaluation: dict[str, Any], probabilities: np.ndarray, labels: np.ndarray
 ) -> dict[str, bytes]:
     """The content of every file, under its path in the folder; the report comes last."""
     predictions = io.BytesIO()
     np.savez_compressed(predictions, probabilities=probabilities, labels=labels.astype(np.int32))
-    history = folder.history if (folder.path / HISTORY).exists() else []
-    figures = plots.draw_all(evaluation, probabilities, labels, folder.labels, history)
+    figures = plots.draw_all(evaluation, probabilities, labels, folder.labels, folder.history)
     return {
         PREDICTIONS: predictions.getvalue(),
         **{f"{PLOTS}/{name}.png": plots.png(figure) for name, figure in figures},

@@ -1,0 +1,114 @@
+"""Every figure of the card and of the app, as pure functions that return matplotlib Figures.
+
+They use matplotlib's objects and never pyplot, whose state is one for the whole process, so that
+they can be called from any thread.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from classifier.model_folder import Labels
+from evaluation import curves
+from evaluation.plots.appearance import THEMES
+from evaluation.plots.calibration import reliability_diagram
+from evaluation.plots.classes import (
+    best_and_worst_classes,
+    class_histograms,
+    most_confused_pairs,
+)
+from evaluation.plots.matrices import class_confusions, confusion_matrix
+from evaluation.plots.rankings import precision_recall_plot, roc_plot
+from evaluation.plots.training import training_curves
+
+__all__ = [
+    "THEMES",
+    "best_and_worst_classes",
+    "class_confusions",
+    "class_histograms",
+    "confusion_matrix",
+    "default_classes",
+    "draw_all",
+    "most_confused_pairs",
+    "png",
+    "precision_recall_plot",
+    "reliability_diagram",
+    "roc_plot",
+    "training_curves",
+]
+
+_RESOLUTION = 150  # pixels per inch: sharp at the width of a card on a fine screen
+
+
+def draw_all(
+    evaluation: Mapping[str, Any],
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    names: Labels,
+    history: Sequence[Mapping[str, float]] = (),
+    *,
+    theme: str = "light",
+    language: str = "en",
+    class_names: Mapping[str, str] | None = None,
+) -> Iterator[tuple[str, Figure]]:
+    """Draws the figures of a model card, one after the other.
+
+    Args:
+        evaluation: the content of `evaluation.json`.
+        probabilities: float, (N, C).
+        labels: integers, (N,).
+        names: the classes.
+        history: the rows of `history.csv`; without them there are no training curves.
+        theme: "light" or "dark".
+        language: "en" or "es".
+        class_names: translations of class and superclass names.
+
+    Yields:
+        The name of a figure and the figure.
+    """
+    look: dict[str, Any] = {"theme": theme, "language": language, "class_names": class_names}
+    matrix = evaluation["confusion_matrix"]
+    chosen = default_classes(evaluation)
+    yield "confusion_matrix", confusion_matrix(matrix, names, **look)
+    if names.superclass_of is not None:
+        yield (
+            "superclass_confusion_matrix",
+            confusion_matrix(matrix, names, level="superclass", **look),
+        )
+    precision_recall = curves.precision_recall_curves(probabilities, labels)
+    yield "precision_recall", precision_recall_plot(precision_recall, names, chosen, **look)
+    roc = curves.roc_curves(probabilities, labels)
+    yield "roc", roc_plot(roc, names, chosen, **look)
+    yield "class_histograms", class_histograms(evaluation, **look)
+    yield "best_and_worst_classes", best_and_worst_classes(evaluation, **look)
+    yield "most_confused_pairs", most_confused_pairs(evaluation, **look)
+    reliability = curves.reliability(probabilities, labels)
+    yield "reliability", reliability_diagram(reliability, **look)
+    if history:
+        yield "training", training_curves(history, **look)
+
+
+def default_classes(evaluation: Mapping[str, Any]) -> list[int]:
+    """The classes whose curves are drawn unasked: the three best and the three worst.
+
+    Args:
+        evaluation: the content of `evaluation.json`.
+
+    Returns:
+        Their indices.
+    """
+    names = [row["name"] for row in evaluation["per_class"]]
+    chosen = [*evaluation["best_classes"][:3], *evaluation["worst_classes"][:3]]
+    return [names.index(name) for name in dict.fromkeys(chosen)]
+
+
+def png(figure: Figure) -> bytes:
+    """Returns a figure as a PNG file's content; the same figure gives the same bytes."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=_RESOLUTION, metadata={"Software": None})
+    return content.getvalue()
