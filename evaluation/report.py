@@ -6,11 +6,11 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from classifier.prediction import Classifier
 
 from classifier.errors import ClassifierError, InputError
 from classifier.model_folder import (
@@ -24,6 +24,9 @@ from classifier.model_folder import (
 from classifier.split import Split
 from evaluation import curves, plots
 from evaluation.samples import duplicates, storable, stratified_subset
+
+if TYPE_CHECKING:
+    from classifier.prediction import Classifier
 
 CONFIDENCE_LEVEL = 0.95
 RANKED_CLASSES = 10  # best and worst classes named in the report
@@ -68,8 +71,7 @@ def evaluate(
     target = _target(folder if output is None else output)
     chosen = stratified_subset(split.labels, limit)
     images, labels = split.images[chosen], split.labels[chosen]
-    classifier = classifier or Classifier.load(folder)
-    probabilities = storable(classifier.probabilities(images))
+    probabilities = storable((classifier or _load(folder)).probabilities(images))
     seen = None if training_split is None else duplicates(images, training_split.images)
     evaluation = {
         **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=seen),
@@ -261,6 +263,13 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 6)
 
 
+def _load(folder: ModelFolder) -> Classifier:
+    # Here and not above: who only wants the figures of given predictions needs no Keras.
+    from classifier.prediction import Classifier
+
+    return Classifier.load(folder)
+
+
 def _target(place: ModelFolder | Path) -> Path:
     target = place.path if isinstance(place, ModelFolder) else Path(place)
     if target.exists() and not target.is_dir():
@@ -308,6 +317,6 @@ def _write(target: Path, files: dict[str, bytes]) -> None:
             return
         (target / PLOTS).mkdir(exist_ok=True)
         for name, content in files.items():
-            write_atomically(target / name, lambda path, content=content: path.write_bytes(content))
+            write_atomically(target / name, partial(Path.write_bytes, data=content))
     except OSError as error:
         raise ClassifierError(f"cannot write the evaluation to {target}: {error}") from error

@@ -22,6 +22,7 @@ from evaluation.plots.classes import (
     class_histograms,
     most_confused_pairs,
 )
+from evaluation.plots.comparison import class_differences, robustness_curves
 from evaluation.plots.matrices import class_confusions, confusion_matrix
 from evaluation.plots.rankings import precision_recall_plot, roc_plot
 from evaluation.plots.training import training_curves
@@ -30,6 +31,7 @@ __all__ = [
     "THEMES",
     "best_and_worst_classes",
     "class_confusions",
+    "class_differences",
     "class_histograms",
     "confusion_matrix",
     "default_classes",
@@ -38,6 +40,7 @@ __all__ = [
     "png",
     "precision_recall_plot",
     "reliability_diagram",
+    "robustness_curves",
     "roc_plot",
     "training_curves",
 ]

@@ -104,7 +104,7 @@ class Look:
         """A number with the decimal mark and the thousands' separator of the language."""
         text = f"{value:,.{digits}f}"
         if self.language == "es":
-            return text.translate(str.maketrans({",": "\N{NO-BREAK SPACE}", ".": ","}))
+            return text.translate(str.maketrans(",.", "\N{NO-BREAK SPACE},"))
         return text
 
     def plain(self, value: float) -> str:

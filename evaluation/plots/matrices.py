@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -190,7 +191,7 @@ def _large_matrix(counts: np.ndarray, names: Labels, look: Look) -> Figure:
     ticks = [0, 0.05, 0.2, 0.5, 1]
     bar.set_ticks(ticks, labels=[look.percent(tick) for tick in ticks])
     bar.ax.tick_params(length=0, labelsize=SMALL_SIZE, labelcolor=look.colours.muted)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -207,7 +208,12 @@ def _superclass_ticks(axes: Axes, names: Labels, order: list[int], look: Look) -
 
 def _name_ticks(axes: Axes, positions: np.ndarray, labels: Sequence[str], look: Look) -> None:
     shown = [look.name(label, wrap=19) for label in labels]
-    text = {"size": TINY_SIZE, "linespacing": 0.9, "parse_math": False, "color": look.colours.ink}
+    text: dict[str, Any] = {
+        "size": TINY_SIZE,
+        "linespacing": 0.9,
+        "parse_math": False,
+        "color": look.colours.ink,
+    }
     axes.set_xticks(positions, shown, rotation=90, **text)
     axes.set_yticks(positions, shown, **text)
 

@@ -1,0 +1,176 @@
+"""The command `python -m evaluation`: measures a model on a data set and writes what it found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classifier.command_line import argument_parser, run
+from classifier.errors import InputError
+
+if TYPE_CHECKING:
+    from classifier.split import Split
+
+RESULTS = Path("evaluation-results")
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the command with the arguments after the program's name."""
+    options = _parser().parse_args(arguments)
+    start = time.monotonic()
+    # Imported when the call is known to be right, so that --help and a wrong option are answered
+    # at once.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
+    from classifier import data, sources
+    from evaluation import report
+
+    folder = sources.find(options.source)
+    split = data.load_split(options.dataset, options.split, label_column=options.label_column)
+    report.check_classes(folder.labels, split)
+    target = options.output or _target(options, folder.path)
+    evaluation = report.evaluate(
+        folder,
+        split,
+        split_name=options.split,
+        training_split=_training_split(options),
+        limit=options.limit,
+        output=target,
+    )
+    print(summary(evaluation, options.source))
+    print(f"\nWritten to {target} in {time.monotonic() - start:.0f} s.")
+
+
+def summary(evaluation: dict[str, Any], source: str) -> str:
+    """The figures that matter, for a terminal.
+
+    Args:
+        evaluation: the content of `evaluation.json`.
+        source: what was evaluated, as the user named it.
+    """
+    low, high = evaluation["top1_interval"]
+    figures = [
+        ("top-1", _percent(evaluation["top1"]), f"95% interval {_percent(low)} – {_percent(high)}"),
+        ("  without duplicates", *_duplicates(evaluation)),
+        ("top-5", _percent(evaluation["top5"]), ""),
+        ("superclass top-1", _percent(evaluation["superclass_top1"]), ""),
+        ("macro precision", _percent(evaluation["macro_precision"]), ""),
+        ("macro recall", _percent(evaluation["macro_recall"]), ""),
+        ("macro F1", _percent(evaluation["macro_f1"]), ""),
+        ("macro average precision", _number(evaluation["macro_average_precision"]), ""),
+        ("macro ROC AUC", _number(evaluation["macro_roc_auc"]), ""),
+        ("loss", _number(evaluation["loss"]), ""),
+        ("calibration error", _percent(evaluation["expected_calibration_error"]), "15 bins"),
+    ]
+    lines = [
+        f"{source} on {evaluation['dataset']}, split {evaluation['split']}: "
+        f"{evaluation['samples']:,} images",
+        "",
+        *(f"  {name:<25}{value:>7}  {remark}".rstrip() for name, value, remark in figures),
+        "",
+        f"  best classes   {_names(evaluation['best_classes'])}",
+        f"  worst classes  {_names(evaluation['worst_classes'])}",
+    ]
+    if evaluation["most_confused"]:
+        pairs = [
+            f"{_name(p['true'])} → {_name(p['predicted'])} ({p['count']})"
+            for p in evaluation["most_confused"][:5]
+        ]
+        lines.append(f"  most confused  {', '.join(pairs)}")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from classifier.data import DEFAULT_DATASET
+
+    parser = argument_parser(
+        "Measure a model on a data set: writes evaluation.json, predictions.npz and plots/.",
+        prog="python -m evaluation",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a model folder, a run folder, a Hub id or hf://user/name",
+    )
+    parser.add_argument(
+        "--dataset",
+        default=DEFAULT_DATASET,
+        help="a Hub id, a folder, or the Toronto archive (default: %(default)s)",
+    )
+    parser.add_argument("--split", default="test", help="what to evaluate on (default: test)")
+    parser.add_argument(
+        "--label-column", metavar="NAME", help="the target, where the data set leaves it open"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="the folder to write to; else a local model's own folder, and "
+        f"{RESULTS}/NAME for a model of the Hub or with --limit",
+    )
+    parser.add_argument(
+        "--limit",
+        type=_positive,
+        metavar="N",
+        help="evaluate on N images only, always the same, the classes in proportion",
+    )
+    return parser
+
+
+def _training_split(options: argparse.Namespace) -> Split | None:
+    """The images to look for duplicates in; None, with a remark, if the data set has none."""
+    from classifier.data import load_split
+
+    if options.split == "train":
+        return None
+    try:
+        return load_split(options.dataset, "train", label_column=options.label_column)
+    except InputError as error:
+        print(f"duplicates are not counted: {error}", file=sys.stderr)
+        return None
+
+
+def _target(options: argparse.Namespace, folder: Path) -> Path:
+    """Where to write unasked: the figures of a part never replace those of the whole."""
+    if options.limit is None and Path(options.source).is_dir():
+        return folder
+    if Path(options.source).is_dir():
+        return RESULTS / Path(options.source).resolve().name
+    return RESULTS / options.source.removeprefix("hf://").replace("/", "--")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number from 1 on is wanted. Received: {text!r}")
+    return int(text)
+
+
+def _duplicates(evaluation: dict[str, Any]) -> tuple[str, str]:
+    count = evaluation["duplicates"]
+    if count is None:
+        return "–", "not counted"
+    are = "image is a training image" if count == 1 else "images are training images"
+    return _percent(evaluation["top1_without_duplicates"]), f"{count:,} {are}, byte for byte"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _name(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _names(names: list[str], most: int = 5) -> str:
+    return ", ".join(_name(name) for name in names[:most])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
