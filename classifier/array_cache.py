@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from filelock import Timeout as LockTimeout
 
 from classifier.split import Split, content_fingerprint
 
@@ -26,6 +25,9 @@ FORMAT = 1  # part of every key: raise it when the preprocessing changes what is
 KEPT_SPLITS = 24  # least recently used splits go beyond this many
 LOCK_SECONDS = 900  # another process may be fetching and decoding the same data that long
 ORPHAN_SECONDS = 3600  # arrays without an index that are younger may belong to a running process
+# What a missing, damaged or forbidden cache raises (no home folder: RuntimeError; a lock's timeout
+# is an OSError). None of it may stop us: the data can always be read anew.
+UNUSABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 
 
 def cache_folder() -> Path:
@@ -45,7 +47,7 @@ def find(location: str, state: str | None = None) -> Split | None:
         state: what the place held when the data was read, as given to `load_or_build`; None takes
             the split whatever state it was read in (for when the place cannot be reached).
     """
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(*UNUSABLE):
         index_file = _index_file(location)
         index = json.loads(index_file.read_text(encoding="utf-8"))
         if index["location"] != location or state not in (None, index["state"]):
@@ -75,7 +77,7 @@ def load_or_build(location: str, state: Callable[[], str], build: Callable[[], S
             return split
         split = build()
         if state() == before:  # else the data changed under our reading: do not remember it
-            with contextlib.suppress(OSError, RuntimeError):
+            with contextlib.suppress(*UNUSABLE):
                 _store(location, before, split)
         return split
 
@@ -147,25 +149,28 @@ def _replacing(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _lock(location: str) -> Iterator[None]:
     """Holds the entry's lock, or nothing where the folder cannot hold locks or the wait is long."""
-    path = _index_file(location).with_suffix(".lock")
-    lock = FileLock(path, timeout=LOCK_SECONDS)
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError, RuntimeError, NotImplementedError, LockTimeout):
+        with contextlib.suppress(*UNUSABLE):
+            path = _index_file(location).with_suffix(".lock")
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(lock)
+            held.enter_context(FileLock(path, timeout=LOCK_SECONDS))
         yield
 
 
 def _forget_the_oldest() -> None:
-    """Removes the splits that were not used for longest, and arrays that no split refers to."""
-    used = sorted((cache_folder() / "index").glob("*.json"), key=lambda file: -file.stat().st_mtime)
+    """Removes the splits not used for longest, arrays that no split refers to, and remains."""
+    indices, arrays = cache_folder() / "index", cache_folder() / "arrays"
+    used = sorted(indices.glob("*.json"), key=lambda file: -file.stat().st_mtime)
+    kept = {_fingerprint_in(file) for file in used[:KEPT_SPLITS]}
     for file in used[KEPT_SPLITS:]:
         file.unlink(missing_ok=True)
-        file.with_suffix(".lock").unlink(missing_ok=True)
-    kept = {
-        json.loads(file.read_text(encoding="utf-8"))["fingerprint"] for file in used[:KEPT_SPLITS]
-    }
-    for file in (cache_folder() / "arrays").iterdir():
-        orphaned = file.name.partition(".")[0] not in kept
-        if orphaned and time.time() - file.stat().st_mtime > ORPHAN_SECONDS:
+    for file in (*arrays.iterdir(), *indices.glob(".*")):
+        unused = file.name.partition(".")[0] not in kept
+        if unused and time.time() - file.stat().st_mtime > ORPHAN_SECONDS:
             file.unlink(missing_ok=True)
+
+
+def _fingerprint_in(index_file: Path) -> str | None:
+    with contextlib.suppress(*UNUSABLE):
+        return str(json.loads(index_file.read_text(encoding="utf-8"))["fingerprint"])
+    return None

@@ -34,7 +34,7 @@ def load_split(
         label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
 
     Returns:
-        The split; its arrays may be memory-mapped and read-only.
+        The split; its arrays are read-only, perhaps memory-mapped.
 
     Raises:
         InputError: the data set, the split or the column does not exist, or the data is damaged.
@@ -45,19 +45,19 @@ def load_split(
         >>> train.images.shape, train.classes[:2]
         ((50000, 32, 32, 3), ('apple', 'aquarium_fish'))
     """
-    path = Path(dataset).expanduser()
-    if not dataset or not os.path.lexists(path):
+    if not dataset or not os.path.lexists(os.path.expanduser(dataset)):  # noqa: PTH111
         return hub_dataset.load_from_hub(dataset, split, label_column=label_column)
-    reader = toronto if toronto.recognises(path) else local_dataset
     try:
+        path = Path(dataset).expanduser().resolve()
+        reader = toronto if toronto.recognises(path) else local_dataset
         return array_cache.load_or_build(
-            f"{path.resolve()}\n{split}\n{label_column or ''}",
+            f"{path}\n{split}\n{label_column or ''}",
             lambda: reader.state(path),
             lambda: reader.read(path, split, label_column=label_column),
         )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # of the file system; links in a circle are the latter
         raise InputError(
-            f"{path} cannot be read ({error.strerror or error}): check the path and its permissions"
+            f"{dataset} cannot be read ({error}): check it and its permissions"
         ) from error
 
 

@@ -117,7 +117,7 @@ def _fetch(name: str, commit: str, split: str, label_column: str | None) -> Spli
         raise ClassifierError(
             f"the Hub stopped answering while {name} was fetched ({error}): try again later"
         ) from error
-    if commit_of(tables) != commit:
+    if commit_of(tables) not in (None, commit):
         raise ClassifierError(
             f"{name} could not be fetched at commit {commit[:7]}: check the network and try again"
         )
@@ -161,7 +161,7 @@ def _load_offline(
 
 
 def _fetched_earlier(name: str, revision: str | None) -> DatasetDict | None:
-    """Returns what `datasets` fetched last, if that is what is asked for: the latest, or a commit."""
+    """Returns what `datasets` fetched last, if that was asked for: the latest, or its commit."""
     from classifier.hub_patience import patience
     from classifier.local_dataset import load_tables
 
@@ -174,6 +174,6 @@ def _fetched_earlier(name: str, revision: str | None) -> DatasetDict | None:
 
 
 def commit_of(tables: DatasetDict) -> str | None:
-    """Returns the commit whose data these are: `datasets` names the folder of its files by it."""
+    """Returns the commit of these tables, by which `datasets` names the folder of their files."""
     files = [file["filename"] for table in tables.values() for file in table.cache_files]
     return Path(files[0]).parent.name if files else None

@@ -107,8 +107,9 @@ def find_label_column(table: Dataset, dataset: str, named: str | None = None) ->
             f"target with --label-column; {would_do}"
         )
     raise InputError(
-        f"{dataset} has no label column of type ClassLabel (its columns: {', '.join(table.column_names)}): give a "
-        "data set whose labels `datasets` reads as ClassLabel, such as images in folders by class"
+        f"{dataset} has no label column (of type ClassLabel; its columns: "
+        f"{', '.join(table.column_names)}): give a data set whose labels `datasets` reads "
+        "as ClassLabel, such as images in folders by class"
     )
 
 
@@ -116,7 +117,7 @@ def _labels(table: Dataset, column: str, where: str) -> np.ndarray:
     """Returns int64 labels, (N,), all of them in range."""
     stored = table.select_columns(column).with_format("arrow")[:].column(0)
     labels = stored.fill_null(-1).to_numpy().astype(np.int64)
-    check_labels(labels, table.features[column].num_classes, where=f"{column} in {where}")
+    check_labels(labels, table.features[column].num_classes, where=f"column {column} in {where}")
     return labels
 
 

@@ -172,4 +172,6 @@ def _name_the_wrong_label(path: str, name: str, **options: Any) -> None:
         for split, table in tables.items():
             for column, number in classes.items():
                 values = table.with_format("numpy", columns=[column])[:][column]
-                check_labels(values, number, where=f"{column} in the {split} split of {name}")
+                check_labels(
+                    values, number, where=f"column {column} in the {split} split of {name}"
+                )

@@ -12,7 +12,7 @@ from classifier.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images and labels of one split, decoded; the arrays may be memory-mapped and read-only.
+    """The images and labels of one split, decoded; its arrays are read-only, perhaps memory-mapped.
 
     Attributes:
         images: uint8, (N, 32, 32, 3), RGB 0–255.
@@ -52,8 +52,8 @@ def make_split(
         images: uint8, (N, 32, 32, 3).
         labels: integers, (N,), already checked by `check_labels`.
     """
-    images = np.ascontiguousarray(images, dtype=np.uint8)
-    labels = np.ascontiguousarray(labels, dtype=np.int32)
+    images = _read_only(np.ascontiguousarray(images, dtype=np.uint8))
+    labels = _read_only(np.ascontiguousarray(labels, dtype=np.int32))
     names = tuple(classes)
     groups = None if superclasses is None else tuple(superclasses)
     group_of = None if superclass_of is None else tuple(int(index) for index in superclass_of)
@@ -106,3 +106,10 @@ def group_classes(labels: np.ndarray, groups: np.ndarray, classes: int) -> tuple
     if not np.array_equal(pairs[:, 0], np.arange(classes)):
         return None
     return tuple(int(group) for group in pairs[:, 1])
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A split behaves the same whether it was decoded just now or mapped from the cache."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

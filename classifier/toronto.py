@@ -191,7 +191,7 @@ def _rows(content: dict[str, Any], names: _Names, where: str) -> _Rows:
         column = np.asarray(values if isinstance(values, (list, np.ndarray)) else [])
         if column.shape != (len(data),) or column.dtype.kind not in "iu":
             raise InputError(f"{where} holds no {key}, a whole number for each image: {ANOTHER}")
-        check_labels(column, len(allowed), where=f"{key} in {where}")
+        check_labels(column, len(allowed), where=f"column {key} in {where}")
         labels.append(column.astype(np.int64))
     return _Rows(data, *labels)
 
