@@ -1,0 +1,28 @@
+"""The classic multilayer perceptron: dense ReLU layers with dropout and L2 on flattened pixels."""
+
+import keras
+
+from classifier.architectures.first_layer import first_kernel_initializer
+from classifier.settings import Settings
+
+
+def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
+    """Maps normalised pixels (N, 32, 32, 3) to features (N, last of `hidden_units`)."""
+    features = keras.layers.Flatten(name="flatten")(pixels)
+    for index, units in enumerate(settings.hidden_units):
+        if index == 0:
+            initializer = first_kernel_initializer(settings)
+        else:
+            initializer = keras.initializers.HeNormal(seed=settings.seed + index)
+        features = keras.layers.Dense(
+            units,
+            activation="relu",
+            kernel_initializer=initializer,
+            kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
+            name=f"hidden_{index + 1}",
+        )(features)
+        if settings.dropout:
+            features = keras.layers.Dropout(
+                settings.dropout, seed=settings.seed + index, name=f"dropout_{index + 1}"
+            )(features)
+    return features

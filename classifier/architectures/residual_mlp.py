@@ -1,0 +1,49 @@
+"""Residual inverted-bottleneck blocks of dense layers on flattened pixels.
+
+Source: Bachmann, Anagnostidis, Hofmann, "Scaling MLPs: A Tale of Inductive Bias", NeurIPS 2023.
+"""
+
+import keras
+
+from classifier.architectures.first_layer import first_kernel_initializer
+from classifier.settings import Settings
+
+
+def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
+    """Maps normalised pixels (N, 32, 32, 3) to features (N, width)."""
+    flat = keras.layers.Flatten(name="flatten")(pixels)
+    features = _dense(
+        settings, settings.width, "pixels", initializer=first_kernel_initializer(settings)
+    )(flat)
+    for index in range(1, settings.depth + 1):
+        features = _block(features, settings, index)
+    return keras.layers.LayerNormalization(name="normalisation_out")(features)
+
+
+def _block(features: keras.KerasTensor, settings: Settings, index: int) -> keras.KerasTensor:
+    wide = settings.width * settings.expansion
+    seed = settings.seed + 100 * index
+    inner = keras.layers.LayerNormalization(name=f"normalisation_{index}")(features)
+    inner = _dense(settings, wide, f"expand_{index}", activation="gelu", seed=seed)(inner)
+    if settings.dropout:
+        inner = keras.layers.Dropout(settings.dropout, seed=seed, name=f"dropout_{index}")(inner)
+    inner = _dense(settings, settings.width, f"contract_{index}", seed=seed + 1)(inner)
+    return keras.layers.Add(name=f"block_{index}")([features, inner])
+
+
+def _dense(
+    settings: Settings,
+    units: int,
+    name: str,
+    *,
+    activation: str | None = None,
+    seed: int = 0,
+    initializer: keras.initializers.Initializer | None = None,
+) -> keras.layers.Dense:
+    return keras.layers.Dense(
+        units,
+        activation=activation,
+        kernel_initializer=initializer or keras.initializers.HeNormal(seed=seed),
+        kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
+        name=name,
+    )

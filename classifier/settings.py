@@ -1,0 +1,245 @@
+"""The settings of a training: a frozen, checked dataclass that presets (YAML) and `--set` fill."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from classifier.errors import InputError
+
+PRESETS = Path(__file__).resolve().parent.parent / "presets"
+
+CHOICES = {
+    "architecture": ("mlp", "residual_mlp", "cnn"),
+    "optimizer": ("sgd", "adamw", "lion"),
+    "schedule": ("plateau", "cosine", "constant"),
+    "precision": ("auto", "float32", "bfloat16"),
+}
+POSITIVE = (
+    "hidden_units",
+    "width",
+    "depth",
+    "expansion",
+    "channels",
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "distillation_views",
+    "distillation_temperature",
+)
+FRACTIONS = (
+    "dropout",
+    "momentum",
+    "label_smoothing",
+    "flip",
+    "mixup_probability",
+    "erasing",
+    "validation_fraction",
+    "distillation_weight",
+    "plateau_factor",
+)
+INCLUSIVE = ("flip", "mixup_probability", "erasing", "distillation_weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Every number of a training in one place; the comment says what it sets and in what unit.
+
+    Raises:
+        InputError: a value has the wrong type or is outside its range.
+    """
+
+    preset: str = "custom"
+
+    # Network
+    architecture: str = "mlp"  # mlp (plain), residual_mlp (inverted bottlenecks) or cnn
+    hidden_units: tuple[int, ...] = (1024, 512, 256)  # mlp: width of each hidden layer
+    dropout: float = 0.0  # share of activations dropped after each hidden layer
+    l2: float = 0.0  # factor of the squared weights in the loss (Dense and Conv2D kernels)
+    width: int = 512  # residual_mlp: units between the blocks
+    depth: int = 6  # residual_mlp: number of blocks
+    expansion: int = 4  # residual_mlp: units inside a block, as a multiple of width
+    first_layer_patch: int = 0  # dense first layers start with patches of this side; 0: everywhere
+    channels: tuple[int, ...] = (32, 64, 128, 256)  # cnn: filters of each stage
+
+    # Optimisation
+    optimizer: str = "sgd"  # sgd (Nesterov momentum), adamw or lion
+    learning_rate: float = 0.01  # the highest of the schedule
+    momentum: float = 0.9  # sgd only
+    weight_decay: float = 0.0  # decoupled; adamw and lion only
+    clip_norm: float = 0.0  # gradients are scaled down to this global norm; 0: never
+    label_smoothing: float = 0.0  # share of the label spread evenly over all classes
+    batch_size: int = 128  # images per step
+    epochs: int = 40  # passes over the training images, at most
+    schedule: str = "plateau"  # plateau: adapts to validation; cosine: to zero; constant
+    warmup_epochs: float = 0.0  # cosine: linear increase from zero over the first epochs
+    plateau_patience: int = 3  # epochs without a better val_loss before the rate falls
+    plateau_factor: float = 0.3  # the rate is multiplied by this
+    early_stopping_patience: int = 0  # epochs without a better val_loss before the end; 0: never
+
+    # Augmentation of the training images, in the graph
+    flip: float = 0.0  # probability of a horizontal flip
+    crop_area: float = 1.0  # smallest share of the area that a random crop keeps, zoomed to 32×32
+    crop_aspect: float = 1.0  # widest ratio of a crop's sides
+    shift: int = 0  # pixels, at most, in each direction
+    brightness: float = 0.0  # widest change, as a share of the full scale
+    contrast: float = 0.0  # widest change of contrast, as a share of it
+    erasing: float = 0.0  # probability that a random rectangle is greyed out
+    mixup: float = 0.0  # alpha of the Beta distribution that mixes pairs of images; 0: never
+    mixup_probability: float = 1.0  # share of the batches that are mixed
+
+    # Distillation: a trained model's answers on augmented images as targets
+    teacher: str = ""  # a model folder or Hub id; empty: train on the labels alone
+    distillation_weight: float = 0.9  # share of the teacher in the targets; the label has the rest
+    distillation_temperature: float = 1.0  # the teacher's probabilities, softened
+    distillation_views: int = 20  # augmented views of each image that the teacher labels once
+
+    # Data, number format and what comes after the training
+    validation_fraction: float = 0.1  # share of the training split kept for validation
+    seed: int = 0  # of weights, order, augmentation and dropout
+    precision: str = "auto"  # auto: bfloat16 where the processor multiplies it in hardware
+    calibrate: bool = True  # divide the logits by the temperature that fits validation best
+    average_flip: bool = False  # export the mean of the answers to the image and its mirror image
+    store_half: bool = False  # write the weights in half precision (they load as float32)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _convert(field.name, getattr(self, field.name), FIELD_TYPES[field.name])
+            _check(field.name, value)
+            object.__setattr__(self, field.name, value)
+
+    def replace(self, **changes: Any) -> "Settings":
+        """Returns these settings with some changed; unknown names raise `InputError`."""
+        _refuse_unknown(changes, "setting")
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all settings as JSON and YAML can hold them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+
+FIELD_TYPES = typing.get_type_hints(Settings)
+
+
+def preset_names() -> list[str]:
+    """Returns the names of the presets that come with the project."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_preset(name_or_file: str | Path) -> Settings:
+    """Reads a preset: data, never executed.
+
+    Args:
+        name_or_file: a name out of `presets/`, or the path of a YAML file of settings. The
+            entry `search`, which `tune.py` reads, is left out.
+
+    Raises:
+        InputError: no such preset, not a mapping, an unknown name or an impossible value.
+    """
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml"):
+        path = PRESETS / f"{name_or_file}.yaml"
+    content = read_preset_file(path, name_or_file)
+    content.pop("search", None)
+    _refuse_unknown(content, f"setting in {path.name}")
+    return Settings(**{"preset": path.stem, **content})
+
+
+def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
+    """Returns the mapping that a preset's file holds; raises `InputError` if it holds none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        known = ", ".join(preset_names())
+        raise InputError(
+            f"no preset {str(name)!r}: choose one of {known}, or name a YAML file that exists"
+        ) from None
+    except yaml.YAMLError as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{path} is not valid YAML: {message}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(f"{path} is not a preset: it must hold `setting: value` lines")
+    return content
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """Turns `["dropout=0.2"]`, as `--set` gives them, into `{"dropout": 0.2}` (YAML values)."""
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise InputError(f"--set takes KEY=VALUE. Received: {pair!r}")
+        try:
+            overrides[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {name.strip()}: cannot read the value {value!r}") from None
+    _refuse_unknown(overrides, "setting")
+    return overrides
+
+
+def _refuse_unknown(names: dict[str, Any], what: str) -> None:
+    for name in names:
+        if name not in FIELD_TYPES:
+            close = difflib.get_close_matches(str(name), FIELD_TYPES, n=1)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"unknown {what} {name!r}. {hint}There are: {', '.join(FIELD_TYPES)}")
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    """Returns the value in the type of its field, so that `1e-3` and `1` may stand for floats."""
+    if isinstance(kind, types.GenericAlias):
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(_convert(name, item, int) for item in values)
+    wrong = InputError(f"{name} must be {_article(kind)}. Received: {value!r}")
+    if isinstance(value, bool) != (kind is bool):
+        raise wrong
+    if kind is float:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise wrong from None
+    if not isinstance(value, kind):
+        raise wrong
+    return value
+
+
+def _article(kind: type) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return names[kind]
+
+
+def _check(name: str, value: Any) -> None:
+    if name in CHOICES and value not in CHOICES[name]:
+        raise InputError(f"{name} must be one of {', '.join(CHOICES[name])}. Received: {value!r}")
+    values = value if isinstance(value, tuple) else (value,)
+    if isinstance(value, tuple) and not value:
+        raise InputError(f"{name} must hold at least one number. Received: {list(value)}")
+    if name in POSITIVE and any(not 0 < item < float("inf") for item in values):
+        raise InputError(f"{name} must be greater than 0. Received: {value!r}")
+    if name in FRACTIONS:
+        _check_fraction(name, value)
+    if name in ("crop_area",) and not 0.05 <= value <= 1:
+        raise InputError(f"{name} must lie between 0.05 and 1. Received: {value!r}")
+    if name == "crop_aspect" and not 1 <= value <= 4:
+        raise InputError(f"{name} must lie between 1 and 4. Received: {value!r}")
+    if name in ("shift", "first_layer_patch") and not 0 <= value <= 32:
+        raise InputError(f"{name} must lie between 0 and 32 pixels. Received: {value!r}")
+    if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+        raise InputError(f"{name} must not be negative or infinite. Received: {value!r}")
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if name in INCLUSIVE:
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} must lie between 0 and 1. Received: {value!r}")
+    elif not 0 <= value < 1:
+        raise InputError(f"{name} must lie between 0 and 1, without 1. Received: {value!r}")
+    elif name in ("validation_fraction", "plateau_factor") and value == 0:
+        raise InputError(f"{name} must be greater than 0. Received: {value!r}")

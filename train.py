@@ -1,0 +1,262 @@
+"""Trains an image classifier, evaluates it, writes its model folder and publishes it.
+
+python train.py --preset mlp-baseline
+python train.py --preset mlp --dataset path/to/images --output runs/mine
+python train.py --output runs/mine --resume
+python train.py --push --from runs/mine --repo-id user/name
+"""
+
+import argparse
+import datetime
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classifier import command_line
+from classifier.data import DEFAULT_DATASET
+from classifier.errors import InputError
+from classifier.run_folder import Run, open_run
+from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
+
+if TYPE_CHECKING:  # Keras takes seconds to import: `--help` and wrong calls do without
+    import keras
+
+    from classifier.checkpoints import RunState
+    from classifier.training_data import TrainingData
+
+DEFAULT_PRESET = "mlp-baseline"
+
+
+def main(arguments: list[str]) -> None:
+    """Does what the command line asks for: trains, or goes on, and publishes."""
+    options = parse(arguments)
+    if options.source:
+        publish(options.source, options)
+        return
+    settings, given = choose_settings(options)
+    with open_run(
+        Path(options.output or Path("runs") / settings.preset),
+        settings,
+        dataset=options.dataset or DEFAULT_DATASET,
+        label_column=options.label_column,
+        resume=options.resume,
+        given=given,
+    ) as run:
+        if run.complete:
+            print(f"The run in {run.folder} is complete.")
+        else:
+            train(run)
+        print(f"Model folder: {run.model}")
+        if options.push:
+            publish(str(run.model), options)
+
+
+def train(run: Run) -> None:
+    """Trains what the run asks for and writes its model folder, complete, by rename."""
+    # TensorFlow announces its processor at length; what a reader should know is printed here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    from classifier import precision
+    from classifier.architectures import build_network
+    from classifier.training import fit
+    from classifier.training_data import epoch_images, load_training_data
+
+    settings = run.settings
+    print(f"Loading {run.dataset} …", flush=True)
+    data = load_training_data(run.dataset, run.label_column, settings)
+
+    number_format = precision.resolve(settings.precision)
+    precision.set_policy(number_format)
+    keras.utils.set_random_seed(settings.seed)
+    network = build_network(
+        settings, classes=len(data.split.classes), mean=data.mean, deviation=data.deviation
+    )
+    print(
+        f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
+        f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}",
+        flush=True,
+    )
+    try:
+        load_epoch, augmentation = epoch_images(data, settings)
+        state = fit(
+            network,
+            settings,
+            load_training=load_epoch,
+            validation=data.validation,
+            checkpoints=run.checkpoints,
+            tensorboard=run.tensorboard,
+            augmentation=augmentation,
+        )
+        finish(run, network, state, data)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; the state of the last whole epoch is in {run.checkpoints}. "
+            f"Go on with: {run.command_to_resume}"
+        ) from None
+
+
+def finish(run: Run, network: "keras.Model", state: "RunState", data: "TrainingData") -> None:
+    """Calibrates, exports and evaluates the trained network into the run's model folder."""
+    from classifier import card, export
+    from classifier.calibration import calibrate
+    from classifier.model_folder import Labels, write_atomically
+    from evaluation import report
+
+    settings = run.settings
+    model = export.exportable(network, settings, mean=data.mean, deviation=data.deviation)
+    temperature = calibrate(model, data.validation) if settings.calibrate else None
+    split = data.split
+
+    def write(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        export.save_model(model, folder, half=settings.store_half)
+        Labels(split.dataset, split.classes, split.superclasses, split.superclass_of).write(folder)
+        export.write_history(state.rows, folder / "history.csv")
+        if run.tensorboard.exists():
+            shutil.copytree(run.tensorboard, folder / "runs")
+        export.write_json(describe(run, model, state, data, temperature), folder / "training.json")
+        print("Evaluating on the test split …", flush=True)
+        evaluation = report.evaluate(folder, data.test, training_split=split)
+        card.write(folder)
+        low, high = evaluation["top1_interval"]
+        print(
+            f"Test top-1 {evaluation['top1']:.2%} (95% interval {low:.2%} to {high:.2%}), "
+            f"top-5 {evaluation['top5']:.2%}"
+        )
+
+    write_atomically(run.model, write)
+
+
+def describe(
+    run: Run,
+    model: "keras.Model",
+    state: "RunState",
+    data: "TrainingData",
+    temperature: float | None,
+) -> dict[str, Any]:
+    """Returns the content of `training.json`."""
+    from classifier import export, precision
+    from classifier.architectures import flops_per_image
+    from classifier.training import top1
+
+    return {
+        "preset": run.settings.preset,
+        "settings": run.settings.to_dict(),
+        "seed": run.settings.seed,
+        "precision": precision.resolve(run.settings.precision),
+        "epochs_run": state.epochs_done,
+        "best_epoch": state.best_epoch,
+        "wall_seconds": round(state.seconds, 1),
+        "dataset": {
+            "id": data.split.dataset,
+            "revision": data.split.revision,
+            "fingerprint": data.split.fingerprint,
+            "training_images": len(data.training.images),
+            "validation_images": len(data.validation.images),
+        },
+        "git_commit": export.git_commit(),
+        "versions": export.library_versions(),
+        "machine": export.machine(),
+        "parameters": model.count_params(),
+        "flops_per_image": flops_per_image(model),
+        "train_top1": top1(model, data.training),
+        "validation_top1": top1(model, data.validation),
+        "temperature": temperature,
+        "command": run.command,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def publish(source: str, options: argparse.Namespace) -> None:
+    """Uploads a model folder to the Hub in one commit."""
+    from classifier.publish_command import publish_folder
+
+    publish_folder(source, options)
+
+
+def choose_settings(options: argparse.Namespace) -> tuple[Settings, dict[str, Any]]:
+    """Returns the settings of a new run, and those that the command line named itself."""
+    named = {"epochs": options.epochs, "batch_size": options.batch_size, "seed": options.seed}
+    named["precision"] = options.precision
+    changes = parse_overrides(options.set)
+    for name, value in named.items():
+        if value is not None:
+            if name in changes:
+                raise InputError(f"{name} is given twice: by its option and by --set")
+            changes[name] = value
+    settings = load_preset(options.preset or DEFAULT_PRESET).replace(**changes)
+    given = {name: settings.to_dict()[name] for name in changes}
+    if options.preset:
+        given = settings.to_dict()
+    if options.dataset:
+        given["dataset"] = options.dataset
+    if options.label_column:
+        given["label_column"] = options.label_column
+    return settings, given
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line; a wrong one ends with exit status 2 and one line."""
+    parser = command_line.argument_parser(
+        "Trains an image classifier, evaluates it, writes its model folder and publishes it."
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME|FILE",
+        help=f"recipe: {', '.join(preset_names())} or a YAML file (default: {DEFAULT_PRESET})",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="Hub id (@revision allowed), folder, Toronto archive or its folder "
+        f"(default: {DEFAULT_DATASET})",
+    )
+    parser.add_argument("--label-column", metavar="NAME", help="the target, if it is not obvious")
+    parser.add_argument("--epochs", type=int, metavar="N")
+    parser.add_argument("--batch-size", type=int, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder of the run (default: runs/<preset>)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    parser.add_argument("--precision", choices=CHOICES["precision"])
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change any setting"
+    )
+    publishing = parser.add_argument_group("publishing")
+    publishing.add_argument("--push", action="store_true", help="publish the model on the Hub")
+    publishing.add_argument(
+        "--from", dest="source", metavar="DIR", help="publish this model folder, without training"
+    )
+    publishing.add_argument("--repo-id", metavar="USER/NAME")
+    publishing.add_argument("--private", action="store_true", help="create it as private")
+    target = publishing.add_mutually_exclusive_group()
+    target.add_argument("--branch", metavar="B", help="commit to this branch")
+    target.add_argument("--create-pr", action="store_true", help="open a pull request")
+    publishing.add_argument("--tag", metavar="T", help="tag the commit")
+    publishing.add_argument(
+        "--force", action="store_true", help="even if it scores worse than what is published"
+    )
+    options = parser.parse_args(arguments)
+    check(options, parser)
+    return options
+
+
+def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuses options that do not go together."""
+    publishing = ("source", "repo_id", "private", "branch", "create_pr", "tag", "force")
+    if options.push and not options.repo_id:
+        parser.error("--push needs --repo-id USER/NAME")
+    if not options.push and any(getattr(options, name) for name in publishing):
+        parser.error(
+            "--from, --repo-id, --private, --branch, --create-pr, --tag and --force go with --push"
+        )
+    training = ("preset", "epochs", "batch_size", "seed", "output", "resume", "precision", "set")
+    if options.source and any(getattr(options, name) not in (None, [], False) for name in training):
+        parser.error("--from publishes without training: leave out the options of training")
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
