@@ -23,7 +23,7 @@ from classifier.model_folder import (
 )
 from classifier.split import Split
 from evaluation import curves, plots
-from evaluation.samples import duplicates, storable, stratified_subset
+from evaluation.samples import find_duplicates, storable, stratified_subset
 
 if TYPE_CHECKING:
     from classifier.prediction import Classifier
@@ -72,7 +72,7 @@ def evaluate(
     chosen = stratified_subset(split.labels, limit)
     images, labels = split.images[chosen], split.labels[chosen]
     probabilities = storable((classifier or _load(folder)).probabilities(images))
-    seen = None if training_split is None else duplicates(images, training_split.images)
+    seen = None if training_split is None else find_duplicates(images, training_split.images)
     evaluation = {
         **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=seen),
         "train_top1": folder.training.get("train_top1"),

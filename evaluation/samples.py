@@ -36,7 +36,7 @@ def stratified_subset(labels: np.ndarray, limit: int | None, *, seed: int = 0) -
     return np.sort(order[np.argsort(share_given, kind="stable")[:limit]])
 
 
-def duplicates(images: np.ndarray, training_images: np.ndarray) -> np.ndarray:
+def find_duplicates(images: np.ndarray, training_images: np.ndarray) -> np.ndarray:
     """Finds the images that are also training images, byte for byte.
 
     Args:

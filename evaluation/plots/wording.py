@@ -2,13 +2,10 @@
 
 TEXTS: dict[str, dict[str, str]] = {
     "en": {
-        "accuracy": "accuracy",
-        "average_precision": "average precision",
         "best": "Best",
         "best_and_worst": "The best and the worst classes",
         "best_and_worst_note": "Share of the images of a class that are answered rightly; "
         "the line is the mean of all classes.",
-        "best_epoch": "best: {value}, epoch {epoch}",
         "class_confusions": "Where “{name}” goes wrong",
         "class_confusions_note": "{right} of {support} images are answered rightly.",
         "class_differences": "Which classes gain and which lose",
@@ -43,7 +40,6 @@ TEXTS: dict[str, dict[str, str]] = {
         "of_support": "of {support}",
         "over_confident": "its confidence is {gap} points too high on average",
         "perfect": "perfectly calibrated",
-        "points": "percentage points",
         "precision": "precision",
         "precision_recall": "Precision and recall",
         "precision_recall_note": "Each class against the rest; the figure is the average "
@@ -57,7 +53,6 @@ TEXTS: dict[str, dict[str, str]] = {
         "robustness_note": "Top-1 accuracy on the test images as they are disturbed more and more.",
         "roc": "ROC curves",
         "roc_note": "Each class against the rest; the figure is the area under the curve (AUC).",
-        "share_of_images": "share of images",
         "taken_for": "Its images are taken for",
         "taken_from": "Images of others taken for it",
         "title_accuracy": "Accuracy",
@@ -85,13 +80,10 @@ TEXTS: dict[str, dict[str, str]] = {
         "shift_axis": "pixels",
     },
     "es": {
-        "accuracy": "exactitud",
-        "average_precision": "precisión media",
         "best": "Mejores",
         "best_and_worst": "Las mejores y las peores clases",
         "best_and_worst_note": "Proporción de las imágenes de una clase con respuesta correcta; "
         "la línea es la media de todas las clases.",
-        "best_epoch": "mejor: {value}, época {epoch}",
         "class_confusions": "En qué falla «{name}»",
         "class_confusions_note": "{right} de {support} imágenes tienen respuesta correcta.",
         "class_differences": "Qué clases ganan y cuáles pierden",
@@ -126,7 +118,6 @@ TEXTS: dict[str, dict[str, str]] = {
         "of_support": "de {support}",
         "over_confident": "su confianza es, de media, {gap} puntos demasiado alta",
         "perfect": "calibración perfecta",
-        "points": "puntos porcentuales",
         "precision": "precisión",
         "precision_recall": "Precisión y exhaustividad",
         "precision_recall_note": "Cada clase frente a las demás; la cifra es la precisión media.",
@@ -140,7 +131,6 @@ TEXTS: dict[str, dict[str, str]] = {
         "robustness_note": "Exactitud top-1 en las imágenes de test según se alteran más y más.",
         "roc": "Curvas ROC",
         "roc_note": "Cada clase frente a las demás; la cifra es el área bajo la curva (AUC).",
-        "share_of_images": "proporción de imágenes",
         "taken_for": "Sus imágenes se toman por",
         "taken_from": "Otras que se toman por ella",
         "title_accuracy": "Exactitud",

@@ -1,0 +1,198 @@
+"""The `evaluate` modules: they load without a network and agree with scikit-learn."""
+
+import doctest
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+from sklearn.metrics import (
+    average_precision_score,
+    classification_report,
+    log_loss,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
+
+ROOT = Path(__file__).parent.parent
+METRICS = ROOT / "evaluation" / "metrics"
+NAMES = sorted(path.name for path in METRICS.iterdir() if (path / f"{path.name}.py").exists())
+CLASSES = 12
+
+
+@pytest.fixture(scope="module")
+def predictions() -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (600, 12) that are right more often than not, and labels."""
+    random = np.random.default_rng(7)
+    labels = random.integers(0, CLASSES, 600)
+    logits = random.normal(size=(600, CLASSES))
+    logits[np.arange(600), labels] += random.normal(2, 1, 600)
+    exponentials = np.exp(1.5 * logits)
+    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def load(name: str) -> evaluate.Metric:
+    """The module as anyone would load it."""
+    return evaluate.load(str(METRICS / name))
+
+
+def test_there_is_a_module_for_every_kind_of_figure():
+    assert NAMES == [
+        "average_precision",
+        "cross_entropy",
+        "expected_calibration_error",
+        "precision_recall_f1",
+        "roc_auc",
+        "superclass_accuracy",
+        "top_k_accuracy",
+    ]
+
+
+def test_every_module_loads_from_another_folder_in_an_empty_home_without_a_network(tmp_path):
+    program = (
+        "import evaluate\n"
+        f"for name in {NAMES}:\n"
+        f"    metric = evaluate.load({str(METRICS)!r} + '/' + name)\n"
+        "    assert isinstance(metric, evaluate.Metric) and metric.description, name\n"
+        "    print(name)\n"
+    )
+    nowhere = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_in_a_modules_description_is_true(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    description = load(name).inputs_description
+    examples = doctest.DocTestParser().get_doctest(description, {"evaluate": evaluate}, name, "", 0)
+    assert examples.examples
+    complaints: list[str] = []
+    doctest.DocTestRunner().run(examples, out=complaints.append)
+    assert not complaints, "".join(complaints)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_top_k_accuracy_is_that_of_scikit_learn(predictions, k):
+    probabilities, labels = predictions
+    ours = load("top_k_accuracy").compute(predictions=probabilities, references=labels, k=k)
+    theirs = top_k_accuracy_score(labels, probabilities, k=k)
+    assert ours["top_k_accuracy"] == pytest.approx(theirs, abs=1e-12)
+
+
+def test_of_equal_scores_the_first_class_counts_as_the_answer_like_argmax():
+    metric = load("top_k_accuracy")
+    level = [[0.25, 0.25, 0.25, 0.25]] * 4
+    for k in (1, 2, 4):
+        result = metric.compute(predictions=level, references=[0, 1, 2, 3], k=k)
+        assert result["top_k_accuracy"] == k / 4
+
+
+def test_superclass_accuracy_is_the_accuracy_of_mapped_labels(predictions):
+    probabilities, labels = predictions
+    superclass_of = [index // 3 for index in range(CLASSES)]
+    answers = probabilities.argmax(axis=1)
+    ours = load("superclass_accuracy").compute(
+        predictions=answers, references=labels, superclass_of=superclass_of
+    )
+    assert ours["superclass_accuracy"] == pytest.approx(np.mean(answers // 3 == labels // 3))
+    assert ours["superclass_accuracy"] > np.mean(answers == labels)
+
+
+def test_precision_recall_and_f1_are_those_of_scikit_learns_report(predictions):
+    probabilities, labels = predictions
+    answers = probabilities.argmax(axis=1)
+    ours = load("precision_recall_f1").compute(
+        predictions=answers, references=labels, classes=CLASSES
+    )
+    theirs = classification_report(labels, answers, output_dict=True, zero_division=0)
+    for name, column in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+        assert ours[f"macro_{name}"] == pytest.approx(theirs["macro avg"][column])
+        each = [theirs[str(index)][column] for index in range(CLASSES)]
+        assert ours[name] == pytest.approx(each)
+    assert ours["support"] == np.bincount(labels, minlength=CLASSES).tolist()
+
+
+def test_average_precision_is_that_of_scikit_learn(predictions):
+    probabilities, labels = predictions
+    ours = load("average_precision").compute(predictions=probabilities, references=labels)
+    one_hot = np.eye(CLASSES, dtype=int)[labels]
+    macro = average_precision_score(one_hot, probabilities, average="macro")
+    each = average_precision_score(one_hot, probabilities, average=None)
+    assert ours["macro_average_precision"] == pytest.approx(macro)
+    assert ours["average_precision"] == pytest.approx(list(each))
+
+
+def test_roc_auc_is_that_of_scikit_learn(predictions):
+    probabilities, labels = predictions
+    ours = load("roc_auc").compute(predictions=probabilities, references=labels)
+    one_hot = np.eye(CLASSES, dtype=int)[labels]
+    macro = roc_auc_score(one_hot, probabilities, average="macro", multi_class="ovr")
+    assert ours["macro_roc_auc"] == pytest.approx(macro)
+    assert ours["roc_auc"] == pytest.approx(
+        list(roc_auc_score(one_hot, probabilities, average=None))
+    )
+
+
+def test_cross_entropy_is_scikit_learns_log_loss(predictions):
+    probabilities, labels = predictions
+    ours = load("cross_entropy").compute(predictions=probabilities, references=labels)
+    assert ours["cross_entropy"] == pytest.approx(log_loss(labels, probabilities), abs=1e-6)
+
+
+def test_cross_entropy_of_an_impossible_class_is_large_but_finite():
+    ours = load("cross_entropy").compute(predictions=[[1.0, 0.0]], references=[1])
+    assert ours["cross_entropy"] == pytest.approx(-np.log(1e-7))
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_calibration_error_is_what_its_definition_says_image_by_image(predictions, bins):
+    probabilities, labels = predictions
+    groups: dict[int, list[tuple[float, bool]]] = {}
+    for row, label in zip(probabilities.astype(float), labels, strict=True):
+        confidence = max(row)
+        # The bin of index i is (i / bins, (i + 1) / bins].
+        place = int(np.ceil(confidence * bins)) - 1
+        groups.setdefault(place, []).append((confidence, int(np.argmax(row)) == label))
+    expected = sum(
+        len(group)
+        / len(labels)
+        * abs(np.mean([sure for sure, _ in group]) - np.mean([right for _, right in group]))
+        for group in groups.values()
+    )
+    ours = load("expected_calibration_error").compute(
+        predictions=probabilities, references=labels, bins=bins
+    )
+    assert ours["expected_calibration_error"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_class_without_samples_has_no_figures_and_does_not_count_in_the_averages(predictions):
+    probabilities, labels = predictions
+    keep = labels != 4
+    probabilities, labels = probabilities[keep], labels[keep]
+    ranked = load("average_precision").compute(predictions=probabilities, references=labels)
+    area = load("roc_auc").compute(predictions=probabilities, references=labels)
+    counted = load("precision_recall_f1").compute(
+        predictions=probabilities.argmax(axis=1), references=labels, classes=CLASSES
+    )
+    assert (probabilities.argmax(axis=1) == 4).any(), "the class must be predicted now and then"
+    for values, macro in (
+        (ranked["average_precision"], ranked["macro_average_precision"]),
+        (area["roc_auc"], area["macro_roc_auc"]),
+        (counted["precision"], counted["macro_precision"]),
+        (counted["recall"], counted["macro_recall"]),
+        (counted["f1"], counted["macro_f1"]),
+    ):
+        assert [index for index, value in enumerate(values) if value is None] == [4]
+        assert macro == pytest.approx(np.mean([value for value in values if value is not None]))

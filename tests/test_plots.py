@@ -1,0 +1,343 @@
+"""The figures: complete, legible in both themes and both languages, and drawn in any thread."""
+
+import re
+import string
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from classifier.model_folder import Labels
+from evaluation import curves, plots, report
+from evaluation.plots.appearance import THEMES
+from evaluation.plots.wording import TEXTS
+
+SUPERCLASSES = ("fruit_and_vegetables", "household electrical devices", "trees", "vehicles 1")
+NAMES = Labels(
+    "a-data-set",
+    ("apple", "clock", "maple_tree", "bus", "pear", "lamp", "oak_tree", "tram"),
+    SUPERCLASSES,
+    (0, 1, 2, 3, 0, 1, 2, 3),
+)
+HISTORY = [
+    {
+        "loss": 4 - 0.3 * epoch,
+        "accuracy": 0.04 * epoch,
+        "val_loss": 4 - 0.2 * epoch,
+        "val_accuracy": 0.03 * epoch,
+        "learning_rate": 0.1 / (1 + epoch),
+        "seconds": 3.0,
+    }
+    for epoch in range(12)
+]
+FIGURES = [
+    *("confusion_matrix", "superclass_confusion_matrix", "precision_recall", "roc"),
+    *("class_histograms", "best_and_worst_classes", "most_confused_pairs", "reliability"),
+    "training",
+]
+
+
+def predict(names: Labels, samples: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of a middling model, (samples, C), and labels."""
+    classes = len(names.classes)
+    random = np.random.default_rng(11)
+    labels = random.integers(0, classes, samples)
+    logits = random.normal(size=(samples, classes))
+    logits[np.arange(samples), labels] += 1.5
+    exponentials = np.exp(1.4 * logits)
+    return exponentials / exponentials.sum(axis=1, keepdims=True), labels
+
+
+@pytest.fixture(scope="module")
+def predictions() -> tuple[np.ndarray, np.ndarray]:
+    return predict(NAMES)
+
+
+@pytest.fixture(scope="module")
+def evaluation(predictions) -> dict:
+    return report.summarise(*predictions, NAMES)
+
+
+def every_figure(evaluation: dict, predictions, **look) -> dict[str, Figure]:
+    """All figures that the card and the app show."""
+    drawn = dict(plots.draw_all(evaluation, *predictions, NAMES, HISTORY, **look))
+    matrix = evaluation["confusion_matrix"]
+    results = {"shift": {"levels": [0, 4, 8], "top1": {"mlp": [0.5, 0.3, 0.1], "cnn": [0.6] * 3}}}
+    return {
+        **drawn,
+        "zoom": plots.confusion_matrix(matrix, NAMES, classes=[0, 2, 3], **look),
+        "one class": plots.class_confusions(matrix, NAMES, 2, **look),
+        "robustness": plots.robustness_curves(results, **look),
+        "differences": plots.class_differences(evaluation, evaluation, ("a", "b"), **look),
+    }
+
+
+def words(figure: Figure) -> list[str]:
+    """The texts of a figure as they are seen."""
+    return [text.get_text() for text in visible_texts(figure)]
+
+
+def visible_texts(figure: Figure) -> list[Text]:
+    figure.draw_without_rendering()
+    unseen = {text for axes in figure.axes for text in unseen_texts(axes)}
+    return [
+        text
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and text not in unseen
+    ]
+
+
+def unseen_texts(axes: Axes) -> list[Text]:
+    """Labels of ticks that lie outside of the axes' limits, or of axes that are switched off."""
+    unseen = []
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks():
+            if not (axes.axison and low - 1e-9 <= tick.get_loc() <= high + 1e-9):
+                unseen += [tick.label1, tick.label2]
+    return unseen
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast of two colours as WCAG 2 defines it, 1 to 21."""
+
+    def luminance(colour: str) -> float:
+        values = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    lighter, darker = sorted((luminance(first), luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_the_card_gets_every_figure_as_a_sharp_png(evaluation, predictions):
+    drawn = dict(plots.draw_all(evaluation, *predictions, NAMES, HISTORY))
+    assert list(drawn) == FIGURES
+    for name, figure in drawn.items():
+        content = plots.png(figure)
+        path = Path(name)
+        assert content.startswith(b"\x89PNG"), path
+        assert len(content) < 400_000, path
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_no_text_of_any_figure_is_cut_off(evaluation, predictions, theme, language):
+    for name, figure in every_figure(
+        evaluation, predictions, theme=theme, language=language
+    ).items():
+        texts = visible_texts(figure)
+        canvas = figure.bbox
+        assert len(texts) > 2, name
+        for text in texts:
+            box = text.get_window_extent()
+            inside = (
+                box.x0 >= canvas.x0 - 1
+                and box.x1 <= canvas.x1 + 1
+                and box.y0 >= canvas.y0 - 1
+                and box.y1 <= canvas.y1 + 1
+            )
+            assert inside, f"{name}: “{text.get_text()}” at {box} leaves {canvas}"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_stands_out_from_the_background(theme):
+    colours = THEMES[theme]
+    for colour in (colours.ink, colours.muted, *colours.series):
+        assert contrast(colour, colours.background) >= 4.5, colour
+
+
+def test_a_figure_has_the_background_of_its_theme(evaluation, predictions, tmp_path):
+    for theme in THEMES:
+        figure = plots.class_histograms(evaluation, theme=theme)
+        path = tmp_path / f"{theme}.png"
+        path.write_bytes(plots.png(figure))
+        corner = Image.open(path).convert("RGB").getpixel((1, 1))
+        assert "#{:02x}{:02x}{:02x}".format(*corner) == THEMES[theme].background
+
+
+def test_both_languages_say_the_same_things_with_the_same_figures():
+    def fields(text: str) -> set[str | None]:
+        return {field for _, field, _, _ in string.Formatter().parse(text) if field}
+
+    assert set(TEXTS["en"]) == set(TEXTS["es"])
+    for key, english in TEXTS["en"].items():
+        assert fields(english) == fields(TEXTS["es"][key]), key
+        assert english, key
+
+
+def test_every_sentence_in_the_table_is_used_and_every_one_used_is_in_the_table():
+    source = "".join(
+        path.read_text()
+        for path in Path(plots.__file__).parent.glob("*.py")
+        if "wording" not in path.name
+    )
+    quoted = set(re.findall(r'"([a-z0-9_]+)"', source))
+    built = {f"{kind}_axis" for kind in quoted}
+    assert set(TEXTS["en"]) <= quoted | built
+
+
+def test_spanish_figures_speak_spanish_with_a_decimal_comma(evaluation, predictions):
+    seen = " ".join(words(plots.class_histograms(evaluation, language="es")))
+    assert "Precisión" in seen
+    assert re.search(r"media \d+,\d\s%", seen)
+    assert "mean" not in seen
+
+
+def test_names_are_shown_with_spaces_and_translated_where_a_translation_is_given(evaluation):
+    matrix = evaluation["confusion_matrix"]
+    plain = words(plots.confusion_matrix(matrix, NAMES))
+    assert "maple tree" in plain
+    assert not any("_" in word for word in plain)
+    translated = words(plots.confusion_matrix(matrix, NAMES, class_names={"maple_tree": "arce"}))
+    assert "arce" in translated
+    assert "oak tree" in translated
+
+
+def test_names_with_dollar_signs_or_of_great_length_do_not_break_a_figure(predictions):
+    odd = Labels("a", ("$x_1$", "a" * 200, "$", "ñandú", "b b", "c", "d", "e"), None, None)
+    evaluation = report.summarise(*predictions, odd)
+    for name, figure in plots.draw_all(evaluation, *predictions, odd):
+        assert plots.png(figure), name
+    assert "$x 1$" in words(plots.confusion_matrix(evaluation["confusion_matrix"], odd))
+
+
+def test_the_class_matrix_is_sorted_by_superclass_and_shows_shares_of_the_true_class(evaluation):
+    counts = np.array(evaluation["confusion_matrix"])
+    order = [0, 4, 1, 5, 2, 6, 3, 7]
+    figure = plots.confusion_matrix(counts, NAMES)
+    shown = figure.axes[0].images[0].get_array()
+    expected = counts[np.ix_(order, order)] / counts[order].sum(axis=1, keepdims=True)
+    assert np.allclose(shown, expected)
+    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert labels == [NAMES.classes[index].replace("_", " ") for index in order]
+
+
+def test_a_matrix_of_a_hundred_classes_has_the_superclasses_at_its_sides_and_lines_between():
+    names = Labels(
+        "a",
+        tuple(f"class {index}" for index in range(100)),
+        tuple(f"group {index}" for index in range(20)),
+        tuple(index % 20 for index in range(100)),
+    )
+    counts = np.eye(100, dtype=int) * 7
+    axes = plots.confusion_matrix(counts, names).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == list(names.superclasses)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == list(names.superclasses)
+    assert axes.get_yticks().tolist() == [2 + 5 * index for index in range(20)]
+    assert len(axes.lines) == 2 * 19
+    assert np.allclose(axes.images[0].get_array(), np.eye(100))
+
+
+def test_the_superclass_matrix_states_the_share_that_stays_in_its_superclass(evaluation):
+    figure = plots.confusion_matrix(evaluation["confusion_matrix"], NAMES, level="superclass")
+    assert figure.axes[0].images[0].get_array().shape == (4, 4)
+    assert f"{evaluation['superclass_top1']:.1%} stay" in " ".join(words(figure)).replace("\n", " ")
+
+
+def test_the_zoom_shows_the_chosen_classes_in_the_chosen_order(evaluation):
+    counts = np.array(evaluation["confusion_matrix"])
+    figure = plots.confusion_matrix(counts, NAMES, classes=[3, 0])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    assert np.allclose(figure.axes[0].images[0].get_array(), shares[np.ix_([3, 0], [3, 0])])
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["bus", "apple"]
+
+
+def test_curves_name_the_chosen_classes_and_both_averages_with_their_areas(predictions):
+    for compute, draw in (
+        (curves.precision_recall_curves, plots.precision_recall_plot),
+        (curves.roc_curves, plots.roc_plot),
+    ):
+        found = compute(*predictions)
+        figure = draw(found, NAMES, [2, 5])
+        legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        expected = {
+            f"{found.micro.area:.3f}  micro average",
+            f"{found.macro.area:.3f}  macro average",
+            f"{found.classes[2].area:.3f}  maple tree",
+            f"{found.classes[5].area:.3f}  lamp",
+        }
+        assert set(legend) == expected
+        assert len(draw(found, NAMES, []).axes[0].get_legend().get_texts()) == 2
+
+
+def test_a_class_without_images_is_left_out_of_the_figures(predictions):
+    probabilities, labels = predictions
+    keep = labels != 2
+    probabilities, labels = probabilities[keep], labels[keep]
+    evaluation = report.summarise(probabilities, labels, NAMES)
+    for name, figure in plots.draw_all(evaluation, probabilities, labels, NAMES):
+        assert plots.png(figure), name
+    found = curves.roc_curves(probabilities, labels)
+    legend = plots.roc_plot(found, NAMES, [2, 5]).axes[0].get_legend().get_texts()
+    assert len(legend) == 3
+
+
+@pytest.mark.parametrize("samples", [1, 2, 9])
+def test_very_few_images_and_no_superclasses_can_be_drawn(samples):
+    names = Labels("a", ("cat", "dog", "horse"))
+    probabilities, labels = predict(names, samples)
+    evaluation = report.summarise(probabilities, labels, names)
+    drawn = dict(plots.draw_all(evaluation, probabilities, labels, names, HISTORY[:1]))
+    assert list(drawn) == [name for name in FIGURES if name != "superclass_confusion_matrix"]
+    for name, figure in drawn.items():
+        assert plots.png(figure), name
+
+
+def test_a_model_without_mistakes_can_be_drawn():
+    labels = np.arange(8).repeat(3)
+    probabilities = np.eye(8)[labels]
+    evaluation = report.summarise(probabilities, labels, NAMES)
+    assert evaluation["most_confused"] == []
+    for name, figure in plots.draw_all(evaluation, probabilities, labels, NAMES):
+        assert plots.png(figure), name
+
+
+def test_training_curves_mark_the_best_epoch_and_do_without_missing_columns():
+    seen = " ".join(words(plots.training_curves(HISTORY)))
+    assert "33.0%" in seen
+    assert "epoch 12" in seen
+    without_validation = [{"loss": 1.0, "accuracy": 0.5}, {"loss": 0.5, "accuracy": 0.75}]
+    assert "validation" not in " ".join(words(plots.training_curves(without_validation)))
+
+
+def test_the_reliability_diagram_states_the_calibration_error(evaluation, predictions):
+    figure = plots.reliability_diagram(curves.reliability(*predictions))
+    assert f"{evaluation['expected_calibration_error']:.1%}" in " ".join(words(figure))
+
+
+def test_threads_draw_the_same_pictures_as_one_alone(evaluation, predictions):
+    def draw(_: int) -> list[bytes]:
+        return [
+            plots.png(plots.most_confused_pairs(evaluation)),
+            plots.png(plots.confusion_matrix(evaluation["confusion_matrix"], NAMES)),
+        ]
+
+    alone = draw(0)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, range(8)))
+    assert all(pictures == alone for pictures in together)
+
+
+def test_neither_pyplot_nor_a_heavy_library_is_imported_for_figures():
+    program = (
+        "import sys, evaluation.plots as plots\n"
+        "plots.png(plots.training_curves([{'loss': 1.0, 'accuracy': 0.5}]))\n"
+        "heavy = {'matplotlib.pyplot', 'tensorflow', 'keras', 'evaluate', 'sklearn', 'datasets'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]", done.stderr
