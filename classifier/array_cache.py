@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from numpy.lib.format import open_memmap
 
 from classifier.split import Split, content_fingerprint
 
@@ -95,9 +96,10 @@ def _array_files(fingerprint: str) -> tuple[Path, Path]:
 def _read(index: dict[str, Any]) -> Split:
     """Raises ValueError or OSError where the stored arrays are missing or not what they were."""
     images_file, labels_file = _array_files(index["fingerprint"])
+    # `open_memmap` reads nothing but plain arrays, whereas `np.load` also opens zips and pickles.
     # `asarray` sees the mapped pages as a plain array: a `memmap` would spread its type to results.
-    images = np.asarray(np.load(images_file, mmap_mode="r", allow_pickle=False))
-    labels = np.asarray(np.load(labels_file, mmap_mode="r", allow_pickle=False))
+    images = np.asarray(open_memmap(images_file, mode="r"))
+    labels = np.asarray(open_memmap(labels_file, mode="r"))
     if images.dtype != np.uint8 or labels.dtype != np.int32 or len(images) != len(labels):
         raise ValueError("the stored arrays have another type or length")
     superclasses = index["superclasses"]

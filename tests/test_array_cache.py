@@ -1,0 +1,199 @@
+"""The cache of decoded arrays: quick, shared by processes, and never trusted blindly."""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifier import array_cache
+from classifier.split import Split, make_split
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Gives the folder of a cache that only this test uses."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CIFAR100_MLP_CACHE", str(folder))
+    return folder
+
+
+def a_split(seed: int = 0, count: int = 8) -> Split:
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(count) % 3
+    return make_split(
+        images, labels, ("a", "b", "c"), ("x", "y"), (0, 1, 1), dataset="made", revision="1234"
+    )
+
+
+def fail() -> Split:
+    raise AssertionError("the split was built again")
+
+
+def same(one: Split, other: Split) -> bool:
+    names = ("classes", "superclasses", "superclass_of", "dataset", "revision", "fingerprint")
+    return (
+        all(getattr(one, name) == getattr(other, name) for name in names)
+        and np.array_equal(one.images, other.images)
+        and np.array_equal(one.labels, other.labels)
+    )
+
+
+def test_the_second_time_nothing_is_built() -> None:
+    built = array_cache.load_or_build("place", lambda: "state", a_split)
+    found = array_cache.load_or_build("place", lambda: "state", fail)
+    assert same(built, found)
+    assert same(built, a_split())
+    assert type(found.images) is np.ndarray
+
+
+def test_arrays_are_read_only_the_first_time_and_the_second() -> None:
+    for _ in range(2):
+        split = array_cache.load_or_build("place", lambda: "state", a_split)
+        with pytest.raises(ValueError, match="read-only"):
+            split.images[0] = 0
+
+
+def test_another_state_or_another_place_is_built_anew() -> None:
+    array_cache.load_or_build("place", lambda: "one", a_split)
+    changed = array_cache.load_or_build("place", lambda: "two", lambda: a_split(1))
+    elsewhere = array_cache.load_or_build("elsewhere", lambda: "one", lambda: a_split(2))
+    assert same(changed, a_split(1))
+    assert same(elsewhere, a_split(2))
+    assert array_cache.find("place", "one") is None
+
+
+def test_without_a_state_the_last_one_is_found() -> None:
+    assert array_cache.find("place") is None
+    array_cache.load_or_build("place", lambda: "some state", a_split)
+    found = array_cache.find("place")
+    assert found is not None
+    assert same(found, a_split())
+
+
+def test_data_that_changes_while_it_is_read_is_not_remembered() -> None:
+    states = iter(("before", "after"))
+    split = array_cache.load_or_build("place", lambda: next(states), a_split)
+    assert same(split, a_split())
+    assert array_cache.find("place") is None
+
+
+def test_equal_data_of_two_places_is_stored_once(cache: Path) -> None:
+    for place in ("here", "there"):
+        array_cache.load_or_build(place, lambda: "state", a_split)
+    assert len(list((cache / "arrays").glob("*.images.npy"))) == 1
+
+
+def flip_a_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+
+
+DAMAGES = {
+    "a bit": flip_a_bit,
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-7]),
+    "empty": lambda file: file.write_bytes(b""),
+    "gone": lambda file: file.unlink(),
+    "a pickle": lambda file: np.save(file.open("wb"), np.array([{}]), allow_pickle=True),
+    "text": lambda file: file.write_text("[1, 2]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("pattern", ["arrays/*.images.npy", "arrays/*.labels.npy", "index/*.json"])
+def test_a_damaged_entry_is_built_again(cache: Path, pattern: str, damage: str) -> None:
+    array_cache.load_or_build("place", lambda: "state", a_split)
+    (file,) = cache.glob(pattern)
+    DAMAGES[damage](file)
+    assert same(array_cache.load_or_build("place", lambda: "state", a_split), a_split())
+    assert same(array_cache.load_or_build("place", lambda: "state", fail), a_split())
+
+
+def test_an_error_while_building_leaves_nothing_behind(cache: Path) -> None:
+    with pytest.raises(AssertionError):
+        array_cache.load_or_build("place", lambda: "state", fail)
+    assert array_cache.find("place") is None
+    assert not list(cache.glob("**/*.npy"))
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CIFAR100_MLP_CACHE", str(tmp_path / "file" / "cache"))
+    for _ in range(2):
+        assert same(array_cache.load_or_build("place", lambda: "state", a_split), a_split())
+
+
+def test_the_cache_lies_in_the_users_cache_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CIFAR100_MLP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert array_cache.cache_folder().parent == tmp_path
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert array_cache.cache_folder().parent == tmp_path / ".cache"
+
+
+def test_the_least_recently_used_splits_are_forgotten(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(array_cache, "KEPT_SPLITS", 2)
+    monkeypatch.setattr(array_cache, "ORPHAN_SECONDS", -1)
+    for number in range(3):
+        array_cache.load_or_build(f"place {number}", lambda: "s", lambda n=number: a_split(n))
+        for age, file in enumerate(sorted((cache / "index").glob("*.json"), key=os.path.getmtime)):
+            os.utime(file, (1e9 + age, 1e9 + age))  # a clock too coarse for the order
+    assert array_cache.find("place 0") is None
+    assert array_cache.find("place 1")
+    assert array_cache.find("place 2")
+    assert len(list((cache / "arrays").iterdir())) == 4
+
+
+def build_slowly(folder: str, number: int) -> None:
+    """In a process of its own: loads a split and leaves a mark if it had to build it."""
+
+    def build() -> Split:
+        (Path(folder) / f"built by {number}").touch()
+        time.sleep(0.5)
+        return a_split()
+
+    assert same(array_cache.load_or_build("place", lambda: "state", build), a_split())
+
+
+def test_of_several_processes_at_once_one_builds(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=build_slowly, args=(str(tmp_path), number)) for number in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(list(tmp_path.glob("built by *"))) == 1
+
+
+def test_the_fingerprint_tells_pixels_labels_and_names_apart() -> None:
+    base = a_split()
+    parts = (base.images, base.labels, base.classes, base.superclasses, base.superclass_of)
+
+    def fingerprint(**changes: object) -> str:
+        names = ("images", "labels", "classes", "superclasses", "superclass_of")
+        values = dict(zip(names, parts, strict=True)) | changes
+        return make_split(**values, dataset="x").fingerprint  # type: ignore[arg-type]
+
+    others = [
+        fingerprint(images=255 - base.images),
+        fingerprint(labels=2 - base.labels),
+        fingerprint(classes=("a", "b", "d")),
+        fingerprint(superclasses=("x", "z")),
+        fingerprint(superclass_of=(0, 1, 0)),
+    ]
+    assert fingerprint() == base.fingerprint
+    assert len({base.fingerprint, *others}) == 6

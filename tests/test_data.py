@@ -1,0 +1,574 @@
+"""Data sets in every form: equal arrays, and one clear line for whatever is wrong."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import PIL.Image
+import pytest
+from data_files import (
+    COARSE,
+    COARSE_OF_FINE,
+    FINE,
+    encode,
+    make_rows,
+    write_archive,
+    write_hub_layout,
+    write_image_folder,
+    write_parquet,
+    write_toronto_folder,
+)
+
+from classifier.data import (
+    Split,
+    channel_statistics,
+    load_split,
+    one_hot,
+    stratified_split,
+)
+from classifier.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+SPLITS = {"train": make_rows(24, seed=3), "test": make_rows(12, seed=4)}
+TEN_CLASSES = [f"class {number}" for number in range(10)]
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives each test caches of its own, and lets none of them ask the real Hub."""
+    monkeypatch.setenv("CIFAR100_MLP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Gives the same rows as a folder of the Hub's layout, a Toronto archive, and its folder."""
+    place = tmp_path_factory.mktemp("forms")
+    toronto = write_toronto_folder(place / "cifar-100-python", SPLITS)
+    return {
+        "hub layout": write_hub_layout(place / "hub", SPLITS),
+        "toronto folder": toronto,
+        "toronto archive": write_archive(place / "cifar-100-python.tar.gz", toronto),
+    }
+
+
+@pytest.fixture
+def real_cifar100() -> Path:
+    folder = Path(os.environ.get("CIFAR100_DIR", ROOT.parent / "shared" / "cifar100"))
+    if not folder.is_dir():
+        pytest.skip("the real CIFAR-100 is not here: name its folder in CIFAR100_DIR")
+    return folder
+
+
+def refusal(dataset: Path | str, split: str = "train", **options: Any) -> str:
+    """Returns the one line with which loading is refused."""
+    with pytest.raises(InputError) as refused:
+        load_split(str(dataset), split, **options)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def write_labelled(
+    folder: Path, images: list[bytes | None], labels: list[Any], **names: Any
+) -> Path:
+    """Writes a train split; `image` and `label` name its columns, `classes` the classes."""
+    image, label = names.get("image", "img"), names.get("label", "label")
+    classes = datasets.ClassLabel(names=names.get("classes", TEN_CLASSES))
+    features = datasets.Features({image: datasets.Image(), label: classes})
+    values = [None if data is None else {"bytes": data, "path": None} for data in images]
+    write_parquet(folder, "train", {image: values, label: labels}, features)
+    return folder
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+class TestForms:
+    """The same rows, whatever they are stored as."""
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_all_forms_give_equal_arrays(self, forms: dict[str, Path], split: str) -> None:
+        loaded = {form: load_split(str(path), split) for form, path in forms.items()}
+        for result in loaded.values():
+            np.testing.assert_array_equal(result.images, SPLITS[split].images)
+            np.testing.assert_array_equal(result.labels, SPLITS[split].fine)
+            assert result.images.dtype == np.uint8
+            assert result.labels.dtype == np.int32
+            assert result.classes == FINE
+            assert result.superclasses == COARSE
+            assert result.superclass_of == COARSE_OF_FINE
+            assert result.revision is None
+        assert len({result.fingerprint for result in loaded.values()}) == 1
+        assert loaded["hub layout"].dataset == "hub"
+        assert loaded["toronto archive"].dataset == "cifar-100-python.tar.gz"
+
+    @pytest.mark.parametrize("form", ["hub layout", "toronto folder", "toronto archive"])
+    def test_a_named_column_is_the_target_in_every_form(
+        self, forms: dict[str, Path], form: str
+    ) -> None:
+        load_split(str(forms[form]))  # what is cached for one column must not serve another
+        result = load_split(str(forms[form]), label_column="coarse_label")
+        np.testing.assert_array_equal(result.labels, SPLITS["train"].coarse)
+        assert result.classes == COARSE
+        assert result.superclasses is None
+
+    @pytest.mark.parametrize("form", ["hub layout", "toronto folder", "toronto archive"])
+    def test_a_split_that_does_not_exist_is_refused_with_those_that_do(
+        self, forms: dict[str, Path], form: str
+    ) -> None:
+        message = refusal(forms[form], "validation")
+        assert "'validation'" in message
+        assert "train" in message.partition("choose")[2]
+        assert "test" in message.partition("choose")[2]
+
+    def test_a_relative_path_and_a_home_path_work(
+        self, forms: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place = forms["hub layout"].parent
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("HOME", str(place))
+        for name in ("hub", "./hub", "~/hub", str(place / "hub") + "/"):
+            assert load_split(name, "test").dataset == "hub"
+
+    def test_a_changed_folder_is_read_again(self, tmp_path: Path) -> None:
+        folder = tmp_path / "data"
+        image = encode(noise(32, 32, 3))
+        write_labelled(folder, [image, image], [0, 1])
+        np.testing.assert_array_equal(load_split(str(folder)).labels, [0, 1])
+        write_labelled(folder, [image, image], [2, 3])
+        np.testing.assert_array_equal(load_split(str(folder)).labels, [2, 3])
+
+    def test_the_default_is_cifar_100_on_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+
+        def answer(dataset: str, split: str, *, label_column: str | None) -> Split:
+            asked.append((dataset, split, label_column))
+            raise InputError("enough")
+
+        monkeypatch.setattr("classifier.hub_dataset.load_from_hub", answer)
+        with pytest.raises(InputError):
+            load_split()
+        assert asked == [("uoft-cs/cifar100", "train", None)]
+
+
+class TestOtherDataSets:
+    """Any data set with an image and a class label."""
+
+    def test_cifar_10_is_read(self, tmp_path: Path) -> None:
+        images = noise(6, 32, 32, 3)
+        write_labelled(tmp_path / "c10", [encode(image) for image in images], [9, 0, 1, 2, 3, 4])
+        result = load_split(str(tmp_path / "c10"))
+        np.testing.assert_array_equal(result.images, images)
+        assert result.classes == tuple(TEN_CLASSES)
+        assert result.superclasses is None
+
+    def test_fashion_mnist_becomes_32_by_32_rgb(self, tmp_path: Path) -> None:
+        pixels = noise(3, 28, 28)
+        pixels[0] = 77
+        write_labelled(
+            tmp_path / "fashion", [encode(image) for image in pixels], [1, 2, 3], image="image"
+        )
+        images = load_split(str(tmp_path / "fashion")).images
+        assert images.shape == (3, 32, 32, 3)
+        assert (images[0] == 77).all()
+        np.testing.assert_array_equal(images[..., 0], images[..., 1])
+        np.testing.assert_array_equal(images[..., 0], images[..., 2])
+        # Resizing keeps an image's brightness, and the noise in it, if not each pixel.
+        assert abs(images[1].mean() - pixels[1].mean()) < 5
+        assert images[1].std() > 20
+
+    def test_images_of_other_modes_are_converted(self, tmp_path: Path) -> None:
+        red = PIL.Image.new("RGB", (32, 32), (200, 10, 20))
+        clear = PIL.Image.new("RGBA", (32, 32), (200, 10, 20, 0))
+        files = [
+            encode(red.convert("P", palette=PIL.Image.Palette.ADAPTIVE)),
+            encode(clear),
+            encode(red.convert("RGBA")),
+            encode(red.convert("CMYK"), "JPEG"),
+            encode(PIL.Image.new("RGB", (64, 50), (200, 10, 20))),
+            encode(PIL.Image.new("L", (32, 32), 9)),
+        ]
+        write_labelled(tmp_path / "modes", files, [0] * 6)
+        images = load_split(str(tmp_path / "modes")).images.astype(int)
+        for row in (0, 2, 3, 4):
+            assert abs(images[row] - [200, 10, 20]).max() <= 6
+        assert (images[1] == 255).all()  # transparent over white
+        assert (images[5] == 9).all()
+
+    def test_folders_by_class_are_read(self, tmp_path: Path) -> None:
+        images = noise(6, 32, 32, 3)
+        files = [encode(image) for image in images]
+        write_image_folder(tmp_path / "pets" / "train", {"cat": files[:2], "dog": files[2:4]})
+        write_image_folder(tmp_path / "pets" / "test", {"cat": files[4:5], "dog": files[5:]})
+        train = load_split(str(tmp_path / "pets"))
+        np.testing.assert_array_equal(train.images, images[:4])
+        np.testing.assert_array_equal(train.labels, [0, 0, 1, 1])
+        assert train.classes == ("cat", "dog")
+        np.testing.assert_array_equal(load_split(str(tmp_path / "pets"), "test").labels, [0, 1])
+
+
+class TestColumns:
+    """Which column is the image, and which the target."""
+
+    @staticmethod
+    def write(folder: Path, **columns: Any) -> Path:
+        """Writes two rows whose columns have these features; every label is 1."""
+        kinds = {
+            datasets.Image: {"bytes": encode(noise(32, 32, 3)), "path": None},
+            datasets.ClassLabel: 1,
+            datasets.Value: 1,
+        }
+        values = {name: [kinds[type(feature)]] * 2 for name, feature in columns.items()}
+        write_parquet(folder, "train", values, datasets.Features(columns))
+        return folder
+
+    image = datasets.Image()
+    colours = datasets.ClassLabel(names=["red", "blue"])
+    shapes = datasets.ClassLabel(names=["round", "flat"])
+    number = datasets.Value("int64")
+
+    def test_label_is_the_target_before_other_class_labels(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d", image=self.image, shape=self.shapes, label=self.colours)
+        assert load_split(str(tmp_path / "d")).classes == ("red", "blue")
+
+    def test_fine_label_is_the_target_before_label(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d", image=self.image, label=self.shapes, fine_label=self.colours)
+        assert load_split(str(tmp_path / "d")).classes == ("red", "blue")
+
+    def test_the_only_class_label_is_the_target(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d", photo=self.image, shape=self.shapes, label=self.number)
+        assert load_split(str(tmp_path / "d")).classes == ("round", "flat")
+
+    def test_a_named_column_wins(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d", image=self.image, shape=self.shapes, fine_label=self.colours)
+        result = load_split(str(tmp_path / "d"), label_column="shape")
+        assert result.classes == ("round", "flat")
+
+    def test_of_several_class_labels_none_is_guessed(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d", image=self.image, shape=self.shapes, colour=self.colours)
+        message = refusal(tmp_path / "d")
+        assert "--label-column" in message
+        assert "shape, colour" in message
+
+    @pytest.mark.parametrize("named", ["number", "nothing"])
+    def test_a_named_column_that_will_not_do_is_refused(self, tmp_path: Path, named: str) -> None:
+        self.write(tmp_path / "d", image=self.image, shape=self.shapes, number=self.number)
+        message = refusal(tmp_path / "d", label_column=named)
+        assert repr(named) in message
+        assert "would do: shape" in message
+
+    def test_a_data_set_without_a_label_column_is_refused(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d", image=self.image, label=self.number)
+        assert "no label column" in refusal(tmp_path / "d")
+
+    def test_a_data_set_without_an_image_column_is_refused(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d", label=self.colours)
+        message = refusal(tmp_path / "d")
+        assert "no image column" in message
+        assert "label" in message
+
+    def test_of_several_image_columns_none_is_guessed(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d", left=self.image, right=self.image, label=self.colours)
+        assert "left, right" in refusal(tmp_path / "d")
+
+
+class TestWrongData:
+    """Each fault has its one line, which names the place."""
+
+    @pytest.mark.parametrize("label", [-1, 10, None])
+    def test_a_label_out_of_range_is_refused_with_its_row(
+        self, tmp_path: Path, label: int | None
+    ) -> None:
+        image = encode(noise(32, 32, 3))
+        write_labelled(tmp_path / "wrong", [image] * 3, [0, 1, label])
+        message = refusal(tmp_path / "wrong")
+        assert f"label {-1 if label is None else label} in row 2" in message
+        assert "column label in the train split of wrong" in message
+        assert "0 to 9" in message
+
+    def test_a_label_that_datasets_itself_refuses_is_named_by_its_row_too(
+        self, tmp_path: Path
+    ) -> None:
+        folder = write_labelled(tmp_path / "wrong", [encode(noise(32, 32, 3))] * 3, [0, 12, 1])
+        (file,) = folder.glob("*.parquet")
+        table = datasets.Dataset.from_parquet(
+            str(file),
+            features=datasets.Features(img=datasets.Image(), label=datasets.Value("int64")),
+        )
+        names = {str(number): name for number, name in enumerate(TEN_CLASSES)}
+        table.to_parquet(str(file))
+        features = [
+            {"name": "img", "dtype": "image"},
+            {"name": "label", "dtype": {"class_label": {"names": names}}},
+        ]
+        header = datasets.utils.metadata.yaml.safe_dump({"dataset_info": {"features": features}})
+        (folder / "README.md").write_text(f"---\n{header}---\n")
+        assert "label 12 in row 1" in refusal(folder)
+
+    @pytest.mark.parametrize(
+        "data",
+        [b"", b"no image", encode(noise(32, 32, 3))[:500], encode(noise(40, 40, 3))[:99], None],
+        ids=["empty", "text", "truncated", "truncated and large", "missing"],
+    )
+    def test_an_image_that_does_not_decode_is_named(
+        self, tmp_path: Path, data: bytes | None
+    ) -> None:
+        good = encode(noise(32, 32, 3))
+        write_labelled(tmp_path / "broken", [good, good, data, good], [0, 1, 2, 3])
+        message = refusal(tmp_path / "broken")
+        assert "row 2 of the train split of broken does not decode" in message
+
+    def test_an_image_file_that_does_not_decode_is_named(self, tmp_path: Path) -> None:
+        good = encode(noise(32, 32, 3))
+        write_image_folder(tmp_path / "pets" / "train", {"cat": [good, good[:300]], "dog": [good]})
+        message = refusal(tmp_path / "pets")
+        assert "row 1 (1.png)" in message
+
+    @pytest.mark.parametrize("files", [{}, {"README.md": "# Nothing"}, {"x.bin": "x"}])
+    def test_an_empty_folder_is_refused(self, tmp_path: Path, files: dict[str, str]) -> None:
+        folder = tmp_path / "void"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        assert "void holds no data files" in refusal(folder)
+
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {"train.parquet": "no parquet"},
+            {"train.parquet": ""},
+            {"train.json": "{"},
+            {"README.md": "---\nconfigs: [}\n---\n", "train.csv": "a,b\n1,2\n"},
+            {"wrong.py": "raise SystemExit('executed')"},
+        ],
+    )
+    def test_a_folder_that_datasets_cannot_read_is_refused(
+        self, tmp_path: Path, files: dict[str, str], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "wrong"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        assert "wrong" in refusal(folder)
+        assert capfd.readouterr().err == ""  # the line of our error is the only one
+
+    def test_text_is_no_image(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").write_text("hello")
+        assert "no image column" in refusal(tmp_path)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["/nowhere", "./nowhere", "a/b/c", "", "~nobody-here/x", "missing.tar.gz", "a b", "\0"],
+    )
+    def test_what_is_neither_a_file_nor_a_hub_id_is_refused_without_asking_the_hub(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("classifier.hub_dataset._find_commit", pytest.fail)
+        assert "no file or folder" in refusal(name)
+
+    def test_links_in_a_circle_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "one").symlink_to(tmp_path / "two")
+        (tmp_path / "two").symlink_to(tmp_path / "one")
+        assert "cannot be read" in refusal(tmp_path / "one")
+
+    def test_a_link_back_to_its_own_folder_does_no_harm(
+        self, forms: dict[str, Path], tmp_path: Path
+    ) -> None:
+        folder = write_labelled(tmp_path / "d", [encode(noise(32, 32, 3))], [0])
+        (folder / "again").symlink_to(folder)
+        (folder / "gone").symlink_to(tmp_path / "nowhere")
+        from classifier.local_dataset import state
+
+        assert state(folder) == state(folder)
+
+
+LOAD = (
+    "import sys; from classifier.command_line import run; from classifier.data import load_split; "
+)
+LOAD += "sys.exit(run(lambda arguments: load_split(*arguments)))"
+
+
+def load_in_a_process(tmp_path: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Returns the exit status and what stands on standard error, as a user would see it."""
+    variables = os.environ | {
+        "HF_HOME": str(tmp_path / "hf"),
+        "CIFAR100_MLP_CACHE": str(tmp_path / "cache"),
+        "HF_TOKEN": "",
+    }
+    finished = subprocess.run(
+        [sys.executable, "-c", LOAD, *arguments],
+        cwd=ROOT,
+        env=variables | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return finished.returncode, finished.stderr
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """Gives the address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = []
+
+        def take() -> None:
+            while True:
+                try:
+                    taken.append(server.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        for connection in taken:
+            connection.close()
+
+
+class TestNoNetwork:
+    """A Hub that cannot be reached."""
+
+    def test_without_a_network_there_is_one_line(self, tmp_path: Path) -> None:
+        with socket.socket() as unused:  # bound, but not listening: connections are refused
+            unused.bind(("127.0.0.1", 0))
+            endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+            status, said = load_in_a_process(tmp_path, "uoft-cs/cifar100", HF_ENDPOINT=endpoint)
+        assert status == 1
+        assert said.count("\n") == 1
+        assert said.startswith(f"error: cannot reach the Hub at {endpoint} for uoft-cs/cifar100")
+        assert "check the network" in said
+
+    def test_in_offline_mode_there_is_one_line(self, tmp_path: Path) -> None:
+        status, said = load_in_a_process(tmp_path, "uoft-cs/cifar100@main", HF_HUB_OFFLINE="1")
+        assert status == 1
+        assert said.count("\n") == 1
+        assert "HF_HUB_OFFLINE is set" in said
+
+    def test_a_silent_hub_is_given_up_in_half_a_minute(
+        self, tmp_path: Path, silent_server: str
+    ) -> None:
+        start = time.monotonic()
+        status, said = load_in_a_process(tmp_path, "uoft-cs/cifar100", HF_ENDPOINT=silent_server)
+        assert time.monotonic() - start < 30
+        assert status == 1
+        assert said.count("\n") == 1
+        assert "cannot reach the Hub" in said
+
+
+class TestDivision:
+    """The validation part."""
+
+    def test_every_class_gives_a_tenth(self) -> None:
+        labels = np.random.default_rng(0).permutation(np.repeat(np.arange(7), 50))
+        train, validation = stratified_split(labels, seed=1)
+        assert (np.bincount(labels[validation]) == 5).all()
+        assert (np.bincount(labels[train]) == 45).all()
+        np.testing.assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(350))
+        for rows in (train, validation):
+            assert rows.dtype == np.int64
+            assert (np.diff(rows) > 0).all()
+
+    def test_the_seed_decides(self) -> None:
+        labels = np.repeat(np.arange(5), 20)
+        one, again, other = (stratified_split(labels, seed=seed)[1] for seed in (1, 1, 2))
+        np.testing.assert_array_equal(one, again)
+        assert not np.array_equal(one, other)
+
+    def test_small_classes_are_in_both_parts(self) -> None:
+        labels = np.array([0, 0, 1, 1, 1, 2, 2])
+        for fraction in (0.01, 0.5, 0.99):
+            parts = stratified_split(labels, fraction=fraction, seed=0)
+            assert all(set(labels[part]) == {0, 1, 2} for part in parts)
+
+    def test_a_class_with_one_image_is_refused(self) -> None:
+        with pytest.raises(InputError, match="class 2 has a single image"):
+            stratified_split(np.array([0, 0, 1, 1, 2]), seed=0)
+
+    @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
+    def test_an_impossible_fraction_is_refused(self, fraction: float) -> None:
+        with pytest.raises(InputError, match="between 0 and 1"):
+            stratified_split(np.array([0, 0, 1, 1]), fraction=fraction, seed=0)
+
+
+class TestPreparation:
+    """One-hot labels and channel statistics."""
+
+    def test_one_hot_rows_hold_a_single_one(self) -> None:
+        encoded = one_hot(np.array([2, 0, 1]), 4)
+        assert encoded.dtype == np.float32
+        np.testing.assert_array_equal(encoded, [[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]])
+
+    @pytest.mark.parametrize("label", [-1, 4])
+    def test_one_hot_refuses_labels_out_of_range(self, label: int) -> None:
+        with pytest.raises(InputError, match="0 to 3"):
+            one_hot(np.array([0, label]), 4)
+
+    def test_channel_statistics_are_those_of_numpy(self) -> None:
+        images = noise(300, 32, 32, 3) // np.array([1, 2, 5], np.uint8)
+        mean, deviation = channel_statistics(images)
+        np.testing.assert_allclose(mean, images.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
+        np.testing.assert_allclose(deviation, images.std((0, 1, 2), dtype=np.float64), rtol=1e-6)
+        assert mean.dtype == deviation.dtype == np.float32
+
+    def test_statistics_of_nothing_are_refused(self) -> None:
+        with pytest.raises(InputError, match="at least one"):
+            channel_statistics(noise(0, 32, 32, 3))
+
+
+class TestRealData:
+    """CIFAR-100 itself, where it is there."""
+
+    def test_it_is_what_its_description_says(
+        self, real_cifar100: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("CIFAR100_MLP_CACHE")  # the user's own cache spares the decoding
+        train, test = (load_split(str(real_cifar100), split) for split in ("train", "test"))
+        assert train.images.shape == (50000, 32, 32, 3)
+        assert (np.bincount(train.labels) == 500).all()
+        assert (np.bincount(test.labels) == 100).all()
+        mean, deviation = channel_statistics(train.images)
+        np.testing.assert_allclose(mean / 255, [0.5071, 0.4865, 0.4409], atol=5e-5)
+        np.testing.assert_allclose(deviation / 255, [0.2673, 0.2564, 0.2762], atol=5e-5)
+        assert train.classes == test.classes
+        assert train.superclasses is not None
+        assert train.superclass_of == test.superclass_of
+        assert np.bincount(train.superclass_of or ()).tolist() == [5] * 20
+        named = dict(zip(train.classes, train.superclass_of or (), strict=True))
+        assert train.superclasses[named["shark"]] == "fish"
+        rows, validation = stratified_split(train.labels, seed=0)
+        assert (len(rows), len(validation)) == (45000, 5000)
+
+    def test_the_second_start_has_the_arrays_in_three_seconds(
+        self, real_cifar100: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("CIFAR100_MLP_CACHE")
+        load_split(str(real_cifar100))
+        second_start = (
+            "import sys, time; start = time.monotonic(); from classifier.data import load_split; "
+            "total = load_split(sys.argv[1]).images.sum(); "
+            "print(time.monotonic() - start, time.process_time())"
+        )
+        finished = subprocess.run(
+            [sys.executable, "-c", second_start, str(real_cifar100)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        wall, processor = (float(figure) for figure in finished.stdout.split())
+        assert min(wall, processor) < 3  # the wall's clock runs on while others use the machine

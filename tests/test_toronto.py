@@ -1,0 +1,311 @@
+"""The archive and the files of the data set's authors: pickles that come from strangers."""
+
+import gzip
+import io
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import (
+    COARSE,
+    COARSE_OF_FINE,
+    FINE,
+    Rows,
+    make_rows,
+    python2_pickle,
+    toronto_content,
+    write_archive,
+    write_toronto_folder,
+)
+
+from classifier import toronto
+from classifier.errors import InputError
+
+SPLITS = {"train": make_rows(24, seed=1), "test": make_rows(12, seed=2)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_toronto_folder(tmp_path / "cifar-100-python", SPLITS)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, folder: Path) -> Path:
+    return write_archive(tmp_path / "cifar-100-python.tar.gz", folder)
+
+
+def refusal(path: Path, split: str = "train", **options: str) -> str:
+    """Returns the one line with which reading is refused."""
+    with pytest.raises(InputError) as refused:
+        toronto.read(path, split, **options)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def rewrite(archive: Path, names: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    """Writes an archive of these members."""
+    with tarfile.open(archive, "w:gz") as file:
+        for member, data in names:
+            member.size = len(data) if member.isreg() else 0
+            file.addfile(member, io.BytesIO(data))
+    return archive
+
+
+def test_the_archive_and_its_folder_give_what_was_written(archive: Path, folder: Path) -> None:
+    for split, rows in SPLITS.items():
+        of_archive, of_folder = toronto.read(archive, split), toronto.read(folder, split)
+        for read in (of_archive, of_folder):
+            np.testing.assert_array_equal(read.images, rows.images)
+            np.testing.assert_array_equal(read.labels, rows.fine)
+            assert read.images.dtype == np.uint8
+            assert read.labels.dtype == np.int32
+            assert read.classes == FINE
+            assert read.superclasses == COARSE
+            assert read.superclass_of == COARSE_OF_FINE
+            assert read.revision is None
+        assert of_archive.fingerprint == of_folder.fingerprint
+    assert toronto.read(archive, "train").fingerprint != toronto.read(archive, "test").fingerprint
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_files_pickled_again_by_python_3_give_the_same(tmp_path: Path, protocol: int) -> None:
+    for name, rows in SPLITS.items():
+        content = {key.encode(): value for key, value in toronto_content(rows).items()}
+        (tmp_path / name).write_bytes(pickle.dumps(content, protocol))
+    meta = {b"fine_label_names": [b"apple"] * 6, b"coarse_label_names": [b"fruit"] * 3}
+    (tmp_path / "meta").write_bytes(pickle.dumps(meta, protocol))
+    read = toronto.read(tmp_path, "train")
+    np.testing.assert_array_equal(read.images, SPLITS["train"].images)
+    np.testing.assert_array_equal(read.labels, SPLITS["train"].fine)
+
+
+@pytest.mark.parametrize("compression", ["", "bz2", "xz"])
+def test_an_archive_of_another_compression_is_read_too(
+    tmp_path: Path, folder: Path, compression: str
+) -> None:
+    path = tmp_path / "packed-again"
+    with tarfile.open(path, f"w:{compression}") as archive:  # type: ignore[call-overload]
+        archive.add(folder, "cifar-100-python")
+    np.testing.assert_array_equal(toronto.read(path, "test").images, SPLITS["test"].images)
+
+
+def test_the_superclass_can_be_the_target(archive: Path) -> None:
+    read = toronto.read(archive, "train", label_column="coarse_label")
+    np.testing.assert_array_equal(read.labels, SPLITS["train"].coarse)
+    assert read.classes == COARSE
+    assert read.superclasses is None
+
+
+def test_superclasses_that_contradict_each_other_are_left_out(tmp_path: Path) -> None:
+    rows = SPLITS["train"]
+    contradicting = Rows(rows.images, rows.fine, np.arange(len(rows.fine)) % len(COARSE))
+    read = toronto.read(write_toronto_folder(tmp_path, {"train": contradicting}), "train")
+    np.testing.assert_array_equal(read.labels, rows.fine)
+    assert read.superclasses is None
+    assert read.superclass_of is None
+
+
+def test_an_unknown_column_is_refused_with_those_that_would_do(archive: Path) -> None:
+    message = refusal(archive, label_column="colour")
+    assert "'colour'" in message
+    assert "fine_label, coarse_label" in message
+
+
+def test_a_split_that_does_not_exist_is_refused_with_those_that_do(archive: Path) -> None:
+    message = refusal(archive, "validation")
+    assert "'validation'" in message
+    assert "train, test" in message
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.9, 0.999])
+def test_a_truncated_archive_is_refused_with_one_line(archive: Path, kept: float) -> None:
+    data = archive.read_bytes()
+    archive.write_bytes(data[: int(len(data) * kept)])
+    message = refusal(archive)
+    assert archive.name in message
+    assert "https://www.cs.toronto.edu" in message
+
+
+def test_an_archive_with_a_flipped_bit_is_refused(archive: Path) -> None:
+    data = bytearray(gzip.decompress(archive.read_bytes()))
+    whole = gzip.compress(data)
+    data[len(data) // 3] ^= 1  # within the pixels, where no format would notice
+    changed = gzip.compress(data)
+    archive.write_bytes(changed[:-8] + whole[-8:])  # the checksum of the original
+    assert "damaged" in refusal(archive)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not an archive", b"PK\x03\x04 a zip file?", os.urandom(4096), gzip.compress(b"hello")],
+)
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "foreign.tar.gz"
+    path.write_bytes(content)
+    assert "foreign.tar.gz" in refusal(path)
+
+
+def test_a_foreign_archive_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+    path = rewrite(tmp_path / "cifar-10-python.tar.gz", [(member, b"whatever")])
+    assert "holds no file train" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["train", "meta"])
+def test_a_folder_without_one_of_its_files_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert toronto.recognises(folder)
+    assert f"holds no file {name}" in refusal(folder)
+
+
+def test_train_is_read_where_test_is_missing(folder: Path) -> None:
+    (folder / "test").unlink()
+    np.testing.assert_array_equal(toronto.read(folder, "train").labels, SPLITS["train"].fine)
+
+
+@pytest.mark.parametrize("kept", [0, 2, 100, 5000, -1])
+def test_a_truncated_file_of_the_folder_is_refused_by_name(folder: Path, kept: int) -> None:
+    file = folder / "train"
+    file.write_bytes(file.read_bytes()[:kept])
+    assert f"{folder.name}/train" in refusal(folder)
+
+
+def test_nothing_in_an_archive_is_written_to_the_disk(tmp_path: Path, folder: Path) -> None:
+    outside = tmp_path / "outside"
+    link = tarfile.TarInfo("cifar-100-python/way-out")
+    link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+    members: list[tuple[tarfile.TarInfo, bytes]] = [
+        (tarfile.TarInfo("../outside"), b"evil"),
+        (tarfile.TarInfo(str(outside)), b"evil"),
+        (link, b""),
+        (tarfile.TarInfo("cifar-100-python/way-out/file"), b"evil"),
+    ]
+    for name in ("train", "test", "meta"):
+        content = (folder / name).read_bytes()
+        members.append((tarfile.TarInfo(f"cifar-100-python/{name}"), content))
+    archive = rewrite(tmp_path / "traversal.tar.gz", members)
+    before = sorted(tmp_path.rglob("*"))
+    np.testing.assert_array_equal(toronto.read(archive, "train").labels, SPLITS["train"].fine)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["../train", "/train", "cifar-100-python/../train", "a/b/train"])
+def test_members_in_odd_places_are_not_taken_for_ours(
+    tmp_path: Path, folder: Path, name: str
+) -> None:
+    member = (tarfile.TarInfo(name), (folder / "train").read_bytes())
+    assert "holds no file train" in refusal(rewrite(tmp_path / "odd.tar.gz", [member]))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_link_named_like_one_of_our_files_is_not_followed(tmp_path: Path, kind: bytes) -> None:
+    link = tarfile.TarInfo("cifar-100-python/train")
+    link.type, link.linkname = kind, "/etc/passwd"
+    assert "holds no file train" in refusal(rewrite(tmp_path / "links.tar.gz", [(link, b"")]))
+
+
+def test_a_file_that_comes_twice_is_refused(tmp_path: Path, folder: Path) -> None:
+    content = (folder / "train").read_bytes()
+    members = [(tarfile.TarInfo(f"{place}/train"), content) for place in ("one", "two")]
+    assert "second" in refusal(rewrite(tmp_path / "twice.tar.gz", members))
+
+
+def test_an_archive_that_claims_a_huge_member_is_refused_at_once(tmp_path: Path) -> None:
+    huge = tarfile.TarInfo("cifar-100-python/train")
+    huge.size = 2**40
+    path = tmp_path / "huge.tar.gz"
+    path.write_bytes(gzip.compress(huge.tobuf() + bytes(1024)))
+    assert "too large" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"cos\nsystem\nU\x04true\x85R",
+        b"cbuiltins\neval\nU\x011\x85R",
+        b"c__builtin__\neval\nU\x011\x85R",
+        b"cnumpy\nload\nU\x01x\x85R",
+        b"cnumpy.core.multiarray\nfromfile\nU\x01x\x85R",
+        b"ccodecs\nopen\nU\x01x\x85R",
+        b"c_codecs\nlookup\nU\x01x\x85R",
+        b"\x8c\x02os\x8c\x06system\x93",
+        b"cnumpy.core.multiarray\n_reconstruct.__globals__\n",
+        b"ios\nsystem\n",
+    ],
+)
+def test_a_pickle_that_names_anything_else_is_refused(folder: Path, opcodes: bytes) -> None:
+    (folder / "train").write_bytes(b"\x80\x04(" + opcodes + b".")
+    assert "which is not admitted" in refusal(folder)
+
+
+def test_a_refused_pickle_did_not_run(folder: Path, tmp_path: Path) -> None:
+    evidence = tmp_path / "evidence"
+
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(evidence),)
+
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": Evil()}, 2))
+    assert "mkdir, which is not admitted" in refusal(folder)
+    assert not evidence.exists()
+
+
+# 139 terabytes, more than any machine gives, as the length of an array.
+TOO_MUCH = b"\x8a\x06\x00\x00\x00\x00\x00\x7f\x85"
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "reason"),
+    [
+        (b"cnumpy\nndarray\n" + TOO_MUCH + b"\x85R", "not callable"),
+        (
+            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + TOO_MUCH + b"U\x01b\x87R",
+            "no dictionary",
+        ),
+        (b"cnumpy\ndtype\nU\x01OK\x00K\x01\x87R", "an array of type 'O'"),
+        (b"c_codecs\nencode\nX\x01\x00\x00\x00aU\x03zip\x86R", "encodes text as b'zip'"),
+    ],
+)
+def test_what_is_admitted_serves_no_other_purpose(
+    folder: Path, opcodes: bytes, reason: str
+) -> None:
+    (folder / "train").write_bytes(b"\x80\x02" + opcodes + b".")
+    assert reason in refusal(folder)
+
+
+@pytest.mark.parametrize("value", [[], "text", 7, {}, {"data": 3}])
+def test_a_pickle_of_something_else_is_refused(folder: Path, value: object) -> None:
+    (folder / "train").write_bytes(python2_pickle(value))
+    assert "train" in refusal(folder)
+
+
+def test_images_of_another_size_are_refused(folder: Path) -> None:
+    content = toronto_content(SPLITS["train"])
+    (folder / "train").write_bytes(python2_pickle(content | {"data": content["data"][:, :-1]}))
+    assert "uint8, N × 3072" in refusal(folder)
+
+
+@pytest.mark.parametrize("key", ["fine_labels", "coarse_labels"])
+def test_labels_that_are_too_few_are_refused(folder: Path, key: str) -> None:
+    content = toronto_content(SPLITS["train"])
+    (folder / "train").write_bytes(python2_pickle(content | {key: content[key][:-1]}))
+    assert key in refusal(folder)
+
+
+@pytest.mark.parametrize("label", [-1, len(FINE), 255])
+def test_a_label_out_of_range_is_refused_with_its_row(folder: Path, label: int) -> None:
+    content = toronto_content(SPLITS["train"])
+    content["fine_labels"][7] = label
+    (folder / "train").write_bytes(python2_pickle(content))
+    message = refusal(folder)
+    assert f"label {label} in row 7" in message
+    assert "0 to 5" in message
+
+
+def test_a_meta_without_names_is_refused(folder: Path) -> None:
+    (folder / "meta").write_bytes(python2_pickle({"fine_label_names": ["apple"]}))
+    assert "coarse_label_names" in refusal(folder)
