@@ -1,0 +1,184 @@
+"""The command `python -m evaluation`, called as a user calls it."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifier.data import load_split
+from classifier.model_folder import Labels, ModelFolder
+from evaluation import report
+
+Command = Callable[..., object]
+FILES = {"evaluation.json", "predictions.npz", "plots"}
+
+
+@pytest.fixture
+def model(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the model folder, without what an evaluation writes."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    for name in FILES:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    tiny_model_folder: Path,
+    small_dataset: Path,
+    run_command: Command,
+    tmp_path_factory: pytest.TempPathFactory,
+):
+    """A model folder after the command, and what the command printed."""
+    folder = tmp_path_factory.mktemp("evaluated") / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    for name in ("evaluation.json", "predictions.npz"):
+        (folder / name).unlink()
+    return folder, run_command("-m", "evaluation", folder, "--dataset", small_dataset)
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Every file of a folder with its hash."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_model_folder_gets_its_figures_predictions_and_plots(evaluated):
+    folder, done = evaluated
+    assert done.returncode == 0, done.stderr
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    probabilities, labels = ModelFolder(folder).predictions()
+    assert evaluation["samples"] == len(labels) == 60
+    assert evaluation["top1"] == pytest.approx(np.mean(probabilities.argmax(axis=1) == labels))
+    assert evaluation["duplicates"] == 0
+    assert evaluation["train_top1"] == ModelFolder(folder).training["train_top1"]
+    assert len(list((folder / "plots").glob("*.png"))) == 9
+    assert not list(folder.rglob(".*")), "temporary files were left behind"
+
+
+def test_the_figures_are_those_of_the_model_that_keras_loads(evaluated, small_dataset):
+    import keras
+
+    folder, _ = evaluated
+    test = load_split(str(small_dataset), "test")
+    answers = keras.saving.load_model(folder).predict(test.images, verbose=0)
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["top1"] == pytest.approx(np.mean(answers.argmax(axis=1) == test.labels))
+    stored, labels = ModelFolder(folder).predictions()
+    assert np.allclose(stored, answers, atol=1e-3)
+    assert (labels == test.labels).all()
+
+
+def test_the_terminal_shows_the_figure_its_interval_and_the_duplicates(evaluated):
+    folder, done = evaluated
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    low, high = evaluation["top1_interval"]
+    assert f"{evaluation['top1']:.1%}  95% interval {low:.1%} – {high:.1%}" in done.stdout
+    assert "0 images are training images, byte for byte" in done.stdout
+    assert f"Written to {folder}" in done.stdout
+    assert "60 images" in done.stdout
+
+
+def test_the_evaluation_that_train_py_made_is_the_one_that_the_command_makes(
+    evaluated, tiny_model_folder
+):
+    folder, _ = evaluated
+    again = json.loads((folder / "evaluation.json").read_text())
+    first = json.loads((tiny_model_folder / "evaluation.json").read_text())
+    assert again == first
+
+
+def test_a_run_folder_and_a_limit_write_to_the_folder_that_is_named(
+    tiny_run, small_dataset, run_command, tmp_path
+):
+    before = fingerprint(tiny_run)
+    target = tmp_path / "new" / "results"
+    done = run_command(
+        *("-m", "evaluation", tiny_run, "--dataset", small_dataset),
+        *("--limit", 12, "--output", target),
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in target.iterdir()} == FILES
+    evaluation = json.loads((target / "evaluation.json").read_text())
+    assert evaluation["samples"] == evaluation["limit"] == 12
+    assert [row["support"] for row in evaluation["per_class"]] == [2] * 6
+    assert fingerprint(tiny_run) == before
+
+
+def test_duplicates_of_training_images_are_counted(model, small_dataset):
+    folder = ModelFolder(model)
+    test, training = (load_split(str(small_dataset), split) for split in ("test", "train"))
+    evaluation = report.evaluate(folder, test, training_split=test)
+    assert evaluation["duplicates"] == 60
+    assert evaluation["top1_without_duplicates"] is None
+    evaluation = report.evaluate(folder, training, split_name="train", training_split=test)
+    assert evaluation["split"] == "train"
+    assert evaluation["duplicates"] == 0
+    assert evaluation["top1_without_duplicates"] == evaluation["top1"]
+
+
+def test_a_failure_while_drawing_leaves_the_old_files_as_they_were(
+    tiny_model_folder, small_dataset, tmp_path
+):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    (folder / "history.csv").write_text("loss,accuracy\nnot a number,1\n")
+    before = fingerprint(folder)
+    with pytest.raises(Exception, match="no table of numbers"):
+        report.evaluate(folder, load_split(str(small_dataset), "test"))
+    assert fingerprint(folder) == before
+
+
+def refused(done, *parts: str) -> None:
+    """Asserts that a command ended with status 2 and one line on standard error."""
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_a_data_set_with_other_classes_is_refused_and_nothing_is_written(
+    model, small_dataset, run_command
+):
+    labels = Labels.read(model)
+    renamed = tuple("zebra" if name == "cloud" else name for name in labels.classes)
+    Labels(labels.dataset, renamed, labels.superclasses, labels.superclass_of).write(model)
+    before = fingerprint(model)
+    done = run_command("-m", "evaluation", model, "--dataset", small_dataset)
+    refused(done, "class 2 is 'zebra' in the model and 'cloud' in the data set", "--dataset")
+    assert fingerprint(model) == before
+
+
+def test_a_source_that_is_no_model_folder_is_refused(small_dataset, run_command, tmp_path):
+    refused(run_command("-m", "evaluation", tmp_path, "--dataset", small_dataset))
+
+
+def test_a_split_that_does_not_exist_is_refused(model, small_dataset, run_command):
+    done = run_command("-m", "evaluation", model, "--dataset", small_dataset, "--split", "exam")
+    refused(done, "exam")
+
+
+def test_an_output_that_is_a_file_is_refused(model, small_dataset, run_command, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    done = run_command("-m", "evaluation", model, "--dataset", small_dataset, "--output", file)
+    refused(done, "is a file")
+    assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize("limit", ["0", "-3", "many", "1.5"])
+def test_an_impossible_limit_is_refused_before_anything_is_loaded(run_command, limit):
+    done = run_command("-m", "evaluation", "nowhere", "--limit", limit, timeout=20)
+    refused(done, "--limit", limit)
