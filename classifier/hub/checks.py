@@ -1,0 +1,98 @@
+"""What is checked of a model folder before the first byte of it goes to the Hub."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from classifier.errors import InputError
+from classifier.hub.connection import is_passing, retried
+from classifier.model_folder import CARD, EVALUATION, ModelFolder
+
+TOLERANCE = 1e-3  # the largest difference between two figures that is rounding
+NEEDED_METADATA = ("license", "library_name", "pipeline_tag")
+
+
+def check_figures(
+    folder: ModelFolder,
+    figures: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+    source: str,
+    *,
+    deep: bool,
+) -> None:
+    """Checks that `evaluation.json` states the figures that were found again.
+
+    Args:
+        folder: the model folder.
+        figures: what was found again, in the form of `evaluation.json`, or what computes it.
+        source: where from, for the message: "predictions.npz gives".
+        deep: compares the tables too (classes, confusion matrix), else the headline figures.
+
+    Raises:
+        InputError: with the first figure that differs by more than 0.001.
+    """
+    stated = dict(_numbers(folder.evaluation or {}))
+    found = dict(_numbers(figures() if callable(figures) else figures))
+    for name, value in found.items():
+        if not deep and "[" in name:
+            continue
+        claim = stated.get(name)
+        if claim is None or abs(claim - value) > TOLERANCE:
+            raise InputError(
+                f"{EVALUATION} states {name} = {claim}, and {source} {value:.6g}: evaluate the "
+                "model again with `python -m evaluation`"
+            )
+
+
+def check_card(folder: ModelFolder) -> None:
+    """Checks the card's metadata, here and at the Hub's validator; raises `InputError`."""
+    from huggingface_hub import ModelCard
+
+    try:
+        card = ModelCard(folder.card or "", ignore_metadata_errors=False)
+    except Exception as error:  # YAML errors, and any kind for results that are not as they should
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the metadata of {folder.path / CARD} cannot be read ({reason}): write the card again"
+        ) from error
+    data = card.data
+    missing = [name for name in NEEDED_METADATA if not data.get(name)]
+    if missing or not data.get("eval_results"):
+        raise InputError(
+            f"the metadata of {folder.path / CARD} lacks {', '.join(missing) or 'model-index'}: "
+            "write the card again"
+        )
+    try:
+        retried(card.validate)
+    except ValueError as error:
+        if is_passing(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the Hub refuses the metadata of the card: {reason}") from error
+
+
+def check_model(folder: ModelFolder) -> None:
+    """Checks that the weights load and that the model answers an image with probabilities."""
+    import numpy as np
+
+    model = folder.load_model()
+    ramp = np.linspace(0, 255, 32 * 32 * 3).reshape(1, 32, 32, 3).astype("float32")
+    answer = np.asarray(model.predict_on_batch(ramp), "float32")
+    if not np.isfinite(answer).all() or abs(float(answer.sum()) - 1) > 1e-2:
+        raise InputError(
+            f"the model in {folder.path} does not answer an image with probabilities: its weights "
+            "are damaged; train it again"
+        )
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Gives every number inside a JSON value with its place, such as `per_class[3].f1`."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _numbers(item, f"{name}[{index}]")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        yield name, float(value)

@@ -1,0 +1,108 @@
+"""Follows a branch on the Hub: a new commit is loaded beside the old one and takes its place."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from classifier.errors import ClassifierError
+from classifier.hub.connection import describe
+from classifier.hub.pulling import Pulled, commit_at, pull
+
+POLL_SECONDS = 300.0
+
+logger = logging.getLogger(__name__)
+
+
+class Follower:
+    """Looks at a branch from time to time, in a thread of its own, and hands over what is new.
+
+    Example:
+        >>> def swap(pulled):
+        ...     classifier = Classifier.load(pulled.folder)
+        ...     classifier.classify(test_image)  # raises if it cannot
+        ...     served["user/name"] = classifier
+        >>> follower = Follower("user/name", accept=swap, commit=served_commit)
+        >>> follower.start()
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        *,
+        accept: Callable[[Pulled], object],
+        revision: str | None = None,
+        commit: str | None = None,
+        interval: float = POLL_SECONDS,
+        once: bool = False,
+        token: str | None = None,
+    ) -> None:
+        """Makes a follower; `start` sets it going.
+
+        Args:
+            repo_id: user/name.
+            accept: loads what was pulled beside what is served, asks it a test image, and only
+                then swaps. If it raises, the commit is refused, and not tried again.
+            revision: the branch; main if not given.
+            commit: the commit that is served now, None if it is another model's.
+            interval: seconds between two looks.
+            once: ends after the first commit that was accepted: for a model that the Hub could
+                not give at start-up.
+            token: otherwise huggingface_hub looks for one.
+        """
+        self.repo_id, self.revision, self.interval, self.once = repo_id, revision, interval, once
+        self.commit, self.refused = commit, None
+        self._accept, self._token = accept, token
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    commit: str | None
+    refused: str | None
+
+    def start(self) -> None:
+        """Begins to look, every `interval` seconds."""
+        self._thread = threading.Thread(target=self._run, name="hub-follower", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the looking; does not wait for a request that is under way."""
+        self._stop.set()
+
+    def look(self) -> bool:
+        """Looks once, and returns whether a new commit was taken."""
+        try:
+            commit = commit_at(self.repo_id, revision=self.revision, token=self._token)
+        except Exception as error:  # the Hub may be away for a while: what is served goes on
+            logger.warning("cannot look for a new %s: %s", self._name, describe(error))
+            return False
+        if commit in (self.commit, self.refused):
+            return False
+        return self._take(commit)
+
+    def _take(self, commit: str) -> bool:
+        try:
+            pulled = pull(self.repo_id, revision=commit, timeout=None, token=self._token)
+            if pulled.source != "hub":
+                return False  # the Hub was lost in between: the next look will tell
+            self._accept(pulled)
+        except Exception as error:
+            if isinstance(error, ClassifierError) and error.exit_status == 1:
+                logger.warning("cannot get commit %s of %s: %s", commit[:7], self._name, error)
+                return False
+            self.refused = commit
+            reason = " ".join(str(error).split()) or type(error).__name__
+            logger.warning("refused commit %s of %s: %s", commit[:7], self._name, reason)
+            return False
+        self.commit, self.refused = commit, None
+        logger.info("now serving commit %s of %s", commit[:7], self._name)
+        return True
+
+    @property
+    def _name(self) -> str:
+        return self.repo_id if self.revision is None else f"{self.repo_id}@{self.revision}"
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.interval):
+            if self.look() and self.once:
+                return

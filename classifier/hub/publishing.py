@@ -1,0 +1,332 @@
+"""Publishes a model folder: everything is checked first, then it goes up in one commit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from classifier.errors import ClassifierError, InputError
+from classifier.hub import commit as commits
+from classifier.hub.checks import check_card, check_figures, check_model
+from classifier.hub.commit import MAIN, Committed, Target
+from classifier.hub.connection import (
+    CONFLICT,
+    FORBIDDEN,
+    MISSING,
+    HubError,
+    check_repo_id,
+    connect,
+    retried,
+    status_of,
+    without_secret,
+)
+from classifier.model_folder import BYTES, EVALUATION, PLOTS, RUNS, ModelFolder
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+TOKEN_HINT = "make one with write access at {endpoint}/settings/tokens and log in: `hf auth login`"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A model folder that is on the Hub.
+
+    Attributes:
+        repo_id: user/name.
+        commit: the hash of the commit that holds it.
+        url: the page of the commit.
+        reference: the branch, or the reference of the pull request.
+        changed: False if the Hub held exactly this folder already.
+        pull_request: the page of the pull request, None if there is none.
+        tag: the tag of the commit, None if there is none.
+    """
+
+    repo_id: str
+    commit: str
+    url: str
+    reference: str
+    changed: bool
+    pull_request: str | None = None
+    tag: str | None = None
+
+    @property
+    def loading_line(self) -> str:
+        """The line of Python that loads the model, with Keras (and huggingface_hub) alone."""
+        if self.reference == MAIN:
+            return f'keras.saving.load_model("hf://{self.repo_id}")'
+        download = f'huggingface_hub.snapshot_download("{self.repo_id}", revision="{self.commit}")'
+        return f"keras.saving.load_model({download})"
+
+    def __str__(self) -> str:
+        first = "Published" if self.changed else "Nothing has changed since"
+        lines = [f"{first}: {self.url}"]
+        if self.pull_request:
+            lines.append(f"Pull request: {self.pull_request}")
+        if self.tag:
+            lines.append(f"Tag: {self.tag}")
+        return "\n".join([*lines, f"Load it with: {self.loading_line}"])
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the caller asked for, and the command that asks for it again."""
+
+    folder: ModelFolder
+    repo_id: str
+    private: bool
+    branch: str | None
+    create_pr: bool
+    tag: str | None
+    force: bool
+
+    @property
+    def command(self) -> str:
+        words = ["python", "train.py", "--push", "--from", str(self.folder.path)]
+        words += ["--repo-id", self.repo_id]
+        words += ["--private"] if self.private else []
+        words += ["--branch", self.branch] if self.branch else []
+        words += ["--create-pr"] if self.create_pr else []
+        words += ["--tag", self.tag] if self.tag else []
+        words += ["--force"] if self.force else []
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """Where a folder goes; the head of a branch that is not there yet is main's."""
+
+    target: Target
+    exists: bool
+    new_branch: bool
+    tags: dict[str, str]
+
+
+def publish(
+    folder: ModelFolder | Path,
+    *,
+    repo_id: str,
+    recomputed: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+    measured: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    private: bool = False,
+    branch: str | None = None,
+    create_pr: bool = False,
+    tag: str | None = None,
+    force: bool = False,
+    token: str | None = None,
+) -> Publication:
+    """Uploads a model folder in one commit, after every check that can be made before it.
+
+    Args:
+        folder: a complete model folder.
+        repo_id: user/name; the repository is created if it is not there.
+        recomputed: the figures that `predictions.npz` gives, or what computes them.
+        measured: the figures measured anew on the images, or what measures them.
+        private: creates the repository as a private one.
+        branch: commits to this branch, created from main if it is not there.
+        create_pr: opens a pull request.
+        tag: tags the commit.
+        force: publishes a model that scores worse than the one that is published, too.
+        token: otherwise `HF_TOKEN`, or what `hf auth login` stored.
+
+    Returns:
+        The publication; its text is what a user should read.
+
+    Raises:
+        InputError: something is wrong with the folder, the name, the token or the target.
+        HubError: the Hub failed lastingly, or somebody else has pushed meanwhile. What is published
+            is as it was, and the message names the command that goes on.
+        KeyboardInterrupt: interrupted, with the same message.
+    """
+    folder = folder if isinstance(folder, ModelFolder) else ModelFolder(Path(folder))
+    request = _Request(folder, repo_id, private, branch, create_pr, tag, force)
+    check_repo_id(repo_id)
+    if branch and create_pr:
+        raise InputError("--branch and --create-pr exclude each other: a pull request goes to main")
+    folder.check(complete=True)
+    check_figures(folder, recomputed, "predictions.npz gives", deep=True)
+    token = _token(token)
+    api = connect(token)
+    try:
+        _check_token(api)
+        check_card(folder)
+        destination = _look_up(api, request)
+        _check_score(folder, _published_top1(api, destination.target), request)
+        _check_tag(api, request, destination)
+        if measured is not None:
+            check_figures(folder, measured, "the images give", deep=False)
+        check_model(folder)
+        made = _upload(api, request, destination)
+        _tag(api, request, made)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "interrupted: what is published is whole, and so is the local folder. "
+            f"Go on with: {request.command}"
+        ) from None
+    except Exception as error:
+        _explain(error, request, token)
+    return Publication(
+        repo_id, made.commit, made.url, made.reference, made.changed, made.pull_request, tag
+    )
+
+
+def _token(token: str | None) -> str:
+    from huggingface_hub import constants, get_token
+
+    token = token or get_token()
+    hint = TOKEN_HINT.format(endpoint=constants.ENDPOINT)
+    if not token:
+        raise InputError(f"publishing needs a token of the Hub, and there is none: {hint}")
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise InputError(f"the token of the Hub holds signs that no token has: {hint}")
+    return token
+
+
+def _check_token(api: HfApi) -> None:
+    """Asks the Hub whose token it is; only a role of `read` is a sure no."""
+    hint = TOKEN_HINT.format(endpoint=api.endpoint)
+    try:
+        answer = retried(api.whoami)
+    except Exception as error:
+        if status_of(error) in FORBIDDEN:
+            raise InputError(f"the Hub does not accept the token: {hint}") from error
+        raise
+    access = (answer.get("auth") or {}).get("accessToken") or {}
+    if access.get("role") == "read":
+        raise InputError(f"the token may only read: {hint}")
+
+
+def _look_up(api: HfApi, request: _Request) -> _Destination:
+    """Finds out where the commit goes and what is there."""
+    info = None
+    try:
+        info = retried(lambda: api.repo_info(request.repo_id, timeout=10))
+    except Exception as error:
+        if status_of(error) not in MISSING:
+            raise
+    main = Target(request.repo_id, "model", MAIN, info.sha if info else None, request.create_pr)
+    if info is None:
+        return _Destination(main, exists=False, new_branch=bool(request.branch), tags={})
+    if request.private and info.private is False:
+        raise InputError(
+            f"{request.repo_id} is there and public: make it private in its settings on "
+            f"{api.endpoint}, or leave out --private"
+        )
+    if not (request.branch or request.tag):
+        return _Destination(main, exists=True, new_branch=False, tags={})
+    refs = retried(lambda: api.list_repo_refs(request.repo_id))
+    tags = {ref.name: ref.target_commit for ref in refs.tags}
+    heads = {ref.name: ref.target_commit for ref in refs.branches}
+    if request.branch is None:
+        return _Destination(main, exists=True, new_branch=False, tags=tags)
+    target = replace(main, revision=request.branch, head=heads.get(request.branch, main.head))
+    return _Destination(target, True, request.branch not in heads, tags)
+
+
+def _published_top1(api: HfApi, target: Target) -> float | None:
+    file = commits.remote_files(api, target).get(EVALUATION)
+    if file is None or file.size > BYTES[EVALUATION]:
+        return None
+    path = retried(lambda: api.hf_hub_download(target.repo_id, EVALUATION, revision=target.head))
+    try:
+        top1 = json.loads(Path(path).read_bytes())["top1"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return float(top1) if isinstance(top1, (int, float)) else None
+
+
+def _check_score(folder: ModelFolder, published: float | None, request: _Request) -> None:
+    top1 = float((folder.evaluation or {})["top1"])
+    if published is None or top1 >= published:
+        return
+    figures = f"top-1 {top1:.2%}, the one published in {request.repo_id} {published:.2%}"
+    if not request.force:
+        raise InputError(f"this model scores worse: {figures}. Publish it anyway with --force")
+    logger.warning("this model scores worse: %s; published because of --force", figures)
+
+
+def _check_tag(api: HfApi, request: _Request, destination: _Destination) -> None:
+    """Refuses a tag that would have to be moved; the same one on the same files is fine."""
+    tagged = destination.tags.get(request.tag or "")
+    if tagged is None:
+        return
+    target = replace(destination.target, head=tagged)
+    unmoved = tagged == destination.target.head and not request.create_pr
+    if not unmoved or commits.differ(api, target, _files(request), _stale(api, target, request)):
+        raise InputError(
+            f"{request.repo_id} has a tag {request.tag} already, on commit {tagged[:7]}: choose "
+            "another --tag"
+        )
+
+
+def _files(request: _Request) -> dict[str, Path]:
+    return {name: request.folder.path / name for name in request.folder.files()}
+
+
+def _stale(api: HfApi, target: Target, request: _Request) -> set[str]:
+    """Returns the plots and event files of an earlier model that this one has no more."""
+    ours = set(request.folder.files())
+    folders = (f"{PLOTS}/", f"{RUNS}/")
+    return {
+        name
+        for name in commits.remote_files(api, target)
+        if name.startswith(folders) and name not in ours
+    }
+
+
+def _upload(api: HfApi, request: _Request, destination: _Destination) -> Committed:
+    target = destination.target
+    if not destination.exists:
+        retried(
+            lambda: api.create_repo(request.repo_id, private=request.private or None, exist_ok=True)
+        )
+        target = replace(target, head=commits.head_of(api, replace(target, revision=MAIN)))
+    if destination.new_branch:
+        target = commits.with_branch(api, target)
+    name = request.folder.training.get("preset") or request.folder.path.name
+    top1 = (request.folder.evaluation or {})["top1"]
+    return commits.commit_files(
+        api,
+        target,
+        _files(request),
+        remove=_stale(api, target, request),
+        message=f"{name}: top-1 {top1:.2%}",
+    )
+
+
+def _tag(api: HfApi, request: _Request, made: Committed) -> None:
+    tag = request.tag
+    if tag is None:
+        return
+    try:
+        retried(lambda: api.create_tag(request.repo_id, tag=tag, revision=made.commit))
+    except Exception as error:
+        if status_of(error) != CONFLICT:
+            raise
+        refs = retried(lambda: api.list_repo_refs(request.repo_id))
+        if {ref.name: ref.target_commit for ref in refs.tags}.get(tag) != made.commit:
+            raise HubError(f"the model is published as {made.url}, but tag {tag} exists") from error
+
+
+def _explain(error: Exception, request: _Request, token: str) -> NoReturn:
+    """Raises an error's one line: what failed, what is published now, and how to go on."""
+    text = without_secret(error, token)
+    if isinstance(error, InputError):
+        raise InputError(text) from error
+    if status_of(error) in FORBIDDEN:
+        raise InputError(
+            f"{text}: the token may not write to {request.repo_id}; choose another name or token"
+        ) from error
+    if isinstance(error, ClassifierError) and not isinstance(error, HubError):
+        raise ClassifierError(text) from error
+    raise HubError(
+        f"{text.rstrip('.')}. What is published is whole, and so is the local folder; "
+        f"go on with: {request.command}"
+    ) from error

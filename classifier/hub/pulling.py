@@ -1,0 +1,243 @@
+"""Pulls a model folder from the Hub, or from the local cache when the Hub fails; never hangs."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from classifier.errors import ClassifierError, InputError
+from classifier.hub.commit import MAIN
+from classifier.hub.connection import (
+    FORBIDDEN,
+    MISSING,
+    HubError,
+    ModelNotFoundError,
+    check_repo_id,
+    connect,
+    describe,
+    retried,
+    status_of,
+)
+from classifier.model_folder import BYTES, NEEDED_TO_PUBLISH, NEEDED_TO_SERVE, ModelFolder
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+T = TypeVar("T")
+START_UP_SECONDS = 10.0
+SHORT_WAITS = (1.0, 2.0)  # seconds between attempts while an app waits to start
+# Everything but the plots and the event files: the app draws its own figures.
+SERVED_FILES = NEEDED_TO_PUBLISH
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A model folder that came from the Hub, now or earlier; it is checked.
+
+    Attributes:
+        folder: the model folder, in the cache of huggingface_hub.
+        repo_id: user/name.
+        commit: the hash of the commit.
+        source: "hub", or "cache" if the Hub failed.
+        reason: why it is the cache, None otherwise.
+    """
+
+    folder: ModelFolder
+    repo_id: str
+    commit: str
+    source: str
+    reason: str | None = None
+
+
+def pull(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    timeout: float | None = START_UP_SECONDS,
+    token: str | None = None,
+) -> Pulled:
+    """Fetches what serving a model needs, and checks it; from the cache when the Hub fails.
+
+    A download that takes longer than `timeout` goes on in the background, so that the next call
+    finds it in the cache.
+
+    Args:
+        repo_id: user/name.
+        revision: a branch, tag or commit; main if not given.
+        timeout: seconds after which the cache is used; None waits as long as the Hub does answer.
+        token: otherwise huggingface_hub looks for one.
+
+    Raises:
+        ModelNotFoundError: the Hub says that there is no such model, or that it may not be read.
+        InputError: the name is none, or the repository holds no model that we would load.
+        HubError: the Hub fails and the cache does not hold the revision.
+    """
+    check_repo_id(repo_id, "the model")
+    api = connect(token)
+    try:
+        return _within(timeout, lambda: _from_hub(api, repo_id, revision))
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, FutureTimeout):
+            reason = f"{api.endpoint} did not answer within {timeout:.0f} s"
+        else:
+            reason = describe(error)
+        return _from_cache(api, repo_id, revision, reason, error)
+
+
+def commit_at(repo_id: str, *, revision: str | None = None, token: str | None = None) -> str:
+    """Asks the Hub which commit a branch or tag stands at.
+
+    Raises:
+        ModelNotFoundError: as in `pull`.
+        Exception: what the client raises while the Hub cannot be reached.
+    """
+    return _commit(connect(token), repo_id, revision)
+
+
+def _from_hub(api: HfApi, repo_id: str, revision: str | None) -> Pulled:
+    from huggingface_hub import snapshot_download
+
+    commit = _commit(api, repo_id, revision)
+    try:
+        files = _listing(api, repo_id, commit)
+        _check_listing(files, repo_id)
+        # By its commit: what the cache knows as the branch is still the last good one.
+        path = snapshot_download(
+            repo_id, revision=commit, allow_patterns=list(SERVED_FILES), token=api.token
+        )
+    except Exception as error:
+        _refuse_if_denied(error, repo_id, revision)
+        raise
+    folder = ModelFolder(Path(path))
+    _check_content(folder, files, repo_id)
+    folder.check()
+    # Now that all of it is here and good, the cache may know it as the branch.
+    api.resolve_revision(repo_id, revision=revision)
+    return Pulled(folder, repo_id, commit, "hub")
+
+
+def _commit(api: HfApi, repo_id: str, revision: str | None) -> str:
+    try:
+        info = retried(
+            lambda: api.model_info(repo_id, revision=revision, timeout=START_UP_SECONDS),
+            waits=SHORT_WAITS,
+        )
+    except Exception as error:
+        _refuse_if_denied(error, repo_id, revision)
+        raise
+    if not info.sha:
+        raise ModelNotFoundError(f"{repo_id} on the Hub is empty: publish a model to it first")
+    return info.sha
+
+
+def _listing(api: HfApi, repo_id: str, commit: str) -> dict[str, RepoFile]:
+    from huggingface_hub.hf_api import RepoFile
+
+    entries = api.list_repo_tree(repo_id, recursive=True, revision=commit)
+    return {
+        entry.path: entry
+        for entry in entries
+        if isinstance(entry, RepoFile) and entry.path in SERVED_FILES
+    }
+
+
+def _check_listing(files: dict[str, RepoFile], repo_id: str) -> None:
+    """Refuses a repository, before anything is downloaded, that cannot be a model folder."""
+    missing = [name for name in NEEDED_TO_SERVE if name not in files]
+    if missing:
+        raise InputError(
+            f"{repo_id} on the Hub holds no model of this project: it lacks {', '.join(missing)}"
+        )
+    for name, file in files.items():
+        if file.size > BYTES[name]:
+            raise InputError(
+                f"{name} of {repo_id} on the Hub has {file.size:,} bytes: more than the "
+                f"{BYTES[name]:,} that are read"
+            )
+
+
+def _check_content(folder: ModelFolder, files: dict[str, RepoFile], repo_id: str) -> None:
+    """Compares large files with the hash that the Hub states; a damaged one leaves the cache."""
+    for name, file in files.items():
+        path = folder.path / name
+        if file.lfs is None:
+            continue
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != file.lfs.sha256:
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise HubError(f"{name} of {repo_id} arrived damaged: its checksum is wrong")
+
+
+def _from_cache(
+    api: HfApi, repo_id: str, revision: str | None, reason: str, error: Exception
+) -> Pulled:
+    from huggingface_hub import snapshot_download
+
+    named = repo_id if revision is None else f"{repo_id} at {revision}"
+    try:
+        path = Path(
+            snapshot_download(
+                repo_id,
+                revision=revision or MAIN,
+                allow_patterns=list(SERVED_FILES),
+                local_files_only=True,
+            )
+        )
+        folder = ModelFolder(path)
+        folder.check()
+    except (OSError, ClassifierError) as cached:
+        state = "damaged" if isinstance(cached, ClassifierError) else "missing or incomplete"
+        raise HubError(
+            f"cannot get {named} from the Hub ({reason}), and in the local cache it is {state}: "
+            "check the network and try again"
+        ) from error
+    return Pulled(folder, repo_id, path.name, "cache", reason)
+
+
+def _refuse_if_denied(error: Exception, repo_id: str, revision: str | None) -> None:
+    """Raises `ModelNotFoundError` if the Hub's answer is a sure no."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        raise ModelNotFoundError(
+            f"{repo_id} is gated: accept its terms on the Hub, and log in with `hf auth login`"
+        ) from error
+    if isinstance(error, errors.RevisionNotFoundError):
+        raise ModelNotFoundError(
+            f"{repo_id} has no revision {revision!r} on the Hub: name a branch, a tag or a commit"
+        ) from error
+    if status_of(error) in MISSING | FORBIDDEN:
+        raise ModelNotFoundError(
+            f"there is no model {repo_id} on the Hub that may be read: check the spelling, and log "
+            "in with `hf auth login` if it is private"
+        ) from error
+
+
+def _within(timeout: float | None, call: Callable[[], T]) -> T:
+    """Returns what a call returns, or raises `FutureTimeout` when it takes longer.
+
+    The call goes on in a thread that does not keep the program from ending.
+    """
+    if timeout is None:
+        return call()
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="hub-download", daemon=True).start()
+    return future.result(timeout)
