@@ -135,11 +135,13 @@ def _training_split(options: argparse.Namespace) -> Split | None:
 
 def _target(options: argparse.Namespace, folder: Path) -> Path:
     """Where to write unasked: the figures of a part never replace those of the whole."""
-    if options.limit is None and Path(options.source).is_dir():
+    from classifier import sources
+
+    if sources.local_folder(options.source) is None:
+        return RESULTS / sources.hub_id(options.source).replace("/", "--")
+    if options.limit is None:
         return folder
-    if Path(options.source).is_dir():
-        return RESULTS / Path(options.source).resolve().name
-    return RESULTS / options.source.removeprefix("hf://").replace("/", "--")
+    return RESULTS / Path(options.source).expanduser().resolve().name
 
 
 def _positive(text: str) -> int:

@@ -92,6 +92,7 @@ def best_and_worst_classes(
         labels = [look.percent(value) for value in values]
         _bars(axes, [look.name(name, wrap=18) for name in names], values, labels, colour, look)
         axes.set_xlim(0, 1.12)
+        axes.set_ylim(bottom=max(rows, 2) - 0.1)  # room for the name of the line
         axes.axvline(mean, color=look.colours.muted, linewidth=1, linestyle=(0, (3, 3)))
     panels[1].annotate(
         look.text("mean", value=look.percent(mean, 1)),
