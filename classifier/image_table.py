@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import PIL.Image
 
 from classifier.errors import InputError
+from classifier.images import SIZE, open_image, to_model_input
 from classifier.split import Split, check_labels, group_classes, make_split
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-SIZE = 32  # side of the images that the models take, in pixels
 BATCH_ROWS = 1000
-# Entries of `Image.info` that change nothing about the pixels; an orientation or a transparent
-# colour does, and takes the long way.
-HARMLESS_INFO = {"dpi", "gamma", "srgb", "jfif", "jfif_version", "jfif_density", "jfif_unit"}
 
 
 def read_split(
@@ -162,29 +157,17 @@ def _images(table: Dataset, column: str, where: str) -> np.ndarray:
 
 
 def _decode(value: dict[str, Any] | None, row: int, where: str) -> np.ndarray:
-    """Returns the image of a row, uint8, (32, 32, 3)."""
+    """Returns the image of a row, uint8, (32, 32, 3), as the app would show it to a model."""
     value = value or {}
     data, path = value.get("bytes"), value.get("path")
     named = f" ({Path(path).name})" if path else ""
     try:
-        if data is None:
-            if path is None:
-                raise ValueError("the row holds no image")
-            data = Path(path).read_bytes()
-        with PIL.Image.open(BytesIO(data)) as image:
-            return _pixels(image)
-    except Exception as error:  # decoders raise whatever a broken file brings them to
-        unknown = isinstance(error, PIL.UnidentifiedImageError)
-        reason = "it is in no known image format" if unknown else str(error)
+        if data is None and path is None:
+            raise InputError("the row holds no image")
+        return to_model_input(open_image(Path(path) if data is None else data), SIZE)
+    except InputError as error:
+        reason = str(error).partition(":")[0]
         raise InputError(
             f"the image in row {row}{named} of {where} does not decode ({reason}): replace or "
             "remove it"
         ) from error
-
-
-def _pixels(image: PIL.Image.Image) -> np.ndarray:
-    if image.mode == "RGB" and image.size == (SIZE, SIZE) and image.info.keys() <= HARMLESS_INFO:
-        return np.asarray(image)
-    from classifier.images import to_model_input
-
-    return to_model_input(image, SIZE)

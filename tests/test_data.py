@@ -43,7 +43,7 @@ TEN_CLASSES = [f"class {number}" for number in range(10)]
 
 @pytest.fixture(autouse=True)
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives each test caches of its own, and lets none of them ask the real Hub."""
+    """Gives each test caches of its own."""
     monkeypatch.setenv("CIFAR100_MLP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
 
@@ -58,14 +58,6 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "toronto folder": toronto,
         "toronto archive": write_archive(place / "cifar-100-python.tar.gz", toronto),
     }
-
-
-@pytest.fixture
-def real_cifar100() -> Path:
-    folder = Path(os.environ.get("CIFAR100_DIR", ROOT.parent / "shared" / "cifar100"))
-    if not folder.is_dir():
-        pytest.skip("the real CIFAR-100 is not here: name its folder in CIFAR100_DIR")
-    return folder
 
 
 def refusal(dataset: Path | str, split: str = "train", **options: Any) -> str:
@@ -533,10 +525,10 @@ class TestRealData:
     """CIFAR-100 itself, where it is there."""
 
     def test_it_is_what_its_description_says(
-        self, real_cifar100: Path, monkeypatch: pytest.MonkeyPatch
+        self, cifar100_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("CIFAR100_MLP_CACHE")  # the user's own cache spares the decoding
-        train, test = (load_split(str(real_cifar100), split) for split in ("train", "test"))
+        train, test = (load_split(str(cifar100_folder), split) for split in ("train", "test"))
         assert train.images.shape == (50000, 32, 32, 3)
         assert (np.bincount(train.labels) == 500).all()
         assert (np.bincount(test.labels) == 100).all()
@@ -553,17 +545,17 @@ class TestRealData:
         assert (len(rows), len(validation)) == (45000, 5000)
 
     def test_the_second_start_has_the_arrays_in_three_seconds(
-        self, real_cifar100: Path, monkeypatch: pytest.MonkeyPatch
+        self, cifar100_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("CIFAR100_MLP_CACHE")
-        load_split(str(real_cifar100))
+        load_split(str(cifar100_folder))
         second_start = (
             "import sys, time; start = time.monotonic(); from classifier.data import load_split; "
             "total = load_split(sys.argv[1]).images.sum(); "
             "print(time.monotonic() - start, time.process_time())"
         )
         finished = subprocess.run(
-            [sys.executable, "-c", second_start, str(real_cifar100)],
+            [sys.executable, "-c", second_start, str(cifar100_folder)],
             cwd=ROOT,
             capture_output=True,
             text=True,
