@@ -164,7 +164,7 @@ def _decode(value: dict[str, Any] | None, row: int, where: str) -> np.ndarray:
     try:
         if data is None and path is None:
             raise InputError("the row holds no image")
-        return to_model_input(open_image(Path(path) if data is None else data), SIZE)
+        return to_model_input(open_image(Path(str(path)) if data is None else data), SIZE)
     except InputError as error:
         reason = str(error).partition(":")[0]
         raise InputError(
