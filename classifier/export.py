@@ -17,9 +17,10 @@ import numpy as np
 from classifier import precision
 from classifier.architectures import build_network
 from classifier.errors import InputError
+from classifier.model_folder import CONFIG, WEIGHTS
+from classifier.saved_model import for_older_keras
 from classifier.settings import Settings
 
-WEIGHTS = "model.weights.h5"
 LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "h5py", "datasets")
 
 
@@ -87,6 +88,8 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         network.save(temporary, zipped=False)
         written = Path(temporary)
+        config = json.loads((written / CONFIG).read_text(encoding="utf-8"))
+        (written / CONFIG).write_text(json.dumps(for_older_keras(config)), encoding="utf-8")
         if half:
             _halve(written / WEIGHTS)
         for file in written.iterdir():

@@ -25,6 +25,19 @@ def _words(text: str) -> frozenset[str]:
 
 
 INPUT_SHAPE = (None, 32, 32, 3)
+OLDEST_KERAS = "3.4.0"  # the first that loads the unzipped layout; tried with four backends
+# What Keras 3.15 writes of a layer and 3.4 does not know, each with the value that changes nothing.
+NEWER_SETTINGS: dict[str, Any] = {
+    "quantization_config": None,
+    "input_axes": None,
+    "output_axes": None,
+    "optional": False,
+    "rms_scaling": False,
+    "synchronized": False,
+    "renorm": False,
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+}
 MOST_PARAMETERS = 250_000_000  # 1 GB in float32
 MOST_ELEMENTS = 2**23  # of any array that passes between two layers, per image
 LARGEST_SIZE = 2**16  # units, filters, padding …
@@ -152,6 +165,23 @@ def load(folder: Path, *, classes: int) -> keras.Model:
             f"Received: {shapes[0]} to {shapes[1]}"
         )
     return model
+
+
+def for_older_keras(config: Any) -> Any:
+    """Returns a configuration without settings at their defaults that older Keras 3 stumbles over.
+
+    A model that uses one of them keeps it, and needs the Keras that knows it.
+
+    Args:
+        config: the content of a `config.json`, or a part of it.
+    """
+    if isinstance(config, dict):
+        return {
+            key: for_older_keras(value)
+            for key, value in config.items()
+            if key not in NEWER_SETTINGS or value != NEWER_SETTINGS[key]
+        }
+    return [for_older_keras(item) for item in config] if isinstance(config, list) else config
 
 
 def _is_model(node: Any) -> bool:
