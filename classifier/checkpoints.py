@@ -2,6 +2,7 @@
 
 import json
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class RunState(keras.callbacks.Callback):
                 variables = _variables(model)
                 arrays = [stored[f"variable_{index}"] for index in range(len(variables))]
                 best = [stored[f"best_{index}"] for index in range(memory["best_weights"])]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ClassifierError(
                 f"the checkpoint {self.path} cannot be read ({error}): remove it to start anew"
             ) from None

@@ -17,6 +17,7 @@ from classifier.memory import KeepFreedMemory
 from classifier.settings import Settings
 
 STATE = "state.npz"
+VALIDATION_BATCH = 500  # images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +38,19 @@ class Batches(keras.utils.PyDataset):
         load: gives the images of an epoch, so that each epoch may see other views of them.
         batch_size: images per batch.
         seed: of the order.
-        first_epoch: where a resumed training goes on.
     """
 
-    def __init__(
-        self, load: Callable[[int], Images], *, batch_size: int, seed: int, first_epoch: int = 0
-    ) -> None:
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=4)
+    def __init__(self, load: Callable[[int], Images], *, batch_size: int, seed: int) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
         self.load = load
         self.batch_size = batch_size
         self.seed = seed
-        self._start(first_epoch)
+        self.start(0)
+
+    def start(self, epoch: int) -> None:
+        """Takes up the images and the order of an epoch, counted from 0."""
+        self.data = self.load(epoch)
+        self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data.images))
 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
@@ -55,15 +58,6 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         return ({"images": self.data.images[chosen], "targets": self.data.targets[chosen]},)
-
-    def on_epoch_end(self) -> None:
-        """Shuffles for the next epoch."""
-        self._start(self.epoch + 1)
-
-    def _start(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.data = self.load(epoch)
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data.images))
 
 
 class Trainee(keras.Model):
@@ -127,11 +121,10 @@ def fit(
         ClassifierError: the state on disk does not fit or cannot be read.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
-    images = len(load_training(0).images)
-    steps = math.ceil(images / settings.batch_size)
+    batches = Batches(load_training, batch_size=settings.batch_size, seed=settings.seed)
     trainee = Trainee(network, augmentation)
     trainee.compile(
-        optimizer=build_optimizer(settings, steps),
+        optimizer=build_optimizer(settings, len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=["accuracy"],
         # XLA gains nothing on a processor under TensorFlow; JAX lives on it.
@@ -143,20 +136,21 @@ def fit(
     callbacks = build_callbacks(settings, checkpoints, tensorboard)
     state = RunState(checkpoints / STATE, callbacks)
     state.restore(trainee)
-    first_epoch = settings.epochs if state.finished else state.epochs_done
     trainee.fit(
-        Batches(
-            load_training,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            first_epoch=min(first_epoch, settings.epochs - 1),
-        ),
+        batches,
+        # The batches know their order; Keras would draw another that no resumed run can repeat.
+        shuffle=False,
         validation_data=Batches(
-            lambda epoch: validation, batch_size=max(settings.batch_size, 500), seed=settings.seed
+            lambda epoch: validation, batch_size=VALIDATION_BATCH, seed=settings.seed
         ),
-        initial_epoch=first_epoch,
+        initial_epoch=settings.epochs if state.finished else state.epochs_done,
         epochs=settings.epochs,
-        callbacks=[KeepFreedMemory(), *callbacks, state],
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.start(epoch)),
+            KeepFreedMemory(),
+            *callbacks,
+            state,
+        ],
         # A progress bar for a reader; one line an epoch for a log file.
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -165,7 +159,7 @@ def fit(
 
 def top1(model: keras.Model, data: Images) -> float:
     """Returns the share of the images whose most probable class is that of their target."""
-    probabilities = model.predict(data.images, batch_size=500, verbose=0)
+    probabilities = model.predict(data.images, batch_size=VALIDATION_BATCH, verbose=0)
     return float(np.mean(probabilities.argmax(axis=1) == data.targets.argmax(axis=1)))
 
 

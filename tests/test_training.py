@@ -1,0 +1,193 @@
+"""The training loop: seeded runs come out twice, and a stopped run goes on as if it had not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from classifier.architectures import build_network
+from classifier.augmentation import Augmentation
+from classifier.checkpoints import RunState
+from classifier.errors import ClassifierError
+from classifier.settings import Settings
+from classifier.training import Images, fit, top1
+
+CLASSES = 5
+TINY = Settings(
+    hidden_units=(16,),
+    dropout=0.2,
+    l2=1e-4,
+    learning_rate=0.02,
+    batch_size=16,
+    epochs=4,
+    early_stopping_patience=3,
+    plateau_patience=1,
+    precision="float32",
+)
+AUGMENTED = TINY.replace(
+    architecture="residual_mlp",
+    width=16,
+    depth=1,
+    optimizer="adamw",
+    learning_rate=0.003,
+    schedule="cosine",
+    warmup_epochs=1,
+    early_stopping_patience=0,
+    flip=0.5,
+    crop_area=0.5,
+    crop_aspect=1.2,
+    brightness=0.1,
+    contrast=0.1,
+    erasing=0.3,
+    mixup=0.4,
+    label_smoothing=0.1,
+)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class KillInEpoch(keras.callbacks.Callback):
+    """Ends the training in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+        self.now = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.now = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if self.now == self.epoch and batch == 2:
+            raise KilledError
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Images, Images]:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, CLASSES, 160)
+    images = random.integers(0, 120, (160, 32, 32, 3)) + labels[:, None, None, None] * 25
+    everything = Images(images.astype("uint8"), np.eye(CLASSES, dtype="float32")[labels])
+    return (
+        Images(everything.images[:120], everything.targets[:120]),
+        Images(everything.images[120:], everything.targets[120:]),
+    )
+
+
+def train(
+    settings: Settings, data: tuple[Images, Images], checkpoints: Path
+) -> tuple[keras.Model, RunState]:
+    keras.utils.set_random_seed(settings.seed)
+    network = build_network(
+        settings,
+        classes=CLASSES,
+        mean=np.full(3, 120.0, "float32"),
+        deviation=np.full(3, 60.0, "float32"),
+    )
+    training, validation = data
+    state = fit(
+        network,
+        settings,
+        load_training=lambda epoch: training,
+        validation=validation,
+        checkpoints=checkpoints,
+        augmentation=Augmentation(settings),
+    )
+    return network, state
+
+
+def assert_same_weights(one: keras.Model, other: keras.Model) -> None:
+    for first, second in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.fixture
+def kill_in_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Adds a callback that ends the next trainings in that epoch; None adds none."""
+    from classifier import training
+
+    build = training.build_callbacks
+
+    def arrange(epoch: int | None) -> None:
+        def build_with_end(*arguments: object) -> list[keras.callbacks.Callback]:
+            return [*build(*arguments), *([] if epoch is None else [KillInEpoch(epoch)])]
+
+        monkeypatch.setattr(training, "build_callbacks", build_with_end)
+
+    return arrange
+
+
+@pytest.mark.parametrize("settings", [TINY, AUGMENTED], ids=["classic", "augmented"])
+def test_the_same_seed_gives_the_same_weights_twice(settings, data, tmp_path):
+    first, _ = train(settings, data, tmp_path / "first")
+    second, _ = train(settings, data, tmp_path / "second")
+    other, _ = train(settings.replace(seed=1), data, tmp_path / "other")
+
+    assert_same_weights(first, second)
+    assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
+
+
+@pytest.mark.parametrize("settings", [TINY, AUGMENTED], ids=["classic", "augmented"])
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_training_cut_off_in_an_epoch_ends_with_the_weights_of_one_that_was_not(
+    settings, epoch, data, tmp_path, kill_in_epoch
+):
+    whole, whole_state = train(settings, data, tmp_path / "whole")
+    kill_in_epoch(epoch)
+    with pytest.raises(KilledError):
+        train(settings, data, tmp_path / "cut")
+    kill_in_epoch(None)
+    resumed, state = train(settings, data, tmp_path / "cut")
+
+    assert_same_weights(whole, resumed)
+    without_times = [{**row, "seconds": 0} for row in state.rows]
+    assert without_times == [{**row, "seconds": 0} for row in whole_state.rows]
+
+
+def test_early_stopping_restores_the_best_weights_also_after_a_resume(data, tmp_path):
+    settings = TINY.replace(epochs=30, learning_rate=0.05, early_stopping_patience=2)
+    network, state = train(settings, data, tmp_path)
+    assert state.epochs_done < 30
+
+    again, state_again = train(settings, data, tmp_path)
+
+    assert_same_weights(network, again)
+    assert state_again.rows == state.rows
+    losses = [row["val_loss"] for row in state.rows]
+    assert state.best_epoch == int(np.argmin(losses)) + 1
+
+
+def test_a_damaged_checkpoint_is_named_and_not_trained_over(data, tmp_path):
+    train(TINY.replace(epochs=1), data, tmp_path)
+    (tmp_path / "state.npz").write_bytes(b"PK\x03\x04 half of a file")
+
+    with pytest.raises(ClassifierError, match=r"state\.npz cannot be read"):
+        train(TINY.replace(epochs=2), data, tmp_path)
+
+
+def test_training_learns_what_can_be_learnt(data, tmp_path):
+    network, state = train(TINY.replace(epochs=15), data, tmp_path)
+
+    assert top1(network, data[0]) > 0.8
+    assert state.rows[-1]["loss"] < state.rows[0]["loss"]
+    assert list(state.rows[0]) == [
+        *("epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds")
+    ]
+
+
+def test_the_learning_rate_falls_when_validation_stands_still(data, tmp_path):
+    settings = TINY.replace(epochs=12, learning_rate=0.1, early_stopping_patience=0)
+    _, state = train(settings, data, tmp_path)
+
+    rates = [row["learning_rate"] for row in state.rows]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[-1] < 0.05
+
+
+def test_only_the_newest_best_weights_are_kept(data, tmp_path):
+    train(TINY, data, tmp_path)
+    assert len(list(tmp_path.glob("best-*.weights.h5"))) == 1
