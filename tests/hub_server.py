@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 import yaml
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, Response
 
 LFS_BYTES = 2**20  # text files beyond this size, and all binary ones, go to LFS
 PREFIXES = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
@@ -503,15 +503,10 @@ def _add_files(app: FastAPI, hub: Hub, access: _Access) -> None:
             missing.headers["X-Repo-Commit"] = commit.sha
             return missing
         headers["ETag"] = f'"{blob.oid}"'
-        if blob.lfs is None:
-            return _content(request, blob.content, headers)
-        headers["X-Linked-Etag"] = f'"{blob.lfs}"'
-        headers["X-Linked-Size"] = str(len(blob.content))
-        return RedirectResponse(f"{hub.endpoint}/storage/{blob.lfs}", 302, headers)
-
-    @app.api_route("/storage/{oid}", methods=["GET", "HEAD"])
-    async def stored(request: Request, oid: str) -> Response:
-        return _content(request, hub.storage[oid], {"ETag": f'"{oid}"', "Accept-Ranges": "bytes"})
+        if blob.lfs:
+            headers["X-Linked-Etag"] = f'"{blob.lfs}"'
+            headers["X-Linked-Size"] = str(len(blob.content))
+        return _content(request, blob.content, headers)
 
     @app.api_route("/{kind}/{user}/{repo}/resolve/{rest:path}", methods=["GET", "HEAD"])
     async def of_kind(request: Request, kind: str, user: str, repo: str, rest: str) -> Response:

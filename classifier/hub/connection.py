@@ -74,17 +74,18 @@ def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
     return repo_id
 
 
-def retried(call: Callable[[], T], *, waits: tuple[float, ...] = WAITS) -> T:
+def retried(call: Callable[[], T], *, waits: tuple[float, ...] | None = None) -> T:
     """Returns what a call to the Hub returns, called again while the Hub has a passing fault.
 
     huggingface_hub retries some requests itself; this does the same for those that it does not.
 
     Args:
         call: the call.
-        waits: seconds to wait before each further attempt, unless the Hub asks for another time.
+        waits: seconds to wait before each further attempt, unless the Hub asks for another time;
+            `WAITS` if not given.
     """
     start = time.monotonic()
-    for wait in (*waits, None):
+    for wait in (*(WAITS if waits is None else waits), None):
         try:
             return call()
         except Exception as error:
@@ -142,6 +143,8 @@ def describe(error: BaseException) -> str:
     import httpx2
     from huggingface_hub import constants, errors
 
+    if isinstance(error, ClassifierError):
+        return str(error)
     for cause in causes(error):
         status = status_of(cause)
         if status is not None:

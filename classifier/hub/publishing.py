@@ -213,7 +213,8 @@ def _look_up(api: HfApi, request: _Request) -> _Destination:
             raise
     main = Target(request.repo_id, "model", MAIN, info.sha if info else None, request.create_pr)
     if info is None:
-        return _Destination(main, exists=False, new_branch=bool(request.branch), tags={})
+        target = replace(main, revision=request.branch or MAIN)
+        return _Destination(target, exists=False, new_branch=bool(request.branch), tags={})
     if request.private and info.private is False:
         raise InputError(
             f"{request.repo_id} is there and public: make it private in its settings on "
