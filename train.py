@@ -57,16 +57,19 @@ def train(run: Run) -> None:
     """Trains what the run asks for and writes its model folder, complete, by rename."""
     # TensorFlow announces its processor at length; what a reader should know is printed here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
-
-    from classifier import precision
-    from classifier.architectures import build_network
-    from classifier.training import fit
-    from classifier.training_data import epoch_images, load_training_data
+    from classifier.training_data import load_training_data
 
     settings = run.settings
     print(f"Loading {run.dataset} …", flush=True)
     data = load_training_data(run.dataset, run.label_column, settings)
+    run.start()
+
+    import keras
+
+    from classifier import precision
+    from classifier.architectures import build_network
+    from classifier.distillation import epoch_images
+    from classifier.training import fit
 
     number_format = precision.resolve(settings.precision)
     precision.set_policy(number_format)
@@ -171,10 +174,43 @@ def describe(
 
 
 def publish(source: str, options: argparse.Namespace) -> None:
-    """Uploads a model folder to the Hub in one commit."""
-    from classifier.publish_command import publish_folder
+    """Uploads a model folder to the Hub in one commit, once its figures have been found again."""
+    from classifier import hub
+    from classifier.data import load_split
+    from classifier.prediction import Classifier
+    from classifier.sources import local_folder
+    from evaluation.report import check_classes, summarise
 
-    publish_folder(source, options)
+    folder = local_folder(source)
+    if folder is None:
+        raise InputError(f"--from {source}: there is no such folder. Name a model or run folder")
+
+    def recompute() -> dict[str, Any]:
+        predictions = folder.predictions()
+        return summarise(*predictions, folder.labels) if predictions else {}
+
+    def measure() -> dict[str, Any]:
+        split = load_split(
+            options.dataset,
+            (folder.evaluation or {}).get("split", "test"),
+            label_column=options.label_column,
+        )
+        check_classes(folder.labels, split)
+        probabilities = Classifier.load(folder).probabilities(split.images)
+        return summarise(probabilities, split.labels, folder.labels)
+
+    publication = hub.publish(
+        folder,
+        repo_id=options.repo_id,
+        recomputed=recompute,
+        measured=measure if options.source and options.dataset else None,
+        private=options.private,
+        branch=options.branch,
+        create_pr=options.create_pr,
+        tag=options.tag,
+        force=options.force,
+    )
+    print(publication)
 
 
 def choose_settings(options: argparse.Namespace) -> tuple[Settings, dict[str, Any]]:
