@@ -64,7 +64,7 @@ def local_folder(source: str) -> ModelFolder | None:
 
 def hub_id(source: str) -> str:
     """Returns the `user/name` of a source that is no folder; raises `InputError` if it is none."""
-    from classifier.hub.connection import check_repo_id
+    from classifier.hub.access import check_repo_id
 
     name = source.removeprefix(HUB_SCHEME).strip("/")
     try:

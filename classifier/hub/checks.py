@@ -34,6 +34,8 @@ def check_figures(
     """
     stated = dict(_numbers(folder.evaluation or {}))
     found = dict(_numbers(figures() if callable(figures) else figures))
+    if "top1" not in found:
+        raise InputError(f"{folder.path} has no predictions to find the figures of {EVALUATION} in")
     for name, value in found.items():
         if not deep and "[" in name:
             continue

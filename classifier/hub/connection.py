@@ -57,23 +57,6 @@ def connect(token: str | None = None) -> HfApi:
     return HfApi(token=token)
 
 
-def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
-    """Returns a repository's name if it is a valid `user/name`, else raises `InputError`."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        reason = str(error).split(": ")[0].rstrip(".")
-        raise InputError(
-            f"{option} {repo_id!r} is no valid name ({reason}): give user/name"
-        ) from None
-    if repo_id.count("/") != 1:
-        raise InputError(f"{option} must be user/name. Received: {repo_id!r}")
-    return repo_id
-
-
 def retried(call: Callable[[], T], *, waits: tuple[float, ...] | None = None) -> T:
     """Returns what a call to the Hub returns, called again while the Hub has a passing fault.
 

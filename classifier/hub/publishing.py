@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import commit as commits
+from classifier.hub.access import check_repo_id, check_token, find_token
 from classifier.hub.checks import check_card, check_figures, check_model
 from classifier.hub.commit import MAIN, Committed, Target
 from classifier.hub.connection import (
@@ -19,7 +20,6 @@ from classifier.hub.connection import (
     FORBIDDEN,
     MISSING,
     HubError,
-    check_repo_id,
     connect,
     retried,
     status_of,
@@ -29,8 +29,6 @@ from classifier.model_folder import BYTES, EVALUATION, PLOTS, RUNS, ModelFolder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-TOKEN_HINT = "make one with write access at {endpoint}/settings/tokens and log in: `hf auth login`"
 
 logger = logging.getLogger(__name__)
 
@@ -152,10 +150,10 @@ def publish(
         raise InputError("--branch and --create-pr exclude each other: a pull request goes to main")
     folder.check(complete=True)
     check_figures(folder, recomputed, "predictions.npz gives", deep=True)
-    token = _token(token)
+    token = find_token(token)
     api = connect(token)
     try:
-        _check_token(api)
+        check_token(api)
         check_card(folder)
         destination = _look_up(api, request)
         _check_score(folder, _published_top1(api, destination.target), request)
@@ -175,32 +173,6 @@ def publish(
     return Publication(
         repo_id, made.commit, made.url, made.reference, made.changed, made.pull_request, tag
     )
-
-
-def _token(token: str | None) -> str:
-    from huggingface_hub import constants, get_token
-
-    token = token or get_token()
-    hint = TOKEN_HINT.format(endpoint=constants.ENDPOINT)
-    if not token:
-        raise InputError(f"publishing needs a token of the Hub, and there is none: {hint}")
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        raise InputError(f"the token of the Hub holds signs that no token has: {hint}")
-    return token
-
-
-def _check_token(api: HfApi) -> None:
-    """Asks the Hub whose token it is; only a role of `read` is a sure no."""
-    hint = TOKEN_HINT.format(endpoint=api.endpoint)
-    try:
-        answer = retried(api.whoami)
-    except Exception as error:
-        if status_of(error) in FORBIDDEN:
-            raise InputError(f"the Hub does not accept the token: {hint}") from error
-        raise
-    access = (answer.get("auth") or {}).get("accessToken") or {}
-    if access.get("role") == "read":
-        raise InputError(f"the token may only read: {hint}")
 
 
 def _look_up(api: HfApi, request: _Request) -> _Destination:

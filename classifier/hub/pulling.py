@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from classifier.errors import ClassifierError, InputError
+from classifier.hub.access import check_repo_id
 from classifier.hub.commit import MAIN
 from classifier.hub.connection import (
     FORBIDDEN,
     MISSING,
     HubError,
     ModelNotFoundError,
-    check_repo_id,
     connect,
     describe,
     retried,

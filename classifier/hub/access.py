@@ -1,0 +1,64 @@
+"""Names on the Hub, and the token that may write to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from classifier.errors import InputError
+from classifier.hub.connection import FORBIDDEN, retried, status_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+TOKEN_HINT = "make one with write access at {endpoint}/settings/tokens and log in: `hf auth login`"
+
+
+def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
+    """Returns a repository's name if it is a valid `user/name`, else raises `InputError`."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        reason = str(error).split(": ")[0].rstrip(".")
+        raise InputError(
+            f"{option} {repo_id!r} is no valid name ({reason}): give user/name"
+        ) from None
+    if repo_id.count("/") != 1:
+        raise InputError(f"{option} must be user/name. Received: {repo_id!r}")
+    return repo_id
+
+
+def find_token(token: str | None = None) -> str:
+    """Returns the token to write with: the one given, `HF_TOKEN`, or what is stored.
+
+    Raises:
+        InputError: there is none, or it cannot be one.
+    """
+    from huggingface_hub import constants, get_token
+
+    token = token or get_token()
+    hint = TOKEN_HINT.format(endpoint=constants.ENDPOINT)
+    if not token:
+        raise InputError(f"publishing needs a token of the Hub, and there is none: {hint}")
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise InputError(f"the token of the Hub holds signs that no token has: {hint}")
+    return token
+
+
+def check_token(api: HfApi) -> None:
+    """Asks the Hub about the token; raises `InputError` if it is unknown or may only read.
+
+    A fine-grained token has a role of its own, and only a role of `read` is a sure no.
+    """
+    hint = TOKEN_HINT.format(endpoint=api.endpoint)
+    try:
+        answer = retried(api.whoami)
+    except Exception as error:
+        if status_of(error) in FORBIDDEN:
+            raise InputError(f"the Hub does not accept the token: {hint}") from error
+        raise
+    access = (answer.get("auth") or {}).get("accessToken") or {}
+    if access.get("role") == "read":
+        raise InputError(f"the token may only read: {hint}")
