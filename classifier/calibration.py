@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from classifier.training import Images
+from classifier.training_data import Images
 
 LAST_LAYER = "probabilities"
 BATCH_SIZE = 500

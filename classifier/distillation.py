@@ -1,4 +1,4 @@
-"""Targets from a trained teacher: its answers on augmented views of the training images.
+"""The images of each epoch, and targets from a trained teacher on augmented views of them.
 
 Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015; for dense
 students of convolutional teachers Urban et al., "Do Deep Convolutional Nets Really Need to be Deep
@@ -11,10 +11,38 @@ import keras
 import numpy as np
 
 from classifier.augmentation import Augmentation
+from classifier.errors import InputError
 from classifier.settings import Settings
-from classifier.training import Images
+from classifier.sources import find
+from classifier.training_data import Images, TrainingData
 
 BATCH_SIZE = 1000
+
+
+def epoch_images(
+    data: TrainingData, settings: Settings
+) -> tuple[Callable[[int], Images], Augmentation]:
+    """Returns what gives each epoch its images, and the augmentation of its batches.
+
+    Without a teacher every epoch has the training images as they are and augments each batch;
+    with one, epochs have views that were augmented when the teacher saw them, still to be
+    flipped and mixed.
+
+    Raises:
+        InputError: the teacher cannot be had, or knows other classes.
+    """
+    if not settings.teacher:
+        return lambda epoch: data.training, Augmentation(settings)
+    folder = find(settings.teacher)
+    if tuple(folder.labels.classes) != tuple(data.split.classes):
+        raise InputError(f"the teacher {settings.teacher!r} was trained on other classes")
+    teacher = folder.load_model()
+    views = TaughtViews(
+        lambda images: teacher.predict(images, batch_size=BATCH_SIZE, verbose=0),
+        data.training,
+        settings,
+    )
+    return views, Augmentation(settings, geometry=False)
 
 
 class TaughtViews:

@@ -21,6 +21,7 @@ from classifier.model_folder import CONFIG, WEIGHTS
 from classifier.saved_model import for_older_keras
 from classifier.settings import Settings
 
+SAVED_FILES = (CONFIG, "metadata.json", WEIGHTS)
 LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "h5py", "datasets")
 
 
@@ -92,8 +93,8 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
         (written / CONFIG).write_text(json.dumps(for_older_keras(config)), encoding="utf-8")
         if half:
             _halve(written / WEIGHTS)
-        for file in written.iterdir():
-            file.rename(folder / file.name)
+        for name in SAVED_FILES:  # and not the empty folder `assets` beside them
+            (written / name).rename(folder / name)
 
 
 def write_history(rows: list[dict[str, float]], path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from classifier.errors import InputError
-from classifier.export import write_json
 from classifier.model_folder import write_atomically
 from classifier.settings import Settings, load_preset
 
@@ -34,6 +33,16 @@ class Run:
     settings: Settings
     dataset: str
     label_column: str | None
+
+    def start(self) -> None:
+        """Writes down what the run was started with, from when on the folder holds a run."""
+        content = {
+            "settings": self.settings.to_dict(),
+            "dataset": self.dataset,
+            "label_column": self.label_column,
+        }
+        text = json.dumps(content, indent=2) + "\n"
+        write_atomically(self.folder / START, lambda path: path.write_text(text, encoding="utf-8"))
 
     @property
     def model(self) -> Path:
@@ -123,12 +132,6 @@ def _start_or_take_up(run: Run, *, resume: bool, given: dict[str, Any]) -> Run:
             raise InputError(
                 f"{run.folder} holds other files ({others[0]}): choose an empty or new --output"
             )
-        content = {
-            "settings": run.settings.to_dict(),
-            "dataset": run.dataset,
-            "label_column": run.label_column,
-        }
-        write_atomically(start, lambda path: write_json(content, path))
         return run
     if not resume:
         raise InputError(

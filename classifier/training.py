@@ -1,6 +1,5 @@
 """The training itself: batches, the model that is fitted, callbacks, and the loop around them."""
 
-import dataclasses
 import importlib.util
 import math
 import sys
@@ -15,20 +14,10 @@ from classifier.augmentation import Augmentation
 from classifier.checkpoints import RunState
 from classifier.memory import KeepFreedMemory
 from classifier.settings import Settings
+from classifier.training_data import Images
 
 STATE = "state.npz"
 VALIDATION_BATCH = 500  # images
-
-
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """Images with the distribution over the classes that each should get.
-
-    images: uint8, (N, 32, 32, 3), RGB 0–255; targets: float32, (N, C).
-    """
-
-    images: np.ndarray
-    targets: np.ndarray
 
 
 class Batches(keras.utils.PyDataset):

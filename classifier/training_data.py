@@ -1,18 +1,22 @@
-"""What a training works on: the two parts of the train split, and the images of each epoch."""
+"""What a training works on: the train split in two parts, and the test split for the evaluation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from classifier.augmentation import Augmentation
 from classifier.data import Split, channel_statistics, load_split, one_hot, stratified_split
-from classifier.distillation import TaughtViews
-from classifier.errors import InputError
 from classifier.settings import Settings
-from classifier.training import Images
 
-BATCH_SIZE = 500  # images at a time where nothing is trained
+
+@dataclass(frozen=True)
+class Images:
+    """Images with the distribution over the classes that each should get.
+
+    images: uint8, (N, 32, 32, 3), RGB 0–255; targets: float32, (N, C).
+    """
+
+    images: np.ndarray
+    targets: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -48,31 +52,3 @@ def load_training_data(dataset: str, label_column: str | None, settings: Setting
     mean, deviation = channel_statistics(training.images)
     validation = Images(split.images[held_out], targets[held_out])
     return TrainingData(split, test, training, validation, mean, deviation)
-
-
-def epoch_images(
-    data: TrainingData, settings: Settings
-) -> tuple[Callable[[int], Images], Augmentation]:
-    """Returns what gives each epoch its images, and the augmentation of its batches.
-
-    Without a teacher every epoch has the training images as they are and augments each batch;
-    with one, epochs have views that were augmented when the teacher saw them, still to be
-    flipped and mixed.
-
-    Raises:
-        InputError: the teacher cannot be had, or knows other classes.
-    """
-    if not settings.teacher:
-        return lambda epoch: data.training, Augmentation(settings)
-    from classifier.sources import find
-
-    folder = find(settings.teacher)
-    if tuple(folder.labels.classes) != tuple(data.split.classes):
-        raise InputError(f"the teacher {settings.teacher!r} was trained on other classes")
-    teacher = folder.load_model()
-    views = TaughtViews(
-        lambda images: teacher.predict(images, batch_size=BATCH_SIZE, verbose=0),
-        data.training,
-        settings,
-    )
-    return views, Augmentation(settings, geometry=False)

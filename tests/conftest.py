@@ -115,8 +115,8 @@ def tiny_model_folder(tiny_run: Path) -> Path:
 
 def _shape(label: int, random: np.random.Generator) -> np.ndarray:
     """An image, uint8, (32, 32, 3), whose colour and square tell its class."""
-    colour = np.array([label % 3 == channel for channel in range(3)]) * 60.0
+    colour = np.array([label % 3 == channel for channel in range(3)]) * 12.0
     image = np.full((32, 32, 3), 90.0) + colour
     top, left = 4 + 9 * (label // 3), 3 + 8 * (label % 3)
-    image[top : top + 10, left : left + 10] += 70
-    return np.clip(image + random.normal(0, 45, image.shape), 0, 255).astype("uint8")
+    image[top : top + 10, left : left + 10] += 24
+    return np.clip(image + random.normal(0, 100, image.shape), 0, 255).astype("uint8")

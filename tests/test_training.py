@@ -12,7 +12,8 @@ from classifier.augmentation import Augmentation
 from classifier.checkpoints import RunState
 from classifier.errors import ClassifierError
 from classifier.settings import Settings
-from classifier.training import Images, fit, top1
+from classifier.training import fit, top1
+from classifier.training_data import Images
 
 CLASSES = 5
 TINY = Settings(

@@ -1,0 +1,209 @@
+"""`python train.py` as a user calls it: whole, killed, refused, gone on with."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import CLASSES, PROJECT, TINY_SETTINGS, Run
+
+MODEL_FILES = {
+    *("config.json", "metadata.json", "model.weights.h5", "labels.json", "training.json"),
+    *("history.csv", "evaluation.json", "predictions.npz", "plots", "README.md", "runs"),
+}
+
+
+def test_a_training_leaves_a_complete_model_folder(tiny_run):
+    model = tiny_run / "model"
+    assert {path.name for path in model.iterdir()} == MODEL_FILES
+    assert {"checkpoints", "tensorboard", "model"} <= {path.name for path in tiny_run.iterdir()}
+    training = json.loads((model / "training.json").read_text())
+    assert training["preset"] == "mlp-baseline"
+    assert training["settings"]["hidden_units"] == [32]
+    assert training["epochs_run"] == 3
+    assert training["parameters"] == 32 * 32 * 3 * 32 + 32 + 32 * 6 + 6
+    assert training["flops_per_image"] == 2 * (32 * 32 * 3 * 32 + 32 * 6)
+    assert 0 <= training["train_top1"] <= 1
+    assert training["dataset"]["training_images"] == 216
+    assert list((tiny_run / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_the_history_has_a_row_per_epoch(tiny_model_folder):
+    with (tiny_model_folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    names = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"}
+    assert names <= set(rows[0])
+
+
+def test_keras_alone_loads_the_model_and_gives_the_stated_accuracy(
+    tiny_model_folder, small_dataset
+):
+    from classifier.data import load_split
+
+    model = keras.saving.load_model(tiny_model_folder)
+    test = load_split(str(small_dataset), "test")
+    probabilities = model.predict(test.images, verbose=0)
+    stated = json.loads((tiny_model_folder / "evaluation.json").read_text())
+
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert np.mean(probabilities.argmax(axis=1) == test.labels) == stated["top1"]
+    assert not model.compiled
+    labels = json.loads((tiny_model_folder / "labels.json").read_text())
+    assert labels["classes"] == CLASSES
+    assert labels["superclass_of"] == [1, 1, 1, 0, 0, 0]
+
+
+def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(
+    tmp_path, small_dataset, tiny_run, run_command
+):
+    """Kills the process, as `kill -9` does, at whole and half epochs and while it writes."""
+    folder = tmp_path / "killed"
+    start = ["train.py", "--preset", "mlp-baseline", "--dataset", str(small_dataset)]
+    start += ["--output", str(folder), *TINY_SETTINGS]
+    command = start
+    for sight in ("run.json", "checkpoints/best-0001.weights.h5", "checkpoints/state.npz"):
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=PROJECT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _wait_for(folder / sight, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        command = ["train.py", "--output", str(folder), "--resume"]
+    assert not (folder / "model").exists()
+
+    result = run_command(*command)
+
+    assert result.returncode == 0, result.stderr
+    for name in ("model.weights.h5", "config.json"):
+        assert (folder / "model" / name).read_bytes() == (tiny_run / "model" / name).read_bytes()
+
+
+def test_ctrl_c_says_where_the_checkpoint_is_and_how_to_go_on(tmp_path, small_dataset, run_command):
+    folder = tmp_path / "stopped"
+    command = ["train.py", "--preset", "mlp-baseline", "--dataset", str(small_dataset)]
+    command += ["--output", str(folder), "--epochs", "500", "--set", "hidden_units=[32]"]
+    command += ["--set", "early_stopping_patience=0"]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(folder / "checkpoints" / "state.npz", process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    last = errors.strip().splitlines()[-1]
+    assert str(folder / "checkpoints") in last
+    assert f"python train.py --output {folder} --resume" in last
+    assert "Traceback" not in errors
+
+
+def test_a_folder_that_holds_a_run_is_refused_without_resume(tiny_run, run_command, small_dataset):
+    before = _listing(tiny_run)
+    refused = run_command("train.py", "--dataset", small_dataset, "--output", tiny_run)
+    resumed = run_command("train.py", "--output", tiny_run, "--resume")
+    other = run_command("train.py", "--output", tiny_run, "--resume", "--epochs", "9")
+
+    assert_one_line(refused, 2, "holds a run already", "--resume")
+    assert resumed.returncode == 0
+    assert "complete" in resumed.stdout
+    assert_one_line(other, 2, "epochs 3, not 9")
+    assert _listing(tiny_run) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--preset", "nothing"], ["no preset 'nothing'", "mlp-baseline"]),
+        (["--set", "dropuot=0.2"], ["unknown setting 'dropuot'", "dropout", "learning_rate"]),
+        (["--set", "dropout=1.5"], ["dropout must lie between 0 and 1", "1.5"]),
+        (["--set", "dropout"], ["--set takes KEY=VALUE"]),
+        (["--epochs", "0"], ["epochs must be greater than 0"]),
+        (["--epochs", "many"], ["--epochs", "'many'"]),
+        (["--batch-size", "-1"], ["batch_size must be greater than 0"]),
+        (["--seed", "-1"], ["seed must not be negative"]),
+        (["--push"], ["--push needs --repo-id"]),
+        (["--private"], ["--push"]),
+        (["--dataset", "/nowhere/at/all"], ["/nowhere/at/all"]),
+    ],
+)
+def test_a_wrong_call_ends_with_one_line_and_leaves_nothing(
+    arguments, expected, tmp_path, run_command
+):
+    result = run_command("train.py", "--output", tmp_path / "run", *arguments)
+
+    assert_one_line(result, 2, *expected)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_debug_adds_the_traceback(run_command, tmp_path):
+    result = run_command("train.py", "--preset", "nothing", "--debug")
+
+    assert result.returncode == 2
+    assert "Traceback" in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("error: no preset")
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path, small_dataset, run_command):
+    from filelock import FileLock
+
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):
+        result = run_command("train.py", "--dataset", small_dataset, "--output", tmp_path / "run")
+
+    assert_one_line(result, 2, "another training is at work")
+
+
+def test_the_same_command_gives_the_same_weights_twice(
+    tmp_path, small_dataset, tiny_run, run_command: Callable[..., Run]
+):
+    result = run_command(
+        *("train.py", "--preset", "mlp-baseline", "--dataset", small_dataset),
+        *("--output", tmp_path / "again", *TINY_SETTINGS),
+    )
+
+    assert result.returncode == 0, result.stderr
+    for name in ("model.weights.h5", "config.json", "labels.json", "predictions.npz"):
+        first, second = tiny_run / "model" / name, tmp_path / "again" / "model" / name
+        assert first.read_bytes() == second.read_bytes(), name
+
+
+def assert_one_line(result: Run, status: int, *expected: str) -> None:
+    """Asserts that a command ended with this status and one line that holds these texts."""
+    assert result.returncode == status, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for text in expected:
+        assert text in lines[0]
+
+
+def _wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 240
+    while not path.exists():
+        assert process.poll() is None, "the training ended before it could be stopped"
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+def _listing(folder: Path) -> dict[str, tuple[int, float]]:
+    return {
+        str(path): (path.stat().st_size, path.stat().st_mtime)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
