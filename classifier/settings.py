@@ -205,6 +205,8 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
             return float(value)
         except (TypeError, ValueError):
             raise wrong from None
+    if kind is str and value is None:
+        return ""  # what YAML makes of nothing
     if not isinstance(value, kind):
         raise wrong
     return value

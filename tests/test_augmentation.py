@@ -1,0 +1,124 @@
+"""Augmentation keeps shape, range and label mass, and moves pixels as it says."""
+
+import keras
+import numpy as np
+import pytest
+
+from classifier.augmentation import SIZE, Augmentation, sampling_matrix
+from classifier.settings import Settings
+
+STRONG = Settings(
+    flip=0.5,
+    crop_area=0.3,
+    crop_aspect=1.5,
+    shift=4,
+    brightness=0.3,
+    contrast=0.5,
+    erasing=0.5,
+    mixup=0.8,
+    seed=3,
+)
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (64, 32, 32, 3)).astype("uint8")
+    targets = np.eye(10, dtype="float32")[random.integers(0, 10, 64)]
+    return images, targets
+
+
+def augment(settings: Settings, batch: tuple, **options: bool) -> tuple[np.ndarray, np.ndarray]:
+    images, targets = Augmentation(settings, **options)(*batch)
+    return keras.ops.convert_to_numpy(images), keras.ops.convert_to_numpy(targets)
+
+
+def test_shape_range_and_label_mass_stay(batch):
+    images, targets = augment(STRONG, batch)
+    assert images.shape == batch[0].shape
+    assert images.dtype == targets.dtype == np.float32
+    assert images.min() >= 0
+    assert images.max() <= 255
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+    assert (targets >= 0).all()
+    assert not np.allclose(images, batch[0])
+
+
+def test_without_settings_nothing_changes(batch):
+    images, targets = augment(Settings(), batch)
+    np.testing.assert_array_equal(images, batch[0])
+    np.testing.assert_array_equal(targets, batch[1])
+
+
+def test_a_flip_mirrors_columns_exactly(batch):
+    images, targets = augment(Settings(flip=1.0), batch)
+    np.testing.assert_allclose(images, batch[0][:, :, ::-1], atol=1e-3)
+    np.testing.assert_array_equal(targets, batch[1])
+
+
+def test_half_of_the_images_are_flipped_at_one_half(batch):
+    images, _ = augment(Settings(flip=0.5), batch)
+    flipped = [np.allclose(a, b[:, ::-1], atol=1e-3) for a, b in zip(images, batch[0], strict=True)]
+    same = [np.allclose(a, b, atol=1e-3) for a, b in zip(images, batch[0], strict=True)]
+    assert sum(flipped) + sum(same) == len(images)
+    assert 15 <= sum(flipped) <= 49
+
+
+def test_a_shift_moves_by_whole_pixels_and_repeats_the_edge(batch):
+    images, _ = augment(Settings(shift=2), batch)
+    moved = set()
+    for image, original in zip(images, batch[0], strict=True):
+        matches = [
+            (down, right)
+            for down in range(-2, 3)
+            for right in range(-2, 3)
+            if np.allclose(image, _shifted(original, down, right), atol=1e-3)
+        ]
+        assert len(matches) == 1
+        moved.add(matches[0])
+    assert len(moved) > 10
+
+
+def test_the_sampling_matrix_zooms_into_the_stretch_it_is_given():
+    matrix = keras.ops.convert_to_numpy(
+        sampling_matrix(np.float32([8]), np.float32([0.5]), np.float32([0]))
+    )[0]
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)
+    places = matrix @ np.arange(SIZE)
+    np.testing.assert_allclose(places, 8 + (np.arange(SIZE) + 0.5) * 0.5 - 0.5, atol=1e-4)
+
+
+def test_mixup_mixes_images_and_targets_by_the_same_share(batch):
+    images = np.zeros((64, 32, 32, 3), "float32")
+    images[::2] = 200.0
+    targets = np.zeros((64, 2), "float32")
+    targets[::2, 0] = targets[1::2, 1] = 1
+    mixed, shares = augment(Settings(mixup=0.5), (images, targets))
+    np.testing.assert_allclose(mixed[:, 0, 0, 0] / 200, shares[:, 0], atol=1e-5)
+    assert shares[:, 0].std() > 0.01
+
+
+def test_erasing_greys_a_rectangle_in_the_chosen_share_of_images(batch):
+    images, _ = augment(Settings(erasing=1.0), batch)
+    changed = (images != batch[0]).any(axis=3)
+    assert changed.any(axis=(1, 2)).mean() > 0.95
+    assert changed.mean() < 0.35
+    assert (images[changed] == 127.5).all()
+
+
+def test_geometry_and_mixing_can_be_had_apart(batch):
+    views, untouched = augment(STRONG, batch, mixing=False)
+    np.testing.assert_array_equal(untouched, batch[1])
+    assert not np.allclose(views, batch[0])
+    mixed, targets = augment(STRONG.replace(mixup=0.0), batch, geometry=False)
+    np.testing.assert_array_equal(targets, batch[1])
+    for image, original in zip(mixed, batch[0], strict=True):
+        assert np.allclose(image, original, atol=1e-3) or np.allclose(
+            image, original[:, ::-1], atol=1e-3
+        )
+
+
+def _shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
+    rows = np.clip(np.arange(SIZE) + down, 0, SIZE - 1)
+    columns = np.clip(np.arange(SIZE) + right, 0, SIZE - 1)
+    return image[rows][:, columns].astype("float32")
