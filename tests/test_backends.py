@@ -1,0 +1,75 @@
+"""The same preset trains on TensorFlow and on JAX, and what one exports the other loads."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+
+AUGMENTED = """
+architecture: residual_mlp
+width: 32
+depth: 1
+optimizer: adamw
+learning_rate: 0.01
+batch_size: 32
+epochs: 6
+schedule: cosine
+warmup_epochs: 1
+flip: 0.5
+crop_area: 0.7
+mixup: 0.2
+distillation_views: 2
+average_flip: true
+store_half: true
+precision: float32
+"""
+
+PREDICT = """
+import sys, keras, numpy as np
+sys.path.insert(0, sys.argv[3])
+from classifier.model_folder import ModelFolder
+images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3)).astype("uint8")
+model = ModelFolder(sys.argv[1]).load_model()
+np.save(sys.argv[2], np.asarray(model.predict(images, verbose=0)))
+print(keras.backend.backend())
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, small_dataset, tiny_run, run_command) -> dict[str, Path]:
+    """The same augmented and distilled training on each backend."""
+    folder = tmp_path_factory.mktemp("backends")
+    preset = folder / "augmented.yaml"
+    preset.write_text(AUGMENTED + f"teacher: {tiny_run}\n")
+    for backend in ("tensorflow", "jax"):
+        result = run_command(
+            *("train.py", "--preset", preset, "--dataset", small_dataset),
+            *("--output", folder / backend),
+            KERAS_BACKEND=backend,
+        )
+        assert result.returncode == 0, result.stderr
+    return {backend: folder / backend for backend in ("tensorflow", "jax")}
+
+
+def test_both_backends_learn(runs):
+    from classifier.model_folder import ModelFolder
+
+    for backend, run in runs.items():
+        folder = ModelFolder(run / "model")
+        assert folder.training["machine"]["backend"] == backend
+        assert folder.history[-1]["loss"] < folder.history[0]["loss"]
+        assert folder.evaluation["top1"] > 2 / 6  # twice as good as guessing
+
+
+@pytest.mark.parametrize("trained_on", ["tensorflow", "jax"])
+def test_a_model_answers_alike_on_every_backend(trained_on, runs, tmp_path, run_command):
+    answers = []
+    for backend in ("tensorflow", "jax"):
+        path = tmp_path / f"{backend}.npy"
+        model = runs[trained_on] / "model"
+        result = run_command("-c", PREDICT, model, path, PROJECT, KERAS_BACKEND=backend)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.strip() == backend
+        answers.append(np.load(path))
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
