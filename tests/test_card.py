@@ -1,0 +1,151 @@
+"""The model card: figures from the model folder's own files, and metadata that the Hub reads."""
+
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from model_folders import make_model_folder, write_figures, write_json
+
+from classifier import card
+from classifier.errors import InputError
+from classifier.model_folder import ModelFolder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A complete model folder."""
+    return make_model_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def test_the_metadata_is_what_the_hub_wants_of_a_model(made: ModelFolder) -> None:
+    data = ModelCard(card.render(made), ignore_metadata_errors=False).data
+    assert data.license == "mit"
+    assert data.library_name == "keras"
+    assert data.pipeline_tag == "image-classification"
+    assert data.datasets == ["shapes"]
+    assert data.language == "en"
+    assert {"image-classification", "mlp"} <= set(data.tags)
+    evaluation = made.evaluation or {}
+    results = {result.metric_name: result.metric_value for result in data.eval_results}
+    assert results == {
+        "Top-1 accuracy": evaluation["top1"],
+        "Top-5 accuracy": evaluation["top5"],
+        "Macro F1": evaluation["macro_f1"],
+    }
+    assert {result.dataset_split for result in data.eval_results} == {"test"}
+
+
+def test_the_text_states_the_figures_of_the_files(made: ModelFolder) -> None:
+    text = card.render(made)
+    for figure in ("83.33%", "11.7 percentage points", "24,646", "1.50 hours × 1 machine"):
+        assert figure in text
+    assert "Testprocessor 9000, 2 cores" in text
+    assert "temperature of" in text
+
+
+def test_other_figures_give_another_card(made: ModelFolder, tmp_path: Path) -> None:
+    other = make_model_folder(tmp_path / "model", right=42)
+    assert "right in **70.00%**" in " ".join(card.render(other).split())
+    assert "**83.33%**" not in card.render(other)
+
+
+def test_every_setting_is_listed_also_those_that_the_card_does_not_know(
+    made: ModelFolder,
+) -> None:
+    text = card.render(made)
+    for name in made.training["settings"]:
+        assert f"| `{name}` |" in text
+    assert "| `a_setting_of_tomorrow` | 0.125 |" in text
+
+
+def test_plots_are_shown_that_are_there_and_no_other(made: ModelFolder) -> None:
+    shown = re.findall(r"!\[[^\]]+\]\((plots/\w+\.png)\)", card.render(made))
+    assert sorted(shown) == [path.relative_to(made.path).as_posix() for path in made.plots]
+
+
+def test_best_and_worst_classes_and_confusions_are_tables(made: ModelFolder) -> None:
+    text = card.render(made)
+    evaluation = made.evaluation or {}
+    for name in (*evaluation["best_classes"], *evaluation["worst_classes"]):
+        assert f"\n| {name} | " in text
+    pair = evaluation["most_confused"][0]
+    assert f"| {pair['true']} | {pair['predicted']} | {pair['count']} |" in text
+
+
+def test_other_models_are_put_beside_it_best_first(made: ModelFolder, tmp_path: Path) -> None:
+    better = make_model_folder(tmp_path / "better", right=54, preset="better")
+    without_figures = make_model_folder(tmp_path / "raw", preset="raw")
+    (without_figures.path / "evaluation.json").unlink()
+    text = card.render(made, compare=[made, better, without_figures])
+    rows = re.findall(r"^\| (?:\*\*)?(tiny|better|raw)", text, re.MULTILINE)
+    assert rows == ["better", "tiny"]
+    assert "Comparison" not in card.render(made, compare=[made])
+
+
+def test_it_says_how_to_load_the_model_with_keras_alone_and_from_which_version(
+    made: ModelFolder,
+) -> None:
+    text = card.render(made)
+    assert 'keras.saving.load_model("hf://user/name")' in text
+    assert "Keras 3.4.0 or newer" in text
+    assert 'api_name="/classify"' in text
+
+
+def test_the_limits_of_flattened_pixels_are_stated_only_where_they_apply(
+    made: ModelFolder, tmp_path: Path
+) -> None:
+    assert "Flattened pixels lose space" in card.render(made)
+    other = make_model_folder(tmp_path / "cnn")
+    training = other.training
+    training["settings"]["architecture"] = "cnn"
+    write_json(other.path / "training.json", training)
+    text = card.render(other)
+    assert "Flattened pixels" not in text
+    assert "convolution" in text
+
+
+def test_repeated_images_are_told_where_they_were_counted(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    evaluation = {
+        **(folder.evaluation or {}),
+        "duplicates": 10,
+        "top1_without_duplicates": 0.8125,
+    }
+    write_json(folder.path / "evaluation.json", evaluation)
+    text = " ".join(card.render(folder).split())
+    assert "10 of the test images are, byte for byte, also training images" in text
+    assert "without them top-1 is 81.25%" in text
+
+
+def test_names_cannot_break_out_of_their_table(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    training = folder.training
+    training["settings"]["note"] = "a | b\n## Heading <script>"
+    write_json(folder.path / "training.json", training)
+    text = card.render(folder)
+    assert "| `note` | a \\| b ## Heading \\<script\\> |" in text
+    assert "\n## Heading" not in text
+
+
+def test_what_was_not_recorded_is_a_dash_and_no_error(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    write_json(folder.path / "training.json", {"preset": "tiny"})
+    text = card.render(folder)
+    assert "– hours × 1 machine (not recorded)" in text
+    assert "None" not in text
+
+
+def test_a_folder_without_figures_has_no_card(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    (folder.path / "evaluation.json").unlink()
+    with pytest.raises(InputError, match=r"has no evaluation\.json"):
+        card.render(folder)
+
+
+def test_a_card_is_written_over_the_old_one(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    write_figures(folder.path, 42)
+    assert card.write(folder) == folder.path / "README.md"
+    assert "70.00%" in (folder.card or "")
+    assert not [path for path in folder.path.iterdir() if path.name.endswith(".tmp")]

@@ -1,0 +1,160 @@
+"""From the Hub and back by the commands alone: data set, training, publishing, loading."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hub_server import Hub
+
+from classifier.model_folder import ModelFolder
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+DATASET = "uoft-cs/cifar100"
+
+
+@pytest.fixture
+def dataset(hub: Hub, small_dataset: Path) -> str:
+    """The default id, with a small data set behind it."""
+    repository = hub.create("datasets", DATASET)
+    files = [path for path in small_dataset.rglob("*") if path.is_file()]
+    hub.put(
+        repository,
+        {path.relative_to(small_dataset).as_posix(): path.read_bytes() for path in files},
+    )
+    return DATASET
+
+
+def test_load_dataset_reads_the_default_id_from_the_hub(hub: Hub, dataset: str) -> None:
+    from datasets import load_dataset
+
+    tables = load_dataset(dataset)
+    assert {name: len(table) for name, table in tables.items()} == {"train": 240, "test": 60}
+
+
+def test_a_training_on_the_default_id_is_published_and_loads_with_keras_alone(
+    hub: Hub, repo_id: str, dataset: str, run_command: Run, tmp_path: Path
+) -> None:
+    tiny = ("--set", "hidden_units=[16]", "--epochs", "2", "--set", "learning_rate=0.05")
+    environment = {
+        "HF_TOKEN": Hub.WRITE,
+        "CIFAR100_MLP_CACHE": str(tmp_path / "arrays"),
+        "HF_DATASETS_CACHE": str(tmp_path / "datasets"),
+    }
+    result = run_command(
+        *("train.py", *tiny, "--output", tmp_path / "run", "--push", "--repo-id", repo_id),
+        **environment,
+    )
+    assert result.returncode == 0, result.stderr
+    repository = hub.models[repo_id]
+    assert f"{hub.endpoint}/{repo_id}/commit/{repository.main.sha}" in result.stdout
+    assert f'keras.saving.load_model("hf://{repo_id}")' in result.stdout
+    assert Hub.WRITE not in result.stdout + result.stderr
+    training = json.loads(repository.main.files["training.json"].content)
+    assert training["dataset"]["id"] == dataset
+    assert training["dataset"]["revision"] == hub.repositories["datasets", dataset].main.sha
+
+    published = json.loads(repository.main.files["evaluation.json"].content)
+    assert top1_with_keras_alone(repo_id, tmp_path) == pytest.approx(published["top1"], abs=1e-3)
+
+    again = run_command(
+        *("train.py", "--push", "--from", tmp_path / "run", "--repo-id", repo_id),
+        *("--dataset", dataset),
+        **environment,
+    )
+    assert again.returncode == 0, again.stderr
+    assert "Nothing has changed" in again.stdout
+
+
+def top1_with_keras_alone(repo_id: str, folder: Path) -> float:
+    """Loads a published model by `hf://` in a program that knows nothing of this project."""
+    from datasets import load_dataset
+
+    test = load_dataset(DATASET, split="test")
+    np.savez(
+        folder / "test.npz",
+        images=np.stack([np.asarray(image) for image in test["img"]]),
+        labels=np.asarray(test["fine_label"]),
+    )
+    program = (
+        "import keras, numpy as np\n"
+        f"data = np.load({str(folder / 'test.npz')!r})\n"
+        f"model = keras.saving.load_model('hf://{repo_id}')\n"
+        "answers = np.asarray(model.predict(data['images'], verbose=0)).argmax(1)\n"
+        "print((answers == data['labels']).mean())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return float(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (("--repo-id", "user/name"), {"HF_TOKEN": Hub.READ}, "may only read"),
+        (("--repo-id", "no-name"), {"HF_TOKEN": Hub.WRITE}, "must be user/name"),
+        (("--repo-id", "user/name"), {}, "needs a token"),
+        (("--repo-id", "user/name", "--branch", "b", "--create-pr"), {}, "not allowed with"),
+    ],
+)
+def test_wrong_calls_of_push_end_with_status_2_and_one_line(
+    hub: Hub,
+    tiny_model_folder: Path,
+    run_command: Run,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    result = run_command(
+        "train.py", "--push", "--from", tiny_model_folder, *arguments, **environment
+    )
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_figures_that_the_images_do_not_give_are_refused_by_the_command(
+    hub: Hub,
+    repo_id: str,
+    tiny_model_folder: Path,
+    small_dataset: Path,
+    run_command: Run,
+    tmp_path: Path,
+) -> None:
+    from evaluation.report import as_json, summarise
+
+    folder = ModelFolder(tmp_path / "model")
+    shutil.copytree(tiny_model_folder, folder.path)
+    probabilities, labels = folder.predictions() or (None, None)
+    assert probabilities is not None
+    assert labels is not None
+    flattered = np.eye(probabilities.shape[1], dtype="float16")[labels]
+    np.savez_compressed(folder.path / "predictions.npz", probabilities=flattered, labels=labels)
+    evaluation: dict[str, Any] = {
+        **(folder.evaluation or {}),
+        **summarise(flattered, labels, folder.labels),
+    }
+    (folder.path / "evaluation.json").write_text(as_json(evaluation))
+    result = run_command(
+        *("train.py", "--push", "--from", folder.path, "--repo-id", repo_id),
+        *("--dataset", small_dataset),
+        HF_TOKEN=Hub.WRITE,
+    )
+    assert result.returncode == 2
+    assert "the images give" in result.stderr
+    assert not hub.models
