@@ -32,7 +32,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "residual_mlp": {
         "kind": "a network of dense layers with residual connections",
         "description": "An image classifier made of dense layers: pixels are flattened, pass "
-        "through residual inverted-bottleneck blocks of dense layers (layer normalisation, GELU), "
+        "through residual inverted-bottleneck blocks of dense layers (layer normalisation, SiLU), "
         "and end in a softmax.",
         "tags": ["mlp", "residual-mlp"],
         "flattens": True,

@@ -1,6 +1,8 @@
 """Residual inverted-bottleneck blocks of dense layers on flattened pixels.
 
-Source: Bachmann, Anagnostidis, Hofmann, "Scaling MLPs: A Tale of Inductive Bias", NeurIPS 2023.
+Source: Bachmann, Anagnostidis, Hofmann, "Scaling MLPs: A Tale of Inductive Bias", NeurIPS 2023,
+with SiLU in the place of GELU: the two curves hardly differ, but TensorFlow computes GELU's error
+function in bfloat16 one number at a time, which was 18% of a training step.
 """
 
 import keras
@@ -24,7 +26,7 @@ def _block(features: keras.KerasTensor, settings: Settings, index: int) -> keras
     wide = settings.width * settings.expansion
     seed = settings.seed + 100 * index
     inner = keras.layers.LayerNormalization(name=f"normalisation_{index}")(features)
-    inner = _dense(settings, wide, f"expand_{index}", activation="gelu", seed=seed)(inner)
+    inner = _dense(settings, wide, f"expand_{index}", activation="silu", seed=seed)(inner)
     if settings.dropout:
         inner = keras.layers.Dropout(settings.dropout, seed=seed, name=f"dropout_{index}")(inner)
     inner = _dense(settings, settings.width, f"contract_{index}", seed=seed + 1)(inner)
