@@ -1,6 +1,10 @@
 """Publishing a model folder to a Hub: what is checked, what arrives, and what survives a fault."""
 
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -448,19 +452,30 @@ def test_a_silent_hub_is_given_up(
         publish(folder, repo_id)
 
 
-def test_an_interruption_names_the_command_that_goes_on(
-    hub: Hub, repo_id: str, folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_upload_ends_at_once_and_names_the_command_that_goes_on(
+    hub: Hub, repo_id: str, folder: ModelFolder
 ) -> None:
     publish(folder, repo_id)
     first = hub.models[repo_id].main.sha
-
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("classifier.hub.publishing._upload", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=f"--repo-id {repo_id}"):
-        publish(better(folder), repo_id)
+    better(folder)
+    uploading = threading.Event()
+    silence = hub.fail("silence", "/storage/", method="PUT", times=None, then=uploading.set)
+    with subprocess.Popen(
+        [sys.executable, "train.py", "--push", "--from", folder.path, "--repo-id", repo_id],
+        cwd=Path(card.__file__).parent.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert uploading.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    line = said.strip().splitlines()[-1]
+    assert line.startswith("error: interrupted: what is published is whole")
+    assert line.endswith(f"train.py --push --from {folder.path} --repo-id {repo_id}")
     assert hub.models[repo_id].main.sha == first
+    silence.times = 0
+    assert publish(folder, repo_id).changed
 
 
 def test_a_token_that_the_hub_repeats_is_not_shown(

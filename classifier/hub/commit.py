@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.errors import InputError
 from classifier.hub.connection import (
-    MISSING,
     PATIENCE_SECONDS,
     WAITS,
     HubError,
+    is_missing,
     is_passing,
     pause,
     retried,
@@ -86,7 +86,7 @@ def remote_files(api: HfApi, target: Target, commit: str | None = None) -> dict[
     try:
         entries = retried(listed)
     except Exception as error:
-        if status_of(error) in MISSING:  # a repository without any commit has no tree
+        if is_missing(error):  # a repository without any commit has no tree
             return {}
         raise
     return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
@@ -164,7 +164,19 @@ def _attempt(
     operations: list[CommitOperation] = [CommitOperationDelete(path) for path in gone]
     for path, content in changed.items():
         source = str(content) if isinstance(content, Path) else content
-        operations.append(CommitOperationAdd(path, source))
+        addition = CommitOperationAdd(path, source)
+        operations.append(addition)
+        if b"\0" in addition.upload_info.sample:
+            # A large file. One at a time, the client uploads in this thread, which Ctrl-C stops at
+            # once; several would go through threads that it waits for.
+            api.preupload_lfs_files(
+                target.repo_id,
+                [addition],
+                repo_type=target.repo_type,
+                revision=None if target.create_pr else target.revision,
+                create_pr=target.create_pr,
+                free_memory=False,
+            )
     made = api.create_commit(
         target.repo_id,
         operations,
@@ -219,12 +231,17 @@ def _landed(
 
 
 def head_of(api: HfApi, target: Target) -> str | None:
-    """Returns the commit that the target's branch stands at now."""
-    info = retried(
-        lambda: api.repo_info(
-            target.repo_id, repo_type=target.repo_type, revision=target.revision, timeout=10
+    """Returns the commit that the target's branch stands at now, None if it has none."""
+    try:
+        info = retried(
+            lambda: api.repo_info(
+                target.repo_id, repo_type=target.repo_type, revision=target.revision, timeout=10
+            )
         )
-    )
+    except Exception as error:
+        if is_missing(error):
+            return None
+        raise
     return info.sha
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 ANSWER_SECONDS = {"GET": 10.0, "HEAD": 10.0}  # the longest silence that is waited for
-STORING_SECONDS = 30.0  # the same for requests that make the Hub store something
+STORING_SECONDS = 20.0  # the same for requests that make the Hub store something
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts, as huggingface_hub's `http_backoff` waits
 PATIENCE_SECONDS = 60.0  # no further attempt after that long
 LONGEST_WAIT = 120.0  # a Hub that asks for more (`Retry-After`) is left alone
@@ -44,7 +45,15 @@ def connect(token: str | None = None) -> HfApi:
     Args:
         token: otherwise huggingface_hub looks for one (`HF_TOKEN`, or what `hf auth login` stored).
     """
-    from huggingface_hub import HfApi, constants, set_client_factory
+    from huggingface_hub import HfApi
+
+    _prepare_client()
+    return HfApi(token=token)
+
+
+@functools.cache  # once: a new factory closes the client that other threads may be using
+def _prepare_client() -> None:
+    from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils import disable_progress_bars
 
     set_client_factory(_client)
@@ -54,7 +63,6 @@ def connect(token: str | None = None) -> HfApi:
     official = constants.ENDPOINT == constants._HF_DEFAULT_ENDPOINT
     if not official and "HF_HUB_DISABLE_XET" not in os.environ:
         constants.HF_HUB_DISABLE_XET = True
-    return HfApi(token=token)
 
 
 def retried(call: Callable[[], T], *, waits: tuple[float, ...] | None = None) -> T:
@@ -109,6 +117,15 @@ def is_passing(error: BaseException) -> bool:
 def status_of(error: BaseException) -> int | None:
     """Returns the HTTP status that an error of the Hub's client carries, None if it has none."""
     return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def is_missing(error: BaseException) -> bool:
+    """Tells whether the Hub says that a repository, a revision or a file is not there."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return False
+    return isinstance(error, errors.RepositoryNotFoundError) or status_of(error) in MISSING
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,9 +19,9 @@ from classifier.hub.commit import MAIN, Committed, Target
 from classifier.hub.connection import (
     CONFLICT,
     FORBIDDEN,
-    MISSING,
     HubError,
     connect,
+    is_missing,
     retried,
     status_of,
     without_secret,
@@ -152,24 +153,18 @@ def publish(
     check_figures(folder, recomputed, "predictions.npz gives", deep=True)
     token = find_token(token)
     api = connect(token)
-    try:
+    with _explained(request, token):
         check_token(api)
         check_card(folder)
         destination = _look_up(api, request)
         _check_score(folder, _published_top1(api, destination.target), request)
         _check_tag(api, request, destination)
-        if measured is not None:
-            check_figures(folder, measured, "the images give", deep=False)
-        check_model(folder)
+    if measured is not None:
+        check_figures(folder, measured, "the images give", deep=False)
+    check_model(folder)
+    with _explained(request, token):
         made = _upload(api, request, destination)
         _tag(api, request, made)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "interrupted: what is published is whole, and so is the local folder. "
-            f"Go on with: {request.command}"
-        ) from None
-    except Exception as error:
-        _explain(error, request, token)
     return Publication(
         repo_id, made.commit, made.url, made.reference, made.changed, made.pull_request, tag
     )
@@ -181,7 +176,7 @@ def _look_up(api: HfApi, request: _Request) -> _Destination:
     try:
         info = retried(lambda: api.repo_info(request.repo_id, timeout=10))
     except Exception as error:
-        if status_of(error) not in MISSING:
+        if not is_missing(error):
             raise
     main = Target(request.repo_id, "model", MAIN, info.sha if info else None, request.create_pr)
     if info is None:
@@ -286,6 +281,20 @@ def _tag(api: HfApi, request: _Request, made: Committed) -> None:
         refs = retried(lambda: api.list_repo_refs(request.repo_id))
         if {ref.name: ref.target_commit for ref in refs.tags}.get(tag) != made.commit:
             raise HubError(f"the model is published as {made.url}, but tag {tag} exists") from error
+
+
+@contextlib.contextmanager
+def _explained(request: _Request, token: str) -> Iterator[None]:
+    """Turns whatever the Hub and its client raise into one line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "interrupted: what is published is whole, and so is the local folder. "
+            f"Go on with: {request.command}"
+        ) from None
+    except Exception as error:
+        _explain(error, request, token)
 
 
 def _explain(error: Exception, request: _Request, token: str) -> NoReturn:

@@ -20,9 +20,9 @@ from classifier.hub.access import check_repo_id, check_token, find_token
 from classifier.hub.commit import MAIN, Target
 from classifier.hub.connection import (
     FORBIDDEN,
-    MISSING,
     HubError,
     connect,
+    is_missing,
     retried,
     status_of,
     without_secret,
@@ -173,7 +173,7 @@ def _existing_or_new(api: HfApi, space: str) -> Target:
     try:
         return Target(space, "space", MAIN, retried(head))
     except Exception as error:
-        if status_of(error) not in MISSING:
+        if not is_missing(error):
             raise
     retried(lambda: api.create_repo(space, repo_type="space", space_sdk="gradio", exist_ok=True))
     return Target(space, "space", MAIN, retried(head))
