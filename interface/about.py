@@ -1,0 +1,53 @@
+"""The third tab: the model card, with its figures."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gradio as gr
+
+from interface.events import WITH_LANGUAGE, in_words
+from interface.figures import DRAWN, alternative, image
+from interface.serving import Models, Served
+from interface.translations import language_of, word
+
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+_PLOT = re.compile(r"!\[[^\]]*\]\(plots/(\w+)\.png\)")
+
+
+def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
+    """Lays the tab out and connects it; returns what the page fills when it loads."""
+    card = gr.Markdown(render(models.get(), "en"), elem_id="card", latex_delimiters=[])
+
+    async def show(name: str, language: str) -> str:
+        return render(models.get(name), language_of(language))
+
+    event: dict[str, Any] = {
+        "fn": in_words(show),
+        "inputs": [model, language],
+        "outputs": card,
+        "js": WITH_LANGUAGE,
+        "preprocess": False,
+        "show_progress": "hidden",
+        "queue": False,
+        "api_visibility": "private",
+    }
+    model.change(**event)
+    return [event]
+
+
+def render(served: Served, language: str) -> str:
+    """Returns the model card as Markdown, its metadata left out and its plots drawn by the app."""
+    card = served.folder.card
+    if card is None:
+        return word("no_card", language)
+    text = _PLOT.sub(lambda found: _plot(served, found[1], language), _FRONT_MATTER.sub("", card))
+    note = word("card_language", language)
+    return f"*{note}*\n\n{text}" if note else text
+
+
+def _plot(served: Served, figure: str, language: str) -> str:
+    if figure not in DRAWN or served.evaluation is None:
+        return ""
+    return image(served, figure, language, alternative(figure, served, language))

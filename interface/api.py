@@ -1,0 +1,91 @@
+"""The named endpoints: /classify, /evaluation and /models, and /health for those who watch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from classifier.prediction import Prediction
+from interface.classify import AT_ONCE
+from interface.events import in_words, path_of
+from interface.serving import Models
+
+
+def build(models: Models) -> None:
+    """Adds the endpoints to the page; their answers carry the data set's own names."""
+    picture = gr.Image(visible=False, type="filepath", image_mode=None, label="image")
+    model = gr.Textbox(visible=False, label="model", info="Name of a served model")
+    label = gr.Label(visible=False, num_top_classes=5, label="label")
+    more = gr.JSON(visible=False, label="details")
+    figures = gr.JSON(visible=False, label="evaluation")
+    served = gr.JSON(visible=False, label="models")
+
+    async def classify(image: Any, model: str | None = None) -> tuple[dict[str, float], dict]:
+        prediction = await models.classify(path_of(image, "en"), model)
+        return prediction.confidences, details(prediction, models.get(model).name)
+
+    async def evaluation(model: str | None = None) -> dict[str, Any] | None:
+        return models.get(model).evaluation
+
+    async def list_models() -> list[dict[str, Any]]:
+        return [item.describe() for item in models]
+
+    trigger = gr.Button(visible=False)
+    trigger.click(
+        in_words(classify),
+        [picture, model],
+        [label, more],
+        api_name="classify",
+        api_description="Says which of the data set's classes a picture shows: the five likeliest "
+        "with their probabilities, then the superclasses. `image` is an uploaded picture (JPEG, "
+        "PNG, GIF, WebP, AVIF, BMP, TIFF or PPM, at most 10 MB and 50 megapixels); `model` is the "
+        "name of a served model, the default one if it is left out.",
+        preprocess=False,
+        concurrency_limit=AT_ONCE,
+        concurrency_id="classify",
+    )
+    trigger.click(
+        in_words(evaluation),
+        model,
+        figures,
+        api_name="evaluation",
+        api_description="Returns the figures of a served model on the test split, as they stand in "
+        "its evaluation.json: accuracies, macro averages, a row per class, the confusion matrix. "
+        "`model` is the name of a served model, the default one if it is left out.",
+        preprocess=False,
+    )
+    trigger.click(
+        in_words(list_models),
+        None,
+        served,
+        api_name="models",
+        api_description="Lists the served models, the default first: name, source (hub, cache, "
+        "embedded or folder), revision and top-1 accuracy.",
+    )
+
+
+def details(prediction: Prediction, model: str) -> dict[str, Any]:
+    """Returns what `/classify` says beside the label."""
+    return {
+        "model": model,
+        "superclass": prediction.superclass,
+        "superclasses": [
+            {"label": name, "confidence": share}
+            for name, share in zip(
+                prediction.superclasses, prediction.superclass_probabilities, strict=True
+            )
+        ],
+    }
+
+
+def health_route(models: Models) -> Route:
+    """Returns the route that says whether the app can answer."""
+
+    async def health(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "models": models.names})
+
+    return Route("/health", health)

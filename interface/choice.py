@@ -1,0 +1,111 @@
+"""Chooses the models to serve: those that are named, else those that lie in the repository."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from classifier.errors import ClassifierError, InputError
+from classifier.model_folder import ModelFolder
+from classifier.sources import hub_id, local_folder
+from interface.serving import Served
+
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+# The first of these that is there is the default.
+EMBEDDED_ORDER = ("mlp", "mlp-baseline", "cnn")
+
+
+def choose(
+    named: Sequence[str] | None = None, revision: str | None = None
+) -> tuple[list[Served], str | None]:
+    """Finds the models that the command line, else `MODEL_ID`, else `pretrained/` names.
+
+    Each is fetched from the Hub, else taken from the cache; if none of them can be had, the
+    embedded models take their place.
+
+    Args:
+        named: sources named on the command line; None if there are none.
+        revision: of models on the Hub; `MODEL_REVISION` if not given.
+
+    Returns:
+        The models, the default first, and what to tell visitors if they are not those that were
+        named.
+
+    Raises:
+        InputError: a source on the command line is none; the same in `MODEL_ID` is only told.
+        ClassifierError: there is no model at all.
+    """
+    sources = named or [item.strip() for item in os.environ.get("MODEL_ID", "").split(",")]
+    sources = list(dict.fromkeys(filter(None, sources)))
+    revision = revision or os.environ.get("MODEL_REVISION") or None
+    if not sources:
+        return embedded(), None
+    found: list[Served] = []
+    problems: list[str] = []
+    for outcome in _found(sources, revision):
+        if isinstance(outcome, Served):
+            found.append(_named_apart(outcome, found))
+        elif named and isinstance(outcome, InputError):
+            raise outcome
+        else:
+            problems.append(str(outcome))
+    problems += [served.reason for served in found if served.reason]
+    return found or embedded(), "; ".join(problems) or None
+
+
+def embedded(folder: Path = PRETRAINED) -> list[Served]:
+    """Returns the models that lie in the repository, the default first.
+
+    Raises:
+        ClassifierError: there are none.
+    """
+    present = {path.name for path in folder.glob("*") if (path / "labels.json").is_file()}
+    names = [name for name in EMBEDDED_ORDER if name in present]
+    names += sorted(present.difference(EMBEDDED_ORDER))
+    if not names:
+        raise ClassifierError(f"{folder} holds no model: name one with --model")
+    return [Served(name, ModelFolder(folder / name), "embedded") for name in names]
+
+
+def _found(sources: Sequence[str], revision: str | None) -> list[Served | ClassifierError]:
+    """Looks for all of them at once, so that a silent Hub costs its ten seconds only once."""
+
+    def attempt(source: str) -> Served | ClassifierError:
+        try:
+            return _find(source, revision)
+        except ClassifierError as error:
+            return error
+
+    with ThreadPoolExecutor(len(sources)) as threads:
+        return list(threads.map(attempt, sources))
+
+
+def _find(source: str, revision: str | None) -> Served:
+    folder = local_folder(source)
+    if folder is not None:
+        if revision is not None:
+            raise InputError(f"{source} is a folder: a revision is for models on the Hub")
+        folder.check()
+        path = folder.path.resolve()
+        if path.parent == PRETRAINED:
+            return Served(path.name, folder, "embedded")
+        name = path.parent.name if path.name == "model" else path.name
+        return Served(name, folder, "folder")
+    repo_id = hub_id(source)
+    from classifier.hub import pull
+
+    pulled = pull(repo_id, revision=revision)
+    return Served(repo_id, pulled.folder, pulled.source, pulled.commit, pulled.reason)
+
+
+def _named_apart(served: Served, others: Sequence[Served]) -> Served:
+    """Gives a second folder of the same name another one."""
+    taken = {other.name for other in others}
+    if served.name not in taken:
+        return served
+    number = next(n for n in range(2, len(taken) + 3) if f"{served.name} ({n})" not in taken)
+    return Served(
+        f"{served.name} ({number})", served.folder, served.source, served.revision, served.reason
+    )

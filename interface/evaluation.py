@@ -1,0 +1,246 @@
+"""The second tab: how good the model is, drawn from its evaluation and its predictions."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.i18n import I18nData
+
+from interface.events import WITH_LANGUAGE, in_words
+from interface.figures import MOST_CLASSES, alternative, image
+from interface.serving import Models, Served
+from interface.translations import (
+    class_name,
+    language_of,
+    number,
+    percent,
+    static_html,
+    static_texts,
+    word,
+)
+
+CLASS_FIGURES = ("class_histograms", "best_and_worst_classes", "most_confused_pairs")
+TRUST_FIGURES = ("reliability", "training")
+
+
+def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
+    """Lays the tab out and connects it; returns what the page fills when it loads."""
+    text = static_texts()
+    served = models.get()
+    headline = gr.HTML(render_headline(served, "en"), elem_id="headline")
+    with gr.Group(elem_classes="panel"):
+        gr.HTML(_heading("confusion"), elem_classes="heading")
+        with gr.Row(elem_classes="controls"):
+            level = gr.Radio(
+                [(text("level_class"), "class"), (text("level_superclass"), "superclass")],
+                value="class",
+                label=text("level"),
+                elem_id="level",
+            )
+            zoom = gr.Dropdown(
+                _choices(served, "en"), value=None, label=text("zoom"), elem_id="zoom"
+            )
+        matrix = gr.HTML(render_matrix(served, "class", None, "en"), elem_id="matrix")
+    with gr.Group(elem_classes="panel"):
+        gr.HTML(_heading("curves"), elem_classes="heading")
+        with gr.Row(elem_classes="controls"):
+            kind = gr.Radio(
+                [(text("curve_precision_recall"), "precision_recall"), (text("curve_roc"), "roc")],
+                value="precision_recall",
+                label=text("curve_kind"),
+                elem_id="curve-kind",
+            )
+            chosen = gr.Dropdown(
+                _choices(served, "en"),
+                value=default_classes(served),
+                multiselect=True,
+                max_choices=MOST_CLASSES,
+                label=text("curve_classes"),
+                elem_id="curve-classes",
+            )
+        curves = gr.HTML(
+            render_curves(served, "precision_recall", default_classes(served), "en"),
+            elem_id="curves",
+        )
+    rest = gr.HTML(render_rest(served, "en"), elem_id="rest")
+
+    async def redraw(name: str, level: str, kind: str, language: str) -> tuple[Any, ...]:
+        language = language_of(language)
+        served = models.get(name)
+        classes = default_classes(served)
+        return (
+            render_headline(served, language),
+            gr.Dropdown(choices=_choices(served, language), value=None),
+            render_matrix(served, level, None, language),
+            gr.Dropdown(choices=_choices(served, language), value=classes),
+            render_curves(served, kind, classes, language),
+            render_rest(served, language),
+        )
+
+    async def redraw_matrix(name: str, level: str, zoom: int | None, language: str) -> str:
+        return render_matrix(models.get(name), level, zoom, language_of(language))
+
+    async def redraw_curves(name: str, kind: str, chosen: list[int], language: str) -> str:
+        return render_curves(models.get(name), kind, chosen or [], language_of(language))
+
+    common: dict[str, Any] = {
+        "js": WITH_LANGUAGE,
+        "preprocess": False,
+        "show_progress": "hidden",
+        "queue": False,
+        "api_visibility": "private",
+    }
+    gr.on(
+        [level.change, zoom.change],
+        in_words(redraw_matrix),
+        [model, level, zoom, language],
+        matrix,
+        **common,
+    )
+    gr.on(
+        [kind.change, chosen.change],
+        in_words(redraw_curves),
+        [model, kind, chosen, language],
+        curves,
+        **common,
+    )
+    everything = {
+        "fn": in_words(redraw),
+        "inputs": [model, level, kind, language],
+        "outputs": [headline, zoom, matrix, chosen, curves, rest],
+        **common,
+    }
+    model.change(**everything)
+    return [everything]
+
+
+def default_classes(served: Served) -> list[int]:
+    """Returns the classes whose curves are drawn unasked: some of the best and of the worst."""
+    from evaluation.plots import default_classes
+
+    return default_classes(served.evaluation) if served.evaluation else []
+
+
+def render_headline(served: Served, language: str) -> str:
+    """Returns the figures of the model as tiles of HTML."""
+    evaluation = served.evaluation
+    if evaluation is None:
+        return (
+            f'<div class="empty"><h2>{escape(word("no_evaluation_title", language))}</h2>'
+            f"<p>{escape(word('no_evaluation', language))}</p></div>"
+        )
+    tiles = "".join(_tile(*tile, language) for tile in _tiles(evaluation, language))
+    note = word(
+        "headline_note",
+        language,
+        samples=number(evaluation["samples"], language),
+        split=evaluation["split"],
+    )
+    return (
+        f'<section class="headline"><h2>{escape(word("headline", language))}</h2>'
+        f'<p>{escape(note)}</p><dl class="tiles">{tiles}</dl></section>'
+    )
+
+
+def render_matrix(served: Served, level: str, zoom: int | None, language: str) -> str:
+    """Returns the confusion matrix, and the confusions of one class if one is chosen, as HTML."""
+    if served.evaluation is None:
+        return ""
+    figure = "confusion_matrix"
+    if level == "superclass" and served.labels.superclasses:
+        figure = "superclass_confusion_matrix"
+    shown = image(served, figure, language, alternative(figure, served, language))
+    if isinstance(zoom, int) and 0 <= zoom < len(served.labels.classes):
+        name = class_name(served.labels.classes[zoom], language)
+        alt = f"{alternative('class_confusions', served, language)}: {name}"
+        shown = image(served, "class_confusions", language, alt, (zoom,)) + shown
+    return shown
+
+
+def render_curves(served: Served, kind: str, classes: list[int], language: str) -> str:
+    """Returns the curves of the chosen classes as HTML."""
+    if served.evaluation is None or served.predictions is None:
+        return ""
+    figure = "roc" if kind == "roc" else "precision_recall"
+    count = len(served.labels.classes)
+    known = [index for index in classes if isinstance(index, int) and 0 <= index < count]
+    alt = alternative(figure, served, language)
+    return image(served, figure, language, alt, tuple(known[:MOST_CLASSES]))
+
+
+def render_rest(served: Served, language: str) -> str:
+    """Returns the figures without a choice as HTML."""
+    if served.evaluation is None:
+        return ""
+    sections = []
+    for heading, figures in (
+        ("classes_heading", CLASS_FIGURES),
+        ("training_heading", TRUST_FIGURES),
+    ):
+        shown = "".join(
+            image(served, figure, language, alternative(figure, served, language))
+            for figure in figures
+            if figure != "training" or served.folder.history
+        )
+        sections.append(
+            f'<section class="panel"><h2>{escape(word(heading, language))}</h2>'
+            f'<div class="plots">{shown}</div></section>'
+        )
+    return "".join(sections)
+
+
+def _tile(key: str, value: str, note: str, language: str) -> str:
+    kind = "tile wide" if key == "top1" else "tile"
+    name = escape(word(f"tile_{key}", language))
+    return (
+        f'<div class="{kind}"><dt>{name}</dt><dd>{escape(value)}</dd>'
+        f'<dd class="note">{escape(note)}</dd></div>'
+    )
+
+
+def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, str]]:
+    def share(key: str) -> str:
+        return percent(evaluation.get(key), language)
+
+    low, high = (percent(value, language) for value in evaluation["top1_interval"])
+    tiles = [
+        ("top1", share("top1"), word("tile_interval", language, low=low, high=high)),
+        ("top5", share("top5"), word("tile_top5_note", language)),
+    ]
+    if evaluation.get("superclass_top1") is not None:
+        note = word("tile_superclass_top1_note", language)
+        tiles.append(("superclass_top1", share("superclass_top1"), note))
+    note = word(
+        "tile_macro_f1_note",
+        language,
+        precision=share("macro_precision"),
+        recall=share("macro_recall"),
+    )
+    tiles.append(("macro_f1", share("macro_f1"), note))
+    for key, digits in (("macro_average_precision", 3), ("macro_roc_auc", 3)):
+        value = number(evaluation.get(key), language, digits)
+        tiles.append((key, value, word(f"tile_{key}_note", language)))
+    calibration = share("expected_calibration_error")
+    note = word("tile_expected_calibration_error_note", language)
+    tiles.append(("expected_calibration_error", calibration, note))
+    trained = evaluation.get("train_top1")
+    if trained is not None:
+        gap = number(100 * (trained - evaluation["top1"]), language, 1)
+        tiles.append(
+            ("train_top1", share("train_top1"), word("tile_train_top1_note", language, gap=gap))
+        )
+    if evaluation.get("top1_without_duplicates") is not None:
+        note = word("tile_duplicates_note", language, count=evaluation.get("duplicates"))
+        tiles.append(("duplicates", share("top1_without_duplicates"), note))
+    return tiles
+
+
+def _choices(served: Served, language: str) -> list[tuple[str, int]]:
+    names = [class_name(name, language) for name in served.labels.classes]
+    return sorted(((name, index) for index, name in enumerate(names)), key=lambda pair: pair[0])
+
+
+def _heading(key: str) -> I18nData:
+    return static_html(key, lambda language: f"<h2>{escape(word(key, language))}</h2>")

@@ -1,0 +1,81 @@
+"""What the events of all tabs share: the visitor's language, and errors put into words."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import gradio as gr
+
+from classifier.errors import ClassifierError, InputError
+from classifier.images import ImageError
+from interface.serving import UnknownModelError
+from interface.translations import language_of, word
+
+logger = logging.getLogger(__name__)
+
+# The last input of an event of the page is the visitor's language, which the browser knows.
+WITH_LANGUAGE = "(...inputs) => [...inputs.slice(0, -1), document.documentElement.lang]"
+
+
+class RequestError(InputError):
+    """A request has not the form that its endpoint takes."""
+
+    def __init__(self) -> None:
+        super().__init__("the request does not have the form that this endpoint takes")
+
+
+def in_words(
+    answer: Callable[..., Awaitable[Any]],
+) -> Callable[..., Awaitable[Any]]:
+    """Turns what an event's function raises into a `gr.Error` in the language of its last argument.
+
+    The page shows it, the API gives it as the error of the call, and the next request works.
+    """
+
+    @functools.wraps(answer)
+    async def guarded(*arguments: Any) -> Any:
+        language = language_of(arguments[-1] if arguments else None)
+        try:
+            return await answer(*arguments)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise as_error(error, language) from None
+
+    return guarded
+
+
+def as_error(error: Exception, language: str) -> gr.Error:
+    """Returns the message for a visitor; what is our own fault is logged in full."""
+    if isinstance(error, ImageError):
+        text = word(f"error_{error.reason}", language)
+    elif isinstance(error, UnknownModelError):
+        choices = f", {word('or', language)} ".join(error.served)
+        text = word("error_unknown_model", language, name=error.name, served=choices)
+    elif isinstance(error, RequestError):
+        text = word("error_request", language)
+    elif isinstance(error, ClassifierError):
+        logger.error("%s", error)
+        text = word("error_model", language)
+    else:
+        logger.exception("an event failed")
+        text = word("error_model", language)
+    return gr.Error(text, title=word("error_title", language), print_exception=False)
+
+
+def path_of(picture: Any, language: str) -> str:
+    """Returns the path of an uploaded picture, out of what the page or a client sends for it.
+
+    By the time this is called, Gradio has checked that the path lies among the uploads.
+    """
+    path = picture.get("path") if isinstance(picture, dict) else None
+    if not path or not isinstance(path, str):
+        raise gr.Error(
+            word("error_no_image", language),
+            title=word("error_title", language),
+            print_exception=False,
+        )
+    return path

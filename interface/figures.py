@@ -1,0 +1,191 @@
+"""The figures of the evaluation tab: drawn when a browser asks for one, and kept for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from html import escape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from classifier.errors import InputError
+from interface.serving import Models, Served
+from interface.translations import LANGUAGES, class_names, word
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_CLASSES = 6  # curves in one figure that can be told apart
+THEMES = ("light", "dark")
+KEPT = 400  # figures of about 60 KB
+_one_at_a_time = threading.Lock()  # drawing is Python: two at once would only stall the page
+
+
+def image(
+    served: Served, figure: str, language: str, alt: str, classes: tuple[int, ...] = ()
+) -> str:
+    """Returns a figure as HTML, in the light and the dark theme; the page shows one of them."""
+    images = []
+    for theme in THEMES:
+        query: dict[str, Any] = {
+            "model": served.name,
+            "theme": theme,
+            "language": language,
+            "version": hashlib.sha256(served.key.encode()).hexdigest()[:12],
+        }
+        if classes:
+            query["classes"] = ",".join(map(str, classes))
+        address = f"figures/{figure}.png?{escape(urlencode(query), quote=True)}"
+        images.append(
+            f'<a class="only-{theme}" href="{address}" target="_blank" rel="noopener">'
+            f'<img loading="lazy" alt="{escape(alt, quote=True)}" src="{address}"></a>'
+        )
+    return f'<figure class="plot">{"".join(images)}</figure>'
+
+
+def route(models: Models) -> Route:
+    """Returns the route that draws a figure of a served model."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            served, wanted = _checked(models, request)
+            content = await asyncio.to_thread(_cached, served, *wanted)
+        except InputError as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(content, media_type="image/png", headers=headers)
+
+    return Route("/figures/{figure}.png", answer)
+
+
+def _checked(
+    models: Models, request: Request
+) -> tuple[Served, tuple[str, str, str, tuple[int, ...]]]:
+    query = request.query_params
+    served = models.get(query.get("model"))
+    figure = request.path_params["figure"]
+    theme, language = query.get("theme", THEMES[0]), query.get("language", LANGUAGES[0])
+    if figure not in DRAWN or theme not in THEMES or language not in LANGUAGES:
+        raise InputError("there is no such figure")
+    try:
+        classes = tuple(int(item) for item in query.get("classes", "").split(",") if item)
+    except ValueError:
+        raise InputError("classes are numbers, with commas between them") from None
+    count = len(served.labels.classes)
+    if len(classes) > MOST_CLASSES or any(not 0 <= index < count for index in classes):
+        raise InputError(f"at most {MOST_CLASSES} classes from 0 to {count - 1} can be drawn")
+    return served, (figure, theme, language, classes)
+
+
+@lru_cache(KEPT)
+def _cached(
+    served: Served, figure: str, theme: str, language: str, classes: tuple[int, ...]
+) -> bytes:
+    from evaluation.plots import png
+
+    with _one_at_a_time:
+        look = {"theme": theme, "language": language, "class_names": class_names(language)}
+        return png(DRAWN[figure](served, classes, look))
+
+
+@lru_cache(8)
+def _curves(served: Served, kind: str) -> Any:
+    from evaluation import curves
+
+    probabilities, labels = _predictions(served)
+    return getattr(curves, f"{kind}_curves")(probabilities, labels)
+
+
+def _evaluation(served: Served) -> dict[str, Any]:
+    if served.evaluation is None:
+        raise InputError(f"{served.name} is not evaluated")
+    return served.evaluation
+
+
+def _predictions(served: Served) -> Any:
+    if served.predictions is None:
+        raise InputError(f"the predictions of {served.name} are not there")
+    return served.predictions
+
+
+def _matrix(level: str) -> Callable[..., Figure]:
+    def draw(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
+        from evaluation import plots
+
+        matrix = _evaluation(served)["confusion_matrix"]
+        return plots.confusion_matrix(matrix, served.labels, level=level, **look)
+
+    return draw
+
+
+def _class_confusions(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
+    from evaluation import plots
+
+    if not classes:
+        raise InputError("name the class")
+    matrix = _evaluation(served)["confusion_matrix"]
+    return plots.class_confusions(matrix, served.labels, classes[0], **look)
+
+
+def _precision_recall(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
+    from evaluation import plots
+
+    drawn = _curves(served, "precision_recall")
+    return plots.precision_recall_plot(drawn, served.labels, classes, **look)
+
+
+def _roc(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
+    from evaluation import plots
+
+    return plots.roc_plot(_curves(served, "roc"), served.labels, classes, **look)
+
+
+def _of_evaluation(name: str) -> Callable[..., Figure]:
+    def draw(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
+        from evaluation import plots
+
+        return getattr(plots, name)(_evaluation(served), **look)
+
+    return draw
+
+
+def _reliability(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
+    from evaluation import curves, plots
+
+    return plots.reliability_diagram(curves.reliability(*_predictions(served)), **look)
+
+
+def _training(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
+    from evaluation import plots
+
+    history = served.folder.history
+    if not history:
+        raise InputError(f"the history of {served.name} is not there")
+    return plots.training_curves(history, **look)
+
+
+# What can be asked for, under the names that the model folder gives its plots.
+DRAWN: dict[str, Callable[..., Figure]] = {
+    "confusion_matrix": _matrix("class"),
+    "superclass_confusion_matrix": _matrix("superclass"),
+    "class_confusions": _class_confusions,
+    "precision_recall": _precision_recall,
+    "roc": _roc,
+    "class_histograms": _of_evaluation("class_histograms"),
+    "best_and_worst_classes": _of_evaluation("best_and_worst_classes"),
+    "most_confused_pairs": _of_evaluation("most_confused_pairs"),
+    "reliability": _reliability,
+    "training": _training,
+}
+
+
+def alternative(figure: str, served: Served, language: str) -> str:
+    """Returns the text that stands for a figure where it is not seen."""
+    return word(f"alt_{figure}", language, model=served.name)

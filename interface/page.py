@@ -1,0 +1,109 @@
+"""The page as a whole: its head, its tabs, its endpoints, and what no request may do."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gradio as gr
+from gradio_client.utils import is_http_url_like
+from starlette.middleware import Middleware
+
+from interface import about, api, classify, evaluation, figures, header
+from interface.delivery import Delivery
+from interface.events import RequestError, as_error
+from interface.serving import Models
+from interface.theme import CSS_FILE, SCRIPT_FILE, theme
+from interface.translations import LANGUAGES, static_html, static_texts, word
+
+logger = logging.getLogger(__name__)
+
+UPLOAD_LIMIT = "10mb"
+QUEUE_LENGTH = 1000
+# Seconds between two looks for old uploads, and how old they get: within the hour that we promise.
+CLEANING, KEPT = 300, 3000
+
+
+class Page(gr.Blocks):
+    """A `gr.Blocks` whose server fetches no address that a request names.
+
+    Gradio downloads what is at an http address wherever a request may hold a file. Every request,
+    of the page, of clients and of MCP, passes through here.
+    """
+
+    async def preprocess_data(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Refuses addresses, then does what `gr.Blocks` does."""
+        if names_address(inputs):
+            raise gr.Error(
+                word("error_address", "en"),
+                title=word("error_title", "en"),
+                print_exception=False,
+            )
+        try:
+            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:  # a request that no page and no client of ours would send
+            logger.warning("refused a request: %s", " ".join(str(error).split())[:200])
+            raise as_error(RequestError(), LANGUAGES[0]) from None
+
+
+def names_address(value: Any) -> bool:
+    """Tells whether a file in an event's inputs is named by an address instead of an upload."""
+    if isinstance(value, dict):
+        if isinstance(value.get("path"), str) and is_http_url_like(value["path"].strip()):
+            return True
+        return any(names_address(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(names_address(item) for item in value)
+    return False
+
+
+def build(models: Models) -> Page:
+    """Builds the page of these models."""
+    text = static_texts()
+    with Page(title=text("title"), analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
+        gr.HTML(
+            static_html("head", lambda language: header.render(models, language)), elem_id="head"
+        )
+        language = gr.Textbox(LANGUAGES[0], visible=False)
+        model = gr.Radio(
+            models.names,
+            value=models.names[0],
+            label=text("choose_model"),
+            visible=len(models.names) > 1,
+            elem_id="model",
+        )
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab(text("tab_classify"), id="classify"):
+                classify.build(models, model, language)
+            with gr.Tab(text("tab_evaluation"), id="evaluation"):
+                fillings = evaluation.build(models, model, language)
+            with gr.Tab(text("tab_about"), id="about"):
+                fillings += about.build(models, model, language)
+        gr.HTML(text("footer"), elem_classes="foot")
+        api.build(models)
+        for filling in fillings:
+            page.load(**filling)
+    page.queue(max_size=QUEUE_LENGTH, default_concurrency_limit=4, api_open=True)
+    return page
+
+
+def launch_options(models: Models) -> dict[str, Any]:
+    """Returns what `launch` needs to know of the page beside its address."""
+    return {
+        "theme": theme(),
+        "css_paths": CSS_FILE,
+        "i18n": static_texts(),
+        "max_file_size": UPLOAD_LIMIT,
+        "run_history": False,
+        "enable_monitoring": False,
+        "strict_cors": True,
+        "ssr_mode": False,
+        "show_error": True,
+        "footer_links": ["api"],
+        "app_kwargs": {
+            "routes": [figures.route(models), api.health_route(models)],
+            "middleware": [Middleware(Delivery, SCRIPT_FILE.read_text(encoding="utf-8"))],
+        },
+    }

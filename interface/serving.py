@@ -1,0 +1,181 @@
+"""Which models the app serves, where they came from, and how a picture gets to them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classifier.errors import InputError
+from classifier.images import open_image, to_model_input
+from classifier.model_folder import Labels, ModelFolder
+from classifier.prediction import TOP, Prediction, rank
+from interface.worker import Worker
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Pictures that are decoded at a time: more would only wait for the same two cores, and a large one
+# takes up to 200 MB.
+DECODED_AT_A_TIME = 4
+
+
+class UnknownModelError(InputError):
+    """A request names a model that is not served.
+
+    Attributes:
+        name: the name.
+        served: the names that would do.
+    """
+
+    def __init__(self, name: str, served: Sequence[str]) -> None:
+        super().__init__(f"no model named {name[:80]!r} is served: choose {' or '.join(served)}")
+        self.name, self.served = name[:80], tuple(served)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that the app serves.
+
+    Attributes:
+        name: what requests and the page call it.
+        folder: its model folder.
+        source: "hub", "cache", "embedded" or "folder".
+        revision: the commit on the Hub, None for a folder.
+        reason: why it is not what was asked for, None if it is.
+    """
+
+    name: str
+    folder: ModelFolder
+    source: str
+    revision: str | None = None
+    reason: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What the worker calls it: another revision is another model."""
+        return f"{self.name}@{self.revision or self.folder.path}"
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Its classes."""
+        return self.folder.labels
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any] | None:
+        """Its figures on the test split, None if it was not evaluated."""
+        return self.folder.evaluation
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """How it was trained."""
+        return self.folder.training
+
+    @cached_property
+    def predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Its probabilities (N, C) for the test split and the right answers (N,)."""
+        return self.folder.predictions()
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what `/models` says of it."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "revision": self.revision,
+            "top1": (self.evaluation or {}).get("top1"),
+        }
+
+
+@dataclass
+class Models:
+    """The served models; one can be replaced by its next revision while requests go on.
+
+    Attributes:
+        worker: where they are loaded.
+        notice: what a visitor should know of how they were chosen, None if there is nothing.
+    """
+
+    worker: Worker
+    notice: str | None = None
+    _served: dict[str, Served] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, served: Served) -> None:
+        """Serves a model from now on, and begins to load it."""
+        with self._lock:
+            self._served[served.name] = served
+            self.worker.load(served.key, served.folder.path)
+
+    def replace(self, served: Served, test_image: np.ndarray) -> None:
+        """Takes a new revision in place of the old one, once it has answered a test image.
+
+        Raises:
+            Exception: whatever loading or asking it raises; the old one goes on.
+        """
+        try:
+            self.worker.load(served.key, served.folder.path).result()
+            self.worker.ask(served.key, test_image).result()
+        except Exception:
+            self.worker.forget(served.key)
+            raise
+        with self._lock:
+            old = self._served.get(served.name)
+            self._served[served.name] = served
+            if old is not None and old.key != served.key:
+                self.worker.forget(old.key)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the served models; the first is the default."""
+        return list(self._served)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(list(self._served.values()))
+
+    def get(self, name: str | None = None) -> Served:
+        """Returns a served model, the first if none is named; raises `UnknownModelError`."""
+        if not name:
+            return next(iter(self._served.values()))
+        if not isinstance(name, str) or name not in self._served:
+            raise UnknownModelError(str(name), self.names)
+        return self._served[name]
+
+    async def probabilities(self, images: np.ndarray, name: str | None = None) -> np.ndarray:
+        """Returns the probabilities, (N, C), of images, uint8, (N, 32, 32, 3)."""
+        try:
+            return await asyncio.wrap_future(self._ask(images, name))
+        except BrokenProcessPool:  # it was killed under this question: once more, in a new one
+            return await asyncio.wrap_future(self._ask(images, name))
+
+    async def classify(
+        self, image: str | Path | bytes, name: str | None = None, top: int = TOP
+    ) -> Prediction:
+        """Says what a picture shows.
+
+        Raises:
+            ImageError: the picture cannot be used.
+            UnknownModelError: no such model is served.
+        """
+        labels = self.get(name).labels
+        pixels = await decode(image)
+        answer = await self.probabilities(pixels[None], name)
+        return rank(answer[0], labels, pixels, top)
+
+    def _ask(self, images: np.ndarray, name: str | None) -> Future[np.ndarray]:
+        with self._lock:  # so that a model is not forgotten between its choice and the question
+            return self.worker.ask(self.get(name).key, images)
+
+
+async def decode(image: str | Path | bytes) -> np.ndarray:
+    """Returns the pixels, uint8, (32, 32, 3), that the models see of a picture."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_decoders, lambda: to_model_input(open_image(image)))
+
+
+_decoders = ThreadPoolExecutor(DECODED_AT_A_TIME, thread_name_prefix="decode")
