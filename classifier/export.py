@@ -84,7 +84,7 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
     Args:
         network: in float32.
         folder: exists; other files in it stay.
-        half: store the weights as float16; Keras loads them as float32.
+        half: store the weights as float16, packed; Keras loads them as float32.
     """
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         network.save(temporary, zipped=False)
@@ -157,7 +157,8 @@ def _halve(path: Path) -> None:
             if isinstance(item, h5py.Group):
                 new = target.require_group(name)
             elif item.dtype == np.float32:
-                new = target.create_dataset(name, data=item[()].astype("float16"))
+                packed = {"compression": "gzip", "shuffle": True} if item.ndim else {}
+                new = target.create_dataset(name, data=item[()].astype("float16"), **packed)
             else:
                 new = target.create_dataset(name, data=item[()])
             new.attrs.update(item.attrs)
