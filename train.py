@@ -105,7 +105,7 @@ def finish(run: Run, network: "keras.Model", state: "RunState", data: "TrainingD
     """Calibrates, exports and evaluates the trained network into the run's model folder."""
     from classifier import card, export
     from classifier.calibration import calibrate
-    from classifier.model_folder import Labels, write_atomically
+    from classifier.model_folder import Labels, ModelFolder, write_atomically
     from evaluation import report
 
     settings = run.settings
@@ -123,7 +123,8 @@ def finish(run: Run, network: "keras.Model", state: "RunState", data: "TrainingD
         export.write_json(describe(run, model, state, data, temperature), folder / "training.json")
         print("Evaluating on the test split …", flush=True)
         evaluation = report.evaluate(folder, data.test, training_split=split)
-        card.write(folder)
+        written = ModelFolder(folder)
+        card.write(written, compare=card.others(written))
         low, high = evaluation["top1_interval"]
         print(
             f"Test top-1 {evaluation['top1']:.2%} (95% interval {low:.2%} to {high:.2%}), "

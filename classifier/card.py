@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifier import command_line
 from classifier.errors import InputError
 from classifier.model_folder import CARD, EVALUATION, TRAINING, ModelFolder, write_atomically
 from classifier.saved_model import OLDEST_KERAS
+from classifier.sources import embedded_models, find
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -345,3 +348,26 @@ def _tidy(text: str) -> str:
     """Brings the blank lines that a template leaves down to one."""
     lines: Iterable[str] = (line.rstrip() for line in text.split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the cards of model folders anew, each compared with the embedded models."""
+    parser = command_line.argument_parser("Writes the cards of model folders anew.")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER")
+    for name in parser.parse_args(arguments).folders:
+        folder = find(name)
+        print(write(folder, compare=others(folder)))
+
+
+def others(folder: ModelFolder) -> list[ModelFolder]:
+    """Returns the embedded models of other presets that know the same classes."""
+    return [
+        other
+        for other in embedded_models()
+        if other.training.get("preset") != folder.training.get("preset")
+        and other.labels.classes == folder.labels.classes
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))

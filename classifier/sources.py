@@ -7,6 +7,7 @@ from classifier.errors import InputError
 from classifier.model_folder import CONFIG, LABELS, ModelFolder
 
 HUB_SCHEME = "hf://"
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,11 @@ def find(source: str, *, revision: str | None = None) -> ModelFolder:
             "%s: using commit %s from the cache (%s)", source, pulled.commit[:7], pulled.reason
         )
     return pulled.folder
+
+
+def embedded_models() -> list[ModelFolder]:
+    """Returns the model folders that lie in the repository, by name."""
+    return [ModelFolder(path.parent) for path in sorted(PRETRAINED.glob(f"*/{CONFIG}"))]
 
 
 def local_folder(source: str) -> ModelFolder | None:
