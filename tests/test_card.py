@@ -88,7 +88,7 @@ def test_it_says_how_to_load_the_model_with_keras_alone_and_from_which_version(
 ) -> None:
     text = card.render(made)
     assert 'keras.saving.load_model("hf://user/name")' in text
-    assert "Keras 3.4.0 or newer" in text
+    assert "Keras 3.6.0 or newer" in text
     assert 'api_name="/classify"' in text
 
 
