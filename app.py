@@ -6,24 +6,36 @@ python app.py --model runs/mine --model pretrained/cnn --port 8000
 """
 
 # The worker's process imports this file too: what is slow to import is imported where it is used.
+from __future__ import annotations
+
+import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING
 
 from classifier import command_line
+from classifier.errors import ClassifierError, InputError
 
-UPLOADS = Path(gettempdir()) / "image-classifier-uploads"
+if TYPE_CHECKING:
+    from interface.serving import Models
+
+UPLOADS = "image-classifier-uploads-"  # the names of such folders, up to the process that has one
+# Of the five seconds after SIGTERM, how many the requests under way may take.
+SECONDS_TO_FINISH = 3.5
 
 
 def main(arguments: list[str]) -> None:
     """Chooses the models, builds the page and serves it until it is told to end."""
     options = parse(arguments)
-    prepare_environment()
-
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Keras takes seconds to import, and so does Gradio: they are imported at the same time.
     from interface.worker import Worker
 
@@ -32,16 +44,42 @@ def main(arguments: list[str]) -> None:
         from interface.choice import choose
         from interface.serving import Models
 
-        chosen, notice = choose(options.model, options.revision)
-        models = Models(worker, notice)
-        for served in chosen:
-            models.add(served)
-
-        from interface import page
-
-        serve(page.build(models), page.launch_options(models), options)
+        served, notice = choose(options.model, options.revision)
+        with uploads_of_our_own():
+            serve(Models(worker, served, notice), options)
     finally:
         worker.stop()
+
+
+def serve(models: Models, options: Namespace) -> None:
+    """Serves the page of these models until Ctrl-C or SIGTERM, and finishes what is under way."""
+    from interface import page
+    from interface.delivery import Door
+    from interface.following import follow
+
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    door = Door()
+    blocks = page.build(models, changing=options.follow is not None)
+    try:
+        blocks.launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share or None,
+            prevent_thread_lock=True,
+            **page.launch_options(models, door),
+        )
+    except OSError as error:
+        raise ClassifierError(f"cannot listen there ({error}): choose another --port") from error
+    if options.follow is not None:
+        follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
+    ended.wait()
+    door.close(SECONDS_TO_FINISH)
+    # Connections that are kept open for nothing would be waited for; that they end is no news.
+    blocks.server.force_exit = True
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    blocks.close(verbose=False)
 
 
 def parse(arguments: list[str]) -> Namespace:
@@ -55,32 +93,45 @@ def parse(arguments: list[str]) -> Namespace:
         "the models in pretrained/",
     )
     parser.add_argument("--revision", help="of models on the Hub. Default: MODEL_REVISION")
+    parser.add_argument(
+        "--follow",
+        type=float,
+        metavar="SECONDS",
+        default=os.environ.get("MODEL_FOLLOW") or None,
+        help="look for new commits of models on the Hub this often, and serve them. Default: "
+        "MODEL_FOLLOW, else the revision that is found at the start is served to the end",
+    )
     parser.add_argument("--host", help="address to listen on. Default: GRADIO_SERVER_NAME")
     parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, else 7860")
     parser.add_argument("--share", action="store_true", help="print a public link")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.follow is not None and not options.follow > 0:
+        raise InputError(f"--follow takes a number of seconds above 0. Received: {options.follow}")
+    if options.port is not None and not 0 < options.port < 65536:
+        raise InputError(f"--port takes a number from 1 to 65535. Received: {options.port}")
+    return options
 
 
-def prepare_environment() -> None:
-    """Keeps uploads in a folder of our own, and reports nothing to anyone."""
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(UPLOADS))
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+@contextmanager
+def uploads_of_our_own() -> Iterator[None]:
+    """Keeps uploads in a folder that is deleted at the end, and those of apps that were killed."""
+    for left in Path(gettempdir()).glob(f"{UPLOADS}*"):
+        process = left.name.removeprefix(UPLOADS).partition("-")[0]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=f"{UPLOADS}{os.getpid()}-", ignore_cleanup_errors=True) as path:
+        os.environ.setdefault("GRADIO_TEMP_DIR", path)
+        yield
 
 
-def serve(page, launch_options: dict, options: Namespace) -> None:  # type: ignore[no-untyped-def]
-    """Serves the page until Ctrl-C or SIGTERM."""
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    page.launch(
-        server_name=options.host,
-        server_port=options.port,
-        share=options.share or None,
-        prevent_thread_lock=True,
-        **launch_options,
-    )
-    ended.wait()
-    page.close(verbose=False)
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from interface.events import WITH_LANGUAGE, in_words
+from interface.events import TEXT_EVENT, in_words
 from interface.figures import DRAWN, alternative, image
 from interface.serving import Models, Served
 from interface.translations import language_of, word
@@ -27,11 +27,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
         "fn": in_words(show),
         "inputs": [model, language],
         "outputs": card,
-        "js": WITH_LANGUAGE,
-        "preprocess": False,
-        "show_progress": "hidden",
-        "queue": False,
-        "api_visibility": "private",
+        **TEXT_EVENT,
     }
     model.change(**event)
     return [event]

@@ -1,9 +1,11 @@
-"""What is done to every answer of the server before it leaves: our script first, headers last."""
+"""What every request passes on its way in and every answer on its way out."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -15,6 +17,45 @@ HEADERS = {
     b"referrer-policy": b"no-referrer",
 }
 
+PAUSE_SECONDS = 0.4  # longer than a client takes between an upload and the question that follows
+
+
+class Door:
+    """Counts the requests that are under way, and lets nobody in any more once it is closed."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.under_way = 0
+        self.last_used = time.monotonic()
+
+    def close(self, seconds: float) -> None:
+        """Waits for a quiet moment, and then closes.
+
+        A visitor's upload, question and answer are requests of their own: so a quiet moment is one
+        after a pause, and until then everybody is let in.
+
+        Args:
+            seconds: the most that this takes; whoever comes in the last quarter is refused.
+        """
+        start = time.monotonic()
+        while time.monotonic() - start < 0.75 * seconds and not self._quiet():
+            time.sleep(0.02)
+        self.closed = True
+        while time.monotonic() - start < seconds and self.under_way:
+            time.sleep(0.02)
+
+    def enter(self) -> None:
+        """Notes a request."""
+        self.under_way += 1
+
+    def leave(self) -> None:
+        """Notes that it is answered."""
+        self.under_way -= 1
+        self.last_used = time.monotonic()
+
+    def _quiet(self) -> bool:
+        return not self.under_way and time.monotonic() - self.last_used > PAUSE_SECONDS
+
 
 class Delivery:
     """Puts a script at the head of the page, before Gradio's, and headers on every answer.
@@ -22,15 +63,25 @@ class Delivery:
     Gradio's own `head` is added only when its page has started, and has chosen a language.
     """
 
-    def __init__(self, app: ASGIApp, script: str) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, script: str, door: Door) -> None:
+        self.app, self.door = app, door
         self.script = f"<head><script>{script}</script>".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on and sees to its answer."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or "/heartbeat/" in scope["path"]:  # it beats as long as we live
             await self.app(scope, receive, send)
-            return
+        elif self.door.closed and scope["method"] == "POST":
+            refusal = PlainTextResponse("The app is ending: try again in a moment.", 503)
+            await refusal(scope, receive, send)
+        else:
+            self.door.enter()
+            try:
+                await self._pass(scope, receive, send)
+            finally:
+                self.door.leave()
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting: list[Message] = []  # the head of a page's answer, until its body is complete
 
         async def deliver(message: Message) -> None:

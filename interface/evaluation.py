@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.i18n import I18nData
 
-from interface.events import WITH_LANGUAGE, in_words
+from interface.events import TEXT_EVENT, in_words
 from interface.figures import MOST_CLASSES, alternative, image
 from interface.serving import Models, Served
 from interface.translations import (
@@ -85,32 +85,25 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
     async def redraw_curves(name: str, kind: str, chosen: list[int], language: str) -> str:
         return render_curves(models.get(name), kind, chosen or [], language_of(language))
 
-    common: dict[str, Any] = {
-        "js": WITH_LANGUAGE,
-        "preprocess": False,
-        "show_progress": "hidden",
-        "queue": False,
-        "api_visibility": "private",
-    }
     gr.on(
         [level.change, zoom.change],
         in_words(redraw_matrix),
         [model, level, zoom, language],
         matrix,
-        **common,
+        **TEXT_EVENT,
     )
     gr.on(
         [kind.change, chosen.change],
         in_words(redraw_curves),
         [model, kind, chosen, language],
         curves,
-        **common,
+        **TEXT_EVENT,
     )
-    everything = {
+    everything: dict[str, Any] = {
         "fn": in_words(redraw),
         "inputs": [model, level, kind, language],
         "outputs": [headline, zoom, matrix, chosen, curves, rest],
-        **common,
+        **TEXT_EVENT,
     }
     model.change(**everything)
     return [everything]

@@ -19,6 +19,15 @@ logger = logging.getLogger(__name__)
 # The last input of an event of the page is the visitor's language, which the browser knows.
 WITH_LANGUAGE = "(...inputs) => [...inputs.slice(0, -1), document.documentElement.lang]"
 
+# How events that only write text run: at once, beside the queue, and not as part of the API.
+TEXT_EVENT: dict[str, Any] = {
+    "js": WITH_LANGUAGE,
+    "preprocess": False,
+    "show_progress": "hidden",
+    "queue": False,
+    "api_visibility": "private",
+}
+
 
 class RequestError(InputError):
     """A request has not the form that its endpoint takes."""

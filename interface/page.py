@@ -10,11 +10,11 @@ from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
 from interface import about, api, classify, evaluation, figures, header
-from interface.delivery import Delivery
-from interface.events import RequestError, as_error
+from interface.delivery import Delivery, Door
+from interface.events import TEXT_EVENT, RequestError, as_error
 from interface.serving import Models
 from interface.theme import CSS_FILE, SCRIPT_FILE, theme
-from interface.translations import LANGUAGES, static_html, static_texts, word
+from interface.translations import LANGUAGES, language_of, static_html, static_texts, word
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +59,16 @@ def names_address(value: Any) -> bool:
     return False
 
 
-def build(models: Models) -> Page:
-    """Builds the page of these models."""
+def build(models: Models, *, changing: bool = False) -> Page:
+    """Builds the page.
+
+    Args:
+        models: the served models.
+        changing: whether their revisions may change while the page is served.
+    """
     text = static_texts()
     with Page(title=text("title"), analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
-        gr.HTML(
+        head = gr.HTML(
             static_html("head", lambda language: header.render(models, language)), elem_id="head"
         )
         language = gr.Textbox(LANGUAGES[0], visible=False)
@@ -83,14 +88,22 @@ def build(models: Models) -> Page:
                 fillings += about.build(models, model, language)
         gr.HTML(text("footer"), elem_classes="foot")
         api.build(models)
+        if changing:
+            fillings.append(_head_filling(models, head, language))
         for filling in fillings:
             page.load(**filling)
     page.queue(max_size=QUEUE_LENGTH, default_concurrency_limit=4, api_open=True)
     return page
 
 
-def launch_options(models: Models) -> dict[str, Any]:
-    """Returns what `launch` needs to know of the page beside its address."""
+def launch_options(models: Models, door: Door) -> dict[str, Any]:
+    """Returns what `launch` needs to know of the page beside its address.
+
+    Args:
+        models: the served models.
+        door: through which all requests will pass.
+    """
+    script = SCRIPT_FILE.read_text(encoding="utf-8")
     return {
         "theme": theme(),
         "css_paths": CSS_FILE,
@@ -104,6 +117,13 @@ def launch_options(models: Models) -> dict[str, Any]:
         "footer_links": ["api"],
         "app_kwargs": {
             "routes": [figures.route(models), api.health_route(models)],
-            "middleware": [Middleware(Delivery, SCRIPT_FILE.read_text(encoding="utf-8"))],
+            "middleware": [Middleware(Delivery, script, door)],
         },
     }
+
+
+def _head_filling(models: Models, head: gr.HTML, language: gr.Textbox) -> dict[str, Any]:
+    async def render(language: str) -> str:
+        return header.render(models, language_of(language))
+
+    return {"fn": render, "inputs": language, "outputs": head, **TEXT_EVENT}

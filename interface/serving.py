@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +92,6 @@ class Served:
         }
 
 
-@dataclass
 class Models:
     """The served models; one can be replaced by its next revision while requests go on.
 
@@ -101,16 +100,19 @@ class Models:
         notice: what a visitor should know of how they were chosen, None if there is nothing.
     """
 
-    worker: Worker
-    notice: str | None = None
-    _served: dict[str, Served] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, worker: Worker, served: Sequence[Served], notice: str | None = None) -> None:
+        """Begins to load the models, the first of them first.
 
-    def add(self, served: Served) -> None:
-        """Serves a model from now on, and begins to load it."""
-        with self._lock:
-            self._served[served.name] = served
-            self.worker.load(served.key, served.folder.path)
+        Args:
+            worker: where to.
+            served: at least one; the first is the default.
+            notice: what a visitor should know of how they were chosen.
+        """
+        self.worker, self.notice = worker, notice
+        self._served = {item.name: item for item in served}
+        self._lock = threading.Lock()
+        for item in served:
+            worker.load(item.key, item.folder.path)
 
     def replace(self, served: Served, test_image: np.ndarray) -> None:
         """Takes a new revision in place of the old one, once it has answered a test image.

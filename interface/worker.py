@@ -55,8 +55,10 @@ class Worker:
         return self._submit(_answer, key, images)
 
     def stop(self) -> None:
-        """Ends the process."""
+        """Ends the process, whatever it is at."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.kill()
 
     def _submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         with self._lock:
