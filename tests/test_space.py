@@ -1,15 +1,25 @@
 """The Space: what is uploaded, what it is told to serve, and how it is laid out."""
 
 import fnmatch
+import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import yaml
 from hub_server import Hub
 from huggingface_hub import RepoCard
+from model_folders import make_model_folder
+from packaging.requirements import Requirement
 
 from classifier.errors import InputError
 from classifier.hub import HubError, connection, space
@@ -148,6 +158,114 @@ def test_the_front_matter_is_what_a_space_needs() -> None:
     assert len(data["short_description"]) <= 60
     colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
     assert {data["colorFrom"], data["colorTo"]} <= colours
+
+
+def test_the_pictures_of_the_readme_are_uploaded_with_it(tmp_path: Path) -> None:
+    for file in space.SINGLE_FILES:
+        shutil.copy(PROJECT / file, tmp_path)
+    with (tmp_path / "README.md").open("a", encoding="utf-8") as readme:
+        readme.write("\n![The app](docs/shown.png) and ![another](https://example.org/far.png)\n")
+    (tmp_path / "docs").mkdir()
+    for name in ("shown.png", "other.png"):
+        (tmp_path / "docs" / name).write_bytes(b"\0")
+    files = space.space_files(["user/name"], tmp_path)
+    assert "docs/shown.png" in files
+    assert "docs/other.png" not in files
+
+
+def test_requirements_alone_start_the_app_laid_out_as_the_space_is(
+    hub: Hub, repo_id: str, name: str, tmp_path: Path
+) -> None:
+    made = make_model_folder(tmp_path / "model")
+    hub.put(
+        hub.create("models", repo_id),
+        {file: (made.path / file).read_bytes() for file in made.files()},
+    )
+    space.deploy(name, [repo_id])
+    repository = hub.spaces[name]
+    root = tmp_path / "space"
+    for path, blob in repository.main.files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(blob.content)
+    packages = only_required_packages(root / "requirements.txt", tmp_path / "packages")
+    assert not (packages / "pytest").exists()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path / "home"),
+        "PYTHONPATH": str(packages),
+        "HF_ENDPOINT": hub.endpoint,
+        "MODEL_ID": repository.variables["MODEL_ID"]["value"],
+        "GRADIO_SERVER_PORT": str(free_port()),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+    }
+    with (tmp_path / "output").open("w+") as output:
+        # -S: nothing but these packages and the standard library can be imported.
+        app = subprocess.Popen(
+            [sys.executable, "-S", "app.py"],
+            cwd=root,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            served = ask_for_models(f"http://127.0.0.1:{environment['GRADIO_SERVER_PORT']}", app)
+        except Exception:
+            output.seek(0)
+            pytest.fail(output.read()[-3000:])
+        finally:
+            app.terminate()
+            app.wait(20)
+    assert [(model["name"], model["source"]) for model in served] == [(repo_id, "hub")]
+    assert served[0]["revision"] == hub.models[repo_id].main.sha
+
+
+def only_required_packages(requirements: Path, folder: Path) -> Path:
+    """Fills a folder with links to what `requirements.txt` asks for, and what that brings along."""
+    folder.mkdir()
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    wanted = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    seen: set[tuple[str, str]] = set()
+    while wanted:
+        requirement = wanted.pop()
+        for extra in ("", *requirement.extras):
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if not applies or (requirement.name.lower(), extra) in seen:
+                continue
+            seen.add((requirement.name.lower(), extra))
+            distribution = metadata.distribution(requirement.name)
+            for file in distribution.files or []:
+                top = file.parts[0]
+                if top not in ("..", "__pycache__") and not (folder / top).exists():
+                    (folder / top).symlink_to(distribution.locate_file(top))
+            for line in distribution.requires or []:
+                inner = Requirement(line)
+                if inner.marker is None or inner.marker.evaluate({"extra": extra}):
+                    inner.marker = None
+                    wanted.append(inner)
+    return folder
+
+
+def free_port() -> int:
+    """Returns a port of loopback that nobody listens on."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def ask_for_models(address: str, app: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
+    """Waits for the app and returns what its `/models` answers."""
+    from gradio_client import Client
+
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urlopen(address, timeout=5):
+                break
+        except OSError:
+            if app.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+    return Client(address, verbose=False).predict(api_name="/models")
 
 
 def test_the_command_uploads_as_the_makefile_calls_it(

@@ -40,6 +40,7 @@ SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
 PACKAGES = ("classifier", "evaluation", "interface")  # whole, but for what Python makes of them
 EMBEDDED = "pretrained"
 MODEL_VARIABLE = "MODEL_ID"
+PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")  # that the README shows
 NEVER = ("*.pyc", "*.pyo", "*.tmp", "*.log", "*~")
 
 
@@ -134,6 +135,9 @@ def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Pat
         for name in ModelFolder(folder).files() if folder.is_dir() else []:
             files[(folder / name).relative_to(project).as_posix()] = folder / name
     readme = (project / README).read_text(encoding="utf-8")
+    for name in PICTURE.findall(readme):
+        if (project / name).is_file():
+            files[name] = project / name
     _check_gradio_version(readme, (project / REQUIREMENTS).read_text(encoding="utf-8"))
     files[README] = with_models(readme, models).encode()
     return files
