@@ -156,8 +156,9 @@ def _square(image: Image.Image, size: int) -> Image.Image:
         return image
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    # Cut before resizing: the filter would look beyond the edges of a `box`.
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
 def _read(source: str | Path | bytes | BinaryIO) -> bytes:

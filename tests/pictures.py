@@ -1,0 +1,211 @@
+"""Pictures for the tests: good ones of every kind, and those that somebody might do harm with."""
+
+import io
+import struct
+import zlib
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+GREEN = (30, 160, 60)
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    """Returns a picture as the content of a file."""
+    content = io.BytesIO()
+    image.save(content, form, **options)
+    return content.getvalue()
+
+
+def scene(width: int = 200, height: int = 120, mode: str = "RGB") -> Image.Image:
+    """Returns a smooth picture, bright at the left and dark at the right."""
+    ramp = np.linspace(240, 20, width)[None, :, None] * np.array([1.0, 0.8, 0.5])
+    pixels = np.broadcast_to(ramp, (height, width, 3)).astype(np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@cache
+def good_pictures() -> dict[str, bytes]:
+    """Returns files that must be answered, by their name."""
+    picture = scene()
+    palette = picture.quantize(16)
+    cut_out = scene(mode="RGBA")
+    cut_out.putalpha(Image.linear_gradient("L").resize(cut_out.size))
+    grey_16 = Image.fromarray(np.linspace(0, 65535, 6400).reshape(80, 80).astype(np.uint16))
+    floats = Image.fromarray(np.linspace(0, 1, 6400, dtype=np.float32).reshape(80, 80))
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("green", "red", "blue")]
+    animated = {"save_all": True, "append_images": frames[1:], "duration": 50}
+    files = {
+        "photo.jpg": encoded(picture, "JPEG"),
+        "progressive.jpg": encoded(picture, "JPEG", progressive=True),
+        "cmyk.jpg": encoded(picture.convert("CMYK"), "JPEG"),
+        "grey.jpg": encoded(picture.convert("L"), "JPEG"),
+        "rgb.png": encoded(picture, "PNG"),
+        "rgba.png": encoded(cut_out, "PNG"),
+        "grey_alpha.png": encoded(cut_out.convert("LA"), "PNG"),
+        "one_bit.png": encoded(picture.convert("1"), "PNG"),
+        "palette.png": encoded(palette, "PNG"),
+        "palette_transparent.png": encoded(palette, "PNG", transparency=0),
+        "palette_alphas.png": encoded(palette, "PNG", transparency=bytes(range(16))),
+        "colour_key.png": encoded(picture, "PNG", transparency=(240, 192, 120)),
+        "grey_16.png": encoded(grey_16, "PNG"),
+        "grey_16.tif": encoded(grey_16, "TIFF"),
+        "floats.tif": encoded(floats, "TIFF"),
+        "lab.tif": encoded(Image.new("LAB", (50, 50), (128, 128, 128)), "TIFF"),
+        "ycbcr.tif": encoded(picture.convert("YCbCr"), "TIFF", compression="jpeg"),
+        "deflate.tif": encoded(picture, "TIFF", compression="tiff_deflate"),
+        "animated.gif": encoded(frames[0], "GIF", **animated),
+        "animated.webp": encoded(frames[0], "WEBP", **animated),
+        "animated.png": encoded(frames[0], "PNG", **animated),
+        "lossless.webp": encoded(picture, "WEBP", lossless=True),
+        "photo.avif": encoded(picture, "AVIF"),
+        "photo.bmp": encoded(picture, "BMP"),
+        "photo.ppm": encoded(picture, "PPM"),
+        "tiny.png": encoded(Image.new("RGB", (1, 1), GREEN), "PNG"),
+        "thousand_to_one.png": encoded(Image.new("RGB", (1000, 1), GREEN), "PNG"),
+        "forty_megapixels.png": encoded(Image.new("L", (8000, 5000), 77), "PNG"),
+        "named.html": encoded(picture, "PNG"),
+        "with_trailing_html.gif": encoded(palette, "GIF") + b"<script>alert(1)</script>",
+        "polyglot_zip.jpg": encoded(picture, "JPEG") + b"PK\x05\x06" + bytes(18),
+        "hostile_icc.jpg": encoded(picture, "JPEG", icc_profile=b"\xff" * 4000),
+        "hostile_exif.jpg": encoded(picture, "JPEG", exif=b"Exif\0\0II*\0" + b"\xff" * 500),
+        "looping_exif.jpg": encoded(picture, "JPEG", exif=_looping_exif()),
+        "orientation_99.jpg": encoded(picture, "JPEG", exif=orientation(99)),
+        "script_in_comment.jpg": encoded(picture, "JPEG", comment=b"<script>alert(1)</script>"),
+        "text_chunk.png": encoded(picture, "PNG", pnginfo=_text_chunk()),
+    }
+    for value in range(1, 9):
+        files[f"orientation_{value}.jpg"] = encoded(picture, "JPEG", exif=orientation(value))
+    return files
+
+
+@cache
+def bad_pictures() -> dict[str, tuple[bytes, str]]:
+    """Returns files that must be refused: their content and the reason, by their name."""
+    jpeg, png = encoded(scene(), "JPEG"), encoded(scene(), "PNG")
+    gif, webp = encoded(scene(), "GIF"), encoded(scene(), "WEBP")
+    avif, tiff = encoded(scene(), "AVIF"), encoded(scene(), "TIFF")
+    files: dict[str, tuple[bytes, str]] = {
+        "empty.png": (b"", "empty"),
+        "text.jpg": (b"This is no picture. " * 50, "unknown_format"),
+        "page.png": (b"<!doctype html><html><script>alert(1)</script></html>", "unknown_format"),
+        "zeros.jpg": (bytes(5000), "unknown_format"),
+        "noise.png": (np.random.default_rng(0).bytes(5000), "unknown_format"),
+        "program.png": (b"\x7fELF" + bytes(500), "unknown_format"),
+        "archive.jpg": (b"PK\x03\x04" + bytes(500), "unknown_format"),
+        "document.jpg": (b"%PDF-1.7\n" + bytes(500), "unknown_format"),
+        "postscript.eps": (encoded(scene(), "EPS"), "unknown_format"),
+        "pickle.png": (b"\x80\x04\x95cos\nsystem\n(S'true'\ntR.", "unknown_format"),
+        "icon.ico": (encoded(scene(), "ICO"), "unknown_format"),
+        "jpeg_2000.jp2": (encoded(scene(), "JPEG2000"), "unknown_format"),
+        "xbm.xbm": (encoded(scene(mode="1"), "XBM"), "unknown_format"),
+        "im.im": (encoded(scene(), "IM"), "unknown_format"),
+        "tga.tga": (encoded(scene(), "TGA"), "unknown_format"),
+        "sgi.sgi": (encoded(scene(), "SGI"), "unknown_format"),
+        "drawing.svg": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "vector"),
+        "drawing_with_head.svg": (b'<?xml version="1.0"?>\n<svg><rect/></svg>', "vector"),
+        "drawing.png": (b"\xef\xbb\xbf <svg onload='alert(1)'></svg>", "vector"),
+        "entities.svg": (
+            b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
+            b"<svg>&a;</svg>",
+            "vector",
+        ),
+        "cut.jpg": (jpeg[: len(jpeg) // 2], "damaged"),
+        "cut.png": (png[: len(png) // 2], "damaged"),
+        "cut.gif": (gif[: len(gif) // 2], "damaged"),
+        "cut.webp": (webp[: len(webp) // 2], "damaged"),
+        "cut.avif": (avif[: len(avif) // 2], "unknown_format"),
+        "cut.tif": (tiff[: len(tiff) // 2], "damaged"),
+        "cut.bmp": (encoded(scene(), "BMP")[:5000], "damaged"),
+        "cut.ppm": (encoded(scene(), "PPM")[:5000], "damaged"),
+        "head_only.png": (png[:40], "unknown_format"),
+        "broken_checksum.png": (_flipped(png, 60), "damaged"),
+        "bomb.png": (png_header(60_000, 60_000), "too_many_pixels"),
+        "largest.png": (png_header(2**31 - 1, 2**31 - 1), "too_many_pixels"),
+        "wide_bomb.png": (png_header(400_000, 400), "too_many_pixels"),
+        "over_fifty_megapixels.png": (png_header(7100, 7100), "too_many_pixels"),
+        "bomb.gif": (gif_header(65_535, 65_535), "too_many_pixels"),
+        "bomb.bmp": (_bmp_header(50_000, 50_000), "too_many_pixels"),
+        "bomb.ppm": (b"P6\n60000 60000\n255\n" + bytes(100), "too_many_pixels"),
+        "bomb.tif": (_tiff_header(60_000, 60_000), "too_many_pixels"),
+        "line.png": (png_header(1001, 1), "too_narrow"),
+        "column.png": (png_header(3, 4000), "too_narrow"),
+        "line.gif": (gif_header(65_535, 2), "too_narrow"),
+        "text_bomb.png": (_text_bomb(), "damaged"),
+        "eleven_megabytes.bmp": (encoded(Image.new("RGB", (2000, 1900)), "BMP"), "too_large"),
+        "ten_megabytes_and_one.jpg": (jpeg + bytes(10 * 2**20 - len(jpeg) + 1), "too_large"),
+        "many_scans.jpg": (_many_scans(), "too_large"),
+        "slow.ppm": (b"P3\n1500 1500\n255\n" + b"7 " * 750_000, "too_large"),
+    }
+    return files
+
+
+def orientation(value: int) -> bytes:
+    """Returns EXIF metadata that say how the camera was held."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif.tobytes()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Returns a PNG that claims a size and holds next to nothing."""
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    data = _chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + head + data + _chunk(b"IEND", b"")
+
+
+def gif_header(width: int, height: int) -> bytes:
+    """Returns a GIF that claims a size and holds next to nothing."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
+    frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x4c\x01\x00"
+    return screen + frame + b";"
+
+
+def _bmp_header(width: int, height: int) -> bytes:
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + info + bytes(100)
+
+
+def _tiff_header(width: int, height: int) -> bytes:
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1)]
+    tags += [(273, 4, 8), (277, 3, 1), (278, 4, height), (279, 4, 100)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(104)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def _flipped(content: bytes, position: int) -> bytes:
+    return content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :]
+
+
+def _text_chunk() -> PngImagePlugin.PngInfo:
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("Comment", "<img src=x onerror=alert(1)>")
+    return notes
+
+
+def _text_bomb() -> bytes:
+    """A PNG whose compressed comment unpacks to 20 MB."""
+    png = encoded(scene(), "PNG")
+    comment = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(20_000_000)))
+    return png[:33] + comment + png[33:]
+
+
+def _many_scans() -> bytes:
+    """A progressive JPEG whose last scan is repeated two hundred times."""
+    jpeg = encoded(scene(), "JPEG", progressive=True)
+    last = jpeg.rindex(b"\xff\xda")
+    scan = jpeg[last:-2]
+    return jpeg[:-2] + scan * 200 + jpeg[-2:]
+
+
+def _looping_exif() -> bytes:
+    """EXIF metadata whose directory names itself as the next."""
+    entry = struct.pack("<HHII", 0x8769, 4, 1, 8)
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + struct.pack("<H", 1) + entry + b"\x08\0\0\0"

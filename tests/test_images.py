@@ -1,0 +1,182 @@
+"""Any picture of a visitor becomes 32×32 RGB pixels, or one line that says why not."""
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import GREEN, bad_pictures, encoded, good_pictures, orientation, scene
+from PIL import Image
+
+from classifier.images import MOST_BYTES, ImageError, open_image, to_model_input, to_rgb
+
+SECONDS = 5.0
+
+
+@pytest.mark.parametrize("name", good_pictures())
+def test_every_kind_of_picture_becomes_pixels(name: str) -> None:
+    start = time.monotonic()
+    pixels = to_model_input(open_image(good_pictures()[name]))
+    assert time.monotonic() - start < SECONDS
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", bad_pictures())
+def test_a_bad_picture_is_refused_with_one_line(name: str) -> None:
+    content, reason = bad_pictures()[name]
+    start = time.monotonic()
+    with pytest.raises(ImageError) as refusal:
+        to_model_input(open_image(content))
+    assert time.monotonic() - start < SECONDS
+    assert refusal.value.reason == reason
+    assert "\n" not in str(refusal.value)
+    assert refusal.value.exit_status == 2
+
+
+def test_the_corpus_of_pictures_is_large() -> None:
+    assert len(bad_pictures()) + len(good_pictures()) >= 60
+
+
+def test_a_picture_of_the_models_size_comes_through_bit_for_bit() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    assert np.array_equal(
+        to_model_input(open_image(encoded(Image.fromarray(pixels), "PNG"))), pixels
+    )
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+def test_the_cameras_orientation_is_undone(value: int) -> None:
+    upright = np.asarray(Image.radial_gradient("L").resize((64, 48)).convert("RGB")).copy()
+    upright[:10, :20] = (255, 0, 0)
+    undone = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}.get(value)
+    stored = Image.fromarray(upright)
+    if undone is not None:
+        stored = _transposed(stored, undone)
+    content = encoded(stored, "PNG", exif=orientation(value))
+    assert np.array_equal(np.asarray(to_rgb(open_image(content))), upright)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_transparent_parts_become_white(form: str) -> None:
+    picture = Image.new("RGBA", (64, 64), (*GREEN, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    options = {"lossless": True} if form == "WEBP" else {}
+    pixels = to_model_input(open_image(encoded(picture, form, **options)))
+    assert (pixels[:, :14] == 255).all()
+    assert (pixels[:, 18:] == GREEN).all()
+
+
+def test_the_transparent_colour_of_a_palette_becomes_white() -> None:
+    picture = Image.new("P", (32, 32), 1)
+    picture.putpalette([0, 0, 0, *GREEN])
+    picture.paste(0, (0, 0, 16, 32))
+    pixels = to_model_input(open_image(encoded(picture, "GIF", transparency=0)))
+    assert (pixels[:, :16] == 255).all()
+    assert (pixels[:, 16:] == GREEN).all()
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_keep_their_greys(form: str) -> None:
+    greys = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64
+    picture = Image.fromarray(greys)
+    pixels = to_model_input(open_image(encoded(picture, form)))
+    assert np.abs(pixels[..., 0] - greys / 257.0).max() <= 1
+    assert pixels[0, 0, 0] == 0
+    assert pixels[-1, -1, 0] == 255
+
+
+def test_floats_between_zero_and_one_are_fractions_of_white() -> None:
+    fractions = np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32)
+    pixels = to_model_input(Image.fromarray(fractions))
+    assert np.abs(pixels[..., 1] - fractions * 255).max() <= 1
+
+
+def test_floats_without_a_scale_and_without_a_number_are_still_a_picture() -> None:
+    values = np.linspace(-1e30, 1e30, 1024, dtype=np.float32).reshape(32, 32)
+    values[0, 0] = np.nan
+    values[0, 1] = np.inf
+    assert to_model_input(Image.fromarray(values)).shape == (32, 32, 3)
+
+
+def test_a_lab_picture_has_its_colours() -> None:
+    grey = Image.new("LAB", (32, 32), (255, 128, 128))
+    assert to_model_input(open_image(encoded(grey, "TIFF"))).min() >= 254
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame_is_taken(form: str) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("lime", "red")]
+    content = encoded(frames[0], form, save_all=True, append_images=frames[1:], duration=50)
+    pixels = to_model_input(open_image(content))
+    assert (pixels[..., 1] > 240).all()
+    assert (pixels[..., 0] < 15).all()
+
+
+@pytest.mark.parametrize("size", [(900, 60), (60, 900), (333, 32), (32, 33)])
+def test_the_square_in_the_middle_is_taken(size: tuple[int, int]) -> None:
+    width, height = size
+    side = min(size)
+    picture = Image.new("RGB", size, "red")
+    left, top = (width - side) // 2, (height - side) // 2
+    picture.paste(GREEN, (left, top, left + side, top + side))
+    assert (to_model_input(picture) == GREEN).all()
+
+
+def test_shrinking_averages_instead_of_dropping_pixels() -> None:
+    stripes = np.zeros((640, 640, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(to_model_input(Image.fromarray(stripes)).astype(int) - 127).max() <= 3
+
+
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same() -> None:
+    content = encoded(scene(5000, 4000), "JPEG", quality=92)
+    picture = open_image(content)
+    assert max(picture.size) < 2000
+    with Image.open(io.BytesIO(content)) as whole:
+        difference = to_model_input(picture).astype(int) - to_model_input(whole)
+    assert np.abs(difference).max() <= 3
+
+
+def test_a_path_and_an_open_file_do_as_well_as_bytes(tmp_path: Path) -> None:
+    content = encoded(scene(), "PNG")
+    path = tmp_path / "scene.png"
+    path.write_bytes(content)
+    expected = to_model_input(open_image(content))
+    assert np.array_equal(to_model_input(open_image(path)), expected)
+    assert np.array_equal(to_model_input(open_image(str(path))), expected)
+    with path.open("rb") as file:
+        assert np.array_equal(to_model_input(open_image(file)), expected)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        open_image(tmp_path / "nothing.png")
+
+
+def test_a_huge_file_is_not_read_to_its_end() -> None:
+    class Endless(io.RawIOBase):
+        given = 0
+
+        def read(self, size: int = -1) -> bytes:
+            assert size >= 0
+            Endless.given += size
+            return bytes(size)
+
+    with pytest.raises(ImageError, match="larger than 10 MB"):
+        open_image(Endless())  # type: ignore[arg-type]
+    assert Endless.given <= MOST_BYTES + 1
+
+
+def _transposed(image: Image.Image, orientation_value: int) -> Image.Image:
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation_value])

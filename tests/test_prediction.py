@@ -1,0 +1,92 @@
+"""One Classifier for the app, the evaluation and the tests: what it says of a picture."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pictures import encoded, scene
+
+from classifier.errors import InputError
+from classifier.images import ImageError, to_model_input
+from classifier.model_folder import Labels, ModelFolder
+from classifier.prediction import Classifier, rank, superclass_probabilities
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_model_folder: Path) -> Classifier:
+    return Classifier.load(tiny_model_folder)
+
+
+def test_probabilities_are_those_of_the_keras_model(
+    classifier: Classifier, tiny_model_folder: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    expected = np.asarray(ModelFolder(tiny_model_folder).load_model()(images.astype("float32")))
+    found = classifier.probabilities(images)
+    assert found.dtype == np.float32
+    assert found.shape == (5, 6)
+    assert np.abs(found - expected).max() < 1e-5
+    assert np.abs(found.sum(axis=1) - 1).max() < 1e-5
+
+
+def test_batches_and_number_formats_do_not_change_the_answer(classifier: Classifier) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    whole = classifier.probabilities(images)
+    assert np.abs(classifier.probabilities(images, batch_size=3) - whole).max() < 1e-5
+    assert np.abs(classifier.probabilities(images.astype(np.float64)) - whole).max() < 1e-5
+
+
+def test_no_images_give_no_probabilities(classifier: Classifier) -> None:
+    assert classifier.probabilities(np.empty((0, 32, 32, 3), np.uint8)).shape == (0, 6)
+
+
+def test_images_of_another_shape_are_refused(classifier: Classifier) -> None:
+    with pytest.raises(InputError, match=r"Received: \(2, 28, 28, 1\)"):
+        classifier.probabilities(np.zeros((2, 28, 28, 1)))
+
+
+def test_a_picture_gets_its_likeliest_classes_and_superclasses(classifier: Classifier) -> None:
+    prediction = classifier.classify(encoded(scene(), "PNG"), top=3)
+    everything = classifier.probabilities(to_model_input(scene())[None])[0]
+    assert len(prediction.labels) == 3
+    assert prediction.labels[0] == classifier.labels.classes[int(everything.argmax())]
+    assert list(prediction.probabilities) == sorted(prediction.probabilities, reverse=True)
+    assert set(prediction.superclasses) == {"animals", "things"}
+    assert sum(prediction.superclass_probabilities) == pytest.approx(1, abs=1e-5)
+    assert prediction.superclass == prediction.superclasses[0]
+    assert prediction.model_input.shape == (32, 32, 3)
+    assert prediction.confidences == dict(
+        zip(prediction.labels, prediction.probabilities, strict=True)
+    )
+
+
+def test_a_path_bytes_and_an_open_picture_give_the_same_answer(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene.png"
+    path.write_bytes(encoded(scene(), "PNG"))
+    answers = [classifier.classify(item) for item in (path, path.read_bytes(), scene())]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_bad_picture_is_refused_and_the_next_one_answered(classifier: Classifier) -> None:
+    with pytest.raises(ImageError):
+        classifier.classify(b"no picture")
+    assert classifier.classify(Image.new("RGB", (10, 10))).labels
+
+
+def test_superclass_probabilities_are_sums_over_their_classes() -> None:
+    names = Labels("data", ("a", "b", "c"), ("x", "y"), (0, 1, 0))
+    found = superclass_probabilities(np.array([[0.2, 0.5, 0.3]], np.float32), names)
+    assert found[0] == pytest.approx([0.5, 0.5])
+
+
+def test_a_data_set_without_superclasses_gets_none() -> None:
+    names = Labels("data", ("a", "b", "c"))
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    prediction = rank(np.array([0.2, 0.5, 0.3], np.float32), names, pixels)
+    assert prediction.labels == ("b", "c", "a")
+    assert prediction.superclass is None
+    with pytest.raises(InputError, match="no superclasses"):
+        superclass_probabilities(np.ones((1, 3)), names)
