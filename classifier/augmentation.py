@@ -83,9 +83,7 @@ class Augmentation(keras.layers.Layer):
             mirrored = ops.cast(self._uniform(count, 0.0, 1.0) < settings.flip, "float32")
         rows = sampling_matrix(top, height, ops.zeros((count,)))
         columns = sampling_matrix(left, width, mirrored)
-        images = ops.matmul(rows, ops.reshape(images, (-1, SIZE, SIZE * 3)))
-        images = ops.reshape(images, (-1, SIZE, SIZE, 3))
-        return ops.einsum("nlk,nikc->nilc", columns, images)
+        return _transposed(_resampled(_transposed(_resampled(images, rows)), columns))
 
     def _offset(self, count: Any, extent: Any) -> Any:
         """Places crops of these extents inside the image, then shifts them by whole pixels."""
@@ -162,3 +160,14 @@ def sampling_matrix(offset: Any, extent: Any, mirrored: Any) -> Any:
     places = offset[:, None] + steps * extent[:, None] - 0.5
     places = ops.clip(places, 0.0, SIZE - 1.0)
     return ops.maximum(0.0, 1.0 - ops.abs(places[:, :, None] - pixels[None, None, :]))
+
+
+def _resampled(images: Any, matrices: Any) -> Any:
+    """Multiplies the second axis of images, (N, 32, 32, 3), by matrices, (N, 32, 32)."""
+    products = ops.matmul(matrices, ops.reshape(images, (-1, SIZE, SIZE * 3)))
+    return ops.reshape(products, (-1, SIZE, SIZE, 3))
+
+
+def _transposed(images: Any) -> Any:
+    """Swaps rows and columns; two of these cost less than a product over the third axis."""
+    return ops.transpose(images, (0, 2, 1, 3))
