@@ -56,6 +56,8 @@ def local_folder(source: str) -> ModelFolder | None:
         InputError: it is there, but neither a model folder nor a run folder.
     """
     path = Path(source).expanduser()
+    if not path.exists() and path.parts[:1] == (PRETRAINED.name,):
+        path = PRETRAINED.parent / path  # the embedded models, from any working directory
     if source.startswith(HUB_SCHEME) or not source or not path.exists():
         return None
     if not path.is_dir():
