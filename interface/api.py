@@ -36,7 +36,7 @@ def build(models: Models) -> None:
 
     trigger = gr.Button(visible=False)
     trigger.click(
-        in_words(classify),
+        in_words(classify, "en"),
         [picture, model],
         [label, more],
         api_name="classify",
@@ -49,7 +49,7 @@ def build(models: Models) -> None:
         concurrency_id="classify",
     )
     trigger.click(
-        in_words(evaluation),
+        in_words(evaluation, "en"),
         model,
         figures,
         api_name="evaluation",
@@ -59,7 +59,7 @@ def build(models: Models) -> None:
         preprocess=False,
     )
     trigger.click(
-        in_words(list_models),
+        in_words(list_models, "en"),
         None,
         served,
         api_name="models",

@@ -37,16 +37,21 @@ class RequestError(InputError):
 
 
 def in_words(
-    answer: Callable[..., Awaitable[Any]],
+    answer: Callable[..., Awaitable[Any]], language: str | None = None
 ) -> Callable[..., Awaitable[Any]]:
-    """Turns what an event's function raises into a `gr.Error` in the language of its last argument.
+    """Turns what an event's function raises into a `gr.Error`.
 
     The page shows it, the API gives it as the error of the call, and the next request works.
+
+    Args:
+        answer: the function of an event.
+        language: of the message; that of the function's last argument if not given.
     """
+    fixed = language
 
     @functools.wraps(answer)
     async def guarded(*arguments: Any) -> Any:
-        language = language_of(arguments[-1] if arguments else None)
+        language = fixed or language_of(arguments[-1])
         try:
             return await answer(*arguments)
         except gr.Error:
@@ -62,8 +67,8 @@ def as_error(error: Exception, language: str) -> gr.Error:
     if isinstance(error, ImageError):
         text = word(f"error_{error.reason}", language)
     elif isinstance(error, UnknownModelError):
-        choices = f", {word('or', language)} ".join(error.served)
-        text = word("error_unknown_model", language, name=error.name, served=choices)
+        served = ", ".join(error.served)
+        text = word("error_unknown_model", language, name=error.name, served=served)
     elif isinstance(error, RequestError):
         text = word("error_request", language)
     elif isinstance(error, ClassifierError):

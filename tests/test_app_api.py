@@ -1,0 +1,317 @@
+"""The app's named endpoints, as `gradio_client` and plain HTTP meet them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from app_server import RunningApp, running_app
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from pictures import bad_pictures, encoded, good_pictures, scene
+
+from classifier.prediction import Classifier
+
+SECONDS = 5.0
+FILE = {"_type": "gradio.FileData"}
+
+
+@pytest.fixture(scope="module")
+def client(app: RunningApp) -> Client:
+    return Client(app.url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "scene.png"
+    path.write_bytes(encoded(scene(), "PNG"))
+    return path
+
+
+@pytest.fixture
+def visited() -> Iterator[tuple[str, list[str]]]:
+    """A web server that notes who asks it for anything: its address and the paths."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(encoded(scene(), "PNG"))
+
+        do_HEAD = do_POST = do_GET  # noqa: N815 - the names that the library calls
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/scene.png", paths
+    server.shutdown()
+    server.server_close()
+
+
+def test_classify_answers_as_the_classifier_does(
+    client: Client, picture: Path, tiny_model_folder: Path
+) -> None:
+    label, details = client.predict(handle_file(picture), api_name="/classify")
+    expected = Classifier.load(tiny_model_folder).classify(picture)
+    assert [item["label"] for item in label["confidences"]] == list(expected.labels)
+    found = [item["confidence"] for item in label["confidences"]]
+    assert np.abs(np.array(found) - expected.probabilities).max() < 1e-3
+    assert label["label"] == expected.labels[0]
+    assert details["model"] == "tiny"
+    assert details["superclass"] == expected.superclass
+
+
+def test_a_served_model_can_be_named(client: Client, picture: Path) -> None:
+    _, details = client.predict(handle_file(picture), "twin", api_name="/classify")
+    assert details["model"] == "twin"
+
+
+@pytest.mark.parametrize("name", ["nothing", "../tiny", "user/name", "/etc", "http://127.0.0.1/x"])
+def test_a_model_that_is_not_served_is_refused_with_those_that_are(
+    client: Client, picture: Path, name: str
+) -> None:
+    with pytest.raises(AppError, match=r"No model named .* one of these: tiny, twin"):
+        client.predict(handle_file(picture), name, api_name="/classify")
+
+
+def test_evaluation_gives_the_file_of_the_model_folder(
+    client: Client, tiny_model_folder: Path
+) -> None:
+    expected = json.loads((tiny_model_folder / "evaluation.json").read_text())
+    assert client.predict(api_name="/evaluation") == expected
+    assert client.predict("twin", api_name="/evaluation") == expected
+
+
+def test_models_lists_what_is_served(client: Client, tiny_model_folder: Path) -> None:
+    top1 = json.loads((tiny_model_folder / "evaluation.json").read_text())["top1"]
+    entry = {"source": "folder", "revision": None, "top1": top1}
+    assert client.predict(api_name="/models") == [
+        {"name": "tiny", **entry},
+        {"name": "twin", **entry},
+    ]
+
+
+def test_only_the_named_endpoints_are_offered(client: Client) -> None:
+    offered = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert {"/classify", "/evaluation", "/models"} <= set(offered)
+    assert all(endpoint["description"] for endpoint in offered.values())
+
+
+@pytest.mark.parametrize("name", good_pictures())
+def test_every_kind_of_picture_is_answered(client: Client, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(good_pictures()[name])
+    start = time.monotonic()
+    label, _ = client.predict(handle_file(path), api_name="/classify")
+    assert time.monotonic() - start < SECONDS
+    assert len(label["confidences"]) == 5
+
+
+@pytest.mark.parametrize("name", bad_pictures())
+def test_a_bad_picture_is_an_error_of_one_line_and_the_next_is_answered(
+    client: Client, tmp_path: Path, picture: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(bad_pictures()[name][0])
+    start = time.monotonic()
+    # The client itself refuses a file over the limit that the app states.
+    with pytest.raises((AppError, ValueError)) as error:
+        client.predict(handle_file(path), api_name="/classify")
+    assert time.monotonic() - start < SECONDS
+    assert "\n" not in str(error.value)
+    assert "Traceback" not in str(error.value)
+    assert client.predict(handle_file(picture), api_name="/classify")[0]["label"]
+
+
+def test_an_upload_over_the_limit_is_refused(app: RunningApp) -> None:
+    files = {"files": ("large.jpg", bytes(10 * 2**20 + 1))}
+    answer = httpx.post(f"{app.url}/gradio_api/upload", files=files, timeout=20)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+@pytest.mark.parametrize("form", ["path", "url", "both", "nested", "text", "padded"])
+def test_no_address_is_fetched(
+    app: RunningApp, visited: tuple[str, list[str]], slot: int, form: str
+) -> None:
+    address, paths = visited
+    values: dict[str, Any] = {
+        "path": {"path": address, "meta": FILE},
+        "url": {"path": None, "url": address, "meta": FILE},
+        "both": {"path": address, "url": address, "meta": FILE},
+        "nested": [{"deep": {"path": address, "meta": FILE}}],
+        "text": address,
+        "padded": {"path": f"\t{address}", "url": f" {address}", "meta": FILE},
+    }
+    data: list[Any] = [None, None]
+    data[slot] = values[form]
+    assert _call(app, "classify", data)[0] == "error"
+    assert paths == []
+
+
+def test_a_file_beside_the_uploads_is_not_read(app: RunningApp) -> None:
+    for path in ("/etc/passwd", "app.py", "../app.py", str(Path(__file__))):
+        outcome, message = _call(app, "classify", [{"path": path, "meta": FILE}, None])
+        assert outcome == "error"
+        assert "root:" not in message
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file=app.py",
+        "/gradio_api/file=../../../../etc/passwd",
+        "/gradio_api/file=%2Fetc%2Fpasswd",
+        "/gradio_api/file=requirements.txt",
+        "/gradio_api/file/etc/passwd",
+        "/static/..%2f..%2froutes.py",
+        "/assets/..%2f..%2f..%2f..%2froutes.py",
+        "/figures/..%2f..%2fapp.py.png",
+        "/figures/nothing.png",
+        "/figures/roc.png?classes=1000",
+        "/figures/roc.png?classes=x",
+        "/figures/roc.png?model=nothing",
+        "/figures/roc.png?theme=pink",
+        "/monitoring/summary",
+        "/gradio_api/run-history/buckets",
+    ],
+)
+def test_nothing_but_what_is_served_can_be_read(app: RunningApp, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        app.get(path)
+    assert error.value.code in (400, 401, 403, 404, 405)
+
+
+def test_a_request_without_form_is_an_error_and_the_next_is_answered(
+    app: RunningApp, client: Client, picture: Path
+) -> None:
+    for data in ([], ["text", 7], [{"meta": FILE}, None], [[], {}], [{"path": 7}, None]):
+        assert _call(app, "classify", data)[0] == "error"
+    assert client.predict(handle_file(picture), api_name="/classify")[0]["label"]
+
+
+def test_figures_are_drawn_in_both_themes_and_languages(app: RunningApp) -> None:
+    seen = set()
+    for theme in ("light", "dark"):
+        for language in ("en", "es"):
+            image = app.get(
+                f"/figures/best_and_worst_classes.png?theme={theme}&language={language}"
+            )
+            assert image.startswith(b"\x89PNG")
+            seen.add(image)
+    assert len(seen) == 4
+
+
+def test_the_page_asks_the_browser_to_ask_nobody_else(app: RunningApp) -> None:
+    with urllib.request.urlopen(app.url, timeout=20) as answer:
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert b"<head><script>" in answer.read()
+
+
+def test_twenty_clients_at_once_are_all_answered(app: RunningApp, picture: Path) -> None:
+    def visit(_: int) -> list[str]:
+        client = Client(app.url, verbose=False)
+        return [
+            client.predict(handle_file(picture), api_name="/classify")[0]["label"] for _ in range(3)
+        ]
+
+    with ThreadPoolExecutor(20) as visitors:
+        answers = [label for labels in visitors.map(visit, range(20)) for label in labels]
+    assert len(answers) == 60
+    assert len(set(answers)) == 1
+
+
+def test_sigterm_finishes_requests_and_ends_within_five_seconds(
+    tiny_run: Path, picture: Path, tmp_path: Path
+) -> None:
+    with running_app(tmp_path, "--model", tiny_run) as app:
+        client = Client(app.url, verbose=False)
+        client.predict(handle_file(picture), api_name="/classify")
+        _kill_worker(app)
+        assert client.predict(handle_file(picture), api_name="/classify")[0]["label"]
+        jobs = [client.submit(handle_file(picture), api_name="/classify") for _ in range(6)]
+        start = time.monotonic()
+        status = app.stop()
+        assert time.monotonic() - start < SECONDS
+        assert status == 0
+        assert all(job.result(timeout=5)[0]["label"] for job in jobs)
+        assert "Traceback" not in app.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--model", "no/such/folder"], 2, "neither a folder of this machine nor a model"),
+        (["--model", "README.md"], 2, "is a file"),
+        (["--model", "tests"], 2, "holds no model"),
+        (["--port", "99999999"], 2, "--port"),
+        (["--follow", "0"], 2, "--follow"),
+        (["--nonsense"], 2, "unrecognized arguments"),
+    ],
+)
+def test_a_wrong_call_ends_with_one_line(
+    run_command: Callable[..., subprocess.CompletedProcess[str]],
+    arguments: list[str],
+    status: int,
+    message: str,
+) -> None:
+    result = run_command("app.py", *arguments, timeout=60)
+    assert result.returncode == status
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_broken_model_folder_on_the_command_line_is_a_wrong_call(
+    run_command: Callable[..., subprocess.CompletedProcess[str]],
+    tiny_model_folder: Path,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_model_folder, folder)
+    (folder / "labels.json").write_text("{}")
+    result = run_command("app.py", "--model", folder, timeout=60)
+    assert result.returncode == 2
+    assert "labels.json" in result.stderr
+
+
+def _call(app: RunningApp, endpoint: str, data: list[Any]) -> tuple[str, str]:
+    """Calls an endpoint as curl would; returns how it ended and what was said."""
+    body = json.dumps({"data": data}).encode()
+    headers = {"Content-Type": "application/json"}
+    address = f"{app.url}/gradio_api/call/{endpoint}"
+    try:
+        request = urllib.request.Request(address, body, headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            event = json.load(answer)["event_id"]
+        with urllib.request.urlopen(f"{address}/{event}", timeout=20) as answer:
+            lines = answer.read().decode().splitlines()
+    except urllib.error.HTTPError as error:
+        return "error", error.read().decode()
+    outcome = next(line for line in reversed(lines) if line.startswith("event:"))
+    return outcome.removeprefix("event:").strip(), "\n".join(lines)
+
+
+def _kill_worker(app: RunningApp) -> None:
+    """Kills the process that holds the models, as a shortage of memory would."""
+    children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children").read_text().split()
+    for child in children:
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(int(child), signal.SIGKILL)

@@ -1,0 +1,234 @@
+"""The app in a real headless Chromium: every tab, in both languages, sizes and appearances."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from app_server import RunningApp
+from pictures import bad_pictures, encoded, scene
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SECONDS = 20_000  # milliseconds: the machine may be busy with other tests
+PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
+TABS = {"en": ("Classify", "Evaluation", "About"), "es": ("Clasificar", "Evaluación", "Acerca de")}
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if path is None:
+        pytest.skip(f"no browser is here: install one of {', '.join(CHROMIUMS)}")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, app: RunningApp) -> Iterator[Open]:
+    """Opens the page; when the test ends, nothing went wrong in it and nobody else was asked."""
+    faults: list[str] = []
+    contexts = []
+
+    def open_page(query: str = "", *, locale: str = "en-GB", phone: bool = False) -> Page:
+        context = browser.new_context(viewport=PHONE if phone else DESKTOP, locale=locale)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(SECONDS)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "console",
+            lambda line: faults.append(line.text) if line.type == "error" else None,
+        )
+        page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((app.url, "data:", "blob:"))
+                else faults.append(asked.url)
+            ),
+        )
+        page.goto(f"{app.url}/{query}")
+        expect(page.locator("#picture")).to_be_visible(timeout=SECONDS)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photographs") / "scene.jpg"
+    path.write_bytes(encoded(scene(900, 600), "JPEG"))
+    return path
+
+
+def choose(page: Page, path: Path) -> None:
+    """Uploads a picture."""
+    page.locator("#picture input[type=file]").first.set_input_files(path)
+
+
+def tab(page: Page, name: str) -> None:
+    """Opens a tab."""
+    page.get_by_role("tab", name=name).locator("visible=true").click()
+
+
+def test_an_upload_is_answered_without_a_click(opened: Open, photograph: Path) -> None:
+    page = opened()
+    choose(page, photograph)
+    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+    expect(page.locator("#answer")).to_contain_text("%")
+    expect(page.locator(".superclasses li")).not_to_have_count(0)
+    seen = page.locator(".view img.pixels")
+    assert seen.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 32]
+    assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+
+
+def test_an_example_is_answered(opened: Open) -> None:
+    page = opened()
+    page.get_by_role("button", name="cheetah").click()
+    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+
+
+def test_a_pasted_picture_is_answered(opened: Open, photograph: Path) -> None:
+    page = opened()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async () => {
+            const canvas = Object.assign(document.createElement("canvas"), {width: 60, height: 60});
+            canvas.getContext("2d").fillRect(10, 10, 30, 30);
+            const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+            await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+        }"""
+    )
+    page.get_by_role("button", name="Paste from clipboard").click()
+    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text.jpg", "not a picture that can be read"),
+        ("cut.png", "damaged or cut off"),
+        ("bomb.png", "more than 50 megapixels"),
+        ("drawing.svg", "SVG drawing has no pixels"),
+        ("line.png", "more than 1000 times as long"),
+    ],
+)
+def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
+    opened: Open, photograph: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    page = opened()
+    choose(page, photograph)
+    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+    bad = tmp_path / name
+    bad.write_bytes(bad_pictures()[name][0])
+    page.get_by_role("button", name="Remove Image").click()
+    choose(page, bad)
+    expect(page.get_by_test_id("toast-body")).to_contain_text(message)
+    expect(page.locator("#details")).to_contain_text("The picture could not be used")
+    expect(page.locator("#answer .confidence-set")).to_have_count(0)
+    assert "Traceback" not in page.content()
+    page.get_by_role("button", name="Remove Image").click()
+    choose(page, photograph)
+    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+
+
+def test_a_file_over_the_limit_is_a_message(opened: Open, tmp_path: Path) -> None:
+    page = opened()
+    large = tmp_path / "large.jpg"
+    large.write_bytes(bytes(11 * 2**20))
+    choose(page, large)
+    expect(page.get_by_test_id("toast-body")).to_contain_text(re.compile("size", re.IGNORECASE))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("phone", [False, True])
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_every_tab_shows_itself(
+    opened: Open, photograph: Path, language: str, phone: bool, theme: str
+) -> None:
+    page = opened(f"?lang={language}&__theme={theme}", phone=phone)
+    assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
+    choose(page, photograph)
+    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+    for name, inside in zip(TABS[language], ("#picture", "#matrix", "#card"), strict=True):
+        tab(page, name)
+        expect(page.locator(inside)).to_be_visible()
+        width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert width <= 0, f"{name} is wider than the window"
+    tab(page, TABS[language][1])
+    drawn = page.locator(f"#matrix .only-{theme} img")
+    expect(drawn).to_have_js_property("complete", True, timeout=SECONDS)
+    assert drawn.evaluate("image => image.naturalWidth") > 500
+    other = {"light": "dark", "dark": "light"}[theme]
+    expect(page.locator(f"#matrix .only-{other}").first).to_be_hidden()
+
+
+def test_the_page_speaks_the_browsers_language(opened: Open, photograph: Path) -> None:
+    page = opened(locale="es-MX")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("¿Qué ve una red")
+    choose(page, photograph)
+    expect(page.locator(".superclasses")).to_contain_text("Sumado por superclase")
+    assert page.evaluate("document.documentElement.lang") == "es"
+
+
+def test_a_switch_changes_the_language_and_the_address_keeps_it(opened: Open) -> None:
+    page = opened()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("What does a network see")
+    page.get_by_role("link", name="Español").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("¿Qué ve una red")
+    assert "lang=es" in page.url
+    page.get_by_role("link", name="English").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("What does a network see")
+
+
+def test_a_switch_changes_the_appearance_and_the_address_keeps_it(opened: Open) -> None:
+    page = opened("?__theme=light")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    assert "__theme=dark" in page.url
+    page.reload()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+
+
+def test_the_evaluation_follows_the_choices(opened: Open) -> None:
+    page = opened()
+    tab(page, "Evaluation")
+    expect(page.locator(".tile").first).to_contain_text("%")
+    page.get_by_role("radio", name="Superclasses").check()
+    expect(page.locator("#matrix img").first).to_have_attribute(
+        "src", re.compile("superclass_confusion_matrix")
+    )
+    page.get_by_label("Look at one class").click()
+    page.get_by_role("option", name="bridge").click()
+    expect(page.locator("#matrix img").first).to_have_attribute(
+        "src", re.compile("class_confusions.*classes=1")
+    )
+    page.get_by_role("radio", name="ROC").check()
+    expect(page.locator("#curves img").first).to_have_attribute("src", re.compile("roc.png"))
+
+
+def test_the_served_model_is_named_and_can_be_changed(opened: Open) -> None:
+    page = opened()
+    expect(page.locator(".facts")).to_contain_text("tiny")
+    expect(page.locator(".facts")).to_contain_text("from a local folder")
+    page.get_by_role("radio", name="twin").check()
+    tab(page, "Evaluation")
+    expect(page.locator("#matrix img").first).to_have_attribute("src", re.compile("model=twin"))
+
+
+def test_the_model_card_is_shown_with_its_figures(opened: Open) -> None:
+    page = opened()
+    tab(page, "About")
+    expect(page.locator("#card h1").first).to_be_visible()
+    expect(page.locator("#card img").first).to_have_attribute("src", re.compile("^figures/"))
+    assert "model-index" not in page.locator("#card").inner_text()
