@@ -17,7 +17,7 @@ from hub_server import Hub
 from model_folders import make_model_folder
 
 from classifier import sources
-from classifier.errors import InputError
+from classifier.errors import ClassifierError, InputError
 from classifier.hub import Follower, HubError, ModelNotFoundError, Pulled, pull, pulling
 from classifier.model_folder import ModelFolder
 from classifier.prediction import Classifier
@@ -185,7 +185,6 @@ def test_one_passing_error_is_not_noticed(hub: Hub, published: str) -> None:
 @pytest.mark.parametrize("path", ["/api/models/", "/tree/", "/resolve/"])
 def test_a_silent_hub_is_left_in_time(hub: Hub, published: str, path: str) -> None:
     commit = pull(published).commit
-    shutil.rmtree(Path(pull(published).folder.path).parents[1] / "trees")
     fault = hub.fail("silence", path, times=None)
     start = time.monotonic()
     pulled = pull(published, timeout=1.5)
@@ -358,6 +357,32 @@ def test_weights_that_answer_with_no_numbers_are_not_swapped_in(
     hub.put(hub.models[published], {"model.weights.h5": weights.read_bytes()})
     assert not Follower(published, accept=served.swap, commit=first).look()
     assert served.commit == first
+
+
+def test_a_model_that_cannot_be_taken_over_is_tried_only_once(
+    hub: Hub, published: str, another: ModelFolder
+) -> None:
+    tried: list[str] = []
+
+    def fail(pulled: Pulled) -> None:
+        tried.append(pulled.commit)
+        raise ClassifierError("the worker cannot load it")
+
+    follower = Follower(published, accept=fail, commit=pull(published).commit)
+    new = hub.put(hub.models[published], contents(another))
+    assert not follower.look()
+    assert not follower.look()
+    assert tried == [new.sha]
+
+
+def test_what_a_follower_took_is_what_the_cache_serves_when_the_hub_fails(
+    hub: Hub, published: str, another: ModelFolder
+) -> None:
+    served = Served(pull(published))
+    new = hub.put(hub.models[published], contents(another))
+    assert Follower(published, accept=served.swap, commit=served.commit).look()
+    hub.fail("status", times=None)
+    assert pull(published).commit == new.sha
 
 
 def test_a_follower_outlives_a_hub_that_is_away(

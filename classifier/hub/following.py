@@ -6,8 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from classifier.errors import ClassifierError
-from classifier.hub.connection import describe
+from classifier.hub.connection import HubError, describe
 from classifier.hub.pulling import Pulled, commit_at, pull
 
 POLL_SECONDS = 300.0
@@ -78,24 +77,25 @@ class Follower:
             return False
         if commit in (self.commit, self.refused):
             return False
-        return self._take(commit)
-
-    def _take(self, commit: str) -> bool:
         try:
-            pulled = pull(self.repo_id, revision=commit, timeout=None, token=self._token)
-            if pulled.source != "hub":
-                return False  # the Hub was lost in between: the next look will tell
-            self._accept(pulled)
-        except Exception as error:
-            if isinstance(error, ClassifierError) and error.exit_status == 1:
-                logger.warning("cannot get commit %s of %s: %s", commit[:7], self._name, error)
-                return False
+            return self._take()
+        except Exception as error:  # whatever is wrong with it, what is served goes on
             self.refused = commit
             reason = " ".join(str(error).split()) or type(error).__name__
             logger.warning("refused commit %s of %s: %s", commit[:7], self._name, reason)
             return False
-        self.commit, self.refused = commit, None
-        logger.info("now serving commit %s of %s", commit[:7], self._name)
+
+    def _take(self) -> bool:
+        try:
+            pulled = pull(self.repo_id, revision=self.revision, timeout=None, token=self._token)
+        except HubError as error:
+            logger.warning("cannot get a new %s: %s", self._name, error)
+            return False
+        if pulled.source != "hub":
+            return False  # the Hub was lost in between: the next look will tell
+        self._accept(pulled)
+        self.commit, self.refused = pulled.commit, None
+        logger.info("now serving commit %s of %s", pulled.commit[:7], self._name)
         return True
 
     @property

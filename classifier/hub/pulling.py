@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from classifier.errors import ClassifierError, InputError
 from classifier.hub.access import check_repo_id
@@ -89,11 +89,11 @@ def pull(
     check_repo_id(repo_id, "the model")
     api = connect(token)
     try:
-        return _within(timeout, lambda: _from_hub(api, repo_id, revision))
+        return _begin(lambda: _from_hub(api, repo_id, revision)).result(timeout)
     except InputError:
         raise
     except Exception as error:
-        if isinstance(error, FutureTimeout):
+        if timeout is not None and isinstance(error, FutureTimeout):
             reason = f"{api.endpoint} did not answer within {timeout:.0f} s"
         else:
             reason = describe(error)
@@ -111,24 +111,36 @@ def commit_at(repo_id: str, *, revision: str | None = None, token: str | None = 
 
 
 def _from_hub(api: HfApi, repo_id: str, revision: str | None) -> Pulled:
-    from huggingface_hub import snapshot_download
-
     commit = _commit(api, repo_id, revision)
     try:
         files = _listing(api, repo_id, commit)
         _check_listing(files, repo_id)
-        # By its commit: what the cache knows as the branch is still the last good one.
-        path = snapshot_download(
-            repo_id, revision=commit, allow_patterns=list(SERVED_FILES), token=api.token
-        )
+        path = _download(api, repo_id, commit, files)
     except Exception as error:
         _refuse_if_denied(error, repo_id, revision)
         raise
-    folder = ModelFolder(Path(path))
+    folder = ModelFolder(path)
     _check_content(folder, files, repo_id)
     folder.check()
     _remember(folder.path, revision or MAIN, commit)
     return Pulled(folder, repo_id, commit, "hub")
+
+
+def _download(api: HfApi, repo_id: str, commit: str, files: Iterable[str]) -> Path:
+    """Fetches files that are not yet in the cache, and returns the folder that they lie in.
+
+    By its commit: what the cache knows as the branch is still the last good one. In threads of our
+    own: the program would wait at its end for those that `snapshot_download` begins.
+    """
+    from huggingface_hub import snapshot_download
+
+    downloads = [
+        _begin(lambda name=name: api.hf_hub_download(repo_id, name, revision=commit))  # type: ignore[misc]
+        for name in files
+    ]
+    for download in downloads:
+        download.result()
+    return Path(snapshot_download(repo_id, revision=commit, local_files_only=True))
 
 
 def _remember(snapshot: Path, revision: str, commit: str) -> None:
@@ -243,14 +255,9 @@ def _refuse_if_denied(error: Exception, repo_id: str, revision: str | None) -> N
         ) from error
 
 
-def _within(timeout: float | None, call: Callable[[], T]) -> T:
-    """Returns what a call returns, or raises `FutureTimeout` when it takes longer.
-
-    The call goes on in a thread that does not keep the program from ending.
-    """
-    if timeout is None:
-        return call()
-    future: Future[Any] = Future()
+def _begin(call: Callable[[], T]) -> Future[T]:
+    """Calls in a thread that goes on when nobody waits any more, and ends with the program."""
+    future: Future[T] = Future()
 
     def work() -> None:
         try:
@@ -259,4 +266,4 @@ def _within(timeout: float | None, call: Callable[[], T]) -> T:
             future.set_exception(error)
 
     threading.Thread(target=work, name="hub-download", daemon=True).start()
-    return future.result(timeout)
+    return future
