@@ -8,27 +8,33 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.plots.appearance import TEXT_SIZE, Look, new_figure, style
+from evaluation.plots.appearance import SMALL_SIZE, TEXT_SIZE, Look, new_figure, style
 
 DISTURBANCES = ("shift", "rotation", "blur", "brightness", "noise")
 _CHANGES = 8  # classes shown at each end of the differences
-_COLUMNS = 3
+_SLIDE = (9.6, 5.4)  # inches: 16:9
+_PICTURE = 27.0  # points: the side of a disturbed example
+_LINE = 12.5  # points between the figures at the ends of two curves
 
 
 def robustness_curves(
     results: Mapping[str, Mapping[str, Any]],
     *,
+    examples: Mapping[str, Sequence[np.ndarray]] | None = None,
     theme: str = "light",
     language: str = "en",
     class_names: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draws the top-1 of several models as the images are disturbed more and more.
+    """Draws the top-1 of several models as the images are disturbed more and more, for a slide.
 
     Args:
         results: for each disturbance (of `DISTURBANCES`) its `levels`, a list of numbers from
             untouched to worst, and `top1`, for each model's name a list of shares as long.
+        examples: for each disturbance a picture at each of its levels, uint8, (height, width, 3);
+            some of them are shown above the levels that they stand for.
         theme: "light" or "dark".
         language: "en" or "es".
         class_names: taken like the other figures do; this one names no class.
@@ -40,26 +46,32 @@ def robustness_curves(
     look = Look(theme, language, class_names)
     kinds = [kind for kind in DISTURBANCES if kind in results]
     models = list(dict.fromkeys(name for kind in kinds for name in results[kind]["top1"]))
-    rows = -(-(len(kinds) + 1) // _COLUMNS)  # one more panel names the models
-    note = look.text("robustness_note")
-    figure = new_figure(look, look.text("robustness"), note, height=0.9 + 2.3 * rows)
-    panels = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).ravel()
-    for axes, kind in zip(panels, kinds, strict=False):
-        _robustness_panel(axes, kind, results[kind], models, look)
-    for axes in panels[len(kinds) :]:
-        axes.set_axis_off()
-    handles, _ = panels[0].get_legend_handles_labels()
-    legend = panels[len(kinds)].legend(
-        handles,
-        models,
-        loc="center left",
-        frameon=False,
-        fontsize=TEXT_SIZE + 1,
-        labelcolor="linecolor",
-        labelspacing=0.9,
+    width, height = _SLIDE
+    figure = new_figure(
+        look, look.text("robustness"), look.text("robustness_note"), width=width, height=height
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    panels = _panels(figure, len(kinds))
+    shares = [share for kind in kinds for top1 in results[kind]["top1"].values() for share in top1]
+    for axes, kind in zip(panels, kinds, strict=True):
+        large = axes is panels[0]
+        places = _shown_places(len(results[kind]["levels"]), most=5 if large else 4)
+        _robustness_panel(axes, kind, results[kind], models, places, look)
+        axes.set_ylim(0, 1.08 * (max(shares, default=0) or 1))
+        pictures = (examples or {}).get(kind, ())
+        if len(pictures):
+            _show_examples(axes, results[kind]["levels"], pictures, places)
+        axes.set_title(
+            look.text(kind),
+            loc="left",
+            pad=_PICTURE + 10 if len(pictures) else 8,
+            size=TEXT_SIZE + 1,
+            weight="bold",
+            color=look.colours.ink,
+        )
+    # The figures at the ends of the curves must not overlap: that needs the final layout.
+    figure.draw_without_rendering()
+    for axes, kind in zip(panels, kinds, strict=True):
+        _label_ends(axes, results[kind], models, look, named=axes is panels[0])
     return figure
 
 
@@ -113,23 +125,98 @@ def class_differences(
     return figure
 
 
+def _panels(figure: Figure, count: int) -> list[Axes]:
+    """A large panel at the left, the others in two rows beside it."""
+    columns = count // 2
+    grid = figure.add_gridspec(2, 1 + columns, width_ratios=[1.6] + [1] * columns)
+    panels = [figure.add_subplot(grid[:, 0])]
+    for place in range(count - 1):
+        axes = figure.add_subplot(grid[place // columns, 1 + place % columns])
+        axes.tick_params(labelleft=place % columns == 0)
+        panels.append(axes)
+    return panels
+
+
+def _shown_places(levels: int, *, most: int) -> list[int]:
+    """The indices of evenly spaced levels, the first and the last among them."""
+    for gaps in range(min(most, levels) - 1, 1, -1):
+        if (levels - 1) % gaps == 0:
+            return list(range(0, levels, (levels - 1) // gaps))
+    return sorted({0, levels - 1})
+
+
 def _robustness_panel(
-    axes: Axes, kind: str, result: Mapping[str, Any], models: Sequence[str], look: Look
+    axes: Axes,
+    kind: str,
+    result: Mapping[str, Any],
+    models: Sequence[str],
+    places: Sequence[int],
+    look: Look,
 ) -> None:
-    style(axes, look, title=look.text(kind))
+    style(axes, look, grid="y")
     levels = result["levels"]
     for order, model in enumerate(models):
         if model in result["top1"]:
             colour = look.colours.series[order % len(look.colours.series)]
-            axes.plot(levels, result["top1"][model], color=colour, linewidth=2.2, label=model)
+            top1 = result["top1"][model]
+            axes.plot(levels, top1, color=colour, linewidth=2.4, solid_capstyle="round")
+            axes.plot(levels[-1], top1[-1], "o", color=colour, markersize=5, clip_on=False)
     if levels[0] > levels[-1]:  # brightness falls: untouched stays at the left
         axes.invert_xaxis()
-    axes.set_ylim(bottom=0)
     axes.set_xlabel(look.text(f"{kind}_axis"))
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    ticks = [levels[place] for place in places]
+    axes.set_xticks(ticks, [look.plain(tick) for tick in ticks])
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(lambda value, _: look.plain(value))
     axes.yaxis.set_major_formatter(lambda value, _: look.percent(value))
+
+
+def _show_examples(
+    axes: Axes, levels: Sequence[float], pictures: Sequence[np.ndarray], places: Sequence[int]
+) -> None:
+    """Shows pictures above the levels that they stand for, where the axes end."""
+    for place in places:
+        picture = pictures[place]
+        axes.add_artist(
+            AnnotationBbox(
+                OffsetImage(picture, zoom=_PICTURE / picture.shape[0], interpolation="nearest"),
+                (levels[place], 1),
+                xycoords=("data", "axes fraction"),
+                xybox=(0, 4),
+                boxcoords="offset points",
+                box_alignment=(0.5, 0),
+                frameon=False,
+                pad=0,
+                annotation_clip=False,
+            )
+        )
+
+
+def _label_ends(
+    axes: Axes, result: Mapping[str, Any], models: Sequence[str], look: Look, *, named: bool
+) -> None:
+    """Writes what each model has left at the worst level beside the end of its curve."""
+    points = 72 / axes.figure.dpi
+    ends = sorted((result["top1"][model][-1], model) for model in models if model in result["top1"])
+    lowest = -np.inf
+    for share, model in ends:
+        colour = look.colours.series[models.index(model) % len(look.colours.series)]
+        text = look.percent(share)
+        end = (result["levels"][-1], share)
+        height = axes.transData.transform(end)[1] * points
+        place = max(height, lowest + (2 if named else 1) * _LINE)
+        lowest = place
+        axes.annotate(
+            f"{model}\n{text}" if named else text,
+            end,
+            xytext=(8, place - height),
+            textcoords="offset points",
+            va="center",
+            size=TEXT_SIZE if named else SMALL_SIZE,
+            weight="bold" if named else "normal",
+            color=colour,
+            parse_math=False,
+            annotation_clip=False,
+        )
 
 
 def _largest_changes(
