@@ -1,0 +1,340 @@
+"""Compares trained models: what they cost, what they reach, and how they bear disturbed images.
+
+python -m benchmarks.compare                               # every model in pretrained/
+python -m benchmarks.compare --dataset path/to/cifar100 pretrained/mlp runs/mine
+
+It writes, into `benchmarks/results` or `--output`, a table (`comparison.md`), the figures
+(`robustness.png`, `class_differences.png`, and the same on dark ground), and all numbers as
+`comparison.json`, from which the app draws its comparison without a data set:
+
+    {"command", "date", "machine", "versions",
+     "dataset": {"id", "revision", "fingerprint", "split", "images"},
+     "models": [{"name", "parameters", "flops_per_image", "bytes", "top1", "top1_interval", "top5",
+                 "macro_f1", "superclass_top1", "expected_calibration_error", "train_top1",
+                 "train_test_gap", "training_seconds", "training_machine",
+                 "latency_ms": {"median", "low", "high", "repetitions"}}],
+     "robustness": {"shift": {"levels": [0, …], "top1": {"mlp": [0.5, …], …}}, …},
+     "robustness_seed",
+     "class_accuracy": {"mlp": {"apple": 0.8, …}, …}}
+
+Models are sorted from the worst top-1 to the best. Shares lie between 0 and 1; what is not known is
+null. `robustness` is what `evaluation.plots.robustness_curves` takes, and its units are those of
+`evaluation.disturbances.LEVELS`. Latency is that of one image on one core.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # for `python benchmarks/compare.py`, too
+
+from classifier import command_line, sources
+from classifier.data import DEFAULT_DATASET, load_split
+from classifier.errors import ClassifierError, InputError
+from classifier.model_folder import ModelFolder, write_atomically
+from classifier.split import Split
+from evaluation import plots, report
+from evaluation.disturbances import LEVELS, disturb
+from evaluation.samples import stratified_subset
+
+if TYPE_CHECKING:  # takes seconds to import: `--help` and wrong calls do without
+    from classifier.prediction import Classifier
+
+PROJECT = Path(__file__).resolve().parent.parent
+RESULTS = PROJECT / "benchmarks" / "results"
+PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a disturbance does
+SEED = 0
+
+
+def main(arguments: list[str]) -> None:
+    """Measures the models and writes what it found."""
+    options = parse(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
+    folders = choose(options.models)
+    split = load_split(options.dataset, "test", label_column=options.label_column)
+    for folder in folders.values():
+        report.check_classes(folder.labels, split)
+    chosen = stratified_subset(split.labels, options.limit)
+    images, labels = split.images[chosen], split.labels[chosen]
+    comparison = compare(folders, images, labels, split)
+    comparison = {
+        "command": shlex.join(["python", "-m", "benchmarks.compare", *arguments]),
+        **comparison,
+    }
+    write(comparison, options.output or RESULTS)
+    print(table(comparison))
+    print(f"Written to {options.output or RESULTS}.")
+
+
+def compare(
+    folders: dict[str, ModelFolder], images: np.ndarray, labels: np.ndarray, split: Split
+) -> dict[str, Any]:
+    """Measures every model on the same images.
+
+    Args:
+        folders: the models, by name.
+        images: uint8, (N, 32, 32, 3), of the test split.
+        labels: integers, (N,).
+        split: where they are from.
+
+    Returns:
+        The content of `comparison.json`, but for the command.
+    """
+    from classifier import export
+
+    measured = {name: measure(folder, name, images, labels) for name, folder in folders.items()}
+    order = sorted(measured, key=lambda name: measured[name]["figures"]["top1"])
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": export.machine(),
+        "versions": export.library_versions(),
+        "dataset": {
+            "id": split.dataset,
+            "revision": split.revision,
+            "fingerprint": split.fingerprint,
+            "split": "test",
+            "images": len(labels),
+        },
+        "models": [measured[name]["figures"] for name in order],
+        "robustness": {
+            kind: {
+                "levels": list(levels),
+                "top1": {name: measured[name]["robustness"][kind] for name in order},
+            }
+            for kind, levels in LEVELS.items()
+        },
+        "robustness_seed": SEED,
+        "class_accuracy": {name: measured[name]["class_accuracy"] for name in order},
+    }
+
+
+def measure(
+    folder: ModelFolder, name: str, images: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    """Measures one model: its figures, its accuracy by class, and its robustness."""
+    from classifier.architectures import flops_per_image
+    from classifier.prediction import Classifier
+
+    latency = one_core_latency(folder)
+    model = folder.load_model()
+    classifier = Classifier(model, folder)
+    probabilities = classifier.probabilities(images)
+    evaluation = report.summarise(probabilities, labels, folder.labels)
+    print(f"{name}: {evaluation['top1']:.1%} top-1, {latency['median']} ms an image", flush=True)
+    training = folder.training
+    train_top1 = training.get("train_top1")
+    kept = ("top1", "top1_interval", "top5", "macro_f1", "superclass_top1")
+    figures = {
+        "name": name,
+        "parameters": model.count_params(),
+        "flops_per_image": flops_per_image(model),
+        "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
+        **{key: evaluation[key] for key in (*kept, "expected_calibration_error")},
+        "train_top1": train_top1,
+        "train_test_gap": None if train_top1 is None else round(train_top1 - evaluation["top1"], 6),
+        "training_seconds": training.get("wall_seconds"),
+        "training_machine": training.get("machine"),
+        "latency_ms": latency,
+    }
+    return {
+        "figures": figures,
+        "class_accuracy": {row["name"]: row["accuracy"] for row in evaluation["per_class"]},
+        "robustness": robustness(classifier, images, labels, untouched=evaluation["top1"]),
+    }
+
+
+def robustness(
+    classifier: "Classifier", images: np.ndarray, labels: np.ndarray, *, untouched: float
+) -> dict[str, list[float]]:
+    """Returns the top-1 at each level of each disturbance, beginning with the untouched images."""
+    curves = {}
+    for kind, levels in LEVELS.items():
+        curves[kind] = [untouched]
+        for level in levels[1:]:
+            answers = classifier.probabilities(disturb(images, kind, level, seed=SEED))
+            curves[kind].append(round(float(np.mean(answers.argmax(axis=1) == labels)), 6))
+        print(f"  {kind}: {' '.join(f'{share:.1%}' for share in curves[kind])}", flush=True)
+    return curves
+
+
+def one_core_latency(folder: ModelFolder) -> dict[str, float]:
+    """Runs `benchmarks.latency` in a fresh process, whose threads are its own to limit."""
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.latency", str(folder.path.resolve())],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode:
+        reason = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ClassifierError(f"the latency of {folder.path} cannot be measured: {reason}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def table(comparison: dict[str, Any]) -> str:
+    """Returns the comparison as Markdown: a column per model, a row per figure."""
+    models = comparison["models"]
+    names = [model["name"] for model in models]
+    rows = [(label, [text(model) for model in models]) for label, text in ROWS]
+    for kind, label, level in SHOWN_LEVELS:
+        curve = comparison["robustness"][kind]
+        place = curve["levels"].index(level)
+        rows.append((label, [_percent(curve["top1"][name][place]) for name in names]))
+    lines = [f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
+    lines += [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
+    data, machine = comparison["dataset"], comparison["machine"]
+    note = (
+        f"{data['images']:,} test images of {data['id']}. Latency: one image on one core of "
+        f"{machine['processor']}, Keras on {machine['backend']}. {comparison['date']}, "
+        f"`{comparison['command']}`."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def write(comparison: dict[str, Any], output: Path) -> None:
+    """Writes the numbers, the table and the figures into a folder, each by rename."""
+    output.mkdir(parents=True, exist_ok=True)
+    numbers = json.dumps(comparison, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    files = {
+        "comparison.json": numbers.encode(),
+        "comparison.md": table(comparison).encode(),
+        **dict(draw(comparison)),
+    }
+    for name, content in files.items():
+        write_atomically(output / name, lambda path, content=content: path.write_bytes(content))
+
+
+def draw(comparison: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Draws the figures on light and dark ground; yields names of files and their content."""
+    pictures = examples()
+    best = list(comparison["class_accuracy"])[:-3:-1]
+    for theme, suffix in (("light", ""), ("dark", "-dark")):
+        figure = plots.robustness_curves(comparison["robustness"], examples=pictures, theme=theme)
+        yield f"robustness{suffix}.png", plots.png(figure)
+        if len(best) == 2:
+            first, second = (_per_class(comparison, name) for name in best)
+            figure = plots.class_differences(first, second, (best[0], best[1]), theme=theme)
+            yield f"class_differences{suffix}.png", plots.png(figure)
+
+
+def examples() -> dict[str, list[np.ndarray]]:
+    """Returns for each disturbance a photograph at each of its levels, uint8, (32, 32, 3)."""
+    import gradio
+
+    from classifier.images import open_image, to_model_input
+
+    photograph = to_model_input(open_image(gradio.get_image(PHOTOGRAPH)))[None]
+    return {
+        kind: [disturb(photograph, kind, level, seed=SEED)[0] for level in levels]
+        for kind, levels in LEVELS.items()
+    }
+
+
+def choose(names: list[str]) -> dict[str, ModelFolder]:
+    """Returns the model folders that the command names, or all embedded ones, by name."""
+    folders = [sources.find(name) for name in names] or sources.embedded_models()
+    if not folders:
+        raise InputError("pretrained/ holds no models: name model folders")
+    chosen = {}
+    for folder in folders:
+        path = folder.path.resolve()
+        name = path.parent.name if path.name == "model" else path.name
+        if name in chosen:
+            raise InputError(f"two models are called {name}: rename the folder of one of them")
+        chosen[name] = folder
+    return chosen
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = command_line.argument_parser(
+        "Compares trained models: cost, accuracy, and robustness to disturbed images.",
+        prog="python -m benchmarks.compare",
+    )
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL_FOLDER", help="default: all of pretrained/"
+    )
+    parser.add_argument(
+        "--dataset",
+        default=DEFAULT_DATASET,
+        help="a Hub id, a folder, or the Toronto archive (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--label-column", metavar="NAME", help="the target, where the data set leaves it open"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="measure on N test images only, always the same, the classes in proportion",
+    )
+    options = parser.parse_args(arguments)
+    if options.limit is not None and not options.output:
+        parser.error("--limit goes with --output: the figures of a part never replace the whole's")
+    return options
+
+
+def _per_class(comparison: dict[str, Any], name: str) -> dict[str, Any]:
+    accuracy = comparison["class_accuracy"][name]
+    return {"per_class": [{"name": key, "accuracy": value} for key, value in accuracy.items()]}
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{share:.{digits}%}"
+
+
+def _points(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} points"
+
+
+def _minutes(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds / 60:.0f} min"
+
+
+def _interval(model: dict[str, Any]) -> str:
+    low, high = (100 * bound for bound in model["top1_interval"])
+    return f"{low:.1f} – {high:.1f}%"
+
+
+ROWS = [
+    ("parameters", lambda model: f"{model['parameters'] / 1e6:.2f} M"),
+    ("operations per image", lambda model: f"{model['flops_per_image'] / 1e6:.1f} MFLOP"),
+    ("model folder", lambda model: f"{model['bytes'] / 2**20:.1f} MB"),
+    ("latency, one image on one core", lambda model: f"{model['latency_ms']['median']:.1f} ms"),
+    ("training time", lambda model: _minutes(model["training_seconds"])),
+    ("**top-1**", lambda model: f"**{_percent(model['top1'])}**"),
+    ("95% interval", _interval),
+    ("top-5", lambda model: _percent(model["top5"])),
+    ("macro F1", lambda model: _percent(model["macro_f1"])),
+    ("superclass top-1", lambda model: _percent(model["superclass_top1"])),
+    ("calibration error", lambda model: _percent(model["expected_calibration_error"])),
+    ("top-1 on training images", lambda model: _percent(model["train_top1"])),
+    ("train–test gap", lambda model: _points(model["train_test_gap"])),
+]
+SHOWN_LEVELS = [
+    ("shift", "top-1, shifted by 4 pixels", 4),
+    ("shift", "top-1, shifted by 8 pixels", 8),
+    ("rotation", "top-1, rotated by 15°", 15),
+    ("rotation", "top-1, rotated by 45°", 45),
+    ("blur", "top-1, blurred (radius 1 pixel)", 1),
+    ("brightness", "top-1, at 40% of the brightness", 0.4),
+    ("noise", "top-1, noise (σ = 20 of 255)", 20),
+]
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))

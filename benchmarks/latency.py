@@ -1,0 +1,69 @@
+"""How long a model takes to classify one image on one core, measured in a process of its own.
+
+python -m benchmarks.latency pretrained/mlp
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # for `python benchmarks/latency.py`, too
+
+from classifier import command_line
+
+WARM_UP = 30  # answers: the first ones compile the model
+REPETITIONS = 300
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the median, and the spread, as JSON."""
+    parser = command_line.argument_parser(
+        "Measures how long a model takes to classify one image on one core."
+    )
+    parser.add_argument("folder", metavar="MODEL_FOLDER", type=Path)
+    options = parser.parse_args(arguments)
+    keep_to_one_core()
+    print(json.dumps(measure(options.folder)))
+
+
+def keep_to_one_core() -> None:
+    """Keeps this process on one core; must come before the backend counts them."""
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = "1"
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Times `Classifier.probabilities` on one image, as the app calls it.
+
+    Returns:
+        Milliseconds: `median`, and the tenth and ninetieth percentile, `low` and `high`; and the
+        number of `repetitions`.
+    """
+    from classifier.prediction import Classifier
+
+    classifier = Classifier.load(folder)
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    seconds = []
+    for _ in range(WARM_UP + REPETITIONS):
+        start = time.perf_counter()
+        classifier.probabilities(images)
+        seconds.append(time.perf_counter() - start)
+    low, median, high = 1000 * np.percentile(seconds[WARM_UP:], [10, 50, 90])
+    return {
+        "median": round(float(median), 3),
+        "low": round(float(low), 3),
+        "high": round(float(high), 3),
+        "repetitions": REPETITIONS,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
