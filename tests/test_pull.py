@@ -228,12 +228,24 @@ def test_a_connection_dropped_in_the_middle_of_a_download_is_taken_up_again(
     assert weights == (made.path / "model.weights.h5").read_bytes()
 
 
-def test_a_download_with_a_wrong_checksum_is_not_served(hub: Hub, published: str) -> None:
-    damage = hub.fail("damage answer", r"/resolve/.*\.h5", method="GET", times=None)
+@pytest.mark.parametrize("name", [r"\.h5", r"labels\.json"])
+def test_a_download_with_a_wrong_checksum_is_not_served(
+    hub: Hub, published: str, name: str
+) -> None:
+    damage = hub.fail("damage answer", f"/resolve/.*{name}", method="GET", times=None)
     with pytest.raises(HubError, match="checksum is wrong"):
         pull(published)
     damage.times = 0
     assert pull(published).source == "hub"  # and the damaged file has not stayed in the cache
+
+
+def test_a_file_that_was_damaged_on_its_way_is_fetched_again(hub: Hub, published: str) -> None:
+    damages = [
+        hub.fail("damage answer", f"/resolve/.*{name}", method="GET")
+        for name in (r"\.h5", r"config\.json")
+    ]
+    assert pull(published).source == "hub"
+    assert [damage.times for damage in damages] == [0, 0]
 
 
 def test_offline_mode_serves_the_cache(hub: Hub, published: str, tmp_path: Path) -> None:

@@ -104,11 +104,16 @@ def pause(error: BaseException, wait: float) -> None:
 def is_passing(error: BaseException) -> bool:
     """Tells whether a fault may be gone in a moment: a 5xx, a 429, a lost or silent connection."""
     import httpx2
+    from huggingface_hub import errors
 
+    if isinstance(error, ClassifierError):
+        return False
     for cause in causes(error):
         status = status_of(cause)
         if status is not None:
             return status in PASSING
+        if isinstance(cause, errors.OfflineModeIsEnabled):
+            return False
         if isinstance(cause, (httpx2.TransportError, json.JSONDecodeError, ConnectionError)):
             return True
     return False
@@ -129,13 +134,13 @@ def is_missing(error: BaseException) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Gives an error and what caused it, back to the first."""
+    """Gives an error and what led to it, back to the first, as a traceback shows them."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        current = current.__cause__
+        current = current.__cause__ or current.__context__
 
 
 def describe(error: BaseException) -> str:

@@ -17,6 +17,10 @@ logger = logging.getLogger(__name__)
 class Follower:
     """Looks at a branch from time to time, in a thread of its own, and hands over what is new.
 
+    Attributes:
+        commit: the commit that is served, None if it is another model's.
+        refused: a newer commit that was refused, None if there is none.
+
     Example:
         >>> def swap(pulled):
         ...     classifier = Classifier.load(pulled.folder)
@@ -51,13 +55,11 @@ class Follower:
             token: otherwise huggingface_hub looks for one.
         """
         self.repo_id, self.revision, self.interval, self.once = repo_id, revision, interval, once
-        self.commit, self.refused = commit, None
+        self.commit: str | None = commit
+        self.refused: str | None = None
         self._accept, self._token = accept, token
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-
-    commit: str | None
-    refused: str | None
 
     def start(self) -> None:
         """Begins to look, every `interval` seconds."""

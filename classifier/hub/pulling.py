@@ -116,11 +116,11 @@ def _from_hub(api: HfApi, repo_id: str, revision: str | None) -> Pulled:
         files = _listing(api, repo_id, commit)
         _check_listing(files, repo_id)
         path = _download(api, repo_id, commit, files)
+        _mend_damaged(api, repo_id, commit, path, files)
     except Exception as error:
         _refuse_if_denied(error, repo_id, revision)
         raise
     folder = ModelFolder(path)
-    _check_content(folder, files, repo_id)
     folder.check()
     _remember(folder.path, revision or MAIN, commit)
     return Pulled(folder, repo_id, commit, "hub")
@@ -196,18 +196,34 @@ def _check_listing(files: dict[str, RepoFile], repo_id: str) -> None:
             )
 
 
-def _check_content(folder: ModelFolder, files: dict[str, RepoFile], repo_id: str) -> None:
-    """Compares large files with the hash that the Hub states; a damaged one leaves the cache."""
-    for name, file in files.items():
-        path = folder.path / name
-        if file.lfs is None:
-            continue
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != file.lfs.sha256:
+def _mend_damaged(
+    api: HfApi, repo_id: str, commit: str, folder: Path, files: dict[str, RepoFile]
+) -> None:
+    """Compares files with the hashes that the Hub states, and fetches what differs once more.
+
+    Raises:
+        HubError: a file differs again; it does not stay in the cache.
+    """
+    intact = {name for name, file in files.items() if _is_intact(folder / name, file)}
+    # Files outside of LFS have Git's hash; where none of them fits, the Hub has hashes of its own.
+    plain = {name for name, file in files.items() if file.lfs is None}
+    doubtful = set(files) - intact if plain & intact else set(files) - intact - plain
+    for name in sorted(doubtful):
+        api.hf_hub_download(repo_id, name, revision=commit, force_download=True)
+        path = folder / name
+        if not _is_intact(path, files[name]):
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-            raise HubError(f"{name} of {repo_id} arrived damaged: its checksum is wrong")
+            raise HubError(f"{name} of {repo_id} arrived damaged, twice: its checksum is wrong")
+
+
+def _is_intact(path: Path, file: RepoFile) -> bool:
+    from huggingface_hub.utils import sha
+
+    if file.lfs is None:
+        return sha.git_hash(path.read_bytes()) == file.blob_id
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == file.lfs.sha256
 
 
 def _from_cache(
