@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -12,12 +9,22 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
+from classifier.confidence import Confidence
 from classifier.prediction import Prediction
+from classifier.saliency import covered, importance, overlay
 from interface.events import WITH_LANGUAGE, in_words, path_of
-from interface.serving import Models
-from interface.translations import class_name, language_of, percent, static_texts, word
+from interface.pictures import data_uri
+from interface.serving import Models, Served, decode
+from interface.translations import (
+    class_name,
+    language_of,
+    number,
+    percent,
+    static_html,
+    static_texts,
+    word,
+)
 
 # Photographs that come with Gradio: no network, and none of the data set.
 EXAMPLES = ("lion.jpg", "bus.png", "cheetah1.jpg", "tower.jpg")
@@ -26,15 +33,8 @@ SHOWN_SUPERCLASSES = 4
 AT_ONCE = 16
 
 
-@dataclass
-class ClassifyTab:
-    """What other tabs need of this one: the picture."""
-
-    picture: gr.Image
-
-
-def build(models: Models, model: gr.Radio, language: gr.Textbox) -> ClassifyTab:
-    """Lays the tab out and connects it."""
+def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
+    """Lays the tab out and connects it; returns the picture, which other tabs take too."""
     text = static_texts()
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=5, min_width=300):
@@ -52,7 +52,12 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> ClassifyTab:
             gr.HTML(text("examples"), elem_classes="examples-title")
             with gr.Row(elem_classes="examples", elem_id="examples"):
                 for path in examples():
-                    button = gr.Button(text(f"example_{path.stem}"), icon=path, min_width=0)
+                    button = gr.Button(
+                        text(f"example_{path.stem}"),
+                        icon=path,
+                        min_width=0,
+                        elem_id=f"example-{path.stem}",
+                    )
                     button.click(
                         partial(str, path),
                         None,
@@ -63,37 +68,72 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> ClassifyTab:
                     )
         with gr.Column(scale=6, min_width=300):
             answer = gr.Label(num_top_classes=5, label=text("answer"), elem_id="answer")
-            details = gr.HTML(waiting("en"), elem_id="details")
+            note = gr.HTML("", elem_id="note")
+            with gr.Row(elem_classes="details"):
+                details = gr.HTML(static_html("waiting", waiting), elem_id="details")
+                view = gr.HTML("", elem_id="view")
 
-    async def respond(picture: Any, name: str, language: str) -> tuple[Any, str]:
+    async def respond(picture: Any, name: str, language: str) -> tuple[Any, ...]:
         language = language_of(language)
         if picture is None:
-            return None, waiting(language)
+            return None, "", waiting(language), ""
         prediction = await models.classify(path_of(picture, language), name)
-        return label_value(prediction, language), render(prediction, language)
+        return (
+            label_value(prediction, language),
+            render_note(prediction, models.get(name), language),
+            render_superclasses(prediction, language),
+            render_view(prediction.model_input, None, language),
+        )
 
+    async def explain(picture: Any, name: str, language: str) -> str:
+        language = language_of(language)
+        if picture is None:
+            return ""
+        pixels = await decode(path_of(picture, language))
+        return render_view(pixels, await saliency(models, name, pixels), language)
+
+    common: dict[str, Any] = {
+        "inputs": [picture, model, language],
+        "js": WITH_LANGUAGE,
+        "preprocess": False,
+        "trigger_mode": "always_last",
+        "api_visibility": "private",
+    }
     event = gr.on(
         [picture.change, model.change],
         in_words(respond),
-        [picture, model, language],
-        [answer, details],
-        js=WITH_LANGUAGE,
-        preprocess=False,
+        outputs=[answer, note, details, view],
         show_progress="minimal",
-        trigger_mode="always_last",
         concurrency_limit=AT_ONCE,
         concurrency_id="classify",
-        api_visibility="private",
+        **common,
+    )
+    # Eighty questions to the model: one visitor at a time, so that answers do not wait for them.
+    event.success(
+        in_words(explain),
+        outputs=view,
+        show_progress="hidden",
+        concurrency_limit=1,
+        concurrency_id="explain",
+        **common,
     )
     event.failure(
-        lambda language: (None, refused(language_of(language))),
+        lambda language: (None, "", refused(language_of(language)), ""),
         language,
-        [answer, details],
+        [answer, note, details, view],
         js=WITH_LANGUAGE,
         api_visibility="private",
         queue=False,
     )
-    return ClassifyTab(picture)
+    return picture
+
+
+async def saliency(models: Models, name: str | None, pixels: np.ndarray) -> np.ndarray:
+    """Returns how much each pixel, float, (32, 32), added to a model's answer."""
+    images, masks = covered(pixels)
+    answers = await models.probabilities(np.concatenate([pixels[None], images]), name)
+    answer = int(answers[0].argmax())
+    return importance(float(answers[0, answer]), answers[1:, answer], masks)
 
 
 def examples() -> list[Path]:
@@ -122,20 +162,33 @@ def refused(language: str) -> str:
     return _message("refused", language)
 
 
-def render(prediction: Prediction, language: str) -> str:
-    """Returns the superclasses and the model's view of the picture as HTML."""
-    parts = _superclasses(prediction, language) + _view(prediction, language)
-    return f'<div class="details">{parts}</div>'
+def render_note(prediction: Prediction, served: Served, language: str) -> str:
+    """Returns how far the answer can be trusted, as HTML; nothing if the model does not state it.
+
+    The threshold and what it promises were found on the validation images.
+    """
+    stated = Confidence.read(served.training.get("confidence"))
+    if stated is None:
+        return ""
+    sure = prediction.probabilities[0] >= stated.threshold
+    title = word("sure_title" if sure else "unsure_title", language)
+    text = word(
+        "sure" if sure else "unsure",
+        language,
+        threshold=percent(stated.threshold, language, 0),
+        accuracy=percent(stated.accuracy, language, 0),
+        coverage=percent(stated.coverage, language, 0),
+        classes=number(len(served.labels.classes), language),
+    )
+    kind = "sure" if sure else "unsure"
+    return (
+        f'<div class="trust {kind}"><strong>{escape(title)}</strong> '
+        f"<span>{escape(text)}</span></div>"
+    )
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """Returns pixels, uint8, (H, W, 3) or (H, W, 4), as the address of an image in a page."""
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
-
-
-def _superclasses(prediction: Prediction, language: str) -> str:
+def render_superclasses(prediction: Prediction, language: str) -> str:
+    """Returns the probabilities summed up by superclass as HTML."""
     if not prediction.superclasses:
         return ""
     shown = list(zip(prediction.superclasses, prediction.superclass_probabilities, strict=True))[
@@ -155,12 +208,29 @@ def _superclasses(prediction: Prediction, language: str) -> str:
     return f'<section class="card superclasses"><h2>{title}</h2><ul>{items}</ul></section>'
 
 
-def _view(prediction: Prediction, language: str) -> str:
+def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str) -> str:
+    """Returns what the model sees as HTML, with the pixels that mattered laid over it if known.
+
+    Args:
+        pixels: uint8, (32, 32, 3).
+        importance: float, (32, 32), as `saliency` gives it; None while it is not known.
+        language: the visitor's.
+    """
+    layer, controls = "", f"<p>{escape(word('model_view_note', language))}</p>"
+    if importance is not None:
+        layer = f'<img class="pixels layer" src="{data_uri(overlay(importance))}" alt="">'
+        controls = (
+            f'<label class="opacity">{escape(word("opacity", language))}'
+            '<input type="range" min="0" max="100" value="60" data-opacity></label>'
+            f'<p class="legend"><span class="for">{escape(word("pixels_for", language))}</span> '
+            f'<span class="against">{escape(word("pixels_against", language))}</span> '
+            f"{escape(word('pixels_note', language))}</p>"
+        )
     return (
         f'<section class="card view"><h2>{escape(word("model_view", language))}</h2>'
-        f'<img class="pixels" width="256" height="256" src="{data_uri(prediction.model_input)}" '
-        f'alt="{escape(word("model_view_alt", language))}">'
-        f"<p>{escape(word('model_view_note', language))}</p></section>"
+        f'<div class="stack"><img class="pixels" width="256" height="256" src="{data_uri(pixels)}" '
+        f'alt="{escape(word("model_view_alt", language), quote=True)}">{layer}</div>'
+        f"{controls}</section>"
     )
 
 

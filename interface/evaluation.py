@@ -6,10 +6,13 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.i18n import I18nData
 
+from interface import downloads
+from interface.downloads import COLUMNS
 from interface.events import TEXT_EVENT, in_words
-from interface.figures import MOST_CLASSES, alternative, image
+from interface.figures import MOST_CLASSES, MOST_ZOOMED, alternative, image
 from interface.serving import Models, Served
 from interface.translations import (
     class_name,
@@ -65,18 +68,20 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
             elem_id="curves",
         )
     rest = gr.HTML(render_rest(served, "en"), elem_id="rest")
+    classes = gr.HTML("", elem_id="classes")  # filled when the page loads
 
     async def redraw(name: str, level: str, kind: str, language: str) -> tuple[Any, ...]:
         language = language_of(language)
         served = models.get(name)
-        classes = default_classes(served)
+        best_and_worst = default_classes(served)
         return (
             render_headline(served, language),
             gr.Dropdown(choices=_choices(served, language), value=None),
             render_matrix(served, level, None, language),
-            gr.Dropdown(choices=_choices(served, language), value=classes),
-            render_curves(served, kind, classes, language),
+            gr.Dropdown(choices=_choices(served, language), value=best_and_worst),
+            render_curves(served, kind, best_and_worst, language),
             render_rest(served, language),
+            render_classes(served, language),
         )
 
     async def redraw_matrix(name: str, level: str, zoom: int | None, language: str) -> str:
@@ -102,7 +107,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
     everything: dict[str, Any] = {
         "fn": in_words(redraw),
         "inputs": [model, level, kind, language],
-        "outputs": [headline, zoom, matrix, chosen, curves, rest],
+        "outputs": [headline, zoom, matrix, chosen, curves, rest, classes],
         **TEXT_EVENT,
     }
     model.change(**everything)
@@ -148,8 +153,62 @@ def render_matrix(served: Served, level: str, zoom: int | None, language: str) -
     if isinstance(zoom, int) and 0 <= zoom < len(served.labels.classes):
         name = class_name(served.labels.classes[zoom], language)
         alt = f"{alternative('class_confusions', served, language)}: {name}"
-        shown = image(served, "class_confusions", language, alt, (zoom,)) + shown
+        partners = confused_with(served.evaluation["confusion_matrix"], zoom)
+        zoomed = alternative("confusion_zoom", served, language)
+        return (
+            '<div class="plots">'
+            + image(served, "class_confusions", language, alt, (zoom,))
+            + image(served, "confusion_zoom", language, f"{zoomed}: {name}", partners)
+            + f"</div>{shown}"
+        )
     return shown
+
+
+def confused_with(matrix: list[list[int]], chosen: int) -> tuple[int, ...]:
+    """Returns a class and those that it is most often confused with, in either direction."""
+    counts = np.asarray(matrix)
+    both = counts[chosen] + counts[:, chosen]
+    both[chosen] = -1
+    partners = np.argsort(-both, kind="stable")[: MOST_ZOOMED - 1]
+    return (chosen, *(int(index) for index in partners if both[index] > 0))
+
+
+def render_classes(served: Served, language: str) -> str:
+    """Returns a table of the classes as HTML, which the page's script sorts and searches."""
+    if served.evaluation is None:
+        return ""
+    head = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button" data-sort>'
+        f"{escape(word(f'column_{column}', language))}</button></th>"
+        for column in ("name", "superclass", *COLUMNS)
+    )
+    rows = "".join(
+        _row(served, index, row, language)
+        for index, row in enumerate(served.evaluation["per_class"])
+    )
+    search = escape(word("search", language), quote=True)
+    return (
+        f'<section class="panel"><h2>{escape(word("table_heading", language))}</h2>'
+        f'<input type="search" data-search placeholder="{search}" aria-label="{search}">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{search}">'
+        f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f"{downloads.render(served, language)}</section>"
+    )
+
+
+def _row(served: Served, index: int, row: dict[str, Any], language: str) -> str:
+    names, group_of = served.labels.superclasses, served.labels.superclass_of
+    group = class_name(names[group_of[index]], language) if names and group_of else ""
+    cells = "".join(
+        f'<td data-value="{-1 if row.get(column) is None else row[column]}">'
+        f"{percent(row.get(column), language, 0)}</td>"
+        if column in ("accuracy", "precision", "recall", "f1")
+        else f'<td data-value="{-1 if row.get(column) is None else row[column]}">'
+        f"{number(row.get(column), language, 3)}</td>"
+        for column in COLUMNS
+    )
+    name = class_name(row["name"], language)
+    return f'<tr><th scope="row">{escape(name)}</th><td>{escape(group)}</td>{cells}</tr>'
 
 
 def render_curves(served: Served, kind: str, classes: list[int], language: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 6  # curves in one figure that can be told apart
+MOST_ZOOMED = 10  # classes in a part of the confusion matrix
 THEMES = ("light", "dark")
 KEPT = 400  # figures of about 60 KB
 _one_at_a_time = threading.Lock()  # drawing is Python: two at once would only stall the page
@@ -50,13 +51,28 @@ def image(
     return f'<figure class="plot">{"".join(images)}</figure>'
 
 
+def png(
+    served: Served,
+    figure: str,
+    theme: str = THEMES[0],
+    language: str = LANGUAGES[0],
+    classes: tuple[int, ...] = (),
+) -> bytes:
+    """Returns a figure as a PNG file's content; draws it only once.
+
+    Raises:
+        InputError: the model has not what it takes, or the figure needs a choice of classes.
+    """
+    return _cached(served, figure, theme, language, classes)
+
+
 def route(models: Models) -> Route:
     """Returns the route that draws a figure of a served model."""
 
     async def answer(request: Request) -> Response:
         try:
             served, wanted = _checked(models, request)
-            content = await asyncio.to_thread(_cached, served, *wanted)
+            content = await asyncio.to_thread(png, served, *wanted)
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
         headers = {"Cache-Control": "private, max-age=3600"}
@@ -78,9 +94,9 @@ def _checked(
         classes = tuple(int(item) for item in query.get("classes", "").split(",") if item)
     except ValueError:
         raise InputError("classes are numbers, with commas between them") from None
-    count = len(served.labels.classes)
-    if len(classes) > MOST_CLASSES or any(not 0 <= index < count for index in classes):
-        raise InputError(f"at most {MOST_CLASSES} classes from 0 to {count - 1} can be drawn")
+    count, most = len(served.labels.classes), MOST_ZOOMED if "zoom" in figure else MOST_CLASSES
+    if len(set(classes)) > most or any(not 0 <= index < count for index in classes):
+        raise InputError(f"at most {most} classes from 0 to {count - 1} can be drawn")
     return served, (figure, theme, language, classes)
 
 
@@ -88,11 +104,11 @@ def _checked(
 def _cached(
     served: Served, figure: str, theme: str, language: str, classes: tuple[int, ...]
 ) -> bytes:
-    from evaluation.plots import png
+    from evaluation import plots
 
     with _one_at_a_time:
         look = {"theme": theme, "language": language, "class_names": class_names(language)}
-        return png(DRAWN[figure](served, classes, look))
+        return plots.png(DRAWN[figure](served, classes, look))
 
 
 @lru_cache(8)
@@ -119,6 +135,8 @@ def _matrix(level: str) -> Callable[..., Figure]:
     def draw(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
         from evaluation import plots
 
+        if level == "superclass" and served.labels.superclasses is None:
+            raise InputError(f"the classes of {served.name} have no superclasses")
         matrix = _evaluation(served)["confusion_matrix"]
         return plots.confusion_matrix(matrix, served.labels, level=level, **look)
 
@@ -132,6 +150,15 @@ def _class_confusions(served: Served, classes: tuple[int, ...], look: dict[str, 
         raise InputError("name the class")
     matrix = _evaluation(served)["confusion_matrix"]
     return plots.class_confusions(matrix, served.labels, classes[0], **look)
+
+
+def _zoom(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
+    from evaluation import plots
+
+    if not classes:
+        raise InputError("name the classes")
+    matrix = _evaluation(served)["confusion_matrix"]
+    return plots.confusion_matrix(matrix, served.labels, classes=classes, **look)
 
 
 def _precision_recall(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
@@ -176,6 +203,7 @@ DRAWN: dict[str, Callable[..., Figure]] = {
     "confusion_matrix": _matrix("class"),
     "superclass_confusion_matrix": _matrix("superclass"),
     "class_confusions": _class_confusions,
+    "confusion_zoom": _zoom,
     "precision_recall": _precision_recall,
     "roc": _roc,
     "class_histograms": _of_evaluation("class_histograms"),

@@ -20,7 +20,7 @@ def render(models: Models, language: str) -> str:
         for key, value in _facts(served, language)
     )
     return f"""
-<header class="head">
+<header class="masthead">
   {_mosaic()}
   <nav class="switches" aria-label="{escape(word("language_switch", language))}">
     {_languages(language)}

@@ -50,5 +50,66 @@
     }
   });
 
+  // How strongly the pixels that mattered are laid over the picture.
+  document.addEventListener("input", (event) => {
+    if (event.target.matches?.("[data-opacity]")) {
+      document.documentElement.style.setProperty("--overlay", event.target.value / 100);
+    }
+  });
+
+  // Tables sort by a click on a column's head, and are searched by what is typed above them.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-sort]");
+    if (!button) return;
+    const head = button.closest("th");
+    const body = head.closest("table").tBodies[0];
+    const column = [...head.parentNode.children].indexOf(head);
+    const rising = head.getAttribute("aria-sort") === "descending" || (head.getAttribute("aria-sort") === "none" && column < 2);
+    const value = (row) => row.children[column].dataset.value ?? row.children[column].textContent;
+    const compare = (a, b) => column < 2 ? value(a).localeCompare(value(b), language) : value(a) - value(b);
+    const rows = [...body.rows].sort((a, b) => (rising ? 1 : -1) * compare(a, b));
+    for (const other of head.parentNode.children) other.setAttribute("aria-sort", "none");
+    head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+    body.append(...rows);
+  });
+  const plain = (text) => text.normalize("NFD").replace(/\p{Diacritic}/gu, "").toLowerCase();
+  document.addEventListener("input", (event) => {
+    if (!event.target.matches?.("[data-search]")) return;
+    const sought = plain(event.target.value);
+    for (const row of event.target.parentNode.querySelectorAll("tbody tr")) {
+      row.hidden = !plain(row.textContent).includes(sought);
+    }
+  });
+
+  // The tab, the model and the example are kept in the address, and found again from there.
+  document.addEventListener("click", (event) => {
+    const tab = event.target.closest?.("[role=tab][data-tab-id]");
+    if (tab) setAddress("tab", tab.dataset.tabId === "classify" ? "" : tab.dataset.tabId);
+    const example = event.target.closest?.("[id^=example-]");
+    if (example) setAddress("example", example.id.replace("example-", ""));
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.closest?.("#model")) setAddress("model", event.target.value);
+    if (event.target.closest?.("#picture")) setAddress("example", "");
+  });
+  const wishes = {
+    tab: (id) => document.querySelector(`#tabs [role=tab][data-tab-id="${CSS.escape(id)}"]`),
+    model: (name) => document.querySelector(`#model input[value="${CSS.escape(name)}"]`),
+    example: (name) => document.getElementById(`example-${name}`),
+  };
+  const open = Object.entries(wishes).filter(([name]) => address.searchParams.get(name));
+  const grant = () => {
+    for (const wish of [...open]) {
+      const found = wish[1](address.searchParams.get(wish[0]));
+      if (found) {
+        open.splice(open.indexOf(wish), 1);
+        setTimeout(() => found.click(), 300); // when Gradio has connected what it has just shown
+      }
+    }
+    if (!open.length) observer.disconnect();
+  };
+  const observer = new MutationObserver(grant);
+  if (open.length) observer.observe(document, { childList: true, subtree: true });
+
   window.pageAddress = { set: setAddress, get: (name) => new URL(window.location.href).searchParams.get(name) };
 })();

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
-from interface import about, api, classify, evaluation, figures, header
+from interface import about, api, classify, compare, downloads, evaluation, figures, header
 from interface.delivery import Delivery, Door
 from interface.events import TEXT_EVENT, RequestError, as_error
 from interface.serving import Models
@@ -81,9 +81,11 @@ def build(models: Models, *, changing: bool = False) -> Page:
         )
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(text("tab_classify"), id="classify"):
-                classify.build(models, model, language)
+                picture = classify.build(models, model, language)
+            with gr.Tab(text("tab_try"), id="try"):
+                fillings = [compare.build(models, picture, language)]
             with gr.Tab(text("tab_evaluation"), id="evaluation"):
-                fillings = evaluation.build(models, model, language)
+                fillings += evaluation.build(models, model, language)
             with gr.Tab(text("tab_about"), id="about"):
                 fillings += about.build(models, model, language)
         gr.HTML(text("footer"), elem_classes="foot")
@@ -109,6 +111,7 @@ def launch_options(models: Models, door: Door) -> dict[str, Any]:
         "css_paths": CSS_FILE,
         "i18n": static_texts(),
         "max_file_size": UPLOAD_LIMIT,
+        "mcp_server": True,
         "run_history": False,
         "enable_monitoring": False,
         "strict_cors": True,
@@ -116,7 +119,11 @@ def launch_options(models: Models, door: Door) -> dict[str, Any]:
         "show_error": True,
         "footer_links": ["api"],
         "app_kwargs": {
-            "routes": [figures.route(models), api.health_route(models)],
+            "routes": [
+                figures.route(models),
+                downloads.route(models),
+                api.health_route(models),
+            ],
             "middleware": [Middleware(Delivery, script, door)],
         },
     }

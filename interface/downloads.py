@@ -1,0 +1,88 @@
+"""The figures of a model to take away: evaluation.json, a table of the classes, the plots."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from html import escape
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from classifier.errors import InputError
+from interface.figures import DRAWN, png
+from interface.serving import Models, Served
+from interface.translations import word
+
+COLUMNS = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc")
+
+
+def render(served: Served, language: str) -> str:
+    """Returns links to all that can be taken away as HTML."""
+    query = escape(urlencode({"model": served.name}), quote=True)
+    links = "".join(
+        f'<a href="downloads/{name}?{query}" download="{escape(served.name, quote=True)}-{name}">'
+        f"{escape(word(key, language))}</a>"
+        for name, key in (
+            ("evaluation.json", "download_json"),
+            ("classes.csv", "download_csv"),
+            ("plots.zip", "download_plots"),
+        )
+    )
+    return f'<p class="downloads"><span>{escape(word("download", language))}</span>{links}</p>'
+
+
+def route(models: Models) -> Route:
+    """Returns the route that the links lead to."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            served = models.get(request.query_params.get("model"))
+            name = request.path_params["name"]
+            if name not in _FILES or served.evaluation is None:
+                raise InputError("there is no such file")
+            content = await asyncio.to_thread(_FILES[name][0], served)
+        except InputError as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        return Response(content, media_type=_FILES[name][1])
+
+    return Route("/downloads/{name}", answer)
+
+
+def _json(served: Served) -> bytes:
+    return json.dumps(served.evaluation, indent=1).encode()
+
+
+def _csv(served: Served) -> bytes:
+    """A row per class, in the columns of evaluation.json."""
+    text = io.StringIO()
+    rows = (served.evaluation or {})["per_class"]
+    table = csv.DictWriter(text, ("name", "support", *COLUMNS), extrasaction="ignore")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _plots(served: Served) -> bytes:
+    """The plots of the model card, as the app draws them."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for figure in DRAWN:
+            try:
+                archive.writestr(f"{figure}.png", png(served, figure))
+            except InputError:  # a figure that needs a choice, or what this model does not have
+                continue
+    return content.getvalue()
+
+
+_FILES: dict[str, tuple[Callable[[Served], bytes], str]] = {
+    "evaluation.json": (_json, "application/json"),
+    "classes.csv": (_csv, "text/csv"),
+    "plots.zip": (_plots, "application/zip"),
+}
