@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from app_server import app  # noqa: F401 - a fixture
 from hub_server import ENDPOINT, hub, repo_id, running_hub  # noqa: F401 - fixtures
 

@@ -18,12 +18,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from app_server import RunningApp, running_app
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from pictures import bad_pictures, encoded, good_pictures, scene
 
+from app_server import RunningApp, running_app
 from classifier.prediction import Classifier
+from pictures import bad_pictures, encoded, good_pictures, scene
 
 SECONDS = 5.0
 FILE = {"_type": "gradio.FileData"}

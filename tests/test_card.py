@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
-from model_folders import make_model_folder, write_figures, write_json
 
 from classifier import card
 from classifier.errors import InputError
 from classifier.model_folder import ModelFolder
+from model_folders import make_model_folder, write_figures, write_json
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,15 @@ import datasets
 import numpy as np
 import PIL.Image
 import pytest
+
+from classifier.data import (
+    Split,
+    channel_statistics,
+    load_split,
+    one_hot,
+    stratified_split,
+)
+from classifier.errors import InputError
 from data_files import (
     COARSE,
     COARSE_OF_FINE,
@@ -26,15 +35,6 @@ from data_files import (
     write_parquet,
     write_toronto_folder,
 )
-
-from classifier.data import (
-    Split,
-    channel_statistics,
-    load_split,
-    one_hot,
-    stratified_split,
-)
-from classifier.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = {"train": make_rows(24, seed=3), "test": make_rows(12, seed=4)}

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub_server import Hub
 
 from classifier.model_folder import ModelFolder
+from hub_server import Hub
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 DATASET = "uoft-cs/cifar100"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import GREEN, bad_pictures, encoded, good_pictures, orientation, scene
 from PIL import Image
 
 from classifier.images import MOST_BYTES, ImageError, open_image, to_model_input, to_rgb
+from pictures import GREEN, bad_pictures, encoded, good_pictures, orientation, scene
 
 SECONDS = 5.0
 

@@ -12,11 +12,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from model_folders import CLASSES, LABELS, SUPERCLASS_OF, make_model_folder, write_json
 
 from classifier import model_folder, saved_model
 from classifier.errors import InputError
 from classifier.model_folder import Labels, ModelFolder, write_atomically
+from model_folders import CLASSES, LABELS, SUPERCLASS_OF, make_model_folder, write_json
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pictures import encoded, scene
 
 from classifier.errors import InputError
 from classifier.images import ImageError, to_model_input
 from classifier.model_folder import Labels, ModelFolder
 from classifier.prediction import Classifier, rank, superclass_probabilities
+from pictures import encoded, scene
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub_server import Hub
-from model_folders import make_model_folder, write_figures, write_json
 
 from classifier import card
 from classifier import hub as our_hub
 from classifier.errors import InputError
 from classifier.hub import HubError, connection
 from classifier.model_folder import ModelFolder
+from hub_server import Hub
+from model_folders import make_model_folder, write_figures, write_json
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hub_server import Hub
-from model_folders import make_model_folder
 
 from classifier import sources
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import Follower, HubError, ModelNotFoundError, Pulled, pull, pulling
 from classifier.model_folder import ModelFolder
 from classifier.prediction import Classifier
+from hub_server import Hub
+from model_folders import make_model_folder
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from hub_server import Hub
 from huggingface_hub import RepoCard
-from model_folders import make_model_folder
 from packaging.requirements import Requirement
 
 from classifier.errors import InputError
 from classifier.hub import HubError, connection, space
+from hub_server import Hub
+from model_folders import make_model_folder
 
 PROJECT = space.PROJECT
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from classifier import toronto
+from classifier.errors import InputError
 from data_files import (
     COARSE,
     COARSE_OF_FINE,
@@ -20,9 +23,6 @@ from data_files import (
     write_archive,
     write_toronto_folder,
 )
-
-from classifier import toronto
-from classifier.errors import InputError
 
 SPLITS = {"train": make_rows(24, seed=1), "test": make_rows(12, seed=2)}
 

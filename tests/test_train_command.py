@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+
 from conftest import CLASSES, PROJECT, TINY_SETTINGS, Run
 
 MODEL_FILES = {
