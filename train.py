@@ -144,7 +144,12 @@ def describe(
     """Returns the content of `training.json`."""
     from classifier import export, precision
     from classifier.architectures import flops_per_image
-    from classifier.training import top1
+    from classifier.confidence import choose_threshold
+    from classifier.training import VALIDATION_BATCH, top1
+
+    validation = data.validation
+    probabilities = model.predict(validation.images, batch_size=VALIDATION_BATCH, verbose=0)
+    confidence = choose_threshold(probabilities, validation.targets.argmax(axis=1))
 
     return {
         "preset": run.settings.preset,
@@ -169,6 +174,7 @@ def describe(
         "train_top1": top1(model, data.training),
         "validation_top1": top1(model, data.validation),
         "temperature": temperature,
+        "confidence": confidence and confidence.to_dict(),
         "command": run.command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

@@ -30,7 +30,9 @@ class Confidence:
         """Returns what stands in `training.json`, None if nothing usable does."""
         try:
             found = cls(
-                *(float(value[key]) for key in ("threshold", "coverage", "accuracy")),
+                threshold=float(value["threshold"]),
+                coverage=float(value["coverage"]),
+                accuracy=float(value["accuracy"]),
                 samples=int(value["samples"]),
             )
         except (TypeError, KeyError, ValueError):

@@ -32,6 +32,7 @@ def test_a_training_leaves_a_complete_model_folder(tiny_run):
     assert training["parameters"] == 32 * 32 * 3 * 32 + 32 + 32 * 6 + 6
     assert training["flops_per_image"] == 2 * (32 * 32 * 3 * 32 + 32 * 6)
     assert 0 <= training["train_top1"] <= 1
+    assert "confidence" in training
     assert training["dataset"]["training_images"] == 216
     assert list((tiny_run / "tensorboard").rglob("events.out.tfevents.*"))
 
