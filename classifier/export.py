@@ -12,10 +12,12 @@ from typing import Any
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 
 from classifier import precision
 from classifier.architectures import build_network
+from classifier.augmentation import SIZE, sampling_matrix
 from classifier.errors import InputError
 from classifier.model_folder import CONFIG, WEIGHTS
 from classifier.saved_model import for_older_keras
@@ -39,38 +41,43 @@ def exportable(
     precision.set_policy("float32")
     plain = build_network(settings, classes=classes, mean=mean, deviation=deviation)
     plain.set_weights(network.get_weights())
-    return average_flip(plain) if settings.average_flip else plain
+    if not settings.average_flip and settings.average_zoom == 1:
+        return plain
+    return average_views(plain, flip=settings.average_flip, zoom=settings.average_zoom)
 
 
-def average_flip(network: keras.Model) -> keras.Model:
-    """Builds the network that answers with the mean of an image's and its mirror image's answers.
+def average_views(network: keras.Model, *, flip: bool = False, zoom: float = 1.0) -> keras.Model:
+    """Builds the network that answers with the mean of its answers to several views of an image.
 
-    A dense layer on mirrored pixels is the dense layer with mirrored weights on the pixels as they
-    are: the second branch needs one kernel more and shares everything after it.
+    Mirroring and zooming are linear: a dense layer on a changed image is a dense layer with changed
+    weights on the image as it is. Each further view needs one kernel more and shares all layers
+    after it.
+
+    Args:
+        network: one that begins with a dense layer on flattened pixels.
+        flip: whether to take each view mirrored, too.
+        zoom: also look at the middle of the image, this share of its side, enlarged; 1: do not. A
+            network that was trained on zoomed crops knows objects larger than they are in whole
+            images (Touvron et al., "Fixing the train-test resolution discrepancy", 2019).
 
     Raises:
         InputError: the network does not begin with a dense layer on flattened pixels.
     """
     flatten = next((x for x in network.layers if isinstance(x, keras.layers.Flatten)), None)
     if flatten is None:
-        raise InputError("average_flip needs a network that begins with dense layers on pixels")
+        raise InputError("average_flip and average_zoom need a network of dense layers on pixels")
     first = network.layers[network.layers.index(flatten) + 1]
-    kernel, bias = first.get_weights()
-    mirrored = keras.layers.Dense.from_config({**first.get_config(), "name": f"{first.name}_flip"})
-    branches = []
-    for layer in (first, mirrored):
-        tensors = {id(flatten.output): flatten.output}
-        for following in network.layers[network.layers.index(first) :]:
-            given = following.input
-            if isinstance(given, list):
-                inputs: Any = [tensors[id(tensor)] for tensor in given]
-            else:
-                inputs = tensors[id(given)]
-            output = (layer if following is first else following)(inputs)
-            tensors[id(following.output)] = output
-        branches.append(output)
-    mirrored.set_weights([kernel.reshape(32, 32, 3, -1)[:, ::-1].reshape(kernel.shape), bias])
-    answer = keras.layers.Average(name="mean_of_flips")(branches)
+    weights = []
+    answers = []
+    for extent in dict.fromkeys((1.0, zoom)):
+        for mirrored in (False, True) if flip else (False,):
+            name = f"{first.name}_{len(answers)}"
+            view = keras.layers.Dense.from_config({**first.get_config(), "name": name})
+            answers.append(_branch(network, flatten, first, view))
+            weights.append((view, _kernel_of_view(first.kernel, extent, mirrored)))
+    for view, kernel in weights:
+        view.set_weights([kernel, first.bias])
+    answer = keras.layers.Average(name="mean_of_views")(answers)
     averaged = keras.Model(network.input, answer, name=network.name)
     # A copy has only the connections of this graph, not those that the layers had before.
     copy = keras.Model.from_config(averaged.get_config())
@@ -84,7 +91,8 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
     Args:
         network: in float32.
         folder: exists; other files in it stay.
-        half: store the weights as float16, packed; Keras loads them as float32.
+        half: store the weights as float16, rounded to the eight significant bits of bfloat16,
+            which packs better; Keras loads them as float32.
     """
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         network.save(temporary, zipped=False)
@@ -149,6 +157,39 @@ def git_commit() -> str | None:
     return result.stdout.strip() or None
 
 
+def _branch(
+    network: keras.Model,
+    flatten: keras.layers.Layer,
+    first: keras.layers.Layer,
+    view: keras.layers.Layer,
+) -> keras.KerasTensor:
+    """Calls `view` in the place of the first dense layer, and all layers after it once more."""
+    tensors = {id(first.output): view(flatten.output)}
+    output = tensors[id(first.output)]
+    for layer in network.layers[network.layers.index(first) + 1 :]:
+        given = layer.input
+        if isinstance(given, list):
+            output = layer([tensors[id(tensor)] for tensor in given])
+        else:
+            output = layer(tensors[id(given)])
+        tensors[id(layer.output)] = output
+    return output
+
+
+def _kernel_of_view(kernel: Any, extent: float, mirrored: bool) -> np.ndarray:
+    """Returns the kernel that does to the image what `kernel` does to a view of it."""
+    start = np.float32([(1 - extent) * SIZE / 2])
+    rows, columns = (
+        keras.ops.convert_to_numpy(
+            sampling_matrix(start, np.float32([extent]), np.float32([backwards]))
+        )[0]
+        for backwards in (False, mirrored)
+    )
+    pixels = keras.ops.convert_to_numpy(kernel).reshape(SIZE, SIZE, 3, -1)
+    seen = np.einsum("ij,ilcu->jlcu", rows, pixels)
+    return np.einsum("lk,jlcu->jkcu", columns, seen).reshape(SIZE * SIZE * 3, -1)
+
+
 def _halve(path: Path) -> None:
     halved = path.with_suffix(".half")
     with h5py.File(path, "r") as source, h5py.File(halved, "w") as target:
@@ -157,8 +198,9 @@ def _halve(path: Path) -> None:
             if isinstance(item, h5py.Group):
                 new = target.require_group(name)
             elif item.dtype == np.float32:
+                rounded = item[()].astype(ml_dtypes.bfloat16).astype("float16")
                 packed = {"compression": "gzip", "shuffle": True} if item.ndim else {}
-                new = target.create_dataset(name, data=item[()].astype("float16"), **packed)
+                new = target.create_dataset(name, data=rounded, **packed)
             else:
                 new = target.create_dataset(name, data=item[()])
             new.attrs.update(item.attrs)

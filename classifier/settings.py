@@ -104,6 +104,7 @@ class Settings:
     precision: str = "auto"  # auto: bfloat16 where the processor multiplies it in hardware
     calibrate: bool = True  # divide the logits by the temperature that fits validation best
     average_flip: bool = False  # export the mean of the answers to the image and its mirror image
+    average_zoom: float = 1.0  # also average over the enlarged middle of this share of the side
     store_half: bool = False  # write the weights in half precision (they load as float32)
 
     def __post_init__(self) -> None:
@@ -229,6 +230,8 @@ def _check(name: str, value: Any) -> None:
         _check_fraction(name, value)
     if name in ("crop_area",) and not 0.05 <= value <= 1:
         raise InputError(f"{name} must lie between 0.05 and 1. Received: {value!r}")
+    if name == "average_zoom" and not 0.3 <= value <= 1:
+        raise InputError(f"{name} must lie between 0.3 and 1. Received: {value!r}")
     if name == "crop_aspect" and not 1 <= value <= 4:
         raise InputError(f"{name} must lie between 1 and 4. Received: {value!r}")
     if name in ("shift", "first_layer_patch") and not 0 <= value <= 32:
