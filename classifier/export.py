@@ -68,7 +68,7 @@ def average_views(network: keras.Model, *, flip: bool = False, zoom: float = 1.0
         raise InputError("average_flip and average_zoom need a network of dense layers on pixels")
     first = network.layers[network.layers.index(flatten) + 1]
     weights = []
-    answers = []
+    answers: list[keras.KerasTensor] = []
     for extent in dict.fromkeys((1.0, zoom)):
         for mirrored in (False, True) if flip else (False,):
             name = f"{first.name}_{len(answers)}"
@@ -178,10 +178,10 @@ def _branch(
 
 def _kernel_of_view(kernel: Any, extent: float, mirrored: bool) -> np.ndarray:
     """Returns the kernel that does to the image what `kernel` does to a view of it."""
-    start = np.float32([(1 - extent) * SIZE / 2])
+    start, length = np.array([[(1 - extent) * SIZE / 2], [extent]], "float32")
     rows, columns = (
         keras.ops.convert_to_numpy(
-            sampling_matrix(start, np.float32([extent]), np.float32([backwards]))
+            sampling_matrix(start, length, np.array([backwards], "float32"))
         )[0]
         for backwards in (False, mirrored)
     )
