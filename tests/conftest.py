@@ -1,6 +1,7 @@
 """Fixtures that many tests share: data sets, runs of the commands, and a model trained on them."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ HUB_CACHE = tempfile.TemporaryDirectory(prefix="hub-cache-")  # removed when the
 os.environ["HF_HUB_CACHE"] = HUB_CACHE.name
 os.environ.pop("HF_TOKEN", None)
 sys.path.insert(0, str(PROJECT))
+# Started in the background, a shell has us ignore Ctrl-C, and so would the commands under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = ["apple", "bridge", "cloud", "dolphin", "elephant", "fox"]
 SUPERCLASSES = ["animals", "things"]
