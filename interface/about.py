@@ -17,8 +17,8 @@ _PLOT = re.compile(r"!\[[^\]]*\]\(plots/(\w+)\.png\)")
 
 
 def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
-    """Lays the tab out and connects it; returns what the page fills when it loads."""
-    card = gr.Markdown(render(models.get(), "en"), elem_id="card", latex_delimiters=[])
+    """Lays the tab out and connects it; returns what fills it when the page has loaded."""
+    card = gr.Markdown(elem_id="card", latex_delimiters=[])
 
     async def show(name: str, language: str) -> str:
         return render(models.get(name), language_of(language))

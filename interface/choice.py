@@ -41,7 +41,7 @@ def choose(
     sources = list(dict.fromkeys(filter(None, sources)))
     revision = revision or os.environ.get("MODEL_REVISION") or None
     if not sources:
-        return embedded(), None
+        return embedded(PRETRAINED), None
     found: list[Served] = []
     problems: list[str] = []
     for outcome in _found(sources, revision):
@@ -52,10 +52,10 @@ def choose(
         else:
             problems.append(str(outcome))
     problems += [served.reason for served in found if served.reason]
-    return found or embedded(), "; ".join(problems) or None
+    return found or embedded(PRETRAINED), "; ".join(problems) or None
 
 
-def embedded(folder: Path = PRETRAINED) -> list[Served]:
+def embedded(folder: Path) -> list[Served]:
     """Returns the models that lie in the repository, the default first.
 
     Raises:

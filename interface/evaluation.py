@@ -15,6 +15,7 @@ from interface.events import TEXT_EVENT, in_words
 from interface.figures import MOST_CLASSES, MOST_ZOOMED, alternative, image
 from interface.serving import Models, Served
 from interface.translations import (
+    LANGUAGES,
     class_name,
     language_of,
     number,
@@ -29,10 +30,10 @@ TRUST_FIGURES = ("reliability", "training")
 
 
 def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
-    """Lays the tab out and connects it; returns what the page fills when it loads."""
+    """Lays the tab out and connects it; returns what fills it when the page has loaded."""
     text = static_texts()
     served = models.get()
-    headline = gr.HTML(render_headline(served, "en"), elem_id="headline")
+    headline = gr.HTML(elem_id="headline")
     with gr.Group(elem_classes="panel"):
         gr.HTML(_heading("confusion"), elem_classes="heading")
         with gr.Row(elem_classes="controls"):
@@ -43,9 +44,9 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
                 elem_id="level",
             )
             zoom = gr.Dropdown(
-                _choices(served, "en"), value=None, label=text("zoom"), elem_id="zoom"
+                _choices(served, LANGUAGES[0]), value=None, label=text("zoom"), elem_id="zoom"
             )
-        matrix = gr.HTML(render_matrix(served, "class", None, "en"), elem_id="matrix")
+        matrix = gr.HTML(elem_id="matrix")
     with gr.Group(elem_classes="panel"):
         gr.HTML(_heading("curves"), elem_classes="heading")
         with gr.Row(elem_classes="controls"):
@@ -56,19 +57,16 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
                 elem_id="curve-kind",
             )
             chosen = gr.Dropdown(
-                _choices(served, "en"),
-                value=default_classes(served),
+                _choices(served, LANGUAGES[0]),
+                value=[],
                 multiselect=True,
                 max_choices=MOST_CLASSES,
                 label=text("curve_classes"),
                 elem_id="curve-classes",
             )
-        curves = gr.HTML(
-            render_curves(served, "precision_recall", default_classes(served), "en"),
-            elem_id="curves",
-        )
-    rest = gr.HTML(render_rest(served, "en"), elem_id="rest")
-    classes = gr.HTML("", elem_id="classes")  # filled when the page loads
+        curves = gr.HTML(elem_id="curves")
+    rest = gr.HTML(elem_id="rest")
+    classes = gr.HTML(elem_id="classes")
 
     async def redraw(name: str, level: str, kind: str, language: str) -> tuple[Any, ...]:
         language = language_of(language)

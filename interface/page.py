@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 UPLOAD_LIMIT = "10mb"
 QUEUE_LENGTH = 1000
+# Gradio keeps a copy of the page's description, 140 KB, for each of its last sessions, and every
+# call without a client is one. Nothing of ours is in them: a session that returns gets a new one.
+SESSIONS = 100
 # Seconds between two looks for old uploads, and how old they get: within the hour that we promise.
 CLEANING, KEPT = 300, 3000
 
@@ -32,13 +35,15 @@ class Page(gr.Blocks):
     """
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Refuses addresses, then does what `gr.Blocks` does."""
+        """Refuses addresses and fills in what may be left out, then does what `gr.Blocks` does."""
         if names_address(inputs):
             raise gr.Error(
                 word("error_address", "en"),
                 title=word("error_title", "en"),
                 print_exception=False,
             )
+        if isinstance(inputs, list):
+            inputs = inputs + [None] * (len(block_fn.inputs) - len(inputs))
         try:
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
         except gr.Error:
@@ -115,6 +120,7 @@ def launch_options(models: Models, door: Door) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "strict_cors": True,
+        "state_session_capacity": SESSIONS,
         "ssr_mode": False,
         "show_error": True,
         "footer_links": ["api"],

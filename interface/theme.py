@@ -6,12 +6,15 @@ from pathlib import Path
 
 import gradio as gr
 
-from evaluation.plots.appearance import THEMES
-
 _FOLDER = Path(__file__).parent
 CSS_FILE = _FOLDER / "style.css"
 SCRIPT_FILE = _FOLDER / "page.js"
 
+# The colours of the figures, so that a card and the figure on it are one (a test compares them;
+# matplotlib, which the figures need, takes half a second to import).
+LIGHT = {"ink": "#1c2430", "muted": "#5b6675", "background": "#ffffff", "main": "#1f5fa8"}
+DARK = {"ink": "#e8ecf2", "muted": "#9aa6b5", "background": "#12161d", "main": "#74b0ee"}
+DARK_LINE = "#2a313c"
 # Fonts that systems bring along: none is fetched from anywhere.
 BODY_FONTS = ("Seravek", "Gill Sans Nova", "Ubuntu", "Calibri", "Liberation Sans", "sans-serif")
 MONO_FONTS = ("ui-monospace", "Cascadia Code", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
@@ -19,7 +22,6 @@ MONO_FONTS = ("ui-monospace", "Cascadia Code", "Menlo", "Consolas", "DejaVu Sans
 
 def theme() -> gr.themes.Base:
     """Returns the theme; its cards have the background of the figures that lie on them."""
-    light, dark = THEMES["light"], THEMES["dark"]
     looks = gr.themes.Base(
         primary_hue="blue",
         neutral_hue="slate",
@@ -31,48 +33,48 @@ def theme() -> gr.themes.Base:
     return looks.set(
         body_background_fill="#f3f1ec",
         body_background_fill_dark="#0a0d12",
-        body_text_color=light.ink,
-        body_text_color_dark=dark.ink,
-        body_text_color_subdued=light.muted,
-        body_text_color_subdued_dark=dark.muted,
-        background_fill_primary=light.background,
-        background_fill_primary_dark=dark.background,
+        body_text_color=LIGHT["ink"],
+        body_text_color_dark=DARK["ink"],
+        body_text_color_subdued=LIGHT["muted"],
+        body_text_color_subdued_dark=DARK["muted"],
+        background_fill_primary=LIGHT["background"],
+        background_fill_primary_dark=DARK["background"],
         background_fill_secondary="#faf9f6",
         background_fill_secondary_dark="#171d26",
-        block_background_fill=light.background,
-        block_background_fill_dark=dark.background,
+        block_background_fill=LIGHT["background"],
+        block_background_fill_dark=DARK["background"],
         block_border_color="#d9d5cb",
-        block_border_color_dark=dark.grid,
+        block_border_color_dark=DARK_LINE,
         border_color_primary="#d9d5cb",
-        border_color_primary_dark=dark.grid,
+        border_color_primary_dark=DARK_LINE,
         block_label_background_fill="transparent",
         block_label_background_fill_dark="transparent",
-        block_label_text_color=light.muted,
-        block_label_text_color_dark=dark.muted,
-        block_title_text_color=light.muted,
-        block_title_text_color_dark=dark.muted,
+        block_label_text_color=LIGHT["muted"],
+        block_label_text_color_dark=DARK["muted"],
+        block_title_text_color=LIGHT["muted"],
+        block_title_text_color_dark=DARK["muted"],
         block_shadow="none",
-        input_background_fill=light.background,
+        input_background_fill=LIGHT["background"],
         input_background_fill_dark="#171d26",
         input_border_color="#8a8f98",
         input_border_color_dark="#5b6675",
-        color_accent=light.main,
+        color_accent=LIGHT["main"],
         color_accent_soft="#e4edf7",
         color_accent_soft_dark="#1b3556",
-        link_text_color=light.main,
-        link_text_color_dark=dark.main,
-        button_primary_background_fill=light.main,
-        button_primary_background_fill_dark=dark.main,
+        link_text_color=LIGHT["main"],
+        link_text_color_dark=DARK["main"],
+        button_primary_background_fill=LIGHT["main"],
+        button_primary_background_fill_dark=DARK["main"],
         button_primary_text_color="#ffffff",
         button_primary_text_color_dark="#0a0d12",
-        checkbox_label_background_fill_selected=light.main,
-        checkbox_label_background_fill_selected_dark=dark.main,
+        checkbox_label_background_fill_selected=LIGHT["main"],
+        checkbox_label_background_fill_selected_dark=DARK["main"],
         checkbox_label_text_color_selected="#ffffff",
         checkbox_label_text_color_selected_dark="#0a0d12",
-        checkbox_background_color_selected=light.main,
+        checkbox_background_color_selected=LIGHT["main"],
         checkbox_background_color_selected_dark="#0a0d12",
-        slider_color=light.main,
-        slider_color_dark=dark.main,
+        slider_color=LIGHT["main"],
+        slider_color_dark=DARK["main"],
         error_background_fill="#fdf1ec",
         error_background_fill_dark="#2b1710",
         error_text_color="#8f3a08",

@@ -140,6 +140,32 @@ def test_a_bad_picture_is_an_error_of_one_line_and_the_next_is_answered(
     assert client.predict(handle_file(picture), api_name="/classify")[0]["label"]
 
 
+def test_mcp_offers_the_same_and_fetches_no_address(
+    app: RunningApp, visited: tuple[str, list[str]]
+) -> None:
+    address, paths = visited
+    headers = {"Accept": "application/json, text/event-stream"}
+
+    def ask(method: str, **parameters: Any) -> str:
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        answer = httpx.post(
+            f"{app.url}/gradio_api/mcp/",
+            json=message,
+            headers=headers,
+            timeout=20,
+            follow_redirects=True,
+        )
+        return answer.raise_for_status().text
+
+    tools = ask("tools/list")
+    assert "classify" in tools
+    assert "data set's classes" in tools
+    for image in (address, {"path": address, "meta": FILE}):
+        answer = ask("tools/call", name="classify", arguments={"image": image})
+        assert "confidence" not in answer
+    assert paths == []
+
+
 def test_an_upload_over_the_limit_is_refused(app: RunningApp) -> None:
     files = {"files": ("large.jpg", bytes(10 * 2**20 + 1))}
     answer = httpx.post(f"{app.url}/gradio_api/upload", files=files, timeout=20)

@@ -15,7 +15,12 @@ pytestmark = pytest.mark.browser
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 20_000  # milliseconds: the machine may be busy with other tests
 PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
-TABS = {"en": ("Classify", "Evaluation", "About"), "es": ("Clasificar", "Evaluación", "Acerca de")}
+TABS = {
+    "en": ("Classify", "Try it", "Evaluation", "About"),
+    "es": ("Clasificar", "Pruébalo", "Evaluación", "Ficha"),
+}
+INSIDE = ("#picture", "#answers", "#matrix", "#card")
+AXE = Path(__file__).parent / "axe-core" / "axe.min.js"  # Deque Systems, MPL 2.0
 
 Open = Callable[..., Page]
 
@@ -88,7 +93,7 @@ def test_an_upload_is_answered_without_a_click(opened: Open, photograph: Path) -
     expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
     expect(page.locator("#answer")).to_contain_text("%")
     expect(page.locator(".superclasses li")).not_to_have_count(0)
-    seen = page.locator(".view img.pixels")
+    seen = page.locator(".view img.pixels").first
     assert seen.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 32]
     assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
 
@@ -161,12 +166,12 @@ def test_every_tab_shows_itself(
     assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
     choose(page, photograph)
     expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
-    for name, inside in zip(TABS[language], ("#picture", "#matrix", "#card"), strict=True):
+    for name, inside in zip(TABS[language], INSIDE, strict=True):
         tab(page, name)
         expect(page.locator(inside)).to_be_visible()
         width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert width <= 0, f"{name} is wider than the window"
-    tab(page, TABS[language][1])
+    tab(page, TABS[language][2])
     drawn = page.locator(f"#matrix .only-{theme} img")
     expect(drawn).to_have_js_property("complete", True, timeout=SECONDS)
     assert drawn.evaluate("image => image.naturalWidth") > 500
@@ -233,3 +238,75 @@ def test_the_model_card_is_shown_with_its_figures(opened: Open) -> None:
     expect(page.locator("#card h1").first).to_be_visible()
     expect(page.locator("#card img").first).to_have_attribute("src", re.compile("^figures/"))
     assert "model-index" not in page.locator("#card").inner_text()
+
+
+def test_the_pixels_that_mattered_are_laid_over_the_picture(opened: Open, photograph: Path) -> None:
+    page = opened()
+    choose(page, photograph)
+    layer = page.locator(".view .layer")
+    expect(layer).to_be_visible(timeout=SECONDS)
+    page.locator("[data-opacity]").fill("10")
+    assert layer.evaluate("layer => getComputedStyle(layer).opacity") == "0.1"
+
+
+def test_all_models_answer_while_the_picture_is_turned(opened: Open, photograph: Path) -> None:
+    page = opened()
+    choose(page, photograph)
+    tab(page, "Try it")
+    expect(page.locator(".answers .model")).to_have_count(2, timeout=SECONDS)
+    before = page.locator(".seen img").get_attribute("src")
+    page.locator("#try-turn input[type=range]").fill("90")
+    expect(page.locator(".seen img")).not_to_have_attribute("src", before or "")
+    assert "turn=90" in page.url
+    page.get_by_role("button", name="Back to the start").click()
+    expect(page.locator(".seen img")).to_have_attribute("src", before or "")
+    assert "turn" not in page.url
+
+
+def test_the_address_brings_back_what_was_chosen(opened: Open) -> None:
+    page = opened("?tab=try&model=twin&example=cheetah1&turn=45")
+    expect(page.locator("#answers")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_role("radio", name="twin")).to_be_checked(timeout=SECONDS)
+    expect(page.locator("#try-turn input[type=range]")).to_have_value("45")
+    expect(page.locator(".answers .model")).to_have_count(2, timeout=SECONDS)
+
+
+def test_the_table_of_classes_is_sorted_and_searched(opened: Open) -> None:
+    page = opened()
+    tab(page, "Evaluation")
+    rows = page.locator("table.classes tbody tr:not([hidden])")
+    expect(rows).to_have_count(6)
+    page.get_by_role("button", name="Class", exact=True).click()
+    expect(rows.first).to_contain_text("apple")
+    page.get_by_role("button", name="F1").click()
+    shares = [float(cell.rstrip("%")) for cell in rows.locator("td:nth-child(6)").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True)
+    page.get_by_label("Search the classes").first.fill("ELEPH")
+    expect(rows).to_have_count(1)
+
+
+def test_the_figures_can_be_taken_away(opened: Open) -> None:
+    page = opened()
+    tab(page, "Evaluation")
+    for name, start in (("evaluation.json", b"{"), ("classes as CSV", b"name"), ("ZIP", b"PK")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=name).click()
+        assert download.value.path().read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_barrier_on_any_tab(opened: Open, photograph: Path, theme: str) -> None:
+    page = opened(f"?__theme={theme}")
+    choose(page, photograph)
+    expect(page.locator(".view .layer")).to_be_visible(timeout=SECONDS)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    for name, inside in zip(TABS["en"], INSIDE, strict=True):
+        tab(page, name)
+        expect(page.locator(inside)).to_be_visible()
+        result = page.evaluate(
+            "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
+        )
+        found = {
+            rule["id"]: [node["html"] for node in rule["nodes"]] for rule in result["violations"]
+        }
+        assert found == {}, name

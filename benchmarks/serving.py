@@ -1,0 +1,258 @@
+"""How fast the app is, beside a Gradio app whose function returns a constant, in the same run.
+
+python benchmarks/serving.py [--model SOURCE ...] [--clients 200] [--classifications 10000]
+
+Prints the table of the README: seconds from the start of the process to the first answer of the
+page and of /classify, the median of /classify, many clients at once, and memory over time. Both
+apps are started alternately, so that whatever else the machine does meets them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+PICTURE = "lion.jpg"  # a photograph that comes with Gradio
+STARTS = 3
+SINGLE_CALLS = 100
+CALLS_OF_A_CLIENT = 5
+
+# The floor: the same endpoint with nothing behind it, on Gradio as it comes.
+CONSTANT_APP = """
+import os
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+import gradio as gr
+
+def classify(image):
+    return {"apple": 0.5, "bear": 0.2, "bed": 0.1, "bee": 0.1, "boy": 0.1}
+
+with gr.Blocks() as page:
+    image, label = gr.Image(type="filepath", image_mode=None), gr.Label(num_top_classes=5)
+    image.change(classify, image, label, api_name="classify")
+page.queue(max_size=1000)
+page.launch(run_history=False, enable_monitoring=False, ssr_mode=False, quiet=True)
+"""
+
+
+@dataclass
+class Started:
+    """A started app and how long its answers took, in seconds after the start of the process."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    first_page: float
+    first_answer: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures both apps and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", action="append", default=[], help="as for app.py")
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--classifications", type=int, default=10_000, help="of the memory test")
+    parser.add_argument("--starts", type=int, default=STARTS)
+    options = parser.parse_args(arguments)
+    models = [part for source in options.model for part in ("--model", source)]
+    ours = [sys.executable, "app.py", *models]
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "constant.py"
+        script.write_text(CONSTANT_APP)
+        commands = {"constant": [sys.executable, str(script)], "app": ours}
+        starts: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        for _ in range(options.starts):
+            for name, command in commands.items():
+                with started(command) as app:
+                    starts[name].append((app.first_page, app.first_answer))
+        table = {name: _starts(values) for name, values in starts.items()}
+        for name, command in commands.items():
+            with started(command) as app:
+                table[name] |= measure(app, options.clients)
+                if name == "app":
+                    memory = measure_memory(app, options.classifications)
+    report(table, memory, options)
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str]) -> Iterator[Started]:
+    """Starts an app and waits for its first page and its first answer."""
+    port = _free_port()
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
+    url = f"http://127.0.0.1:{port}"
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    threading.Thread(target=_pass_on, args=(process,), daemon=True).start()
+    try:
+        _first_page(url, process)
+        first_page = time.perf_counter() - start
+        Caller(url).classify()
+        yield Started(url, process, first_page, time.perf_counter() - start)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+class Caller:
+    """A client that uploads the picture and asks for its classes, as `gradio_client` does.
+
+    `gradio_client` itself takes more time for a call than the server: many of them would measure
+    the clients. This one makes the same requests over one connection.
+    """
+
+    def __init__(self, url: str) -> None:
+        import gradio as gr
+        import httpx
+
+        self.picture = Path(gr.get_image(PICTURE)).read_bytes()
+        self.http = httpx.Client(base_url=f"{url}/gradio_api", timeout=600)
+
+    def classify(self) -> float:
+        """Returns the seconds that a call took; raises if it failed."""
+        start = time.perf_counter()
+        files = {"files": (PICTURE, self.picture, "image/jpeg")}
+        path = self.http.post("/upload", files=files).raise_for_status().json()[0]
+        data = [{"path": path, "orig_name": PICTURE, "meta": {"_type": "gradio.FileData"}}]
+        asked = self.http.post("/call/classify", json={"data": data}).raise_for_status()
+        event = asked.json()["event_id"]
+        answer = self.http.get(f"/call/classify/{event}").raise_for_status().text
+        if "event: complete" not in answer:
+            raise RuntimeError(answer)
+        return time.perf_counter() - start
+
+
+def measure(app: Started, clients: int) -> dict[str, float]:
+    """Measures single calls, and many clients at once with five pictures each."""
+    caller = Caller(app.url)
+    single = [caller.classify() for _ in range(SINGLE_CALLS)]
+    callers = [Caller(app.url) for _ in range(clients)]
+    seconds: list[list[float]] = []
+
+    def visit(visitor: Caller) -> list[float]:
+        return [visitor.classify() for _ in range(CALLS_OF_A_CLIENT)]
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(clients) as visitors:
+        seconds = list(visitors.map(visit, callers))
+    whole = time.perf_counter() - start
+    calls = sorted(value for values in seconds for value in values)
+    waits = [sum(values) for values in seconds]
+    return {
+        "median": statistics.median(single),
+        "throughput": len(calls) / whole,
+        "p95": calls[int(0.95 * len(calls))],
+        # How long the slowest visitor was there, as a multiple of the typical one: fair is near 1.
+        "unfairness": max(waits) / statistics.median(waits),
+    }
+
+
+def measure_memory(app: Started, classifications: int) -> dict[str, float]:
+    """Returns the memory of all processes of the app after warm-up, at the end and at its peak."""
+    callers = [Caller(app.url) for _ in range(4)]
+
+    def calls(number: int) -> None:
+        with ThreadPoolExecutor(len(callers)) as visitors:
+            each = [number // len(callers)] * len(callers)
+            list(
+                visitors.map(
+                    lambda pair: [pair[0].classify() for _ in range(pair[1])],
+                    zip(callers, each, strict=True),
+                )
+            )
+
+    calls(1000)
+    warm = memory(app.process.pid)
+    calls(classifications)
+    return {
+        "warm": warm,
+        "end": memory(app.process.pid),
+        "peak": memory(app.process.pid, "VmHWM"),
+        "classifications": classifications,
+    }
+
+
+def memory(process: int, field: str = "VmRSS") -> float:
+    """Returns the memory of a process and its descendants in MB."""
+    total = 0.0
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(field):
+            total += int(line.split()[1]) / 1024
+    for task in Path(f"/proc/{process}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            total += memory(int(child), field)
+    return total
+
+
+def report(
+    table: dict[str, dict[str, float]], memory: dict[str, float], options: argparse.Namespace
+) -> None:
+    """Prints the table in Markdown, and the same as JSON."""
+    rows = (
+        ("first_page", "first page after process start", "s", 2),
+        ("first_answer", "first `/classify` after process start", "s", 2),
+        ("median", "`/classify`, median, one client", "ms", 0),
+        ("throughput", f"answers a second, {options.clients} clients at once", "", 1),
+        ("p95", f"95th percentile of these, {options.clients} clients", "s", 1),
+        ("unfairness", "slowest visitor to typical visitor", "×", 2),
+    )
+    print("| | constant app | this app | ratio |\n|---|---:|---:|---:|")
+    for key, name, unit, digits in rows:
+        scale = 1000 if unit == "ms" else 1
+        floor, ours = table["constant"][key] * scale, table["app"][key] * scale
+        print(
+            f"| {name} | {floor:.{digits}f} {unit} | {ours:.{digits}f} {unit} | {ours / floor:.2f} |"
+        )
+    growth = memory["end"] - memory["warm"]
+    print(
+        f"| memory after warm-up, and its growth over {memory['classifications']:,.0f} classifications | | {memory['warm']:.0f} MB, {growth:+.0f} MB | |"
+    )
+    print(f"| peak memory of all processes | | {memory['peak']:.0f} MB | |")
+    print(json.dumps({**table, "memory": memory}))
+
+
+def _starts(values: list[tuple[float, float]]) -> dict[str, float]:
+    pages, answers = zip(*values, strict=True)
+    return {"first_page": statistics.median(pages), "first_answer": statistics.median(answers)}
+
+
+def _first_page(url: str, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                answer.read()
+            return
+        time.sleep(0.02)
+    raise SystemExit("the app ended before it answered")
+
+
+def _pass_on(process: subprocess.Popen[bytes]) -> None:
+    for line in process.stderr or ():
+        sys.stderr.buffer.write(line)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+if __name__ == "__main__":
+    main()

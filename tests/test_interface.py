@@ -1,0 +1,206 @@
+"""The parts of the page that need no browser: words, names, looks, and what stands behind a tab."""
+
+import re
+import shutil
+from pathlib import Path
+from string import Formatter
+
+import numpy as np
+import pytest
+
+from classifier.confidence import Confidence, choose_threshold
+from classifier.errors import ClassifierError, InputError
+from classifier.model_folder import ModelFolder
+from classifier.saliency import covered, importance, overlay
+from evaluation.plots.appearance import THEMES
+from interface import choice
+from interface.choice import choose, embedded
+from interface.disturbance import Disturbance
+from interface.theme import DARK, LIGHT
+from interface.translations import (
+    LANGUAGES,
+    class_name,
+    class_names,
+    language_of,
+    number,
+    percent,
+    word,
+    words,
+)
+
+PROJECT = Path(__file__).resolve().parent.parent
+NOTHING = {"card_language"}  # the card is in English: there is nothing to say of it in English
+
+
+def test_every_text_is_there_in_every_language() -> None:
+    for key, texts in words().items():
+        assert set(texts) == set(LANGUAGES), key
+        assert all(text.strip() for text in texts.values()) or key in NOTHING, key
+
+
+def test_every_translation_fills_in_the_same_values() -> None:
+    for key, texts in words().items():
+        fields = {
+            language: {name for _, name, _, _ in Formatter().parse(text) if name}
+            for language, text in texts.items()
+        }
+        assert fields["en"] == fields["es"], key
+
+
+def test_every_text_that_the_page_uses_is_in_the_table_and_none_is_idle() -> None:
+    code = "\n".join(path.read_text() for path in (PROJECT / "interface").glob("*.py"))
+    used = set(re.findall(r'\b(?:word|text)\(\s*["\'](\w+)["\']', code))
+    assert used <= set(words())
+    idle = [key for key in words() if key not in used and not _composed(key, code)]
+    assert idle == []
+
+
+def test_all_hundred_and_twenty_names_are_translated(cifar100_folder: Path) -> None:
+    from classifier.data import load_split
+
+    split = load_split(str(cifar100_folder), "test")
+    names = {*split.classes, *(split.superclasses or ())}
+    for language in LANGUAGES:
+        assert names <= set(class_names(language))
+        shown = [class_name(name, language) for name in split.classes]
+        assert len(set(shown)) == 100
+        assert not any("_" in name for name in shown)
+
+
+def test_unknown_names_are_shown_as_they_are() -> None:
+    assert class_name("ankle_boot", "es") == "ankle boot"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "language"),
+    [("es-MX", "es"), ("ES", "es"), ("en-GB", "en"), ("fr", "en"), ("", "en"), (None, "en")],
+)
+def test_the_language_of_a_browser_is_understood(wanted: str | None, language: str) -> None:
+    assert language_of(wanted) == language
+
+
+def test_numbers_are_written_as_the_language_does() -> None:
+    assert percent(0.2863, "en") == "28.6%"
+    assert percent(0.2863, "es") == "28,6\N{NO-BREAK SPACE}%"
+    assert number(10000, "en") == "10,000"
+    assert number(10000, "es") == "10\N{NO-BREAK SPACE}000"
+    assert percent(None, "es") == "–"
+    assert word("tile_interval", "en", low="1%", high="2%") == "95% interval 1% to 2%"
+
+
+@pytest.mark.parametrize(("theme", "colours"), [("light", LIGHT), ("dark", DARK)])
+def test_cards_have_the_colours_of_the_figures_on_them(theme: str, colours: dict[str, str]) -> None:
+    for name, colour in colours.items():
+        assert getattr(THEMES[theme], name) == colour
+
+
+def test_covering_meets_every_pixel_equally_often() -> None:
+    images, masks = covered(np.full((32, 32, 3), 9, np.uint8))
+    assert images.shape == (len(masks), 32, 32, 3)
+    assert len(set(masks.sum(axis=0).ravel())) == 1
+
+
+def test_the_part_that_mattered_is_found() -> None:
+    """A model whose answer is the brightness of one corner: that corner matters."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[20:, 20:] = 255
+    images, masks = covered(pixels)
+    found = importance(1.0, images[:, 24:, 24:].mean(axis=(1, 2, 3)) / 255, masks)
+    assert found[24:, 24:].min() > 0.4
+    assert np.abs(found[:16, :16]).max() < 1e-9
+    layer = overlay(found)
+    assert layer.shape == (32, 32, 4)
+    assert layer[..., 3].max() == 255
+    assert layer[0, 0, 3] == 0
+
+
+def test_where_nothing_matters_nothing_is_laid_over() -> None:
+    assert overlay(np.zeros((32, 32)))[..., 3].max() == 0
+
+
+def test_the_threshold_keeps_its_promise() -> None:
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.2, 1.0, 5000)
+    right = random.uniform(size=5000) < confidence
+    probabilities = np.stack([confidence, 1 - confidence - 0.001], axis=1)
+    probabilities[confidence < 0.5] = probabilities[confidence < 0.5][:, ::-1]
+    answers = probabilities.argmax(axis=1)
+    labels = np.where(right, answers, 1 - answers)
+    found = choose_threshold(probabilities, labels, accuracy=0.8)
+    assert found is not None
+    sure = probabilities.max(axis=1) >= found.threshold
+    assert (answers == labels)[sure].mean() == pytest.approx(found.accuracy)
+    assert found.accuracy >= 0.8
+    assert sure.mean() == pytest.approx(found.coverage)
+    assert Confidence.read(found.to_dict()) == found
+
+
+def test_no_threshold_is_stated_where_none_keeps_the_promise() -> None:
+    probabilities = np.full((200, 2), 0.5)
+    assert choose_threshold(probabilities, np.ones(200, int)) is None
+    for nonsense in (None, {}, {"threshold": 2, "coverage": 0, "accuracy": 0, "samples": 1}, "x"):
+        assert Confidence.read(nonsense) is None
+
+
+def test_a_picture_without_disturbance_stays_as_it_is() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    assert Disturbance().apply(pixels) is pixels
+    shifted = Disturbance(right=3, down=-2).apply(pixels)
+    assert np.array_equal(shifted[0:28, 3:], pixels[2:30, :29])
+    turned = Disturbance(turn=180).apply(pixels)
+    assert np.array_equal(turned, pixels[::-1, ::-1])
+    assert Disturbance(blur=4).apply(pixels).std() < pixels.std() / 3
+
+
+def test_nonsense_for_a_slider_counts_as_nothing_or_as_the_most() -> None:
+    assert Disturbance.of(None, "x", float("nan"), True) == Disturbance()
+    assert Disturbance.of(1e9, -1e9, 1e9, 1e9) == Disturbance(12, -12, 180, 4)
+
+
+def test_folders_of_the_same_name_are_told_apart(tiny_model_folder: Path, tmp_path: Path) -> None:
+    for parent in ("one", "two"):
+        shutil.copytree(tiny_model_folder, tmp_path / parent / "mine")
+    served, notice = choose([str(tmp_path / "one" / "mine"), str(tmp_path / "two" / "mine")])
+    assert [item.name for item in served] == ["mine", "mine (2)"]
+    assert [item.source for item in served] == ["folder", "folder"]
+    assert notice is None
+
+
+def test_without_a_name_the_embedded_models_are_served_the_best_mlp_first(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("cnn", "mlp-baseline", "mlp", "other"):
+        shutil.copytree(tiny_model_folder, tmp_path / name)
+    assert [item.name for item in embedded(tmp_path)] == ["mlp", "mlp-baseline", "cnn", "other"]
+    assert {item.source for item in embedded(tmp_path)} == {"embedded"}
+    with pytest.raises(ClassifierError, match="holds no model"):
+        embedded(tmp_path / "nothing")
+
+
+def test_a_folder_has_no_revision(tiny_model_folder: Path) -> None:
+    with pytest.raises(InputError, match="a revision is for models on the Hub"):
+        choose([str(tiny_model_folder)], "v1")
+
+
+def test_a_wrong_name_in_the_environment_leaves_the_embedded_models_and_a_notice(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model_folder, tmp_path / "mlp")
+    monkeypatch.setattr(choice, "PRETRAINED", tmp_path)
+    monkeypatch.setenv("MODEL_ID", f"no such name!, {tmp_path / 'nothing'}")
+    served, notice = choose()
+    assert [item.name for item in served] == ["mlp"]
+    assert notice is not None
+    assert "no such name!" in notice
+    monkeypatch.setenv("MODEL_ID", f"nothing here!, {tiny_model_folder}")
+    served, notice = choose()
+    assert [item.folder for item in served] == [ModelFolder(tiny_model_folder)]
+    assert notice is not None
+
+
+def _composed(key: str, code: str) -> bool:
+    """Tells whether the code names a key otherwise, whole or put together: `f"tile_{name}"`."""
+    parts = key.split("_")
+    starts = ["_".join(parts[:count]) + "_{" for count in range(1, len(parts))]
+    ends = ["}_" + "_".join(parts[count:]) for count in range(1, len(parts))]
+    return any(piece in code for piece in (f'"{key}"', *starts, *ends))
