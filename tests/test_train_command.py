@@ -88,7 +88,7 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(
     result = run_command(*command)
 
     assert result.returncode == 0, result.stderr
-    for name in ("model.weights.h5", "config.json"):
+    for name in ("model.weights.h5", "labels.json"):
         assert (folder / "model" / name).read_bytes() == (tiny_run / "model" / name).read_bytes()
 
 
@@ -180,7 +180,7 @@ def test_the_same_command_gives_the_same_weights_twice(
     )
 
     assert result.returncode == 0, result.stderr
-    for name in ("model.weights.h5", "config.json", "labels.json", "predictions.npz"):
+    for name in ("model.weights.h5", "labels.json", "evaluation.json"):
         first, second = tiny_run / "model" / name, tmp_path / "again" / "model" / name
         assert first.read_bytes() == second.read_bytes(), name
 

@@ -171,9 +171,10 @@ def test_a_damaged_checkpoint_is_named_and_not_trained_over(data, tmp_path):
 
 
 def test_training_learns_what_can_be_learnt(data, tmp_path):
-    network, state = train(TINY.replace(epochs=15), data, tmp_path)
+    settings = TINY.replace(epochs=15, early_stopping_patience=0)
+    network, state = train(settings, data, tmp_path)
 
-    assert top1(network, data[0]) > 0.8
+    assert top1(network, data[0]) > 0.6  # guessing gets 0.2
     assert state.rows[-1]["loss"] < state.rows[0]["loss"]
     assert list(state.rows[0]) == [
         *("epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds")
