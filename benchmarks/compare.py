@@ -30,6 +30,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,7 +213,7 @@ def write(comparison: dict[str, Any], output: Path) -> None:
         **dict(draw(comparison)),
     }
     for name, content in files.items():
-        write_atomically(output / name, lambda path, content=content: path.write_bytes(content))
+        write_atomically(output / name, partial(Path.write_bytes, data=content))
 
 
 def draw(comparison: dict[str, Any]) -> Iterator[tuple[str, bytes]]:

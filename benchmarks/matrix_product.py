@@ -1,0 +1,78 @@
+"""GFLOP/s of a plain matrix product on all cores: the most that dense layers could reach.
+
+For `benchmarks.training`: the best of several shapes in one library and one number format.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+SHAPES = (  # rows, inner, columns: two of the network's layers, and a large square
+    (512, 3072, 512),
+    (512, 512, 2048),
+    (2048, 2048, 2048),
+)
+SECONDS = 0.7  # on each shape
+REPETITIONS = 5  # at least
+
+
+def fastest(product: Callable[[tuple[int, int, int]], Callable[[], Any]]) -> float:
+    """Returns the GFLOP/s of the best shape, each by its fastest repetition.
+
+    Args:
+        product: returns for a shape a function that multiplies once and waits for the result.
+    """
+    best = 0.0
+    for shape in SHAPES:
+        multiply = product(shape)
+        multiply()
+        rows, inner, columns = shape
+        operations = 2 * rows * inner * columns
+        end = time.perf_counter() + SECONDS
+        done = 0
+        while time.perf_counter() < end or done < REPETITIONS:
+            start = time.perf_counter()
+            multiply()
+            best = max(best, operations / (time.perf_counter() - start) / 1e9)
+            done += 1
+    return best
+
+
+def in_tensorflow(number_format: str) -> Callable[[tuple[int, int, int]], Callable[[], Any]]:
+    """Returns for a shape TensorFlow's product."""
+    import tensorflow as tf
+
+    def product(shape: tuple[int, int, int]) -> Callable[[], Any]:
+        rows, inner, columns = shape
+        left = tf.cast(tf.random.normal((rows, inner)), number_format)
+        right = tf.cast(tf.random.normal((inner, columns)), number_format)
+        return lambda: tf.matmul(left, right)
+
+    return product
+
+
+def in_pytorch(number_format: str) -> Callable[[tuple[int, int, int]], Callable[[], Any]]:
+    """Returns for a shape PyTorch's product."""
+    import torch
+
+    def product(shape: tuple[int, int, int]) -> Callable[[], Any]:
+        rows, inner, columns = shape
+        left = torch.randn(rows, inner).to(getattr(torch, number_format))
+        right = torch.randn(inner, columns).to(getattr(torch, number_format))
+        return lambda: left @ right
+
+    return product
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--precision", required=True, choices=("float32", "bfloat16"))
+    parser.add_argument("--library", required=True, choices=("tensorflow", "pytorch"))
+    options = parser.parse_args()
+    products = {"tensorflow": in_tensorflow, "pytorch": in_pytorch}[options.library]
+    print(json.dumps({"gflops": round(fastest(products(options.precision)), 1)}))

@@ -1,0 +1,236 @@
+"""Disturbed images, and the command that compares models."""
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import compare
+from classifier.model_folder import ModelFolder
+from evaluation import plots
+from evaluation.disturbances import LEVELS, disturb
+
+CURVES = {
+    "shift": {
+        "levels": [0, 4, 8],
+        "top1": {"mlp": [0.5, 0.3, 0.12], "cnn": [0.62, 0.6, 0.118], "third": [0.3, 0.2, 0.1]},
+    },
+    "noise": {
+        "levels": [0, 10, 20],
+        "top1": {"mlp": [0.5, 0.5, 0.48], "cnn": [0.62, 0.3, 0.05], "third": [0.3, 0.3, 0.3]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def compared(
+    tiny_model_folder: Path,
+    small_dataset: Path,
+    run_command: Callable,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, str]:
+    """The folder that the command wrote for two models, of which one knows nothing; its output."""
+    folder = tmp_path_factory.mktemp("compared")
+    worse = folder / "worse"
+    shutil.copytree(tiny_model_folder, worse)
+    model = ModelFolder(worse).load_model()
+    model.get_layer("probabilities").set_weights(
+        [np.zeros_like(weight) for weight in model.get_layer("probabilities").get_weights()]
+    )
+    model.save_weights(worse / "model.weights.h5")
+    tiny = folder / "tiny"
+    shutil.copytree(tiny_model_folder, tiny)
+    result = run_command(
+        *("-m", "benchmarks.compare", "--dataset", small_dataset, "--output", folder / "out"),
+        *(tiny, worse),
+    )
+    assert result.returncode == 0, result.stderr
+    return folder / "out", result.stdout
+
+
+@pytest.fixture(scope="module")
+def comparison(compared: tuple[Path, str]) -> dict:
+    return json.loads((compared[0] / "comparison.json").read_text())
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_a_disturbance_starts_at_nothing_and_grows(kind: str, images: np.ndarray) -> None:
+    untouched, *others = LEVELS[kind]
+    assert np.array_equal(disturb(images, kind, untouched), images)
+    changes = []
+    for level in others:
+        changed = disturb(images, kind, level)
+        assert changed.dtype == np.uint8
+        assert changed.shape == images.shape
+        changes.append(np.abs(changed.astype(int) - images).mean())
+    assert changes[0] > 0
+    if kind in ("blur", "brightness", "noise"):
+        assert changes == sorted(changes)
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_a_disturbance_is_the_same_each_time_and_depends_on_its_seed(
+    kind: str, images: np.ndarray
+) -> None:
+    worst = LEVELS[kind][-1]
+    first = disturb(images, kind, worst, seed=1)
+    assert np.array_equal(first, disturb(images, kind, worst, seed=1))
+    if kind in ("shift", "rotation", "noise"):
+        assert not np.array_equal(first, disturb(images, kind, worst, seed=2))
+
+
+def test_a_shift_moves_by_whole_pixels_in_one_of_four_directions_and_repeats_the_edge(
+    images: np.ndarray,
+) -> None:
+    seen = set()
+    for before, after in zip(images, disturb(images, "shift", 3), strict=True):
+        moves = {
+            "right": (after[:, 3:], before[:, :-3], after[:, :3], before[:, :1]),
+            "left": (after[:, :-3], before[:, 3:], after[:, -3:], before[:, -1:]),
+            "down": (after[3:], before[:-3], after[:3], before[:1]),
+            "up": (after[:-3], before[3:], after[-3:], before[-1:]),
+        }
+        (name,) = (name for name, (now, then, *_) in moves.items() if np.array_equal(now, then))
+        _, _, uncovered, edge = moves[name]
+        assert np.array_equal(uncovered, np.broadcast_to(edge, uncovered.shape))
+        seen.add(name)
+    assert seen == {"right", "left", "down", "up"}
+
+
+def test_a_rotation_turns_about_the_centre_to_either_side() -> None:
+    images = np.zeros((20, 32, 32, 3), np.uint8)
+    images[:, :, 14:18] = 255  # an upright bar through the centre
+    turned = disturb(images, "rotation", 45)
+    corners = {
+        "rising": turned[:, 6, 25, 0].astype(int) + turned[:, 25, 6, 0],
+        "falling": turned[:, 6, 6, 0].astype(int) + turned[:, 25, 25, 0],
+    }
+    assert (turned[:, 15:17, 15:17] > 200).all()
+    rising = corners["rising"] > 400
+    assert (rising != (corners["falling"] > 400)).all()
+    assert 0 < rising.sum() < len(rising)
+
+
+def test_models_are_sorted_by_top1_and_have_every_figure(comparison: dict) -> None:
+    worse, tiny = comparison["models"]
+    assert (worse["name"], tiny["name"]) == ("worse", "tiny")
+    assert worse["top1"] == pytest.approx(1 / 6, abs=1e-6)
+    assert tiny["top1"] > worse["top1"]
+    low, high = tiny["top1_interval"]
+    assert low < tiny["top1"] < high
+    assert tiny["parameters"] == worse["parameters"] > 3072 * 32
+    assert tiny["flops_per_image"] == 2 * (3072 * 32 + 32 * 6)
+    assert tiny["train_test_gap"] == pytest.approx(tiny["train_top1"] - tiny["top1"], abs=1e-6)
+    for model in comparison["models"]:
+        assert 0 < model["latency_ms"]["low"] <= model["latency_ms"]["median"]
+        assert model["bytes"] > 100_000
+        assert model["training_seconds"] > 0
+
+
+def test_the_figures_are_those_of_the_evaluation(comparison: dict, tiny_model_folder: Path) -> None:
+    tiny = comparison["models"][1]
+    evaluation = ModelFolder(tiny_model_folder).evaluation
+    assert evaluation is not None
+    for key in ("top1", "top5", "macro_f1", "superclass_top1"):
+        assert tiny[key] == pytest.approx(evaluation[key], abs=1e-6), key
+    accuracy = {row["name"]: row["accuracy"] for row in evaluation["per_class"]}
+    assert comparison["class_accuracy"]["tiny"] == pytest.approx(accuracy)
+
+
+def test_each_curve_has_a_point_a_level_and_starts_at_the_top1(comparison: dict) -> None:
+    top1 = {model["name"]: model["top1"] for model in comparison["models"]}
+    assert set(comparison["robustness"]) == set(LEVELS)
+    for kind, curves in comparison["robustness"].items():
+        assert curves["levels"] == list(LEVELS[kind])
+        assert set(curves["top1"]) == set(top1)
+        for name, shares in curves["top1"].items():
+            assert len(shares) == len(curves["levels"])
+            assert shares[0] == top1[name]
+            assert all(0 <= share <= 1 for share in shares)
+
+
+def test_who_knows_nothing_has_flat_curves(comparison: dict) -> None:
+    for curves in comparison["robustness"].values():
+        assert curves["top1"]["worse"] == pytest.approx([1 / 6] * len(curves["levels"]), abs=1e-5)
+    brightness = comparison["robustness"]["brightness"]["top1"]["tiny"]
+    assert brightness[-1] < brightness[0]
+
+
+def test_the_table_is_printed_and_written_and_the_figures_are_pictures(
+    compared: tuple[Path, str],
+) -> None:
+    folder, printed = compared
+    table = (folder / "comparison.md").read_text(encoding="utf-8")
+    assert table in printed
+    assert "| | worse | tiny |" in table
+    assert "| **top-1** | **16.7%** |" in table
+    names = {
+        f"{name}{dark}" for name in ("robustness", "class_differences") for dark in ("", "-dark")
+    }
+    assert {path.stem for path in folder.glob("*.png")} == names
+    for path in folder.glob("*.png"):
+        with Image.open(path) as picture:
+            assert picture.width >= 1000, path
+        assert path.stat().st_size < 400_000
+
+
+def test_a_part_of_the_images_never_replaces_the_results_of_all(run_command: Callable) -> None:
+    result = run_command("-m", "benchmarks.compare", "--limit", "10")
+    assert result.returncode == 2
+    assert "--output" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_two_models_of_one_name_are_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        shutil.copytree(tiny_model_folder, tmp_path / place / "same")
+    with pytest.raises(compare.InputError, match="same"):
+        compare.choose([str(tmp_path / "a" / "same"), str(tmp_path / "b" / "same")])
+
+
+def test_a_process_kept_to_one_core_says_so(run_command: Callable) -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system cannot keep a process to a core")
+    code = "import os; from benchmarks.latency import *; keep_to_one_core(); "
+    result = run_command("-c", code + "print(len(os.sched_getaffinity(0)))")
+    assert result.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_ends_of_the_curves_are_named_with_their_figures_and_do_not_overlap(
+    language: str,
+) -> None:
+    figure = plots.robustness_curves(CURVES, language=language)
+    figure.draw_without_rendering()
+    for axes, kind in zip(figure.axes, CURVES, strict=True):
+        ends = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
+        assert len(ends) == 3, kind
+        for lower, upper in itertools.pairwise(ends):
+            assert lower.y1 <= upper.y0 + 3, kind
+    named = {text.get_text().splitlines()[0] for text in figure.axes[0].texts}
+    assert named == {"mlp", "cnn", "third"}
+
+
+def test_pictures_stand_above_the_levels_that_the_axis_names() -> None:
+    pictures = compare.examples()
+    results = {
+        kind: {"levels": list(levels), "top1": {"mlp": [0.5] * len(levels)}}
+        for kind, levels in LEVELS.items()
+    }
+    figure = plots.robustness_curves(results, examples=pictures)
+    for axes, kind in zip(figure.axes, LEVELS, strict=True):
+        places = [artist.xy[0] for artist in axes.artists]
+        assert places == pytest.approx(axes.get_xticks())
+        assert places[0] == LEVELS[kind][0]
+        assert places[-1] == LEVELS[kind][-1]
