@@ -13,7 +13,8 @@ from pictures import bad_pictures, encoded, scene
 
 pytestmark = pytest.mark.browser
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SECONDS = 20_000  # milliseconds: the machine may be busy with other tests
+SECONDS = 30_000  # milliseconds: the machine may be busy with other tests
+expect.set_options(timeout=SECONDS)
 PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
 TABS = {
     "en": ("Classify", "Try it", "Evaluation", "About"),
