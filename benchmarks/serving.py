@@ -218,11 +218,11 @@ def report(
         scale = 1000 if unit == "ms" else 1
         floor, ours = table["constant"][key] * scale, table["app"][key] * scale
         print(
-            f"| {name} | {floor:.{digits}f} {unit} | {ours:.{digits}f} {unit} | {ours / floor:.2f} |"
+            f"| {name} | {floor:.{digits}f} {unit} | {ours:.{digits}f} {unit} | {ours / floor:.2f} |"  # noqa: E501
         )
     growth = memory["end"] - memory["warm"]
     print(
-        f"| memory after warm-up, and its growth over {memory['classifications']:,.0f} classifications | | {memory['warm']:.0f} MB, {growth:+.0f} MB | |"
+        f"| memory after warm-up, and its growth over {memory['classifications']:,.0f} classifications | | {memory['warm']:.0f} MB, {growth:+.0f} MB | |"  # noqa: E501
     )
     print(f"| peak memory of all processes | | {memory['peak']:.0f} MB | |")
     print(json.dumps({**table, "memory": memory}))
