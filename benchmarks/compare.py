@@ -46,7 +46,7 @@ from classifier.errors import ClassifierError, InputError
 from classifier.model_folder import ModelFolder, write_atomically
 from classifier.split import Split
 from evaluation import plots, report
-from evaluation.disturbances import LEVELS, disturb
+from evaluation.disturbances import LEVELS, disturb, series
 from evaluation.samples import stratified_subset
 
 if TYPE_CHECKING:  # takes seconds to import: `--help` and wrong calls do without
@@ -235,11 +235,7 @@ def examples() -> dict[str, list[np.ndarray]]:
 
     from classifier.images import open_image, to_model_input
 
-    photograph = to_model_input(open_image(gradio.get_image(PHOTOGRAPH)))[None]
-    return {
-        kind: [disturb(photograph, kind, level, seed=SEED)[0] for level in levels]
-        for kind, levels in LEVELS.items()
-    }
+    return series(to_model_input(open_image(gradio.get_image(PHOTOGRAPH))), seed=SEED)
 
 
 def choose(names: list[str]) -> dict[str, ModelFolder]:

@@ -50,6 +50,14 @@ def disturb(images: np.ndarray, kind: str, level: float, *, seed: int = 0) -> np
     return _bytes(images + level * random.standard_normal(images.shape, np.float32))
 
 
+def series(picture: np.ndarray, *, seed: int = 0) -> dict[str, list[np.ndarray]]:
+    """Returns for each disturbance a picture, uint8, (height, width, 3), at each of its levels."""
+    return {
+        kind: [disturb(picture[None], kind, level, seed=seed)[0] for level in levels]
+        for kind, levels in LEVELS.items()
+    }
+
+
 def _shift(images: np.ndarray, pixels: int, directions: np.ndarray) -> np.ndarray:
     _, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")

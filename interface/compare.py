@@ -1,21 +1,29 @@
-"""The tab to try the models: all of them on the same picture, while it is shifted and turned."""
+"""The tab that puts models beside each other: what they cost, reach, and bear of disturbance."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable
+from functools import cache, lru_cache
 from html import escape
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
-import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from classifier.prediction import Prediction, rank
-from interface.disturbance import MOST_BLUR, MOST_SHIFT, MOST_TURN, Disturbance
-from interface.events import in_words, path_of
-from interface.pictures import data_uri
-from interface.serving import Models, Served, decode
+from classifier.errors import InputError
+from classifier.images import open_image, to_model_input
+from interface.events import TEXT_EVENT, in_words
+from interface.figures import THEMES, drawing
+from interface.serving import Models, Served
 from interface.translations import (
-    class_name,
+    LANGUAGES,
+    class_names,
     language_of,
     number,
     percent,
@@ -24,133 +32,293 @@ from interface.translations import (
     word,
 )
 
-SHOWN = 3
-# Movements of the sliders that are answered at a time, so that they never crowd out the uploads.
-AT_ONCE = 2
-SLIDERS = ("right", "down", "turn", "blur")
-# The page's script keeps where the sliders stand in the address.
-_FROM_ADDRESS = f"() => {list(SLIDERS)}.map((name) => Number(pageAddress.get(name)) || 0)"
-_REMEMBERING = f"""(...inputs) => {{
-    {list(SLIDERS)}.forEach((name, index) => pageAddress.set(name, inputs[index + 1] || ""));
-    return [...inputs.slice(0, -1), document.documentElement.lang];
-}}"""
-_RESET = f"() => {list(SLIDERS)}.map((name) => (pageAddress.set(name, ''), 0))"
+# Written by `python -m benchmarks.compare`.
+COMPARISON = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "comparison.json"
+PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a disturbance does
+SHIFT = 4  # pixels, in the sentence above the figure
+FIGURES = ("robustness", "class_differences")
 
 
-def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, Any]:
-    """Lays the tab out and connects it; returns what the page does when it loads.
-
-    Args:
-        models: the served models.
-        picture: the picture of the first tab.
-        language: the visitor's.
-    """
+def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
+    """Lays the tab out and connects it; returns what fills it when the page has loaded."""
     text = static_texts()
-    gr.HTML(static_html("try", lambda code: _introduction(models, code)), elem_classes="heading")
-    with gr.Row(elem_classes="sliders"):
-        sliders = [
-            gr.Slider(
-                minimum, maximum, 0, step=step, label=text(f"slider_{name}"), elem_id=f"try-{name}"
+    gr.HTML(static_html("compare", lambda code: render(models, code)), elem_id="compare")
+    comparison = suitable(models)
+    fillings: list[dict[str, Any]] = []
+    if comparison is not None and len(comparison["class_accuracy"]) > 1:
+        names = list(comparison["class_accuracy"])
+        with gr.Group(elem_classes="panel"):
+            gr.HTML(
+                static_html("compare_classes", lambda code: _classes_heading(code)),
+                elem_classes="heading",
             )
-            for name, minimum, maximum, step in (
-                ("right", -MOST_SHIFT, MOST_SHIFT, 1),
-                ("down", -MOST_SHIFT, MOST_SHIFT, 1),
-                ("turn", -MOST_TURN, MOST_TURN, 5),
-                ("blur", 0, MOST_BLUR, 0.25),
-            )
-        ]
-    reset = gr.Button(text("reset"), elem_id="try-reset", size="sm")
-    answers = gr.HTML(static_html("try_waiting", waiting), elem_id="answers")
+            with gr.Row(elem_classes="controls"):
+                first = gr.Dropdown(
+                    names, value=names[-1], label=text("compare_first"), elem_id="compare-first"
+                )
+                second = gr.Dropdown(
+                    names, value=names[-2], label=text("compare_second"), elem_id="compare-second"
+                )
+            differences = gr.HTML(elem_id="differences")
 
-    async def respond(
-        picture: Any, right: Any, down: Any, turn: Any, blur: Any, language: str
-    ) -> str:
-        language = language_of(language)
-        if picture is None:
-            return waiting(language)
-        pixels = await decode(path_of(picture, language))
-        disturbed = Disturbance.of(right, down, turn, blur).apply(pixels)
-        return await compare(models, pixels, disturbed, language)
+        async def redraw(first: str, second: str, language: str) -> str:
+            return render_differences(first, second, language_of(language))
 
-    event: dict[str, Any] = {
-        "fn": in_words(respond),
-        "inputs": [picture, *sliders, language],
-        "outputs": answers,
-        "js": _REMEMBERING,
-        "preprocess": False,
-        "show_progress": "hidden",
-        "trigger_mode": "always_last",
-        "concurrency_limit": AT_ONCE,
-        "concurrency_id": "compare",
-        "api_visibility": "private",
+        event: dict[str, Any] = {
+            "fn": in_words(redraw),
+            "inputs": [first, second, language],
+            "outputs": differences,
+            **TEXT_EVENT,
+        }
+        gr.on([first.change, second.change], **event)
+        fillings.append(event)
+    return fillings
+
+
+@cache
+def measured() -> dict[str, Any] | None:
+    """Returns the content of `comparison.json`, None if nobody measured."""
+    try:
+        return json.loads(COMPARISON.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def suitable(models: Models) -> dict[str, Any] | None:
+    """Returns the comparison, if its models and the served ones know the same classes."""
+    comparison = measured()
+    if comparison is None:
+        return None
+    known = set(next(iter(comparison["class_accuracy"].values()), {}))
+    return comparison if known == set(models.get().labels.classes) else None
+
+
+def render(models: Models, language: str) -> str:
+    """Returns the figures of all models, and what disturbances cost them, as HTML."""
+    comparison = suitable(models)
+    columns = list(comparison["models"]) if comparison else []
+    compared = {column["name"] for column in columns}
+    columns += [_column(served) for served in models if served.name not in compared]
+    parts = [f"<h2>{escape(word('compare_heading', language))}</h2>"]
+    if comparison:
+        parts.append(f"<p>{escape(_lesson(comparison, language))}</p>")
+        parts.append(image("robustness", language, alternative=_described(comparison, language)))
+    parts.append(_table(columns, language))
+    if comparison:
+        parts.append(f'<p class="source">{escape(_source(comparison, language))}</p>')
+    return f'<section class="panel">{"".join(parts)}</section>'
+
+
+def render_differences(first: str, second: str, language: str) -> str:
+    """Returns the figure of the classes at which one model is better than another, as HTML.
+
+    Raises:
+        InputError: no such model was compared.
+    """
+    _checked_names(first, second)
+    if first == second:
+        return f'<p class="empty">{escape(word("compare_same", language))}</p>'
+    alt = word("alt_class_differences", language, first=first, second=second)
+    return image("class_differences", language, alternative=alt, first=first, second=second)
+
+
+def image(figure: str, language: str, *, alternative: str, **choice: str) -> str:
+    """Returns a figure as HTML, in the light and the dark theme; the page shows one of them."""
+    date = (measured() or {}).get("date", "")
+    images = []
+    for theme in THEMES:
+        query = urlencode({"theme": theme, "language": language, "version": date, **choice})
+        address = f"comparison/{figure}.png?{escape(query, quote=True)}"
+        images.append(
+            f'<a class="only-{theme}" href="{address}" target="_blank" rel="noopener">'
+            f'<img loading="lazy" alt="{escape(alternative, quote=True)}" src="{address}"></a>'
+        )
+    return f'<figure class="plot slide">{"".join(images)}</figure>'
+
+
+def route() -> Route:
+    """Returns the route that draws the figures."""
+
+    async def answer(request: Request) -> Response:
+        query = request.query_params
+        theme, language = query.get("theme", THEMES[0]), query.get("language", LANGUAGES[0])
+        first, second = query.get("first", ""), query.get("second", "")
+        figure = request.path_params["figure"]
+        try:
+            if figure not in FIGURES or theme not in THEMES or language not in LANGUAGES:
+                raise InputError("there is no such figure")
+            if measured() is None:
+                raise InputError("the models were not compared")
+            if figure == "class_differences":
+                _checked_names(first, second)
+            else:
+                first = second = ""
+            content = await asyncio.to_thread(png, figure, theme, language, first, second)
+        except InputError as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(content, media_type="image/png", headers=headers)
+
+    return Route("/comparison/{figure}.png", answer)
+
+
+@lru_cache(64)
+def png(figure: str, theme: str, language: str, first: str = "", second: str = "") -> bytes:
+    """Returns a figure as a PNG file's content; draws it only once."""
+    from evaluation import plots
+
+    comparison = measured() or {}
+    look: dict[str, Any] = {
+        "theme": theme,
+        "language": language,
+        "class_names": class_names(language),
     }
-    gr.on([picture.change, *(slider.input for slider in sliders)], **event)
-    cleared = reset.click(None, None, sliders, js=_RESET, api_visibility="private")
-    cleared.then(**event)
+    with drawing:
+        if figure == "robustness":
+            curves = comparison["robustness"]
+            drawn = plots.robustness_curves(curves, examples=_examples(), **look)
+        else:
+            one, other = (_per_class(comparison, name) for name in (first, second))
+            drawn = plots.class_differences(one, other, (first, second), **look)
+        return plots.png(drawn)
+
+
+@cache
+def _examples() -> dict[str, Any]:
+    from evaluation.disturbances import series
+
+    return series(to_model_input(open_image(gr.get_image(PHOTOGRAPH))))
+
+
+def _per_class(comparison: dict[str, Any], name: str) -> dict[str, Any]:
+    accuracy = comparison["class_accuracy"][name]
+    return {"per_class": [{"name": key, "accuracy": value} for key, value in accuracy.items()]}
+
+
+def _checked_names(*names: str) -> None:
+    known = (measured() or {}).get("class_accuracy", {})
+    for name in names:
+        if name not in known:
+            raise InputError(f"no model named {str(name)[:80]!r} was compared")
+
+
+def _column(served: Served) -> dict[str, Any]:
+    """The figures of a served model that was not compared, as far as its folder holds them."""
+    evaluation, training = served.evaluation or {}, served.training or {}
+    top1, trained = evaluation.get("top1"), training.get("train_top1")
+    folder = served.folder
     return {
-        "fn": None,
-        "inputs": None,
-        "outputs": sliders,
-        "js": _FROM_ADDRESS,
-        "api_visibility": "private",
+        **evaluation,
+        "name": served.name,
+        "parameters": training.get("parameters"),
+        "flops_per_image": training.get("flops_per_image"),
+        "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
+        "train_top1": trained,
+        "train_test_gap": None if top1 is None or trained is None else trained - top1,
+        "training_seconds": training.get("wall_seconds"),
     }
 
 
-async def compare(models: Models, pixels: np.ndarray, disturbed: np.ndarray, language: str) -> str:
-    """Asks every served model for the picture before and after, and returns the answers as HTML."""
-    both = np.stack([pixels, disturbed])
-    served = list(models)
-    answers = await asyncio.gather(*(models.probabilities(both, item.name) for item in served))
-    columns = "".join(
-        _column(item, answer, disturbed, language)
-        for item, answer in zip(served, answers, strict=True)
-    )
-    seen = (
-        f'<figure class="card seen"><img class="pixels" width="256" height="256" '
-        f'src="{data_uri(disturbed)}" alt="{escape(word("disturbed_alt", language), quote=True)}">'
-        f"<figcaption>{escape(word('disturbed', language))}</figcaption></figure>"
-    )
-    return f'<div class="answers">{seen}{columns}</div>'
+def _share(key: str) -> Callable[[dict[str, Any], str], str]:
+    return lambda column, language: percent(column.get(key), language)
 
 
-def waiting(language: str) -> str:
-    """Returns what stands in place of the answers before there is a picture."""
+def _scaled(
+    key: str, factor: float, unit: str, digits: int = 1
+) -> Callable[[dict[str, Any], str], str]:
+    def text(column: dict[str, Any], language: str) -> str:
+        value = column.get(key)
+        return "–" if value is None else f"{number(value * factor, language, digits)} {unit}"
+
+    return text
+
+
+def _latency(column: dict[str, Any], language: str) -> str:
+    value = (column.get("latency_ms") or {}).get("median")
+    return "–" if value is None else f"{number(value, language, 1)} ms"
+
+
+def _interval(column: dict[str, Any], language: str) -> str:
+    if not column.get("top1_interval"):
+        return "–"
+    return " – ".join(percent(bound, language) for bound in column["top1_interval"])
+
+
+def _gap(column: dict[str, Any], language: str) -> str:
+    value = column.get("train_test_gap")
+    return "–" if value is None else number(100 * value, language, 1)
+
+
+# What the table shows of each model, from what it reaches to what it costs.
+ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
+    "top1": _share("top1"),
+    "interval": _interval,
+    "top5": _share("top5"),
+    "superclass_top1": _share("superclass_top1"),
+    "macro_f1": _share("macro_f1"),
+    "calibration": _share("expected_calibration_error"),
+    "train_top1": _share("train_top1"),
+    "gap": _gap,
+    "parameters": _scaled("parameters", 1e-6, "M", 2),
+    "flops": _scaled("flops_per_image", 1e-6, "MFLOP"),
+    "size": _scaled("bytes", 2**-20, "MB"),
+    "latency": _latency,
+    "training_time": _scaled("training_seconds", 1 / 60, "min", 0),
+}
+
+
+def _table(columns: list[dict[str, Any]], language: str) -> str:
+    head = "".join(f'<th scope="col">{escape(column["name"])}</th>' for column in columns)
+    rows = "".join(
+        f'<tr class="{key}"><th scope="row">{escape(word(f"compare_{key}", language))}</th>'
+        + "".join(f"<td>{escape(text(column, language))}</td>" for column in columns)
+        + "</tr>"
+        for key, text in ROWS.items()
+    )
+    label = escape(word("compare_table", language), quote=True)
     return (
-        f'<div class="empty"><h2>{escape(word("waiting_title", language))}</h2>'
-        f"<p>{escape(word('try_waiting', language))}</p></div>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
+        f'<table class="models"><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
-def _column(served: Served, answer: np.ndarray, disturbed: np.ndarray, language: str) -> str:
-    """One model: its answer to the disturbed picture, and what became of its first answer."""
-    now = rank(answer[1], served.labels, disturbed, SHOWN)
-    first = int(answer[0].argmax())
-    items = "".join(
-        f"<li><span>{escape(class_name(label, language))}</span>"
-        f"<span class='value'>{percent(share, language, 0)}</span>"
-        f"<span class='bar' style='--share:{share:.4f}'></span></li>"
-        for label, share in zip(now.labels, now.probabilities, strict=True)
+def _lesson(comparison: dict[str, Any], language: str) -> str:
+    """What a shift costs the worst and the best of the models, in a sentence."""
+    curve = comparison["robustness"]["shift"]
+    place = curve["levels"].index(SHIFT)
+    kept = {name: (top1[0], top1[place]) for name, top1 in curve["top1"].items()}
+    sentences = [
+        word(
+            "compare_cost",
+            language,
+            name=name,
+            before=percent(before, language),
+            after=percent(after, language),
+        )
+        for name, (before, after) in kept.items()
+    ]
+    return " ".join([word("compare_note", language, pixels=SHIFT), *sentences])
+
+
+def _described(comparison: dict[str, Any], language: str) -> str:
+    return f"{word('alt_robustness', language)} {_lesson(comparison, language)}"
+
+
+def _source(comparison: dict[str, Any], language: str) -> str:
+    machine, data = comparison["machine"], comparison["dataset"]
+    return word(
+        "compare_source",
+        language,
+        images=number(data["images"], language),
+        processor=machine["processor"],
+        date=comparison["date"],
+        command=comparison["command"],
     )
-    top1 = (served.evaluation or {}).get("top1")
-    accuracy = f" · {percent(top1, language)}" if top1 is not None else ""
+
+
+def _classes_heading(language: str) -> str:
     return (
-        f'<section class="card model"><h2>{escape(served.name)}<small>{accuracy}</small></h2>'
-        f"<ul>{items}</ul><p>{_change(served, answer, first, now, language)}</p></section>"
+        f"<h2>{escape(word('compare_classes', language))}</h2>"
+        f"<p>{escape(word('compare_classes_note', language))}</p>"
     )
-
-
-def _change(served: Served, answer: np.ndarray, first: int, now: Prediction, language: str) -> str:
-    before, after = float(answer[0][first]), float(answer[1][first])
-    name = class_name(served.labels.classes[first], language)
-    key = "still" if now.labels[0] == served.labels.classes[first] else "changed"
-    if before == after:
-        return ""
-    points = number(100 * (after - before), language, 1)
-    signed = points if after < before else f"+{points}"
-    text = word(key, language, name=name, points=signed)
-    return f'<span class="{key}">{escape(text)}</span>'
-
-
-def _introduction(models: Models, language: str) -> str:
-    key = "try_note" if len(models.names) > 1 else "try_note_one"
-    return f"<h2>{escape(word('try_heading', language))}</h2><p>{escape(word(key, language))}</p>"

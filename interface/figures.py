@@ -26,7 +26,7 @@ MOST_CLASSES = 6  # curves in one figure that can be told apart
 MOST_ZOOMED = 10  # classes in a part of the confusion matrix
 THEMES = ("light", "dark")
 KEPT = 400  # figures of about 60 KB
-_one_at_a_time = threading.Lock()  # drawing is Python: two at once would only stall the page
+drawing = threading.Lock()  # drawing is Python: two at once would only stall the page
 
 
 def image(
@@ -106,7 +106,7 @@ def _cached(
 ) -> bytes:
     from evaluation import plots
 
-    with _one_at_a_time:
+    with drawing:
         look = {"theme": theme, "language": language, "class_names": class_names(language)}
         return plots.png(DRAWN[figure](served, classes, look))
 

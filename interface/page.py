@@ -9,7 +9,7 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
-from interface import about, api, classify, compare, downloads, evaluation, figures, header
+from interface import about, api, classify, compare, downloads, evaluation, figures, header, try_it
 from interface.delivery import Delivery, Door
 from interface.events import TEXT_EVENT, RequestError, as_error
 from interface.serving import Models
@@ -88,9 +88,11 @@ def build(models: Models, *, changing: bool = False) -> Page:
             with gr.Tab(text("tab_classify"), id="classify"):
                 picture = classify.build(models, model, language)
             with gr.Tab(text("tab_try"), id="try"):
-                fillings = [compare.build(models, picture, language)]
+                fillings = [try_it.build(models, picture, language)]
             with gr.Tab(text("tab_evaluation"), id="evaluation"):
                 fillings += evaluation.build(models, model, language)
+            with gr.Tab(text("tab_compare"), id="compare"):
+                fillings += compare.build(models, language)
             with gr.Tab(text("tab_about"), id="about"):
                 fillings += about.build(models, model, language)
         gr.HTML(text("footer"), elem_classes="foot")
@@ -127,6 +129,7 @@ def launch_options(models: Models, door: Door) -> dict[str, Any]:
         "app_kwargs": {
             "routes": [
                 figures.route(models),
+                compare.route(),
                 downloads.route(models),
                 api.health_route(models),
             ],

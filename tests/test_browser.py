@@ -17,10 +17,10 @@ SECONDS = 30_000  # milliseconds: the machine may be busy with other tests
 expect.set_options(timeout=SECONDS)
 PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
 TABS = {
-    "en": ("Classify", "Try it", "Evaluation", "About"),
-    "es": ("Clasificar", "Pruébalo", "Evaluación", "Ficha"),
+    "en": ("Classify", "Try it", "Evaluation", "Compare", "About"),
+    "es": ("Clasificar", "Pruébalo", "Evaluación", "Comparar", "Ficha"),
 }
-INSIDE = ("#picture", "#answers", "#matrix", "#card")
+INSIDE = ("#picture", "#answers", "#matrix", "#compare", "#card")
 AXE = Path(__file__).parent / "axe-core" / "axe.min.js"  # Deque Systems, MPL 2.0
 
 Open = Callable[..., Page]

@@ -37,6 +37,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 README = "README.md"
 REQUIREMENTS = "requirements.txt"
 SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
+MEASURED = "benchmarks/results/comparison.json"  # what the app's comparison is drawn from, if there
 PACKAGES = ("classifier", "evaluation", "interface")  # whole, but for what Python makes of them
 EMBEDDED = "pretrained"
 MODEL_VARIABLE = "MODEL_ID"
@@ -126,6 +127,8 @@ def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Pat
         if not (project / name).is_file():
             raise InputError(f"{project} holds no {name}: run this in a copy of the repository")
         files[name] = project / name
+    if (project / MEASURED).is_file():
+        files[MEASURED] = project / MEASURED
     for package in PACKAGES:
         for path in sorted((project / package).rglob("*")):
             relative = path.relative_to(project)

@@ -1,0 +1,156 @@
+"""The tab to try the models: all of them on the same picture, while it is shifted and turned."""
+
+from __future__ import annotations
+
+import asyncio
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from classifier.prediction import Prediction, rank
+from interface.disturbance import MOST_BLUR, MOST_SHIFT, MOST_TURN, Disturbance
+from interface.events import in_words, path_of
+from interface.pictures import data_uri
+from interface.serving import Models, Served, decode
+from interface.translations import (
+    class_name,
+    language_of,
+    number,
+    percent,
+    static_html,
+    static_texts,
+    word,
+)
+
+SHOWN = 3
+# Movements of the sliders that are answered at a time, so that they never crowd out the uploads.
+AT_ONCE = 2
+SLIDERS = ("right", "down", "turn", "blur")
+# The page's script keeps where the sliders stand in the address.
+_FROM_ADDRESS = f"() => {list(SLIDERS)}.map((name) => Number(pageAddress.get(name)) || 0)"
+_REMEMBERING = f"""(...inputs) => {{
+    {list(SLIDERS)}.forEach((name, index) => pageAddress.set(name, inputs[index + 1] || ""));
+    return [...inputs.slice(0, -1), document.documentElement.lang];
+}}"""
+_RESET = f"() => {list(SLIDERS)}.map((name) => (pageAddress.set(name, ''), 0))"
+
+
+def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, Any]:
+    """Lays the tab out and connects it; returns what the page does when it loads.
+
+    Args:
+        models: the served models.
+        picture: the picture of the first tab.
+        language: the visitor's.
+    """
+    text = static_texts()
+    gr.HTML(static_html("try", lambda code: _introduction(models, code)), elem_classes="heading")
+    with gr.Row(elem_classes="sliders"):
+        sliders = [
+            gr.Slider(
+                minimum, maximum, 0, step=step, label=text(f"slider_{name}"), elem_id=f"try-{name}"
+            )
+            for name, minimum, maximum, step in (
+                ("right", -MOST_SHIFT, MOST_SHIFT, 1),
+                ("down", -MOST_SHIFT, MOST_SHIFT, 1),
+                ("turn", -MOST_TURN, MOST_TURN, 5),
+                ("blur", 0, MOST_BLUR, 0.25),
+            )
+        ]
+    reset = gr.Button(text("reset"), elem_id="try-reset", size="sm")
+    answers = gr.HTML(static_html("try_waiting", waiting), elem_id="answers")
+
+    async def respond(
+        picture: Any, right: Any, down: Any, turn: Any, blur: Any, language: str
+    ) -> str:
+        language = language_of(language)
+        if picture is None:
+            return waiting(language)
+        pixels = await decode(path_of(picture, language))
+        disturbed = Disturbance.of(right, down, turn, blur).apply(pixels)
+        return await compare(models, pixels, disturbed, language)
+
+    event: dict[str, Any] = {
+        "fn": in_words(respond),
+        "inputs": [picture, *sliders, language],
+        "outputs": answers,
+        "js": _REMEMBERING,
+        "preprocess": False,
+        "show_progress": "hidden",
+        "trigger_mode": "always_last",
+        "concurrency_limit": AT_ONCE,
+        "concurrency_id": "compare",
+        "api_visibility": "private",
+    }
+    gr.on([picture.change, *(slider.input for slider in sliders)], **event)
+    cleared = reset.click(None, None, sliders, js=_RESET, api_visibility="private")
+    cleared.then(**event)
+    return {
+        "fn": None,
+        "inputs": None,
+        "outputs": sliders,
+        "js": _FROM_ADDRESS,
+        "api_visibility": "private",
+    }
+
+
+async def compare(models: Models, pixels: np.ndarray, disturbed: np.ndarray, language: str) -> str:
+    """Asks every served model for the picture before and after, and returns the answers as HTML."""
+    both = np.stack([pixels, disturbed])
+    served = list(models)
+    answers = await asyncio.gather(*(models.probabilities(both, item.name) for item in served))
+    columns = "".join(
+        _column(item, answer, disturbed, language)
+        for item, answer in zip(served, answers, strict=True)
+    )
+    seen = (
+        f'<figure class="card seen"><img class="pixels" width="256" height="256" '
+        f'src="{data_uri(disturbed)}" alt="{escape(word("disturbed_alt", language), quote=True)}">'
+        f"<figcaption>{escape(word('disturbed', language))}</figcaption></figure>"
+    )
+    return f'<div class="answers">{seen}{columns}</div>'
+
+
+def waiting(language: str) -> str:
+    """Returns what stands in place of the answers before there is a picture."""
+    return (
+        f'<div class="empty"><h2>{escape(word("waiting_title", language))}</h2>'
+        f"<p>{escape(word('try_waiting', language))}</p></div>"
+    )
+
+
+def _column(served: Served, answer: np.ndarray, disturbed: np.ndarray, language: str) -> str:
+    """One model: its answer to the disturbed picture, and what became of its first answer."""
+    now = rank(answer[1], served.labels, disturbed, SHOWN)
+    first = int(answer[0].argmax())
+    items = "".join(
+        f"<li><span>{escape(class_name(label, language))}</span>"
+        f"<span class='value'>{percent(share, language, 0)}</span>"
+        f"<span class='bar' style='--share:{share:.4f}'></span></li>"
+        for label, share in zip(now.labels, now.probabilities, strict=True)
+    )
+    top1 = (served.evaluation or {}).get("top1")
+    accuracy = f" · {percent(top1, language)}" if top1 is not None else ""
+    return (
+        f'<section class="card model"><h2>{escape(served.name)}<small>{accuracy}</small></h2>'
+        f"<ul>{items}</ul><p>{_change(served, answer, first, now, language)}</p></section>"
+    )
+
+
+def _change(served: Served, answer: np.ndarray, first: int, now: Prediction, language: str) -> str:
+    before, after = float(answer[0][first]), float(answer[1][first])
+    name = class_name(served.labels.classes[first], language)
+    key = "still" if now.labels[0] == served.labels.classes[first] else "changed"
+    if before == after:
+        return ""
+    points = number(100 * (after - before), language, 1)
+    signed = points if after < before else f"+{points}"
+    text = word(key, language, name=name, points=signed)
+    return f'<span class="{key}">{escape(text)}</span>'
+
+
+def _introduction(models: Models, language: str) -> str:
+    key = "try_note" if len(models.names) > 1 else "try_note_one"
+    return f"<h2>{escape(word('try_heading', language))}</h2><p>{escape(word(key, language))}</p>"

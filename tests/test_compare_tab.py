@@ -1,0 +1,114 @@
+"""The tab that puts models beside each other, on the embedded ones and on others."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from classifier.errors import InputError
+from classifier.model_folder import ModelFolder
+from interface import compare
+from interface.serving import Served
+from interface.translations import LANGUAGES, percent
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Shown(list[Served]):
+    """What the tab needs to know of the served models: no worker loads them."""
+
+    def get(self) -> Served:
+        return self[0]
+
+
+@pytest.fixture
+def embedded() -> Shown:
+    return Shown(
+        Served(path.name, ModelFolder(path), "embedded")
+        for path in sorted((PROJECT / "pretrained").iterdir())
+    )
+
+
+def test_the_measured_figures_are_those_of_the_embedded_models(embedded: Shown) -> None:
+    comparison = json.loads(compare.COMPARISON.read_text())
+    compared = {model["name"]: model for model in comparison["models"]}
+    assert set(compared) == {served.name for served in embedded}
+    for served in embedded:
+        assert served.evaluation is not None
+        for key in ("top1", "top5", "macro_f1", "superclass_top1", "expected_calibration_error"):
+            # Another processor rounds otherwise: a few images in ten thousand may fall elsewhere.
+            assert compared[served.name][key] == pytest.approx(served.evaluation[key], abs=1e-3)
+        curve = comparison["robustness"]["shift"]["top1"][served.name]
+        assert curve[0] == compared[served.name]["top1"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_all_models_are_in_the_table_in_both_languages(embedded: Shown, language: str) -> None:
+    page = compare.render(embedded, language)  # type: ignore[arg-type]
+    for served in embedded:
+        assert f'<th scope="col">{served.name}</th>' in page
+        assert percent((served.evaluation or {})["top1"], language) in page
+    assert page.count('<th scope="row">') == len(compare.ROWS)
+    assert "comparison/robustness.png" in page
+
+
+def test_models_of_other_classes_are_not_put_beside_the_measured_ones(
+    tiny_model_folder: Path,
+) -> None:
+    shown = Shown([Served("mine", ModelFolder(tiny_model_folder), "folder")])
+    page = compare.render(shown, "en")  # type: ignore[arg-type]
+    assert "mine" in page
+    assert "mlp-baseline" not in page
+    assert "robustness" not in page
+
+
+def test_a_model_that_was_not_compared_shows_what_its_folder_knows(
+    embedded: Shown, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(embedded[0].folder.path, tmp_path / "ours")
+    embedded.append(Served("user/ours", ModelFolder(folder), "hub"))
+    page = compare.render(embedded, "en")  # type: ignore[arg-type]
+    assert '<th scope="col">user/ours</th>' in page
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_figures_are_drawn_on_request(theme: str) -> None:
+    client = TestClient(Starlette(routes=[compare.route()]))
+    for figure, choice in (
+        ("robustness", {}),
+        ("class_differences", {"first": "cnn", "second": "mlp"}),
+    ):
+        query = {"theme": theme, "language": "es", **choice}
+        answer = client.get(f"/comparison/{figure}.png", params=query)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "image/png"
+        width, height = Image.open(io.BytesIO(answer.content)).size
+        assert width > 800
+        assert height > 400
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/comparison/secrets.png",
+        "/comparison/robustness.png?theme=pink",
+        "/comparison/robustness.png?language=xx",
+        "/comparison/class_differences.png?first=cnn&second=../../etc/passwd",
+    ],
+)
+def test_what_does_not_exist_is_not_found(address: str) -> None:
+    answer = TestClient(Starlette(routes=[compare.route()])).get(address)
+    assert answer.status_code == 404
+    assert "passwd" not in answer.text or "no model named" in answer.text
+
+
+def test_differences_need_two_compared_models() -> None:
+    assert "Choose two different" in compare.render_differences("cnn", "cnn", "en")
+    assert "first=cnn&amp;second=mlp" in compare.render_differences("cnn", "mlp", "en")
+    with pytest.raises(InputError, match="no model named 'other' was compared"):
+        compare.render_differences("cnn", "other", "en")
