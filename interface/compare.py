@@ -35,7 +35,7 @@ from interface.translations import (
 # Written by `python -m benchmarks.compare`.
 COMPARISON = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "comparison.json"
 PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a disturbance does
-SHIFT = 4  # pixels, in the sentence above the figure
+SHIFT, NOISE = 4, 20  # pixels, and deviation of 255, in the sentences above the figure
 FIGURES = ("robustness", "class_differences")
 
 
@@ -298,7 +298,21 @@ def _lesson(comparison: dict[str, Any], language: str) -> str:
         )
         for name, (before, after) in kept.items()
     ]
+    sentences += _reversal(comparison, language)
     return " ".join([word("compare_note", language, pixels=SHIFT), *sentences])
+
+
+def _reversal(comparison: dict[str, Any], language: str) -> list[str]:
+    """What noise does, if it puts another model first."""
+    curve = comparison["robustness"]["noise"]
+    place = curve["levels"].index(NOISE)
+    left = {name: top1[place] for name, top1 in curve["top1"].items()}
+    best = list(left)[-1]  # the models are sorted by their top-1
+    first = max(left, key=lambda name: left[name])
+    if first == best:
+        return []
+    shares = {"kept": percent(left[first], language), "left": percent(left[best], language)}
+    return [word("compare_noise", language, level=NOISE, name=first, best=best, **shares)]
 
 
 def _described(comparison: dict[str, Any], language: str) -> str:
