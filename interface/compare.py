@@ -288,7 +288,7 @@ def _lesson(comparison: dict[str, Any], language: str) -> str:
     curve = comparison["robustness"]["shift"]
     place = curve["levels"].index(SHIFT)
     kept = {name: (top1[0], top1[place]) for name, top1 in curve["top1"].items()}
-    sentences = [
+    costs = [
         word(
             "compare_cost",
             language,
@@ -298,8 +298,8 @@ def _lesson(comparison: dict[str, Any], language: str) -> str:
         )
         for name, (before, after) in kept.items()
     ]
-    sentences += _reversal(comparison, language)
-    return " ".join([word("compare_note", language, pixels=SHIFT), *sentences])
+    sentences = [f"{word('compare_note', language, pixels=SHIFT)} {'; '.join(costs)}."]
+    return " ".join(sentences + _reversal(comparison, language))
 
 
 def _reversal(comparison: dict[str, Any], language: str) -> list[str]:
