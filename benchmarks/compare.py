@@ -40,6 +40,7 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # for `python benchmarks/compare.py`, too
 
+from benchmarks import readme
 from classifier import command_line, sources
 from classifier.data import DEFAULT_DATASET, load_split
 from classifier.errors import ClassifierError, InputError
@@ -74,6 +75,8 @@ def main(arguments: list[str]) -> None:
         **comparison,
     }
     write(comparison, options.output or RESULTS)
+    if options.output is None:
+        readme.refresh()
     print(table(comparison))
     print(f"Written to {options.output or RESULTS}.")
 

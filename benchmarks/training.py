@@ -33,6 +33,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/training.py`
 
+from benchmarks import readme
 from classifier import command_line
 from classifier.errors import ClassifierError
 from classifier.model_folder import write_atomically
@@ -102,6 +103,8 @@ def main(arguments: list[str]) -> None:
     files = {"training.json": json.dumps(result, indent=1) + "\n", "training.md": table(result)}
     for name, text in files.items():
         write_atomically(output / name, partial(Path.write_bytes, data=text.encode()))
+    if options.output is None:
+        readme.refresh()
     print(table(result))
     print(f"Written to {output}.")
 
