@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ class Settings:
 
     def replace(self, **changes: Any) -> "Settings":
         """Returns these settings with some changed; unknown names raise `InputError`."""
-        _refuse_unknown(changes, "setting")
+        refuse_unknown(changes, "setting")
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,13 +145,17 @@ def load_preset(name_or_file: str | Path) -> Settings:
     Raises:
         InputError: no such preset, not a mapping, an unknown name or an impossible value.
     """
-    path = Path(name_or_file)
-    if path.suffix not in (".yaml", ".yml"):
-        path = PRESETS / f"{name_or_file}.yaml"
+    path = preset_path(name_or_file)
     content = read_preset_file(path, name_or_file)
     content.pop("search", None)
-    _refuse_unknown(content, f"setting in {path.name}")
+    refuse_unknown(content, f"setting in {path.name}")
     return Settings(**{"preset": path.stem, **content})
+
+
+def preset_path(name_or_file: str | Path) -> Path:
+    """Returns where a preset's file would be: that of a name in `presets/`, or the file itself."""
+    path = Path(name_or_file)
+    return path if path.suffix in (".yaml", ".yml") else PRESETS / f"{name_or_file}.yaml"
 
 
 def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
@@ -181,11 +186,12 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
             overrides[name.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise InputError(f"--set {name.strip()}: cannot read the value {value!r}") from None
-    _refuse_unknown(overrides, "setting")
+    refuse_unknown(overrides, "setting")
     return overrides
 
 
-def _refuse_unknown(names: dict[str, Any], what: str) -> None:
+def refuse_unknown(names: Iterable[str], what: str) -> None:
+    """Raises `InputError` for the first name that is no setting, with those that are."""
     for name in names:
         if name not in FIELD_TYPES:
             close = difflib.get_close_matches(str(name), FIELD_TYPES, n=1)

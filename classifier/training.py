@@ -3,7 +3,7 @@
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ def fit(
     checkpoints: Path,
     tensorboard: Path | None = None,
     augmentation: Augmentation | None = None,
+    further_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> RunState:
     """Trains the network in place, or goes on where the state in `checkpoints` stands.
 
@@ -102,6 +103,7 @@ def fit(
         checkpoints: folder of the run's state; created if needed.
         tensorboard: folder for event files, where TensorFlow is installed; None: write none.
         augmentation: applied to each training batch.
+        further_callbacks: they see each epoch beside those that the settings ask for.
 
     Returns:
         The state after the last epoch, with the history in `rows`.
@@ -138,6 +140,7 @@ def fit(
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.start(epoch)),
             KeepFreedMemory(),
             *callbacks,
+            *further_callbacks,
             state,
         ],
         # A progress bar for a reader; one line an epoch for a log file.

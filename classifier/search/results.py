@@ -1,0 +1,292 @@
+"""What a study leaves: a table, plots, its figures as JSON, and a preset of the best trial.
+
+Trials are chosen by their accuracy on validation; the test split is not looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from classifier import export
+from classifier.errors import ClassifierError, InputError
+from classifier.model_folder import write_atomically
+from classifier.search.space import SearchSpace
+from classifier.settings import Settings
+from classifier.training_data import TrainingData
+
+MARK = "# Found by a search of "  # begins a preset that a search wrote, and may replace
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+FEWEST_TO_PLOT = 2  # complete trials
+TARGET = "top-1 on validation"
+RESOLUTION = 130  # pixels per inch
+PLOTS = {
+    "history": "plot_optimization_history",
+    "importance": "plot_param_importances",
+    "parallel_coordinates": "plot_parallel_coordinate",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a study, as far as it has come.
+
+    Attributes:
+        study: read anew each time it is asked.
+        space: what was searched.
+        data: what the trials were trained and judged on.
+        sampler: of the study.
+        command: that searches the same anew.
+    """
+
+    study: optuna.Study
+    space: SearchSpace
+    data: TrainingData
+    sampler: str
+    command: str
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """The complete and the pruned trials; complete ones first, the best of each at the top."""
+        trials = self.study.get_trials(deepcopy=False, states=FINISHED)
+        return sorted(trials, key=lambda t: (t.state != TrialState.COMPLETE, -_top1(t), t.number))
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The complete trial that is the most accurate on validation."""
+        return next((t for t in self.trials if t.state == TrialState.COMPLETE), None)
+
+    @property
+    def reference(self) -> FrozenTrial | None:
+        """The trial of the preset as it is, if it is complete."""
+        own = self.space.reference()
+        complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
+        return next((t for t in complete if own and t.params == own), None)
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the content of `study.json`."""
+        states = [trial.state for trial in self.trials]
+        failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        return {
+            "command": self.command,
+            "date": _today(),
+            "machine": export.machine(),
+            "versions": {**export.library_versions(), "optuna": optuna.__version__},
+            "git_commit": export.git_commit(),
+            "study": self.study.study_name,
+            "preset": self.space.settings.preset,
+            "sampler": self.sampler,
+            "pruner": type(self.study.pruner).__name__,
+            "epochs": self.space.settings.epochs,
+            "seed": self.space.settings.seed,
+            "search": self.space.describe(),
+            "dataset": {
+                "id": self.data.split.dataset,
+                "fingerprint": self.data.split.fingerprint,
+                "training_images": len(self.data.training.images),
+                "validation_images": len(self.data.validation.images),
+            },
+            "complete": states.count(TrialState.COMPLETE),
+            "pruned": states.count(TrialState.PRUNED),
+            "lost_or_failed": sum(bool(trial.params) for trial in failed),
+            "best": _figures(self.best),
+            "preset_as_it_is": _figures(self.reference),
+            "trials": [_figures(trial) for trial in sorted(self.trials, key=lambda t: t.number)],
+        }
+
+    def sentence(self) -> str:
+        """Returns one line: the best trial, and what it gains over the preset as it is."""
+        best, reference = self.best, self.reference
+        states = [trial.state for trial in self.trials]
+        counts = (
+            f"{states.count(TrialState.COMPLETE)} complete and {states.count(TrialState.PRUNED)} "
+            "pruned trials"
+        )
+        if best is None:
+            return f"{counts}: none is complete, so there is no best one."
+        line = f"{counts}; the best is trial {best.number}: {_top1(best):.2%} on validation"
+        if reference is None:
+            return line + "."
+        gain = 100 * (_top1(best) - _top1(reference))
+        return line + f", {gain:+.2f} points on {_top1(reference):.2%} of the preset as it is."
+
+    def write_tables(self, folder: Path) -> None:
+        """Writes `trials.csv`, `trials.md` and `study.json`, each whole at any moment."""
+        texts = {
+            "trials.csv": _csv(self.trials, self.space),
+            "trials.md": self._markdown(),
+            "study.json": json.dumps(self.summary(), indent=2, ensure_ascii=False) + "\n",
+        }
+        for name, text in texts.items():
+            _write(folder / name, text)
+
+    def write_plots(self, folder: Path) -> list[str]:
+        """Writes the plots; returns a line for each that there are too few trials for."""
+        complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
+        if len(complete) < FEWEST_TO_PLOT:
+            return [
+                f"No plots: they need {FEWEST_TO_PLOT} complete trials, and there are "
+                f"{len(complete)}. More --trials help"
+            ]
+        mpl.use("Agg")
+        lines = []
+        for name, draw in PLOTS.items():
+            try:
+                content = _draw(draw, self.study)
+            except (ValueError, RuntimeError) as error:  # such as no spread to explain
+                lines.append(f"No {name}.png: {error}")
+                continue
+            write_atomically(folder / f"{name}.png", partial(_write_bytes, content))
+        return lines
+
+    def write_preset(self, path: Path) -> None:
+        """Writes the settings of the best trial as `train.py --preset` takes them.
+
+        Raises:
+            ClassifierError: no trial is complete.
+        """
+        if self.best is None:
+            raise ClassifierError(
+                "there is no complete trial to write a preset of: search more --trials"
+            )
+        _write(path, self._preset_header(path, self.best) + self._preset_settings(self.best))
+
+    def _preset_header(self, path: Path, best: FrozenTrial) -> str:
+        machine = export.machine()
+        searched = ", ".join(self.space.dimensions)
+        return (
+            f"{MARK}{len(self.trials)} trials ({self.sampler}) over {searched} of the preset\n"
+            f"# {self.space.settings.preset}. {self.sentence()}\n"
+            f"# Reaches {_top1(best):.2%} top-1 on {len(self.data.validation.images):,} training "
+            f"images held back for validation, after {best.user_attrs['epochs']} epochs;\n"
+            f"# the test split was not looked at. On {machine['cores']} cores of "
+            f"{machine['processor']}, {_today()}, with\n"
+            f"#     {self.command}\n"
+            "# Train it, longer with --epochs, by\n"
+            f"#     python train.py --preset {path}\n\n"
+        )
+
+    def _preset_settings(self, best: FrozenTrial) -> str:
+        standard = Settings().to_dict()
+        content = {
+            name: value
+            for name, value in self.space.settings_of(best.params).to_dict().items()
+            if name != "preset" and (value != standard[name] or name in self.space.dimensions)
+        }
+        return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+
+    def _markdown(self) -> str:
+        names = list(self.space.dimensions)
+        head = ["trial", "", "validation top-1", "epochs", "seconds", *names]
+        rows = [head, ["---:", "---", *["---:"] * (len(head) - 2)]]
+        for trial in self.trials:
+            note = "pruned" if trial.state == TrialState.PRUNED else ""
+            if trial == self.best:
+                note = "**best**"
+            elif trial == self.reference:
+                note = "the preset as it is"
+            own = [_short(trial.params[name]) for name in names]
+            row = [trial.number, note, f"{_top1(trial):.2%}", *_cost(trial), *own]
+            rows.append([str(item) for item in row])
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        machine = export.machine()
+        return "\n".join(
+            [
+                *lines,
+                "",
+                self.sentence() + " Chosen on validation; the test split was not looked at.",
+                "",
+                f"{machine['cores']} cores of {machine['processor']}, {_today()}, "
+                f"`{self.command}`.",
+                "",
+            ]
+        )
+
+
+def check_preset_target(path: Path) -> None:
+    """Refuses, before the search, a place where its preset could not or should not be written."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError(f"--write-preset takes a file ….yaml. Received: {str(path)!r}")
+    if not path.parent.is_dir():
+        raise InputError(f"--write-preset: there is no folder {path.parent}: make it first")
+    if path.exists() and not (path.is_file() and path.read_text("utf-8").startswith(MARK)):
+        raise InputError(f"{path} is there and no search wrote it: choose another --write-preset")
+
+
+def _top1(trial: FrozenTrial) -> float:
+    return trial.user_attrs["validation_top1"]
+
+
+def _cost(trial: FrozenTrial) -> list[Any]:
+    return [trial.user_attrs["epochs"], round(trial.user_attrs["seconds"])]
+
+
+def _figures(trial: FrozenTrial | None) -> dict[str, Any] | None:
+    if trial is None:
+        return None
+    return {
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        "validation_top1": _top1(trial),
+        "epochs": trial.user_attrs["epochs"],
+        "seconds": trial.user_attrs["seconds"],
+        "parameters": trial.user_attrs["parameters"],
+        "settings": trial.params,
+        "validation_accuracy_by_epoch": [
+            value for _, value in sorted(trial.intermediate_values.items())
+        ],
+    }
+
+
+def _csv(trials: list[FrozenTrial], space: SearchSpace) -> str:
+    text = io.StringIO(newline="")
+    names = list(space.dimensions)
+    writer = csv.writer(text)
+    head = ["trial", "state", "validation_top1", "epochs", "seconds", "parameters", *names]
+    writer.writerow(head)
+    for trial in trials:
+        figures = [trial.user_attrs[name] for name in head[2:6]]
+        own = [trial.params[name] for name in names]
+        writer.writerow([trial.number, trial.state.name.lower(), *figures, *own])
+    return text.getvalue()
+
+
+def _draw(name: str, study: optuna.Study) -> bytes:
+    """Returns a plot of optuna's as a PNG file's content."""
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as optuna_plots
+
+    axes = getattr(optuna_plots, name)(study, target_name=TARGET)
+    figure = axes.figure
+    figure.set_size_inches(9, 5)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=RESOLUTION, bbox_inches="tight")
+    pyplot.close(figure)
+    return content.getvalue()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()

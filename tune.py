@@ -1,0 +1,196 @@
+"""Searches for better settings of a preset, alone or with other workers on other machines.
+
+python tune.py --preset mlp-baseline --sampler tpe --trials 20 --epochs 8
+python tune.py --preset mlp-baseline --sampler grid --trials 12 --write-preset best.yaml
+python tune.py --preset mlp-baseline --sampler tpe --trials 20 --storage postgresql://me@host/studies
+
+Call it again, anywhere, with the same storage to work on the same study, or to go on with it.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+from classifier import command_line
+from classifier.data import DEFAULT_DATASET
+from classifier.errors import InputError
+from classifier.search import PRUNERS, SAMPLERS
+from classifier.search.space import SearchSpace, load_search_space
+from classifier.settings import load_preset, parse_overrides, preset_names
+
+DEFAULT_PRESET = "mlp-baseline"
+
+
+def main(arguments: list[str]) -> None:
+    """Works on the study that the command line names until it is whole; writes its results."""
+    options = parse(arguments)
+    space = choose_space(options)
+    folder = Path(options.output or Path("runs") / f"{space.settings.preset}-search")
+    prepare(folder)
+    search(options, space, folder, command=command_to_repeat(arguments))
+
+
+def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, command: str) -> None:
+    """Opens the study, works on it, and writes what it found, also when it is interrupted."""
+    from classifier.search import results, storage, worker
+    from classifier.search.lost import try_again
+    from classifier.search.trial import run_trial
+    from classifier.training_data import load_training_data
+
+    if options.write_preset:
+        results.check_preset_target(Path(options.write_preset))
+    settings = space.settings
+    dataset = options.dataset or DEFAULT_DATASET
+    worker.say(f"Loading {dataset} …")
+    data = load_training_data(dataset, options.label_column, settings)
+    url = options.storage or f"sqlite:///{folder / 'study.db'}"
+    kept = storage.open_storage(url, grace=options.grace, when_stale=try_again)
+    study = worker.open_study(
+        kept,
+        options.study_name or settings.preset,
+        pruner=worker.build_pruner(options.pruner, settings.epochs),
+        contract={
+            "settings": settings.to_dict(),
+            "search": space.describe(),
+            "sampler": options.sampler,
+            "pruner": options.pruner,
+            "data set": data.split.fingerprint,
+        },
+    )
+    found = results.Results(study, space, data, options.sampler, command)
+    worker.say(f"Study {study.study_name} in {storage.without_password(url)}; {found.sentence()}")
+    try:
+        worker.Worker(
+            study,
+            kept,
+            space,
+            sampler=options.sampler,
+            trials=options.trials,
+            grace=options.grace,
+            folder=folder,
+            train=lambda trial, drawn, state: run_trial(trial, drawn, data, state),
+            after_trial=lambda: found.write_tables(folder),
+        ).run()
+    except KeyboardInterrupt:
+        found.write_tables(folder)
+        raise KeyboardInterrupt(
+            f"stopped; the study is kept in {storage.without_password(url)}. Go on by the same call"
+        ) from None
+    found.write_tables(folder)
+    for line in found.write_plots(folder):
+        worker.say(line)
+    if options.write_preset:
+        found.write_preset(Path(options.write_preset))
+        worker.say(f"Preset: {options.write_preset}")
+    worker.say(f"Results: {folder}\n{found.sentence()}")
+
+
+def choose_space(options: argparse.Namespace) -> SearchSpace:
+    """Returns what is searched, and the settings that all trials have in common."""
+    changes = parse_overrides(options.set)
+    for name, value in {"epochs": options.epochs, "seed": options.seed}.items():
+        if value is not None:
+            if name in changes:
+                raise InputError(f"{name} is given twice: by its option and by --set")
+            changes[name] = value
+    settings = load_preset(options.preset).replace(**changes)
+    space = load_search_space(options.preset, settings, fixed=changes)
+    if options.sampler == "grid":
+        space.grid()  # is it finite?
+    return space
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder of the results, and has the libraries say only what a reader should know."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("the search needs optuna: pip install -r requirements-dev.txt") from None
+    # That each trial is a new network, and compiled anew, is no fault.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}): choose --output") from None
+
+
+def command_to_repeat(arguments: list[str]) -> str:
+    """Returns the call as it may be written down: without the password of a storage."""
+    from classifier.search.storage import without_password
+
+    words = [without_password(word) if "://" in word else word for word in arguments]
+    return shlex.join(["python", "tune.py", *(word for word in words if word != "--debug")])
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line; a wrong one ends with exit status 2 and one line."""
+    parser = command_line.argument_parser(
+        "Searches for better settings of a preset, alone or with other workers."
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME|FILE",
+        default=DEFAULT_PRESET,
+        help=f"recipe with a `search` in it: {', '.join(preset_names())} or a YAML file "
+        f"(default: {DEFAULT_PRESET})",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="Hub id (@revision allowed), folder, Toronto archive or its folder "
+        f"(default: {DEFAULT_DATASET})",
+    )
+    parser.add_argument("--label-column", metavar="NAME", help="the target, if it is not obvious")
+    parser.add_argument("--sampler", choices=SAMPLERS, required=True)
+    parser.add_argument(
+        "--trials",
+        type=int,
+        metavar="N",
+        required=True,
+        help="trials that the study shall have in the end, those of all workers together",
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="of each trial, at most")
+    parser.add_argument("--seed", type=int, metavar="N", help="of trainings and sampler")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change any setting; one that is searched is then left as given",
+    )
+    parser.add_argument(
+        "--pruner", choices=PRUNERS, default="median", help="ends hopeless trials early"
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="sqlite:///FILE, postgresql://USER@HOST/NAME, journal:FILE or grpc:HOST:PORT "
+        "(default: a file in --output)",
+    )
+    parser.add_argument("--study-name", metavar="NAME", help="(default: that of the preset)")
+    parser.add_argument(
+        "--grace",
+        type=int,
+        default=60,
+        metavar="SECONDS",
+        help="a worker that is silent for so long has lost its trial (default: 60)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder of the results (default: runs/<preset>-search)"
+    )
+    parser.add_argument("--write-preset", metavar="FILE.yaml", help="write the best trial there")
+    options = parser.parse_args(arguments)
+    for name in ("trials", "grace"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be 1 or more")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
