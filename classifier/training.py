@@ -13,6 +13,7 @@ import numpy as np
 from classifier.augmentation import Augmentation
 from classifier.checkpoints import RunState
 from classifier.memory import KeepFreedMemory
+from classifier.optimizers import AdamW
 from classifier.settings import Settings
 from classifier.training_data import Images
 
@@ -169,7 +170,7 @@ def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizer
     common = {"learning_rate": rate, "global_clipnorm": settings.clip_norm or None}
     if settings.optimizer == "sgd":
         return keras.optimizers.SGD(momentum=settings.momentum, nesterov=True, **common)
-    build = {"adamw": keras.optimizers.AdamW, "lion": keras.optimizers.Lion}[settings.optimizer]
+    build = {"adamw": AdamW, "lion": keras.optimizers.Lion}[settings.optimizer]
     optimizer = build(weight_decay=settings.weight_decay, **common)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
