@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio_client import handle_file
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -15,10 +16,35 @@ from interface.events import in_words, path_of
 from interface.serving import Models
 
 
+# What the API page and the tools of MCP say of the inputs.
+IMAGE = (
+    "An uploaded picture: JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF or PPM, at most 10 MB and 50 "
+    "megapixels. Addresses of other servers are not fetched; MCP takes a data: address, too."
+)
+MODEL = "Name of a served model, as /models lists them; the default one if it is left out."
+EXAMPLE = "lion.jpg"  # comes with Gradio
+
+
+def document(info: dict[str, Any], models: Models) -> dict[str, Any]:
+    """Returns Gradio's description of the endpoints with what our inputs take, and examples.
+
+    Gradio's own example of a picture is an address, which this server would refuse.
+    """
+    # A file, as clients upload it: the languages of the API page take its name from either field.
+    picture = handle_file(gr.get_image(EXAMPLE)) | {"path": EXAMPLE, "url": EXAMPLE}
+    inputs = {"image": (IMAGE, picture), "model": (MODEL, models.names[0])}
+    for endpoint in info["named_endpoints"].values():
+        for parameter in endpoint["parameters"]:
+            text, parameter["example_input"] = inputs[parameter["parameter_name"]]
+            parameter["python_type"] |= {"description": text}
+            parameter["type"] = parameter["type"] | {"description": text}
+    return info
+
+
 def build(models: Models) -> None:
     """Adds the endpoints to the page; their answers carry the data set's own names."""
     picture = gr.Image(visible=False, type="filepath", image_mode=None, label="image")
-    model = gr.Textbox(visible=False, label="model", info="Name of a served model")
+    model = gr.Textbox(visible=False, label="model")
     label = gr.Label(visible=False, num_top_classes=5, label="label")
     more = gr.JSON(visible=False, label="details")
     figures = gr.JSON(visible=False, label="evaluation")
@@ -34,6 +60,8 @@ def build(models: Models) -> None:
     async def list_models() -> list[dict[str, Any]]:
         return [item.describe() for item in models]
 
+    classify.__doc__ = _parameters(image=IMAGE, model=MODEL)
+    evaluation.__doc__ = _parameters(model=MODEL)
     trigger = gr.Button(visible=False)
     trigger.click(
         in_words(classify, "en"),
@@ -41,9 +69,7 @@ def build(models: Models) -> None:
         [label, more],
         api_name="classify",
         api_description="Says which of the data set's classes a picture shows: the five likeliest "
-        "with their probabilities, then the superclasses. `image` is an uploaded picture (JPEG, "
-        "PNG, GIF, WebP, AVIF, BMP, TIFF or PPM, at most 10 MB and 50 megapixels); `model` is the "
-        "name of a served model, the default one if it is left out.",
+        "with their probabilities, then the superclasses, under the names of the data set.",
         preprocess=False,
         concurrency_limit=AT_ONCE,
         concurrency_id="classify",
@@ -54,8 +80,7 @@ def build(models: Models) -> None:
         figures,
         api_name="evaluation",
         api_description="Returns the figures of a served model on the test split, as they stand in "
-        "its evaluation.json: accuracies, macro averages, a row per class, the confusion matrix. "
-        "`model` is the name of a served model, the default one if it is left out.",
+        "its evaluation.json: accuracies, macro averages, a row per class, the confusion matrix.",
         preprocess=False,
     )
     trigger.click(
@@ -80,6 +105,11 @@ def details(prediction: Prediction, model: str) -> dict[str, Any]:
             )
         ],
     }
+
+
+def _parameters(**texts: str) -> str:
+    """Returns the docstring out of which Gradio takes what a tool of MCP says of its inputs."""
+    return "\n".join(["Args:", *(f"    {name}: {text}" for name, text in texts.items())])
 
 
 def health_route(models: Models) -> Route:

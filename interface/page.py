@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import gradio as gr
+from gradio.route_utils import API_PREFIX
 from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
@@ -34,8 +36,15 @@ class Page(gr.Blocks):
     of the page, of clients and of MCP, passes through here.
     """
 
+    models: Models
+
+    def get_api_info(self, *args: Any, **kwargs: Any) -> Any:
+        """Describes the endpoints, for the API page, clients and MCP."""
+        return api.document(super().get_api_info(*args, **kwargs), self.models)
+
     async def preprocess_data(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Refuses addresses and fills in what may be left out, then does what `gr.Blocks` does."""
+        inputs = with_uploads_named(inputs)
         if names_address(inputs):
             raise gr.Error(
                 word("error_address", "en"),
@@ -51,6 +60,26 @@ class Page(gr.Blocks):
         except Exception as error:  # a request that no page and no client of ours would send
             logger.warning("refused a request: %s", " ".join(str(error).split())[:200])
             raise as_error(RequestError(), LANGUAGES[0]) from None
+
+
+def with_uploads_named(value: Any) -> Any:
+    """Returns an event's inputs with the addresses of our own uploads as the paths they hold.
+
+    Tools of MCP name a picture by the address that its upload got. Nothing is fetched for it: the
+    path passes the same checks as every other.
+    """
+    if isinstance(value, dict):
+        changed = {key: with_uploads_named(item) for key, item in value.items()}
+        address = changed.get("path")
+        if isinstance(address, str) and is_http_url_like(address.strip()):
+            path = unquote(urlsplit(address.strip()).path)
+            _, marked, upload = path.partition(f"{API_PREFIX}/file=")
+            if marked:
+                changed |= {"path": upload, "url": None}
+        return changed
+    if isinstance(value, (list, tuple)):
+        return [with_uploads_named(item) for item in value]
+    return value
 
 
 def names_address(value: Any) -> bool:
@@ -73,6 +102,7 @@ def build(models: Models, *, changing: bool = False) -> Page:
     """
     text = static_texts()
     with Page(title=text("title"), analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
+        page.models = models
         head = gr.HTML(
             static_html("head", lambda language: header.render(models, language)), elem_id="head"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -103,6 +104,8 @@ def _import_keras() -> None:
     # TensorFlow talks of its processor before it listens to any setting of how much to say. Should
     # the import fail, the exception says so.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # A model is compiled for one picture and for several, which TensorFlow takes for a mistake.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     spoken = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:

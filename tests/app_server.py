@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,15 @@ class RunningApp:
 
 
 @contextlib.contextmanager
-def running_app(folder: Path, *arguments: object, **environment: str) -> Iterator[RunningApp]:
+def running_app(
+    folder: Path, *arguments: object, command: Sequence[str] = ("app.py",), **environment: str
+) -> Iterator[RunningApp]:
     """Starts `app.py` on a free port and waits until it answers.
 
     Args:
         folder: where its log goes.
         arguments: of the command line.
+        command: what Python is given before them, in the place of `app.py`.
         environment: variables to add; the port is named in `GRADIO_SERVER_PORT`.
     """
     with socket.socket() as free:
@@ -53,7 +56,7 @@ def running_app(folder: Path, *arguments: object, **environment: str) -> Iterato
     log = folder / f"app-{port}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "app.py", *map(str, arguments)],
+            [sys.executable, *command, *map(str, arguments)],
             cwd=PROJECT,
             env={**os.environ, "GRADIO_SERVER_PORT": str(port), **environment},
             stdin=subprocess.DEVNULL,
@@ -80,6 +83,14 @@ def app(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     with running_app(folder, "--model", tiny_run, "--model", twin) as started:
         yield started
         assert started.process.poll() is None, started.log.read_text()
+
+
+def kill_worker(app: RunningApp) -> None:
+    """Kills the process that holds the models, as a shortage of memory would."""
+    children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children").read_text().split()
+    for child in children:
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(int(child), signal.SIGKILL)
 
 
 def _wait(app: RunningApp) -> None:

@@ -1,9 +1,7 @@
 """The app's named endpoints, as `gradio_client` and plain HTTP meet them."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -21,7 +19,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from app_server import RunningApp, running_app
+from app_server import RunningApp, kill_worker, running_app
 from classifier.prediction import Classifier
 from pictures import bad_pictures, encoded, good_pictures, scene
 
@@ -271,7 +269,7 @@ def test_sigterm_finishes_requests_and_ends_within_five_seconds(
     with running_app(tmp_path, "--model", tiny_run) as app:
         client = Client(app.url, verbose=False)
         client.predict(handle_file(picture), api_name="/classify")
-        _kill_worker(app)
+        kill_worker(app)
         assert client.predict(handle_file(picture), api_name="/classify")[0]["label"]
         jobs = [client.submit(handle_file(picture), api_name="/classify") for _ in range(6)]
         start = time.monotonic()
@@ -333,11 +331,3 @@ def _call(app: RunningApp, endpoint: str, data: list[Any]) -> tuple[str, str]:
         return "error", error.read().decode()
     outcome = next(line for line in reversed(lines) if line.startswith("event:"))
     return outcome.removeprefix("event:").strip(), "\n".join(lines)
-
-
-def _kill_worker(app: RunningApp) -> None:
-    """Kills the process that holds the models, as a shortage of memory would."""
-    children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children").read_text().split()
-    for child in children:
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            os.kill(int(child), signal.SIGKILL)
