@@ -3,11 +3,13 @@
 python train.py --preset mlp-baseline
 python train.py --preset mlp --dataset path/to/images --output runs/mine
 python train.py --output runs/mine --resume
+python train.py --preset mlp --distributed
 python train.py --push --from runs/mine --repo-id user/name
 """
 
 import argparse
 import datetime
+import functools
 import os
 import shutil
 import sys
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier import command_line
 from classifier.data import DEFAULT_DATASET
+from classifier.distribution import ALONE, Team, read_team
 from classifier.errors import InputError
 from classifier.run_folder import Run, open_run
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
@@ -36,6 +39,7 @@ def main(arguments: list[str]) -> None:
         publish(options.source, options)
         return
     settings, given = choose_settings(options)
+    team = read_team() if options.distributed else ALONE
     with open_run(
         Path(options.output or Path("runs") / settings.preset),
         settings,
@@ -43,17 +47,19 @@ def main(arguments: list[str]) -> None:
         label_column=options.label_column,
         resume=options.resume,
         given=given,
+        lead=team.leads,
     ) as run:
         if run.complete:
             print(f"The run in {run.folder} is complete.")
         else:
-            train(run)
-        print(f"Model folder: {run.model}")
-        if options.push:
-            publish(str(run.model), options)
+            train(run, team, distributed=options.distributed)
+        if team.leads:
+            print(f"Model folder: {run.model}")
+            if options.push:
+                publish(str(run.model), options)
 
 
-def train(run: Run) -> None:
+def train(run: Run, team: Team = ALONE, *, distributed: bool = False) -> None:
     """Trains what the run asks for and writes its model folder, complete, by rename."""
     # TensorFlow announces its processor at length; what a reader should know is printed here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -62,7 +68,10 @@ def train(run: Run) -> None:
     settings = run.settings
     print(f"Loading {run.dataset} …", flush=True)
     data = load_training_data(run.dataset, run.label_column, settings)
-    run.start()
+    if distributed:
+        team = team.join(settings.batch_size)
+    if team.leads:
+        run.start()
 
     import keras
 
@@ -74,12 +83,19 @@ def train(run: Run) -> None:
     number_format = precision.resolve(settings.precision)
     precision.set_policy(number_format)
     keras.utils.set_random_seed(settings.seed)
-    network = build_network(
-        settings, classes=len(data.split.classes), mean=data.mean, deviation=data.deviation
+    build = functools.partial(
+        build_network,
+        settings,
+        classes=len(data.split.classes),
+        mean=data.mean,
+        deviation=data.deviation,
     )
+    network = build()
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
-        f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}",
+        f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}"
+        + (f"; process {team.number + 1} of {team.processes}, {team.devices} devices in all")
+        * bool(team.devices),
         flush=True,
     )
     try:
@@ -92,16 +108,25 @@ def train(run: Run) -> None:
             checkpoints=run.checkpoints,
             tensorboard=run.tensorboard,
             augmentation=augmentation,
+            team=team,
         )
-        finish(run, network, state, data)
+        if team.devices:
+            weights = network.get_weights()
+            team.leave()
+            network = build()
+            network.set_weights(weights)
+        if team.leads:
+            finish(run, network, state, data, team)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; the state of the last whole epoch is in {run.checkpoints}. "
-            f"Go on with: {run.command_to_resume}"
+            f"Go on with: {run.command_to_resume}{' --distributed' * distributed}"
         ) from None
 
 
-def finish(run: Run, network: "keras.Model", state: "RunState", data: "TrainingData") -> None:
+def finish(
+    run: Run, network: "keras.Model", state: "RunState", data: "TrainingData", team: Team
+) -> None:
     """Calibrates, exports and evaluates the trained network into the run's model folder."""
     from classifier import card, export
     from classifier.calibration import calibrate
@@ -120,7 +145,10 @@ def finish(run: Run, network: "keras.Model", state: "RunState", data: "TrainingD
         export.write_history(state.rows, folder / "history.csv")
         if run.tensorboard.exists():
             shutil.copytree(run.tensorboard, folder / "runs")
-        export.write_json(describe(run, model, state, data, temperature), folder / "training.json")
+        training = describe(run, model, state, data, temperature)
+        if team.devices:
+            training["distributed"] = {"processes": team.processes, "devices": team.devices}
+        export.write_json(training, folder / "training.json")
         print("Evaluating on the test split …", flush=True)
         evaluation = report.evaluate(folder, data.test, training_split=split)
         written = ModelFolder(folder)
@@ -268,6 +296,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change any setting"
     )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="train on all devices, and with the processes that KERAS_DISTRIBUTION_* name, on JAX",
+    )
     publishing = parser.add_argument_group("publishing")
     publishing.add_argument("--push", action="store_true", help="publish the model on the Hub")
     publishing.add_argument(
@@ -297,7 +330,8 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             "--from, --repo-id, --private, --branch, --create-pr, --tag and --force go with --push"
         )
     training = ("preset", "epochs", "batch_size", "seed", "output", "resume", "precision", "set")
-    if options.source and any(getattr(options, name) not in (None, [], False) for name in training):
+    given = [getattr(options, name) for name in (*training, "distributed")]
+    if options.source and any(value not in (None, [], False) for value in given):
         parser.error("--from publishes without training: leave out the options of training")
 
 

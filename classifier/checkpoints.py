@@ -31,10 +31,14 @@ class RunState(keras.callbacks.Callback):
     Args:
         path: the file, `….npz`.
         others: the callbacks whose memory belongs to the state.
+        write: whether this process is the one that writes the file.
     """
 
-    def __init__(self, path: Path, others: list[keras.callbacks.Callback]) -> None:
+    def __init__(
+        self, path: Path, others: list[keras.callbacks.Callback], *, write: bool = True
+    ) -> None:
         super().__init__()
+        self.write = write
         self.path = path
         self.others = {type(other).__name__: other for other in others}
         self.rows: list[dict[str, float]] = []
@@ -88,9 +92,9 @@ class RunState(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Gives the other callbacks their memory back, which they forgot just now."""
-        for name, memory in self._memories.items():
-            for attribute, value in memory.items():
-                setattr(self.others[name], attribute, value)
+        for name, other in self.others.items():
+            for attribute, value in self._memories.get(name, {}).items():
+                setattr(other, attribute, value)
         if self._best_weights is not None:
             self.others["EarlyStopping"].best_weights = self._best_weights
 
@@ -107,8 +111,9 @@ class RunState(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **numbers, "learning_rate": rate, "seconds": seconds}
         self.rows.append(row)
         self.finished = bool(self.model.stop_training)
-        write_atomically(self.path, self._write)
-        self._remove_old_weights()
+        if self.write:
+            write_atomically(self.path, self._write)
+            self._remove_old_weights()
 
     def _write(self, path: Path) -> None:
         variables = _variables(self.model)

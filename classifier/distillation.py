@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from classifier.augmentation import Augmentation
+from classifier.distribution import undistributed
 from classifier.errors import InputError
 from classifier.settings import Settings
 from classifier.sources import find
@@ -36,7 +37,8 @@ def epoch_images(
     folder = find(settings.teacher)
     if tuple(folder.labels.classes) != tuple(data.split.classes):
         raise InputError(f"the teacher {settings.teacher!r} was trained on other classes")
-    teacher = folder.load_model()
+    with undistributed():  # each process asks its own
+        teacher = folder.load_model()
     views = TaughtViews(
         lambda images: teacher.predict(images, batch_size=BATCH_SIZE, verbose=0),
         data.training,
@@ -70,7 +72,8 @@ class TaughtViews:
         """Returns the view of an epoch, counted from 0."""
         number = epoch % self.settings.distillation_views
         if number not in self._views:
-            self._views[number] = self._make(number)
+            with undistributed():
+                self._views[number] = self._make(number)
         return self._views[number]
 
     def _make(self, number: int) -> Images:

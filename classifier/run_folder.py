@@ -91,6 +91,7 @@ def open_run(
     label_column: str | None,
     resume: bool,
     given: dict[str, Any],
+    lead: bool = True,
 ) -> Iterator[Run]:
     """Starts a run in this folder, or opens the one that is there; holds its lock meanwhile.
 
@@ -101,6 +102,7 @@ def open_run(
         label_column: of a new run.
         resume: whether a run that is there may be gone on with.
         given: what the caller asked for by name; on resuming it must agree with the run.
+        lead: whether this process is the one that writes; the others of its team take no lock.
 
     Raises:
         InputError: there is a run and `resume` is not set, or it differs from what was asked for,
@@ -110,8 +112,7 @@ def open_run(
         raise InputError(f"{folder} is a file: name a folder with --output")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        with lock:
+        with FileLock(folder / ".lock", timeout=0) if lead else contextlib.nullcontext():
             yield _start_or_take_up(
                 Run(folder, settings, dataset, label_column), resume=resume, given=given
             )

@@ -12,13 +12,15 @@ import numpy as np
 
 from classifier.augmentation import Augmentation
 from classifier.checkpoints import RunState
+from classifier.distribution import ALONE, Team, undistributed
 from classifier.memory import KeepFreedMemory
 from classifier.optimizers import AdamW
 from classifier.settings import Settings
 from classifier.training_data import Images
 
 STATE = "state.npz"
-VALIDATION_BATCH = 500  # images
+WRITING = (keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)  # files
+VALIDATION_BATCH = 512  # images
 
 
 class Batches(keras.utils.PyDataset):
@@ -55,16 +57,25 @@ class Trainee(keras.Model):
 
     It takes and returns dictionaries, since augmentation changes the targets too: what it calls
     `targets` on the way out is what the loss and the accuracy are measured against.
+
+    Args:
+        network: from `build_network`.
+        augmentation: of the images and targets of a batch.
+        team: whose devices divide each batch.
     """
 
-    def __init__(self, network: keras.Model, augmentation: Augmentation | None) -> None:
+    def __init__(
+        self, network: keras.Model, augmentation: Augmentation | None, team: Team = ALONE
+    ) -> None:
         super().__init__(name="training")
         self.network = network
         self.augmentation = augmentation
+        self.team = team
+        self.built = True  # as its parts are
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Classifies `batch["images"]`, in training after augmenting images and targets."""
-        images, targets = batch["images"], batch["targets"]
+        images, targets = self.team.divide(batch["images"]), self.team.divide(batch["targets"])
         if training and self.augmentation is not None:
             images, targets = self.augmentation(images, targets)
         return {"probabilities": self.network(images, training=training), "targets": targets}
@@ -83,6 +94,15 @@ class Trainee(keras.Model):
         return super().compute_metrics(x, targets, probabilities, sample_weight)
 
 
+class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
+    """Keras' own, for a network that several processes train and one of them saves."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves without the other processes, which JAX would otherwise wait for."""
+        with undistributed():
+            super().on_epoch_end(epoch, logs)
+
+
 def fit(
     network: keras.Model,
     settings: Settings,
@@ -93,6 +113,7 @@ def fit(
     tensorboard: Path | None = None,
     augmentation: Augmentation | None = None,
     further_callbacks: Sequence[keras.callbacks.Callback] = (),
+    team: Team = ALONE,
 ) -> RunState:
     """Trains the network in place, or goes on where the state in `checkpoints` stands.
 
@@ -105,6 +126,7 @@ def fit(
         tensorboard: folder for event files, where TensorFlow is installed; None: write none.
         augmentation: applied to each training batch.
         further_callbacks: they see each epoch beside those that the settings ask for.
+        team: the processes that train together; the first alone writes.
 
     Returns:
         The state after the last epoch, with the history in `rows`.
@@ -112,9 +134,10 @@ def fit(
     Raises:
         ClassifierError: the state on disk does not fit or cannot be read.
     """
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    if team.leads:
+        checkpoints.mkdir(parents=True, exist_ok=True)
     batches = Batches(load_training, batch_size=settings.batch_size, seed=settings.seed)
-    trainee = Trainee(network, augmentation)
+    trainee = Trainee(network, augmentation, team)
     trainee.compile(
         optimizer=build_optimizer(settings, len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
@@ -122,12 +145,13 @@ def fit(
         # XLA gains nothing on a processor under TensorFlow; JAX lives on it.
         jit_compile=keras.backend.backend() == "jax",
     )
-    first = {"images": validation.images[:1], "targets": validation.targets[:1]}
-    trainee(first, training=True)
     trainee.optimizer.build(trainee.trainable_variables)
     callbacks = build_callbacks(settings, checkpoints, tensorboard)
-    state = RunState(checkpoints / STATE, callbacks)
+    if not team.leads:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, WRITING)]
+    state = RunState(checkpoints / STATE, callbacks, write=team.leads)
     state.restore(trainee)
+    team.check_same(state.epochs_done, "the number of epochs that they have behind them")
     trainee.fit(
         batches,
         # The batches know their order; Keras would draw another that no resumed run can repeat.
@@ -145,7 +169,7 @@ def fit(
             state,
         ],
         # A progress bar for a reader; one line an epoch for a log file.
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=(1 if sys.stdout.isatty() else 2) if team.leads else 0,
     )
     return state
 
@@ -182,7 +206,7 @@ def build_callbacks(
     """Returns the callbacks of the classic recipe, as far as the settings ask for them."""
     callbacks: list[keras.callbacks.Callback] = [
         # A file for each new best: one that is cut off in the middle replaces no whole one.
-        keras.callbacks.ModelCheckpoint(
+        ModelCheckpoint(
             checkpoints / "best-{epoch:04d}.weights.h5",
             monitor="val_loss",
             save_best_only=True,

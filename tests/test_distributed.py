@@ -1,0 +1,210 @@
+"""`train.py --distributed`: two processes, or two devices, arrive where one process does."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifier import distribution
+from classifier.distribution import Team, read_team
+from classifier.errors import ClassifierError, InputError
+from classifier.model_folder import ModelFolder
+from conftest import PROJECT
+
+AUGMENTED = """
+architecture: residual_mlp
+width: 32
+depth: 1
+dropout: 0.1
+optimizer: adamw
+learning_rate: 0.01
+batch_size: 32
+epochs: 3
+schedule: cosine
+warmup_epochs: 1
+flip: 0.5
+crop_area: 0.7
+mixup: 0.2
+distillation_views: 2
+precision: float32
+"""
+# 207 images in batches of 32 and 33 for validation: the last batch of each is uneven.
+CLASSIC = ["--preset", "mlp-baseline", "--set", "hidden_units=[32]", "--batch-size", "32"]
+CLASSIC += ["--epochs", "4", "--set", "learning_rate=0.05", "--set", "validation_fraction=0.14"]
+JAX = {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+Process = subprocess.Popen[str]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_two(*arguments: object) -> list[Process]:
+    """Starts both processes of a team on loopback."""
+    team = {
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}",
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "train.py", *map(str, arguments), "--distributed"],
+            cwd=PROJECT,
+            env={**os.environ, **JAX, **team, "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+
+
+def train_with_two(*arguments: object) -> list[str]:
+    """Returns what each of the two printed, once both have ended well."""
+    processes = start_two(*arguments)
+    outputs = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    return [output for output, _ in outputs]
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    first, second = ModelFolder(one / "model"), ModelFolder(other / "model")
+    pairs = zip(first.load_model().get_weights(), second.load_model().get_weights(), strict=True)
+    for weights, others in pairs:
+        np.testing.assert_allclose(weights, others, atol=2e-5)
+    assert len(first.history) == len(second.history)
+    for row, other_row in zip(first.history, second.history, strict=True):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert row[name] == pytest.approx(other_row[name], abs=1e-4), name
+    assert first.evaluation["top1"] == second.evaluation["top1"]
+
+
+@pytest.fixture(scope="module")
+def classic(tmp_path_factory, small_dataset, run_command) -> Path:
+    """The classic recipe, trained by one process without `--distributed`."""
+    folder = tmp_path_factory.mktemp("classic") / "one"
+    arguments = [*CLASSIC, "--dataset", small_dataset, "--output", folder]
+    result = run_command("train.py", *arguments, **JAX)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_two_processes_arrive_where_one_does(tmp_path, small_dataset, tiny_run, run_command):
+    """With augmentation, mixing, dropout and a teacher: everything that draws random numbers."""
+    preset = tmp_path / "augmented.yaml"
+    preset.write_text(AUGMENTED + f"teacher: {tiny_run}\n")
+    arguments = ["--preset", preset, "--dataset", small_dataset, "--output"]
+    alone = run_command("train.py", *arguments, tmp_path / "one", **JAX)
+    assert alone.returncode == 0, alone.stderr
+
+    leader, other = train_with_two(*arguments, tmp_path / "two")
+    assert "process 1 of 2, 2 devices" in leader
+    assert "Model folder:" in leader
+    assert "process 2 of 2, 2 devices" in other
+    assert "Epoch" not in other
+    assert "Model folder:" not in other
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+    training = json.loads((tmp_path / "two" / "model" / "training.json").read_text())
+    assert training["distributed"] == {"processes": 2, "devices": 2}
+
+
+def test_two_devices_of_one_process_arrive_there_too(classic, tmp_path, small_dataset, run_command):
+    arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "two"]
+    flags = "--xla_force_host_platform_device_count=2"
+    result = run_command("train.py", *arguments, "--distributed", **JAX, XLA_FLAGS=flags)
+    assert result.returncode == 0, result.stderr
+    assert "process 1 of 1, 2 devices" in result.stdout
+    assert_same_training(classic, tmp_path / "two")
+
+
+def test_each_device_computes_its_part_of_the_batch(run_command):
+    code = """
+import jax, numpy as np
+from classifier.distribution import read_team
+team = read_team().join(batch_size=6)
+divided = jax.jit(team.divide)(np.zeros((6, 4)))
+print([shard.data.shape for shard in divided.addressable_shards])
+uneven = jax.jit(team.divide)(np.zeros((5, 4)))
+print([shard.data.shape for shard in uneven.addressable_shards])
+"""
+    flags = "--xla_force_host_platform_device_count=3"
+    result = run_command("-c", code, **JAX, XLA_FLAGS=flags)
+    assert result.stdout.splitlines() == ["[(2, 4), (2, 4), (2, 4)]", "[(5, 4)]"], result.stderr
+
+
+def test_when_one_process_is_killed_all_end_and_the_run_goes_on_where_it_was(
+    classic, tmp_path, small_dataset
+):
+    arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "two", "--resume"]
+    leader, other = start_two(*arguments)
+    assert leader.stdout is not None
+    for line in leader.stdout:
+        if line.startswith("Epoch 3"):
+            break
+    other.send_signal(signal.SIGKILL)
+    other.communicate()
+    leader.communicate(timeout=200)
+    assert leader.returncode != 0
+    assert not (tmp_path / "two" / "model").exists()
+
+    train_with_two(*arguments)
+    assert_same_training(classic, tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"KERAS_BACKEND": "tensorflow"}, "needs Keras on JAX, not on tensorflow"),
+        ({"KERAS_DISTRIBUTION_NUM_PROCESSES": "2"}, "set all three"),
+        ({"NUM": "two", "ID": "0"}, "must be whole numbers"),
+        ({"NUM": "2", "ID": "2"}, "must lie between 0 and 1. Received: 2"),
+        ({"NUM": "2", "ID": "1", "AT": "localhost"}, "takes HOST:PORT. Received: 'localhost'"),
+    ],
+)
+def test_a_team_that_cannot_be_is_refused_in_one_line(environment, message, tmp_path, run_command):
+    if "NUM" in environment:
+        environment = {
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES": environment.get("AT", "127.0.0.1:1"),
+            "KERAS_DISTRIBUTION_NUM_PROCESSES": environment["NUM"],
+            "KERAS_DISTRIBUTION_PROCESS_ID": environment["ID"],
+        }
+    output = tmp_path / "run"
+    result = run_command("train.py", "--distributed", "--output", output, **environment)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not output.exists()
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path, small_dataset, run_command):
+    arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "run"]
+    flags = "--xla_force_host_platform_device_count=3"
+    result = run_command("train.py", *arguments, "--distributed", **JAX, XLA_FLAGS=flags)
+    assert result.returncode == 2
+    assert "32 images cannot be divided evenly among 3 devices" in result.stderr
+    assert "--batch-size 33" in result.stderr
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_first_process_that_does_not_answer_is_named(monkeypatch):
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setattr(distribution, "SECONDS_TO_CONNECT", 0.5)
+    monkeypatch.setenv("KERAS_DISTRIBUTION_JOB_ADDRESSES", address)
+    with pytest.raises(ClassifierError, match=f"does not answer at {address}"):
+        Team(processes=2, number=1).join(batch_size=32)
+
+
+def test_without_variables_a_process_is_its_own_team(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert read_team() == Team(processes=1, number=0)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(InputError, match="not on torch"):
+        read_team()
