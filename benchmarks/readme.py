@@ -1,4 +1,4 @@
-"""Puts the tables that the benchmarks wrote into the READMEs, between comments that name them.
+"""Puts the tables that the benchmarks wrote into the documents, between comments that name them.
 
 python -m benchmarks.readme        # every benchmark does so itself when it is through
 
@@ -19,7 +19,7 @@ from classifier.model_folder import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
-READMES = ("README.md", "README.es.md")
+PAGES = ("README.md", "README.es.md", "docs/scale-out.md")
 TABLE = re.compile(r"(<!-- benchmarks/results/([\w-]+\.md) -->\n).*?(<!-- / -->)", re.DOTALL)
 
 SPANISH = {
@@ -74,7 +74,7 @@ def refresh(project: Path = PROJECT) -> None:
         InputError: a README names a table that no benchmark wrote.
         ClassifierError: a README cannot be written.
     """
-    for name in READMES:
+    for name in PAGES:
         path = project / name
         if not path.is_file():
             continue

@@ -267,7 +267,9 @@ def run_line(command: str, workshop: Workshop) -> tuple[int, str]:
         return 0, ""
     if command.startswith("python app.py"):
         return workshop.serve(command)
-    if not re.match(r"python (-m (?!pip)|\w+\.py)", command) or re.search(r"[;&|<>\n]", command):
+    alone = "--distributed" in command  # on another backend than the runner's
+    known = re.match(r"python (-m (?!pip)|\w+\.py)", command)
+    if alone or not known or re.search(r"[;&|<>\n]", command):
         return workshop.shell(command)
     words = shlex.split(command)[1:]
     if words[0] == "train.py":

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"\d[\d.,]*")
 
 
-@pytest.mark.parametrize("name", readme.READMES)
+@pytest.mark.parametrize("name", readme.PAGES)
 def test_the_tables_are_those_that_were_measured(name: str) -> None:
     text = (PROJECT / name).read_text(encoding="utf-8")
     assert readme.TABLE.search(text)

@@ -1,0 +1,227 @@
+"""Measures how the time of a training step grows with the workers, beside what one calculates.
+
+python -m benchmarks.scaling                  # with nothing else running on the machine
+
+Each worker is a process on a core of its own; two of them train together over loopback as
+`train.py --distributed` does. The calculation takes four measurements of one worker and of the
+connection, and none of the training of two that it is to foretell:
+
+    step(P) = fixed + input · B + compute · B / P + all-reduce(P)
+
+- compute: seconds per image, the slope between steps of a whole and of half a batch, while another
+  worker does the same on the other core for itself, since cores share memory and its bandwidth;
+- fixed: what a step of no images would take, above all the optimiser's pass over the weights;
+- input: seconds per image to pick a batch from memory; every worker picks whole batches;
+- all-reduce(P): a ring sends 2 (P - 1) / P of the gradients' bytes through every worker. Its
+  bandwidth is that of a sum of arrays of the gradients' shapes over two workers.
+
+It writes `scaling.json` and `scaling.md` into `benchmarks/results` or `--output`.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import shlex
+import socket
+import statistics
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/scaling.py`
+
+from benchmarks import readme
+from benchmarks.training import PROJECT, RESULTS, SETTINGS
+from classifier import command_line
+from classifier.errors import ClassifierError
+from classifier.model_folder import write_atomically
+
+FORETOLD = (1, 2, 4, 8, 16)  # workers
+NETWORKS = {"loopback": None, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}  # bytes/s each way
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, calculates, and writes both."""
+    options = parse(arguments)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise ClassifierError("two workers need two cores, and this process has one")
+    rounds = [measure(options, cores) for _ in range(options.rounds)]
+    figures = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+    from classifier import export
+
+    result = {
+        "command": shlex.join(["python", "-m", "benchmarks.scaling", *arguments]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": export.machine(),
+        "versions": export.library_versions(),
+        "batch_size": options.batch_size,
+        "steps": options.steps,
+        "rounds": rounds,
+        **calculate(figures, options.batch_size),
+    }
+    output = options.output or RESULTS
+    output.mkdir(parents=True, exist_ok=True)
+    files = {"scaling.json": json.dumps(result, indent=1) + "\n", "scaling.md": table(result)}
+    for name, text in files.items():
+        write_atomically(output / name, partial(Path.write_bytes, data=text.encode()))
+    if options.output is None:
+        readme.refresh()
+    print(table(result))
+    print(f"Written to {output}.")
+
+
+def measure(options: argparse.Namespace, cores: list[int]) -> dict[str, float]:
+    """Returns the seconds of each measurement, and the bytes of the gradients."""
+    whole = ["--batch-size", str(options.batch_size), "--steps", str(options.steps)]
+    half = ["--batch-size", str(options.batch_size // 2), "--steps", str(options.steps)]
+    return {
+        "alone": run("step", cores[:1], *whole)["seconds"],
+        "whole_batch": run("step", cores[:2], *whole)["seconds"],
+        "half_batch": run("step", cores[:2], *half)["seconds"],
+        "input": run("input", cores[:1], *whole)["seconds"],
+        "two_workers": run("step", cores[:2], *whole, together=True)["seconds"],
+        **run("all-reduce", cores[:2], *whole, together=True),
+    }
+
+
+def calculate(figures: dict[str, float], batch_size: int) -> dict[str, Any]:
+    """Returns the terms of the calculation, what it foretells, and what was measured.
+
+    Args:
+        figures: seconds of a step with a `whole_batch` and a `half_batch` on workers that do not
+            train together, and of one `alone` on the machine; of the `input` of a batch; of the
+            `all_reduce` of `bytes` over two workers; and of a step of `two_workers`.
+        batch_size: images in a whole batch, B.
+    """
+    per_image = (figures["whole_batch"] - figures["half_batch"]) / (batch_size / 2)
+    reading = figures["input"] / batch_size
+    terms = {
+        "compute_per_image": per_image - reading,
+        "input_per_image": reading,
+        "fixed": figures["whole_batch"] - per_image * batch_size,
+        "bytes": figures["bytes"],
+        "bandwidth": figures["bytes"] / figures["all_reduce"],  # 2 (P - 1) / P is 1 for two
+    }
+    foretold = {
+        network: {
+            str(workers): step_seconds(terms, batch_size, workers, bandwidth)
+            for workers in FORETOLD
+        }
+        for network, bandwidth in NETWORKS.items()
+    }
+    measured = {"1": figures["alone"], "2": figures["two_workers"]}
+    return {"terms": terms, "foretold": foretold, "measured": measured}
+
+
+def step_seconds(
+    terms: dict[str, float], batch_size: int, workers: int, bandwidth: float | None = None
+) -> float:
+    """Returns how long a step takes by the calculation.
+
+    Args:
+        terms: as `calculate` returns them; seconds and bytes.
+        batch_size: images per step, of all workers together.
+        workers: how many, P.
+        bandwidth: of the network, bytes/s each way; that of the measured one if not given.
+    """
+    return (
+        terms["fixed"]
+        + terms["input_per_image"] * batch_size
+        + terms["compute_per_image"] * batch_size / workers
+        + 2 * (workers - 1) / workers * terms["bytes"] / (bandwidth or terms["bandwidth"])
+    )
+
+
+def run(what: str, cores: list[int], *arguments: str, together: bool = False) -> dict[str, float]:
+    """Has a worker on each core measure, and returns what the first one prints as JSON.
+
+    Args:
+        what: is measured, as `benchmarks.scaling_worker` names it.
+        cores: one for each worker.
+        arguments: for all of them.
+        together: whether they are a team; else each works for itself.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "benchmarks.scaling_worker", what, *arguments]
+    workers = []
+    for number, core in enumerate(cores):
+        environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if together:
+            environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = address
+            environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = str(len(cores))
+            environment["KERAS_DISTRIBUTION_PROCESS_ID"] = str(number)
+        workers.append(
+            subprocess.Popen(
+                [*command, "--core", str(core)],
+                cwd=PROJECT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    outputs = [worker.communicate() for worker in workers]
+    for worker, (_, errors) in zip(workers, outputs, strict=True):
+        if worker.returncode:
+            reason = (errors.strip().splitlines() or ["it said nothing"])[-1]
+            raise ClassifierError(f"{what} on {len(cores)} workers failed: {reason}")
+    answer = json.loads(outputs[0][0].splitlines()[-1])
+    how = "together" if together else "each for itself"
+    print(f"{what}, {len(cores)} workers {how}, {shlex.join(arguments)}: {answer}", flush=True)
+    return answer
+
+
+def table(result: dict[str, Any]) -> str:
+    """Returns measured and calculated times as Markdown."""
+    names = list(result["foretold"])
+    lines = [
+        "| workers | measured | calculated: " + " | ".join(names) + " |",
+        "| ---: | ---: |" + " ---: |" * len(names),
+    ]
+    for workers in FORETOLD:
+        measured = result["measured"].get(str(workers))
+        cells = [str(workers), f"{1000 * measured:.0f} ms" if measured else ""]
+        for name in names:
+            seconds = result["foretold"][name][str(workers)]
+            speed_up = result["foretold"][name]["1"] / seconds
+            cells.append(f"{1000 * seconds:.0f} ms ({speed_up:.1f}×)")
+        lines.append(f"| {' | '.join(cells)} |")
+    terms = result["terms"]
+    note = (
+        f"Batch {result['batch_size']}, float32. Compute {1e3 * terms['compute_per_image']:.2f} ms "
+        f"an image, fixed {1e3 * terms['fixed']:.0f} ms, input "
+        f"{1e3 * terms['input_per_image'] * result['batch_size']:.1f} ms a batch, gradients "
+        f"{terms['bytes'] / 1e6:.0f} MB, all-reduce over loopback "
+        f"{terms['bandwidth'] / 1e9:.2f} GB/s. One core of {result['machine']['processor']} a "
+        f"worker; medians of {len(result['rounds'])} rounds of {result['steps']} steps. "
+        f"{result['date']}, `{result['command']}`."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = command_line.argument_parser(
+        "Measures how the time of a training step grows with the workers.",
+        prog="python -m benchmarks.scaling",
+    )
+    parser.add_argument("--batch-size", type=int, default=SETTINGS.batch_size, metavar="N")
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="timed, a round")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
+    )
+    options = parser.parse_args(arguments)
+    if min(options.rounds, options.steps) < 1 or options.batch_size < 4 or options.batch_size % 4:
+        parser.error("at least one round of one step, and a batch that divides by 4, are needed")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
