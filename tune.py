@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> None:
     """Works on the study that the command line names until it is whole; writes its results."""
     options = parse(arguments)
     space = choose_space(options)
-    folder = Path(options.output or Path("runs") / f"{space.settings.preset}-search")
+    options.study_name = options.study_name or space.settings.preset
+    folder = Path(options.output or Path("runs") / f"{options.study_name}-search")
     prepare(folder)
     search(options, space, folder, command=command_to_repeat(arguments))
 
@@ -41,6 +42,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     from classifier.search.trial import run_trial
     from classifier.training_data import load_training_data
 
+    results.check_folder(folder, options.study_name)
     if options.write_preset:
         results.check_preset_target(Path(options.write_preset))
     settings = space.settings
@@ -51,7 +53,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     kept = storage.open_storage(url, grace=options.grace, when_stale=try_again)
     study = worker.open_study(
         kept,
-        options.study_name or settings.preset,
+        options.study_name,
         pruner=worker.build_pruner(options.pruner, settings.epochs),
         contract={
             "settings": settings.to_dict(),
@@ -182,7 +184,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="a worker that is silent for so long has lost its trial (default: 60)",
     )
     parser.add_argument(
-        "--output", metavar="DIR", help="folder of the results (default: runs/<preset>-search)"
+        "--output", metavar="DIR", help="folder of the results (default: runs/<study>-search)"
     )
     parser.add_argument("--write-preset", metavar="FILE.yaml", help="write the best trial there")
     options = parser.parse_args(arguments)

@@ -9,6 +9,7 @@ import csv
 import datetime
 import io
 import json
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from classifier.settings import Settings
 from classifier.training_data import TrainingData
 
 MARK = "# Found by a search of "  # begins a preset that a search wrote, and may replace
+SUMMARY = "study.json"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 FEWEST_TO_PLOT = 2  # complete trials
 TARGET = "top-1 on validation"
@@ -126,7 +128,7 @@ class Results:
         texts = {
             "trials.csv": _csv(self.trials, self.space),
             "trials.md": self._markdown(),
-            "study.json": json.dumps(self.summary(), indent=2, ensure_ascii=False) + "\n",
+            SUMMARY: json.dumps(self.summary(), indent=2, ensure_ascii=False) + "\n",
         }
         for name, text in texts.items():
             _write(folder / name, text)
@@ -144,8 +146,8 @@ class Results:
         for name, draw in PLOTS.items():
             try:
                 content = _draw(draw, self.study)
-            except (ValueError, RuntimeError) as error:  # such as no spread to explain
-                lines.append(f"No {name}.png: {error}")
+            except (ValueError, RuntimeError, UserWarning) as error:
+                lines.append(f"No {name}.png: there are too few trials that differ ({error})")
                 continue
             write_atomically(folder / f"{name}.png", partial(_write_bytes, content))
         return lines
@@ -214,6 +216,17 @@ class Results:
         )
 
 
+def check_folder(folder: Path, study: str) -> None:
+    """Refuses a folder with the results of another study, which would be overwritten."""
+    path = folder / SUMMARY
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))["study"] if path.exists() else study
+    except (OSError, ValueError, KeyError, TypeError):
+        other = None
+    if other != study:
+        raise InputError(f"{folder} holds the results of another study: choose another --output")
+
+
 def check_preset_target(path: Path) -> None:
     """Refuses, before the search, a place where its preset could not or should not be written."""
     if path.suffix not in (".yaml", ".yml"):
@@ -267,7 +280,10 @@ def _draw(name: str, study: optuna.Study) -> bytes:
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as optuna_plots
 
-    axes = getattr(optuna_plots, name)(study, target_name=TARGET)
+    with warnings.catch_warnings():
+        # Too few trials to tell which settings matter: no plot is better than equal bars.
+        warnings.filterwarnings("error", "Target and region quantiles select the same")
+        axes = getattr(optuna_plots, name)(study, target_name=TARGET)
     figure = axes.figure
     figure.set_size_inches(9, 5)
     content = io.BytesIO()

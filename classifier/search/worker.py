@@ -148,6 +148,7 @@ class Worker:
             self.lost.collect()
             trials = self.study.get_trials(deepcopy=False)
             if self._is_whole(trials):
+                self._sweep(trials)
                 return
             if not self._is_taken(trials):
                 self._work()
@@ -172,6 +173,16 @@ class Worker:
             return False
         return len({_cell(trial) for trial in trials} - {None}) >= self._cells
 
+    def _sweep(self, trials: list[FrozenTrial]) -> None:
+        """Removes the states that killed workers have left behind."""
+        running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+        for leftover in set(self.folder.glob(".trial-*")) - set(map(self._state, running)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _state(self, number: int) -> Path:
+        """The folder of a running trial's state."""
+        return self.folder / f".trial-{number}"
+
     def _work(self) -> None:
         """Draws and trains one trial."""
         self.study.sampler = build_sampler(self.sampler, self.space, self.space.settings.seed)
@@ -194,7 +205,7 @@ class Worker:
 
     def _objective(self, trial: optuna.Trial) -> float:
         self._give_way(trial)
-        folder = self.folder / f".trial-{trial.number}"
+        folder = self._state(trial.number)
         try:
             with self.lost.alive(trial):
                 settings = self._draw(trial)
