@@ -173,7 +173,7 @@ def _headline(
     right = int((predictions == labels).sum())
     return {
         "top1": _rounded(_metric("top_k_accuracy", scores, labels, k=1)),
-        "top1_interval": _interval(right, len(labels)),
+        "top1_interval": top1_interval(right, len(labels)),
         "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
         "top5": _rounded(_metric("top_k_accuracy", scores, labels, k=5)),
         "superclass_top1": None
@@ -239,11 +239,17 @@ def _without_duplicates(
     }
 
 
-def _interval(right: int, samples: int) -> list[float | None]:
+def top1_interval(right: int, samples: int) -> list[float]:
+    """Returns the 95% Wilson score interval of a share of right answers.
+
+    Args:
+        right: right answers.
+        samples: all answers, at least 1.
+    """
     from scipy.stats import binomtest
 
     interval = binomtest(right, samples).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
-    return [_rounded(interval.low), _rounded(interval.high)]
+    return [round(float(interval.low), 6), round(float(interval.high), 6)]
 
 
 def _compute(name: str, predictions: np.ndarray, labels: np.ndarray, **options: Any) -> dict:

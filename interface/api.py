@@ -15,7 +15,6 @@ from interface.classify import AT_ONCE
 from interface.events import in_words, path_of
 from interface.serving import Models
 
-
 # What the API page and the tools of MCP say of the inputs.
 IMAGE = (
     "An uploaded picture: JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF or PPM, at most 10 MB and 50 "

@@ -9,8 +9,9 @@ import gradio as gr
 import numpy as np
 from gradio.i18n import I18nData
 
-from interface import downloads
+from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
+from interface.evaluated_images import EvaluatedImages
 from interface.events import TEXT_EVENT, in_words
 from interface.figures import MOST_CLASSES, MOST_ZOOMED, alternative, image
 from interface.serving import Models, Served
@@ -27,12 +28,25 @@ from interface.translations import (
 
 CLASS_FIGURES = ("class_histograms", "best_and_worst_classes", "most_confused_pairs")
 TRUST_FIGURES = ("reliability", "training")
+# Says which figure was clicked, and where: shares of its width and height.
+TELL_THE_PLACE = """
+element.addEventListener("click", (event) => {
+  const image = event.target.closest("img");
+  if (!image || !event.detail) return;  // a key opens the figure itself
+  event.preventDefault();
+  const box = image.getBoundingClientRect();
+  const place = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  trigger("select", {value: image.getAttribute("src"), index: place});
+});
+"""
+SHOW_THE_MATRIX = "() => document.getElementById('matrix').scrollIntoView({block: 'start'})"
 
 
-def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
+def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) -> list[Any]:
     """Lays the tab out and connects it; returns what fills it when the page has loaded."""
     text = static_texts()
     served = models.get()
+    images = EvaluatedImages()
     headline = gr.HTML(elem_id="headline")
     with gr.Group(elem_classes="panel"):
         gr.HTML(_heading("confusion"), elem_classes="heading")
@@ -46,7 +60,14 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
             zoom = gr.Dropdown(
                 _choices(served, LANGUAGES[0]), value=None, label=text("zoom"), elem_id="zoom"
             )
-        matrix = gr.HTML(elem_id="matrix")
+        gr.HTML(
+            static_html("matrix_hint", lambda code: f"<p>{escape(word('matrix_hint', code))}</p>"),
+            elem_classes="hint",
+        )
+        matrix = gr.HTML(elem_id="matrix", js_on_load=TELL_THE_PLACE)
+    wrong_class = mistakes.build(
+        models, images, model, tab, _choices(served, LANGUAGES[0]), language
+    )
     with gr.Group(elem_classes="panel"):
         gr.HTML(_heading("curves"), elem_classes="heading")
         with gr.Row(elem_classes="controls"):
@@ -66,6 +87,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
             )
         curves = gr.HTML(elem_id="curves")
     rest = gr.HTML(elem_id="rest")
+    rerun.build(models, images, model, language)
     classes = gr.HTML(elem_id="classes")
 
     async def redraw(name: str, level: str, kind: str, language: str) -> tuple[Any, ...]:
@@ -74,6 +96,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
         best_and_worst = default_classes(served)
         return (
             render_headline(served, language),
+            gr.Dropdown(choices=_choices(served, language), value=None),
             gr.Dropdown(choices=_choices(served, language), value=None),
             render_matrix(served, level, None, language),
             gr.Dropdown(choices=_choices(served, language), value=best_and_worst),
@@ -85,6 +108,11 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
     async def redraw_matrix(name: str, level: str, zoom: int | None, language: str) -> str:
         return render_matrix(models.get(name), level, zoom, language_of(language))
 
+    async def choose(place: gr.SelectData, language: str) -> Any:
+        x, y = (float(share) for share in place.index)
+        index = figures.class_at(models, str(place.value), x, y)
+        return gr.skip() if index is None else index
+
     async def redraw_curves(name: str, kind: str, chosen: list[int], language: str) -> str:
         return render_curves(models.get(name), kind, chosen or [], language_of(language))
 
@@ -94,6 +122,9 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
         [model, level, zoom, language],
         matrix,
         **TEXT_EVENT,
+    )
+    matrix.select(in_words(choose), language, zoom, **TEXT_EVENT).success(
+        None, None, None, js=SHOW_THE_MATRIX, queue=False, api_visibility="private"
     )
     gr.on(
         [kind.change, chosen.change],
@@ -105,7 +136,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
     everything: dict[str, Any] = {
         "fn": in_words(redraw),
         "inputs": [model, level, kind, language],
-        "outputs": [headline, zoom, matrix, chosen, curves, rest, classes],
+        "outputs": [headline, zoom, wrong_class, matrix, chosen, curves, rest, classes],
         **TEXT_EVENT,
     }
     model.change(**everything)
@@ -225,13 +256,13 @@ def render_rest(served: Served, language: str) -> str:
     if served.evaluation is None:
         return ""
     sections = []
-    for heading, figures in (
+    for heading, names in (
         ("classes_heading", CLASS_FIGURES),
         ("training_heading", TRUST_FIGURES),
     ):
         shown = "".join(
             image(served, figure, language, alternative(figure, served, language))
-            for figure in figures
+            for figure in names
             if figure != "training" or served.folder.history
         )
         sections.append(

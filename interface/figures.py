@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -63,7 +63,7 @@ def png(
     Raises:
         InputError: the model has not what it takes, or the figure needs a choice of classes.
     """
-    return _cached(served, figure, theme, language, classes)
+    return _cached(served, figure, theme, language, classes)[0]
 
 
 def route(models: Models) -> Route:
@@ -71,7 +71,7 @@ def route(models: Models) -> Route:
 
     async def answer(request: Request) -> Response:
         try:
-            served, wanted = _checked(models, request)
+            served, wanted = _checked(models, request.path_params["figure"], request.query_params)
             content = await asyncio.to_thread(png, served, *wanted)
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
@@ -81,12 +81,47 @@ def route(models: Models) -> Route:
     return Route("/figures/{figure}.png", answer)
 
 
+def class_at(models: Models, address: str, x: float, y: float) -> int | None:
+    """Returns the class that lies at a point of a confusion matrix, None if there is none.
+
+    A cell stands for the true class of its row, a name at the side or below for that class.
+
+    Args:
+        models: the served models.
+        address: of the figure, as `image` made it.
+        x: from the left edge of the figure, as a share of its width.
+        y: from its upper edge, as a share of its height.
+
+    Raises:
+        InputError: there is no such figure.
+    """
+    parts = urlsplit(address)
+    name = parts.path.rpartition("/")[2].removesuffix(".png")
+    served, wanted = _checked(models, name, dict(parse_qsl(parts.query)))
+    if name not in ("confusion_matrix", "confusion_zoom"):
+        return None
+    order = wanted[-1] if name == "confusion_zoom" else _order(served)
+    left, bottom, right, top = _cached(served, *wanted)[1]
+    column = int((x - left) / (right - left) * len(order) // 1)
+    row = int((y - (1 - top)) / (top - bottom) * len(order) // 1)
+    inside = range(len(order))
+    if row in inside and x < right:
+        return int(order[row])
+    if column in inside and y > 1 - bottom:
+        return int(order[column])
+    return None
+
+
+def _order(served: Served) -> tuple[int, ...]:
+    from evaluation.plots import by_superclass
+
+    return tuple(by_superclass(served.labels))
+
+
 def _checked(
-    models: Models, request: Request
+    models: Models, figure: str, query: Mapping[str, str]
 ) -> tuple[Served, tuple[str, str, str, tuple[int, ...]]]:
-    query = request.query_params
     served = models.get(query.get("model"))
-    figure = request.path_params["figure"]
     theme, language = query.get("theme", THEMES[0]), query.get("language", LANGUAGES[0])
     if figure not in DRAWN or theme not in THEMES or language not in LANGUAGES:
         raise InputError("there is no such figure")
@@ -103,12 +138,15 @@ def _checked(
 @lru_cache(KEPT)
 def _cached(
     served: Served, figure: str, theme: str, language: str, classes: tuple[int, ...]
-) -> bytes:
+) -> tuple[bytes, tuple[float, ...]]:
+    """Returns a PNG file's content, and where its first axes lie: left, bottom, right, top."""
     from evaluation import plots
 
     with drawing:
         look = {"theme": theme, "language": language, "class_names": class_names(language)}
-        return plots.png(DRAWN[figure](served, classes, look))
+        drawn = DRAWN[figure](served, classes, look)
+        content = plots.png(drawn)
+        return content, tuple(map(float, drawn.axes[0].get_position().extents))
 
 
 @lru_cache(8)

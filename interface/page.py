@@ -40,7 +40,7 @@ class Page(gr.Blocks):
 
     def get_api_info(self, *args: Any, **kwargs: Any) -> Any:
         """Describes the endpoints, for the API page, clients and MCP."""
-        return api.document(super().get_api_info(*args, **kwargs), self.models)
+        return api.document(dict(super().get_api_info(*args, **kwargs)), self.models)
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Refuses addresses and fills in what may be left out, then does what `gr.Blocks` does."""
@@ -119,8 +119,8 @@ def build(models: Models, *, changing: bool = False) -> Page:
                 picture = classify.build(models, model, language)
             with gr.Tab(text("tab_try"), id="try"):
                 fillings = [try_it.build(models, picture, language)]
-            with gr.Tab(text("tab_evaluation"), id="evaluation"):
-                fillings += evaluation.build(models, model, language)
+            with gr.Tab(text("tab_evaluation"), id="evaluation") as tab:
+                fillings += evaluation.build(models, model, tab, language)
             with gr.Tab(text("tab_compare"), id="compare"):
                 fillings += compare.build(models, language)
             with gr.Tab(text("tab_about"), id="about"):

@@ -148,12 +148,23 @@ class Models:
             raise UnknownModelError(str(name), self.names)
         return self._served[name]
 
-    async def probabilities(self, images: np.ndarray, name: str | None = None) -> np.ndarray:
-        """Returns the probabilities, (N, C), of images, uint8, (N, 32, 32, 3)."""
+    async def probabilities(
+        self, images: np.ndarray, name: str | None = None, key: str | None = None
+    ) -> np.ndarray:
+        """Returns the probabilities, (N, C), of images, uint8, (N, 32, 32, 3).
+
+        Args:
+            images: what to classify.
+            name: of the model; the default if not given.
+            key: of the one revision of it that may answer; whichever is served if not given.
+
+        Raises:
+            UnknownModelError: no such model is served, or no longer in this revision.
+        """
         try:
-            return await asyncio.wrap_future(self._ask(images, name))
+            return await asyncio.wrap_future(self._ask(images, name, key))
         except BrokenProcessPool:  # it was killed under this question: once more, in a new one
-            return await asyncio.wrap_future(self._ask(images, name))
+            return await asyncio.wrap_future(self._ask(images, name, key))
 
     async def classify(
         self, image: str | Path | bytes, name: str | None = None, top: int = TOP
@@ -169,9 +180,12 @@ class Models:
         answer = await self.probabilities(pixels[None], name)
         return rank(answer[0], labels, pixels, top)
 
-    def _ask(self, images: np.ndarray, name: str | None) -> Future[np.ndarray]:
+    def _ask(self, images: np.ndarray, name: str | None, key: str | None) -> Future[np.ndarray]:
         with self._lock:  # so that a model is not forgotten between its choice and the question
-            return self.worker.ask(self.get(name).key, images)
+            served = self.get(name)
+            if key not in (None, served.key):
+                raise UnknownModelError(str(key), self.names)
+            return self.worker.ask(served.key, images)
 
 
 async def decode(image: str | Path | bytes) -> np.ndarray:

@@ -75,12 +75,15 @@ def running_app(
 
 
 @pytest.fixture(scope="session")
-def app(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """The app with two models: `tiny`, which is the default, and `twin`, a copy of it."""
+def app(
+    tiny_run: Path, small_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningApp]:
+    """The app with two models, `tiny` and its copy `twin`; their test images are at hand."""
     folder = tmp_path_factory.mktemp("app")
     twin = folder / "twin"
     shutil.copytree(tiny_run / "model", twin)
-    with running_app(folder, "--model", tiny_run, "--model", twin) as started:
+    models = ("--model", tiny_run, "--model", twin)
+    with running_app(folder, *models, DATASET=str(small_dataset)) as started:
         yield started
         assert started.process.poll() is None, started.log.read_text()
 

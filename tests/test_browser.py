@@ -1,14 +1,17 @@
 """The app in a real headless Chromium: every tab, in both languages, sizes and appearances."""
 
+import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from app_server import RunningApp
+from app_server import RunningApp, running_app
 from pictures import bad_pictures, encoded, scene
 
 pytestmark = pytest.mark.browser
@@ -222,6 +225,123 @@ def test_the_evaluation_follows_the_choices(opened: Open) -> None:
     )
     page.get_by_role("radio", name="ROC").check()
     expect(page.locator("#curves img").first).to_have_attribute("src", re.compile("roc.png"))
+
+
+@pytest.mark.parametrize(
+    ("language", "phone", "theme"), [("en", False, "light"), ("es", True, "dark")]
+)
+def test_the_gallery_shows_what_was_got_wrong(
+    opened: Open, language: str, phone: bool, theme: str
+) -> None:
+    page = opened(f"?lang={language}&__theme={theme}", phone=phone)
+    tab(page, TABS[language][2])
+    items = page.locator("ul.mistakes li")
+    expect(items).not_to_have_count(0)
+    every = items.count()
+    picture = items.locator("img").first
+    assert picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 32]
+    assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+    expect(items.first).to_contain_text("%")
+    name = {"en": "cloud", "es": "nube"}[language]
+    page.locator("#mistakes-class input").click()
+    page.get_by_role("option", name=name).click()
+    expect(items).not_to_have_count(every)
+    for item in items.all():
+        assert name in item.locator("strong").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+
+
+def test_the_gallery_is_filtered_by_confidence(opened: Open) -> None:
+    page = opened()
+    tab(page, "Evaluation")
+    items = page.locator("ul.mistakes li")
+    expect(items).not_to_have_count(0)
+    every = items.count()
+    counts = []
+    for band, low, high in (("80% and more", 80, 100), ("50% to 80%", 50, 80), ("below", 0, 50)):
+        page.locator("#mistakes-band").get_by_role("radio", name=band).check()
+        page.wait_for_function(
+            """([low, high]) => [...document.querySelectorAll("ul.mistakes .sure")].every(
+                (item) => parseInt(item.textContent) >= low && parseInt(item.textContent) <= high
+            )""",
+            arg=[low, high],
+        )
+        counts.append(items.count())
+    assert sum(counts) == every
+
+
+def test_the_model_is_evaluated_again_before_the_visitors_eyes(opened: Open) -> None:
+    page = opened(phone=True)
+    tab(page, "Evaluation")
+    published = page.locator(".tile.wide dd").first.inner_text()
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator("#rerun")).to_contain_text("All 60 images answered")
+    measured = page.locator("#rerun .tile").first
+    expect(measured).to_contain_text(published)
+    expect(measured).to_contain_text("95% interval")
+    expect(page.locator("#rerun")).to_contain_text("60 of 60 answers are those")
+    expect(page.locator("#rerun progress")).to_have_js_property("position", 1)
+    expect(page.locator("#rerun-start")).to_be_enabled()
+    expect(page.locator("#rerun-stop")).to_be_disabled()
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_a_click_into_the_matrix_chooses_the_class_of_the_row(opened: Open, row: int) -> None:
+    page = opened()
+    tab(page, "Evaluation")
+    matrix = page.locator("#matrix img:visible").first
+    expect(matrix).to_have_js_property("complete", True)
+    # Superclass by superclass, as the names beside it stand.
+    names = ("dolphin", "elephant", "fox", "apple", "bridge", "cloud")
+    matrix.scroll_into_view_if_needed()
+    box = matrix.bounding_box()
+    assert box
+    top, bottom = rows_of_the_matrix(page)
+    height = box["height"] * (top + (row + 0.5) / 6 * (bottom - top))
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + height)
+    expect(page.locator("#zoom input")).to_have_value(names[row])
+    expect(page.locator("#matrix img").first).to_have_attribute(
+        "src", re.compile("class_confusions")
+    )
+
+
+def rows_of_the_matrix(page: Page) -> tuple[float, float]:
+    """Finds where the cells begin and end, as shares of the figure's height, in its pixels."""
+    content = page.request.get(page.locator("#matrix img:visible").first.evaluate("i => i.src"))
+    pixels = np.asarray(Image.open(io.BytesIO(content.body())).convert("RGB")).astype(int)
+    middle = pixels[:, pixels.shape[1] // 2]
+    coloured = np.flatnonzero(np.abs(middle - pixels[2, 2]).sum(axis=1) > 2)
+    runs = np.split(coloured, np.flatnonzero(np.diff(coloured) > 3) + 1)
+    longest = max(runs, key=len)
+    return longest[0] / len(pixels), (longest[-1] + 1) / len(pixels)
+
+
+def test_a_live_evaluation_of_the_real_test_images_is_stopped(
+    browser: Browser, cifar100_folder: Path, tmp_path: Path
+) -> None:
+    model = Path(__file__).parent.parent / "pretrained" / "mlp"
+    with running_app(tmp_path, "--model", model, DATASET=str(cifar100_folder)) as app:
+        context = browser.new_context(viewport=DESKTOP, locale="en-GB")
+        page = context.new_page()
+        page.goto(app.url)
+        expect(page.locator("#picture")).to_be_visible()
+        tab(page, "Evaluation")
+        expect(page.locator("ul.mistakes li")).to_have_count(24)
+        page.get_by_role("button", name="Show more").click()
+        expect(page.locator("ul.mistakes li")).to_have_count(48)
+        number = page.locator("#rerun-count input[type=number]")
+        number.fill("10000")
+        number.press("Enter")
+        page.get_by_role("button", name="Run", exact=True).click()
+        expect(page.locator("#rerun .tile").first).to_contain_text("95% interval")
+        page.get_by_role("button", name="Stop").click()
+        line = page.locator("#rerun [role=status]")
+        expect(line).to_contain_text("Stopped after")
+        stopped = line.inner_text()
+        page.wait_for_timeout(1500)
+        assert line.inner_text() == stopped
+        expect(page.locator("#rerun-start")).to_be_enabled()
+        context.close()
 
 
 def test_the_served_model_is_named_and_can_be_changed(opened: Open) -> None:

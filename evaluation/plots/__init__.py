@@ -23,13 +23,14 @@ from evaluation.plots.classes import (
     most_confused_pairs,
 )
 from evaluation.plots.comparison import class_differences, robustness_curves
-from evaluation.plots.matrices import class_confusions, confusion_matrix
+from evaluation.plots.matrices import by_superclass, class_confusions, confusion_matrix
 from evaluation.plots.rankings import precision_recall_plot, roc_plot
 from evaluation.plots.training import training_curves
 
 __all__ = [
     "THEMES",
     "best_and_worst_classes",
+    "by_superclass",
     "class_confusions",
     "class_differences",
     "class_histograms",

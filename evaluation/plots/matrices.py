@@ -56,7 +56,7 @@ def confusion_matrix(
     if classes is not None:
         return _chosen_matrix(counts, names, list(classes), look)
     if len(names.classes) <= MOST_NAMED_CLASSES:
-        order = _by_superclass(names)
+        order = by_superclass(names)
         title = look.text("confusion_classes", count=len(order))
         note = look.text("confusion_classes_note")
         return _named_matrix(
@@ -177,7 +177,7 @@ def _named_matrix(
 
 def _large_matrix(counts: np.ndarray, names: Labels, look: Look) -> Figure:
     """A matrix of many classes: a picture, with the superclasses' names at its sides."""
-    order = _by_superclass(names)
+    order = by_superclass(names)
     grouped = names.superclass_of is not None
     note = look.text("confusion_grouped_note" if grouped else "confusion_classes_note")
     title = look.text("confusion_classes", count=len(order))
@@ -230,7 +230,8 @@ def _axis_names(axes: Axes, look: Look) -> None:
     axes.set_ylabel(look.text("true"), labelpad=8)
 
 
-def _by_superclass(names: Labels) -> list[int]:
+def by_superclass(names: Labels) -> list[int]:
+    """Returns the order in which a matrix shows the classes: superclass by superclass."""
     if names.superclass_of is None:
         return list(range(len(names.classes)))
     return np.argsort(names.superclass_of, kind="stable").tolist()

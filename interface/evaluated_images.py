@@ -1,0 +1,183 @@
+"""The images that the served models were evaluated on, fetched beside the page when wanted.
+
+A process of its own fetches them, which may take its time or fail, and leaves them in files that
+the page maps into memory. Which data set that is says the model's own evaluation, or the operator
+by the variable `DATASET`; what a visitor sends has no part in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from classifier.errors import ClassifierError, InputError
+from interface.serving import Served
+
+VARIABLE = "DATASET"  # a Hub id, a folder, the Toronto archive or its folder: of all served models
+FETCH_SECONDS = 600
+RETRY_SECONDS = 60  # after a failure, before a visitor's question is another attempt
+# The folder that CIFAR-100 was read from is all that a training from a local copy knows of it.
+SAME = {"cifar100": "uoft-cs/cifar100", "cifar-100-python": "uoft-cs/cifar100"}
+PROJECT = Path(__file__).resolve().parent.parent
+
+logger = logging.getLogger(__name__)
+
+
+class ImagesMissingError(ClassifierError):
+    """The images cannot be had.
+
+    Attributes:
+        reason: "unevaluated", "local", "unreachable" or "other": a text of the page.
+        dataset: their data set.
+    """
+
+    def __init__(self, reason: str, dataset: str = "") -> None:
+        super().__init__(f"the images of {dataset or 'the model'} are not there ({reason})")
+        self.reason, self.dataset = reason, dataset
+
+
+class EvaluatedImages:
+    """Fetches each data set once, whoever asks for it first."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="images")
+        self._lock = threading.Lock()
+        self._fetches: dict[tuple[str, str], tuple[float, Future[Path]]] = {}
+        self._folder: TemporaryDirectory[str] | None = None
+
+    def at_hand(self, served: Served) -> bool:
+        """Whether the images of a model have been fetched."""
+        try:
+            _, fetch = self._fetches[_source(served)]
+        except (KeyError, ImagesMissingError):
+            return False
+        return fetch.done() and fetch.exception() is None
+
+    async def of(self, served: Served) -> np.ndarray:
+        """Returns the images behind a model's predictions, uint8, (N, 32, 32, 3), in their order.
+
+        Raises:
+            ImagesMissingError: they cannot be had, or are others than those.
+        """
+        dataset, _ = source = _source(served)
+        fetch = asyncio.wrap_future(self._fetch(source))
+        try:
+            folder = await asyncio.shield(fetch)  # a visitor who leaves takes nothing from others
+        except ClassifierError as error:
+            logger.warning("the images of %s cannot be had: %s", dataset, error)
+            raise ImagesMissingError("unreachable", dataset) from error
+        return _matching(served, dataset, folder)
+
+    def _fetch(self, source: tuple[str, str]) -> Future[Path]:
+        with self._lock:
+            known = self._fetches.get(source)
+            if known is not None:
+                began, fetch = known
+                failed = fetch.done() and fetch.exception() is not None
+                if not failed or time.monotonic() - began < RETRY_SECONDS:
+                    return fetch
+            if self._folder is None:
+                self._folder = TemporaryDirectory(prefix="image-classifier-evaluated-")
+            folder = Path(self._folder.name) / str(len(self._fetches))
+            fetch = self._threads.submit(_fetch_in_a_process, *source, folder)
+            self._fetches[source] = (time.monotonic(), fetch)
+            return fetch
+
+
+def _source(served: Served) -> tuple[str, str]:
+    """Returns the data set and the split that a model was evaluated on."""
+    evaluation = served.evaluation
+    if evaluation is None or served.predictions is None:
+        raise ImagesMissingError("unevaluated")
+    split = str(evaluation.get("split") or "test")
+    named = os.environ.get(VARIABLE)
+    if named:
+        return (str(Path(named).resolve()) if os.path.lexists(named) else named), split
+    dataset = str(evaluation.get("dataset") or "")
+    dataset = SAME.get(dataset, dataset)
+    if "/" not in dataset:
+        raise ImagesMissingError("local", dataset)
+    from classifier.hub_dataset import parse_hub_id
+
+    revision = evaluation.get("dataset_revision")
+    try:
+        parse_hub_id(dataset)
+    except InputError:
+        raise ImagesMissingError("local", dataset) from None
+    return (f"{dataset}@{revision}" if revision and "@" not in dataset else dataset), split
+
+
+def _matching(served: Served, dataset: str, folder: Path) -> np.ndarray:
+    """Returns the fetched images if they are, one by one, those that the model answered."""
+    from evaluation.samples import stratified_subset
+
+    evaluation, predictions = served.evaluation or {}, served.predictions
+    labels = np.load(folder / "labels.npy")
+    identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+    chosen = stratified_subset(labels, evaluation.get("limit"))
+    fingerprint = evaluation.get("dataset_fingerprint")
+    if (
+        predictions is None
+        or fingerprint not in (None, identity["fingerprint"])
+        or not np.array_equal(labels[chosen], predictions[1])
+    ):
+        raise ImagesMissingError("other", dataset)
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    return images if len(chosen) == len(images) else images[chosen]
+
+
+def _fetch_in_a_process(dataset: str, split: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "interface.evaluated_images", dataset, split, str(folder)]
+    try:
+        result = subprocess.run(
+            command,
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=FETCH_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClassifierError(f"not fetched within {FETCH_SECONDS} s") from None
+    if result.returncode:
+        raise ClassifierError((result.stderr.strip().splitlines() or ["it said nothing"])[-1])
+    return folder
+
+
+def main(arguments: list[str]) -> None:
+    """Fetches a split and writes its arrays into a new folder, complete, by rename."""
+    from classifier.data import load_split
+    from classifier.hub_dataset import load_from_hub
+    from classifier.model_folder import write_atomically
+
+    dataset, name, folder = arguments
+    # An id stays one, even where a folder happens to bear its name.
+    split = (
+        load_split(dataset, name) if Path(dataset).is_absolute() else load_from_hub(dataset, name)
+    )
+
+    def write(path: Path) -> None:
+        path.mkdir()
+        np.save(path / "images.npy", split.images)
+        np.save(path / "labels.npy", split.labels)
+        identity = {"fingerprint": split.fingerprint}
+        (path / "identity.json").write_text(json.dumps(identity), encoding="utf-8")
+
+    write_atomically(Path(folder), write)
+
+
+if __name__ == "__main__":
+    from classifier import command_line
+
+    sys.exit(command_line.run(main))

@@ -1,0 +1,181 @@
+"""The gallery of the pictures that a model got wrong, on the evaluation tab."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from interface.evaluated_images import EvaluatedImages, ImagesMissingError
+from interface.events import WITH_LANGUAGE
+from interface.pictures import data_uri
+from interface.serving import Models, Served
+from interface.translations import (
+    class_name,
+    language_of,
+    number,
+    percent,
+    static_html,
+    static_texts,
+    word,
+)
+
+SHOWN, MOST_SHOWN = 24, 240
+BANDS = {  # how sure the model was of its wrong answer: from, to
+    "all": (0.0, 1.1),
+    "sure": (0.8, 1.1),
+    "middle": (0.5, 0.8),
+    "unsure": (0.0, 0.5),
+}
+
+
+def build(
+    models: Models,
+    images: EvaluatedImages,
+    model: gr.Radio,
+    tab: gr.Tab,
+    choices: Sequence[tuple[str, int]],
+    language: gr.Textbox,
+) -> gr.Dropdown:
+    """Lays the gallery out and connects it; returns its choice of a class."""
+    text = static_texts()
+    with gr.Group(elem_classes="panel"):
+        gr.HTML(
+            static_html("mistakes", lambda code: f"<h2>{escape(word('mistakes', code))}</h2>"),
+            elem_classes="heading",
+        )
+        with gr.Row(elem_classes="controls"):
+            wanted = gr.Dropdown(
+                list(choices), value=None, label=text("mistakes_class"), elem_id="mistakes-class"
+            )
+            band = gr.Radio(
+                [(text(f"band_{key}"), key) for key in BANDS],
+                value="all",
+                label=text("mistakes_band"),
+                elem_id="mistakes-band",
+            )
+        gallery = gr.HTML(static_html("mistakes_rest", _not_yet), elem_id="mistakes")
+        more = gr.Button(text("mistakes_more"), visible=False, elem_id="mistakes-more")
+    opened = gr.Textbox("", visible="hidden")
+    shown = gr.Number(SHOWN, visible="hidden")
+
+    async def fill(
+        name: str, wanted: int | None, band: str, opened: str, shown: int, language: str
+    ) -> AsyncIterator[tuple[Any, Any]]:
+        language = language_of(language)
+        served = models.get(name)
+        if not opened and not images.at_hand(served):  # nobody has looked at this tab yet
+            yield gr.skip(), gr.skip()
+            return
+        if not images.at_hand(served):
+            yield _line("mistakes_fetching", language), gr.Button(visible=False)
+        try:
+            pixels = await images.of(served)
+        except ImagesMissingError as error:
+            line = word(f"images_{error.reason}", language, dataset=error.dataset)
+            yield f'<p class="line">{escape(line)}</p>', gr.Button(visible=False)
+            return
+        found = mistakes(served, wanted, band)
+        count = min(max(int(shown or SHOWN), 1), MOST_SHOWN)
+        some_left = count < min(len(found), MOST_SHOWN)
+        yield render(served, pixels, found, count, language), gr.Button(visible=some_left)
+
+    filling: dict[str, Any] = {
+        "inputs": [model, wanted, band, opened, shown, language],
+        "outputs": [gallery, more],
+        "js": WITH_LANGUAGE,
+        "preprocess": False,
+        "show_progress": "hidden",
+        "concurrency_limit": None,  # those who wait for the images keep nobody waiting
+        "trigger_mode": "always_last",
+        "api_visibility": "private",
+    }
+    instantly: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+    tab.select(None, None, opened, js="() => 'opened'", **instantly).then(fill, **filling)
+    gr.on(
+        [wanted.change, band.change, model.change],
+        None,
+        None,
+        shown,
+        js=f"() => {SHOWN}",
+        **instantly,
+    ).then(fill, **filling)
+    more.click(None, shown, shown, js=f"(count) => count + {SHOWN}", **instantly).then(
+        fill, **filling
+    )
+    return wanted
+
+
+def mistakes(served: Served, wanted: int | None = None, band: str = "all") -> np.ndarray:
+    """Returns which images a model got wrong, those first of which it was surest.
+
+    Args:
+        served: an evaluated model.
+        wanted: only images of this class.
+        band: how sure it was, a key of `BANDS`.
+
+    Returns:
+        Indices into its predictions, int64.
+    """
+    if served.predictions is None:
+        return np.empty(0, np.int64)
+    probabilities, labels = served.predictions
+    confidence = probabilities.max(axis=1).astype(np.float32)
+    low, high = BANDS.get(band, BANDS["all"])
+    chosen = (probabilities.argmax(axis=1) != labels) & (confidence >= low) & (confidence < high)
+    if isinstance(wanted, int):
+        chosen &= labels == wanted
+    found = np.flatnonzero(chosen)
+    return found[np.argsort(-confidence[found], kind="stable")]
+
+
+def render(served: Served, images: np.ndarray, found: np.ndarray, shown: int, language: str) -> str:
+    """Returns the gallery as HTML.
+
+    Args:
+        served: an evaluated model.
+        images: uint8, (N, 32, 32, 3): what it was evaluated on.
+        found: which of them to show.
+        shown: how many of those, at most.
+        language: of names and numbers.
+    """
+    if not len(found) or served.predictions is None:
+        return _line("mistakes_none", language)
+    count = word(
+        "mistakes_count",
+        language,
+        shown=number(min(shown, len(found)), language),
+        count=number(len(found), language),
+    )
+    probabilities, labels = served.predictions
+    items = "".join(
+        _item(served, images[index], int(labels[index]), probabilities[index], language)
+        for index in found[:shown]
+    )
+    return f'<p class="line">{escape(count)}</p><ul class="mistakes">{items}</ul>'
+
+
+def _item(
+    served: Served, pixels: np.ndarray, true: int, probabilities: np.ndarray, language: str
+) -> str:
+    answer = int(probabilities.argmax())
+    names = [class_name(served.labels.classes[index], language) for index in (true, answer)]
+    sure = percent(float(probabilities[answer]), language, 0)
+    alt = word("mistakes_alt", language, true=names[0])
+    return (
+        f'<li><img class="pixels" alt="{escape(alt, quote=True)}" src="{data_uri(pixels)}">'
+        f"<p><strong>{escape(names[0])}</strong>"
+        f"<span>{escape(word('mistakes_taken_for', language))} <em>{escape(names[1])}</em></span>"
+        f'<span class="sure">{sure}</span></p></li>'
+    )
+
+
+def _line(key: str, language: str) -> str:
+    return f'<p class="line">{escape(word(key, language))}</p>'
+
+
+def _not_yet(language: str) -> str:
+    return _line("mistakes_fetching", language)

@@ -1,0 +1,198 @@
+"""Run it again: the served model answers test images while the visitor looks on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from interface.evaluated_images import EvaluatedImages, ImagesMissingError
+from interface.events import WITH_LANGUAGE, as_error
+from interface.serving import Models, Served
+from interface.translations import language_of, number, percent, static_html, static_texts, word
+
+FEWEST, MOST, USUAL = 100, 10_000, 2000  # images
+BATCH_SIZE = 50  # images: so long a visitor's picture may have to wait for its turn
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a live evaluation has come.
+
+    Attributes:
+        done: images answered.
+        total: images to answer.
+        right: answered rightly.
+        same: answered as the stored predictions say.
+    """
+
+    done: int
+    total: int
+    right: int = 0
+    same: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.done} {self.total} {self.right} {self.same}"
+
+    @staticmethod
+    def parse(text: object) -> Progress | None:
+        """Returns what `str` made a text of, or None; the text comes from a browser."""
+        try:
+            numbers = [int(part) for part in str(text or "").split()]
+            done, total, right, same = numbers
+        except ValueError:
+            return None
+        sound = 0 <= max(right, same) <= done <= total <= MOST and min(numbers) >= 0
+        return Progress(done, total, right, same) if sound else None
+
+
+def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr.Textbox) -> None:
+    """Lays the panel out and connects it."""
+    text = static_texts()
+    with gr.Group(elem_classes="panel"):
+        gr.HTML(static_html("rerun", _heading), elem_classes="heading")
+        with gr.Row(elem_classes="controls"):
+            count = gr.Slider(
+                FEWEST, MOST, USUAL, step=100, label=text("rerun_count"), elem_id="rerun-count"
+            )
+            with gr.Row(elem_classes="buttons"):
+                start = gr.Button(text("rerun_start"), variant="primary", elem_id="rerun-start")
+                stop = gr.Button(text("rerun_stop"), interactive=False, elem_id="rerun-stop")
+        result = gr.HTML("", elem_id="rerun")
+    state = gr.Textbox("", visible="hidden")
+
+    async def run(name: str, count: int, language: str) -> AsyncIterator[tuple[Any, ...]]:
+        language = language_of(language)
+        served = models.get(name)
+        off, on = gr.Button(interactive=False), gr.Button(interactive=True)
+        yield _line("rerun_fetching", language), "", off, on
+        progress = Progress(0, 0)
+        try:
+            async for progress in evaluate(models, images, served, int(count or USUAL)):
+                yield render(served, progress, language), str(progress), gr.skip(), gr.skip()
+        except ImagesMissingError as error:
+            line = word(f"images_{error.reason}", language, dataset=error.dataset)
+            yield f'<p class="line">{escape(line)}</p>', "", on, off
+        except Exception as error:
+            yield render(served, progress, language, stopped=True), "", on, off
+            raise as_error(error, language) from None
+        else:
+            yield gr.skip(), "", on, off
+
+    async def stopped(name: str, state: str, language: str) -> tuple[Any, ...]:
+        language = language_of(language)
+        progress = Progress.parse(state)
+        shown = _line("rerun_stopped_early", language)
+        if progress is not None:
+            shown = render(models.get(name), progress, language, stopped=True)
+        return shown, "", gr.Button(interactive=True), gr.Button(interactive=False)
+
+    common: dict[str, Any] = {
+        "js": WITH_LANGUAGE,
+        "preprocess": False,
+        "outputs": [result, state, start, stop],
+        "api_visibility": "private",
+    }
+    running = start.click(
+        run,
+        [model, count, language],
+        show_progress="minimal",
+        concurrency_limit=1,  # two at once would only be twice as slow
+        concurrency_id="rerun",
+        **common,
+    )
+    stop.click(
+        stopped,
+        [model, state, language],
+        cancels=[running],
+        queue=False,
+        show_progress="hidden",
+        **common,
+    )
+
+
+async def evaluate(
+    models: Models, images: EvaluatedImages, served: Served, count: int
+) -> AsyncIterator[Progress]:
+    """Has a model answer test images, batch by batch, between the questions of other visitors.
+
+    Args:
+        models: the served models.
+        images: where the test images come from.
+        served: one of the models; as long as it is this revision of it.
+        count: how many images, with the classes in the proportions of the whole.
+
+    Raises:
+        ImagesMissingError: the images cannot be had.
+        UnknownModelError: another revision has taken the model's place.
+    """
+    from evaluation.samples import storable, stratified_subset
+
+    pixels = await images.of(served)
+    assert served.predictions is not None  # or there would be no images of it
+    probabilities, labels = served.predictions
+    chosen = stratified_subset(labels, min(max(count, FEWEST), MOST))
+    progress = Progress(0, len(chosen))
+    yield progress
+    for start in range(0, len(chosen), BATCH_SIZE):
+        part = chosen[start : start + BATCH_SIZE]
+        answers = await models.probabilities(np.asarray(pixels[part]), served.name, served.key)
+        classes = storable(answers).argmax(axis=1)
+        progress = Progress(
+            progress.done + len(part),
+            len(chosen),
+            progress.right + int((classes == labels[part]).sum()),
+            progress.same + int((classes == probabilities[part].argmax(axis=1)).sum()),
+        )
+        yield progress
+
+
+def render(served: Served, progress: Progress, language: str, *, stopped: bool = False) -> str:
+    """Returns how far a live evaluation has come as HTML, beside what was published."""
+    from evaluation.report import top1_interval
+
+    done = number(progress.done, language)
+    total = number(progress.total, language)
+    ended = progress.done == progress.total
+    key = "rerun_done" if ended else "rerun_stopped" if stopped else "rerun_running"
+    line = word(key, language, done=done, total=total)
+    bar = (
+        f'<progress max="{max(progress.total, 1)}" value="{progress.done}" '
+        f'aria-label="{escape(word("rerun", language), quote=True)}"></progress>'
+    )
+    rows = ""
+    if progress.done:
+        now = progress.right / progress.done
+        rows += _figure("rerun_now", now, top1_interval(progress.right, progress.done), language)
+    published = served.evaluation
+    if published is not None:
+        rows += _figure("rerun_published", published["top1"], published["top1_interval"], language)
+    same = ""
+    if progress.done:
+        same = word("rerun_same", language, same=number(progress.same, language), done=done)
+    return (
+        f'<div class="rerun">{bar}<p class="line" role="status">{escape(line)}</p>'
+        f'<dl class="tiles">{rows}</dl><p class="line">{escape(same)}</p></div>'
+    )
+
+
+def _figure(key: str, share: float, interval: list[float], language: str) -> str:
+    low, high = (percent(value, language) for value in interval)
+    note = word("tile_interval", language, low=low, high=high)
+    return (
+        f'<div class="tile"><dt>{escape(word(key, language))}</dt>'
+        f'<dd>{percent(share, language)}</dd><dd class="note">{escape(note)}</dd></div>'
+    )
+
+
+def _heading(language: str) -> str:
+    title, note = (escape(word(key, language)) for key in ("rerun", "rerun_note"))
+    return f"<h2>{title}</h2><p>{note}</p>"
+
+
+def _line(key: str, language: str) -> str:
+    return f'<p class="line">{escape(word(key, language))}</p>'

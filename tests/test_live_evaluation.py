@@ -1,0 +1,235 @@
+"""What the evaluation tab does with the test images: it finds them, shows mistakes, runs again."""
+
+import asyncio
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classifier.data import load_split
+from classifier.model_folder import ModelFolder
+from hub_server import Hub
+from interface import figures, mistakes, rerun
+from interface.evaluated_images import EvaluatedImages, ImagesMissingError
+from interface.pictures import data_uri
+from interface.rerun import Progress
+from interface.serving import Models, Served, UnknownModelError
+from interface.worker import Worker
+
+
+@pytest.fixture
+def images() -> EvaluatedImages:
+    return EvaluatedImages()
+
+
+@pytest.fixture
+def served(tiny_model_folder: Path, tmp_path: Path) -> Served:
+    """A copy of the tiny model, whose files a test may change."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_model_folder, folder)
+    return Served("tiny", ModelFolder(folder), "folder")
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model_folder: Path) -> Iterator[Models]:
+    worker = Worker()
+    yield Models(worker, [Served("tiny", ModelFolder(tiny_model_folder), "folder")])
+    worker.stop()
+
+
+def change(served: Served, **values: Any) -> None:
+    """Changes what the model's evaluation says."""
+    path = served.folder.path / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def reason(images: EvaluatedImages, served: Served) -> str:
+    """Why the images cannot be had."""
+    with pytest.raises(ImagesMissingError) as caught:
+        asyncio.run(images.of(served))
+    return caught.value.reason
+
+
+def test_the_operators_copy_is_taken(images, served, small_dataset, monkeypatch):
+    monkeypatch.setenv("DATASET", str(small_dataset))
+    assert not images.at_hand(served)
+    found = asyncio.run(images.of(served))
+    np.testing.assert_array_equal(found, load_split(str(small_dataset), "test").images)
+    assert images.at_hand(served)
+
+
+def test_a_data_set_of_the_hub_is_fetched(images, served, small_dataset, hub: Hub):
+    files = {
+        path.relative_to(small_dataset).as_posix(): path.read_bytes()
+        for path in small_dataset.rglob("*.parquet")
+    }
+    hub.put(hub.create("datasets", "user/shapes"), files)
+    change(served, dataset="user/shapes")
+    found = asyncio.run(images.of(served))
+    np.testing.assert_array_equal(found, load_split(str(small_dataset), "test").images)
+
+
+def test_a_data_set_that_is_not_there_is_told(images, served, hub: Hub):
+    change(served, dataset="user/nothing")
+    assert reason(images, served) == "unreachable"
+    assert not images.at_hand(served)
+
+
+@pytest.mark.parametrize("name", ["shapes", "", "/etc/passwd", "../../etc", "a/b/c"])
+def test_a_name_in_the_evaluation_opens_no_file(images, served, name):
+    change(served, dataset=name)
+    assert reason(images, served) == "local"
+
+
+def test_a_folder_that_bears_the_name_of_an_id_is_not_read(
+    images, served, small_dataset, hub: Hub, monkeypatch, tmp_path
+):
+    shutil.copytree(small_dataset, tmp_path / "user" / "shapes")
+    monkeypatch.chdir(tmp_path)
+    change(served, dataset="user/shapes")
+    assert reason(images, served) == "unreachable"
+
+
+@pytest.mark.parametrize("what", ["fingerprint", "labels"])
+def test_other_images_than_those_evaluated_are_not_shown(
+    images, served, small_dataset, monkeypatch, what
+):
+    monkeypatch.setenv("DATASET", str(small_dataset))
+    if what == "fingerprint":
+        change(served, dataset_fingerprint="0" * 32)
+    else:
+        change(served, dataset_fingerprint=None)
+        stored = served.predictions
+        assert stored is not None
+        np.savez(
+            served.folder.path / "predictions.npz", probabilities=stored[0], labels=stored[1][::-1]
+        )
+    assert reason(images, Served("again", served.folder, "folder")) == "other"
+
+
+def test_a_model_without_evaluation_has_no_images(images, served):
+    (served.folder.path / "evaluation.json").unlink()
+    assert reason(images, served) == "unevaluated"
+
+
+def test_mistakes_are_sorted_by_confidence_and_filtered(served):
+    probabilities, labels = served.predictions
+    answers, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    every = mistakes.mistakes(served)
+    assert set(every) == set(np.flatnonzero(answers != labels))
+    assert (np.diff(sure[every]) <= 0).all()
+    assert len(every) > 0
+    parts = [mistakes.mistakes(served, None, band) for band in ("sure", "middle", "unsure")]
+    assert sorted(np.concatenate(parts)) == sorted(every)
+    assert all(sure[index] < 0.5 for index in parts[2])
+    for label in range(6):
+        of_class = mistakes.mistakes(served, label)
+        assert set(of_class) == {index for index in every if labels[index] == label}
+
+
+def test_the_gallery_shows_the_picture_that_was_got_wrong(served, small_dataset):
+    pixels = load_split(str(small_dataset), "test").images
+    found = mistakes.mistakes(served)
+    page = mistakes.render(served, pixels, found, 2, "es")
+    assert page.count("<li>") == min(2, len(found))
+    assert data_uri(pixels[found[0]]) in page
+    assert "tomada por" in page
+    assert mistakes.render(served, pixels, found[:0], 2, "en").count("<img") == 0
+
+
+def test_a_live_evaluation_gives_the_published_figures(models, images, small_dataset, monkeypatch):
+    monkeypatch.setenv("DATASET", str(small_dataset))
+    served = models.get()
+
+    async def collect() -> list[Progress]:
+        return [progress async for progress in rerun.evaluate(models, images, served, 10_000)]
+
+    steps = asyncio.run(collect())
+    assert [step.done for step in steps] == [0, 50, 60]
+    last = steps[-1]
+    assert last.right / last.total == pytest.approx(served.evaluation["top1"], abs=1e-6)
+    assert last.same == last.done == last.total == 60
+
+
+def test_a_live_evaluation_that_is_left_asks_nothing_more(
+    models, images, small_dataset, monkeypatch
+):
+    monkeypatch.setenv("DATASET", str(small_dataset))
+    monkeypatch.setattr(rerun, "BATCH_SIZE", 1)
+    asked = []
+    ask = models.worker.ask
+    monkeypatch.setattr(models.worker, "ask", lambda *call: asked.append(call) or ask(*call))
+
+    async def leave() -> None:
+        running = rerun.evaluate(models, images, models.get(), 60)
+        async for progress in running:
+            if progress.done == 3:
+                break
+        await running.aclose()
+        await asyncio.sleep(0.3)
+
+    asyncio.run(leave())
+    assert len(asked) == 3
+
+
+def test_a_live_evaluation_ends_when_another_revision_takes_the_models_place(
+    models, images, small_dataset, monkeypatch
+):
+    monkeypatch.setenv("DATASET", str(small_dataset))
+    old = Served("tiny", models.get().folder, "hub", "0" * 40)
+
+    async def run() -> None:
+        async for _ in rerun.evaluate(models, images, old, 60):
+            pass
+
+    with pytest.raises(UnknownModelError):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("text", "progress"),
+    [
+        ("5 10 3 4", Progress(5, 10, 3, 4)),
+        ("", None),
+        (None, None),
+        ("5 10 3", None),
+        ("5 10 6 4", None),
+        ("11 10 3 4", None),
+        ("-1 10 -3 -4", None),
+        ("1 2 <b> 4", None),
+    ],
+)
+def test_how_far_it_came_is_read_back_only_if_it_makes_sense(text, progress):
+    assert Progress.parse(text) == progress
+
+
+@pytest.mark.parametrize("chosen", range(6))
+def test_a_point_of_the_matrix_belongs_to_the_class_that_is_drawn_there(served, chosen):
+    """Draws a matrix of one dark cell, finds the cell in the picture, and asks whose it is."""
+    matrix = np.zeros((6, 6), int)
+    matrix[chosen, chosen] = 10
+    change(served, confusion_matrix=matrix.tolist())
+    worker = Worker()
+    try:
+        models = Models(worker, [served])
+        address = f"figures/confusion_matrix.png?model=tiny&version={chosen}"
+        content = figures.png(served, "confusion_matrix")
+        pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).reshape(-1, 3)
+        colours, counts = np.unique(pixels, axis=0, return_counts=True)
+        large = colours[counts > 9000]  # no letters
+        darkest = large[large.sum(axis=1).argmin()]
+        height, width = np.asarray(Image.open(io.BytesIO(content))).shape[:2]
+        rows, columns = np.nonzero((pixels == darkest).all(axis=1).reshape(height, width))
+        x, y = columns.mean() / width, rows.mean() / height
+        assert figures.class_at(models, address, x, y) == chosen
+        assert figures.class_at(models, address, 0.02, y) == chosen  # the name beside the row
+        assert figures.class_at(models, address, x, 0.01) is None
+        assert figures.class_at(models, "figures/training.png?model=tiny", x, y) is None
+    finally:
+        worker.stop()
