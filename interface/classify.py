@@ -30,7 +30,7 @@ from interface.translations import (
 EXAMPLES = ("lion.jpg", "bus.png", "cheetah1.jpg", "tower.jpg")
 SHOWN_SUPERCLASSES = 4
 # Several pictures are under way at once: they wait for the models, not for each other.
-AT_ONCE = 16
+AT_ONCE = 32
 
 
 def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -59,6 +60,8 @@ def in_words(
         except Exception as error:
             raise as_error(error, language) from None
 
+    # Gradio looks at it with every call, and finds it here at once.
+    guarded.__signature__ = inspect.signature(answer)  # type: ignore[attr-defined]
     return guarded
 
 
