@@ -16,6 +16,7 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> None:
     """Chooses the models, builds the page and serves it until it is told to end."""
     options = parse(arguments)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Of so many calls Gradio keeps a record, and copies it with each call; nobody looks at it.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
     # Keras takes seconds to import, and so does Gradio: they are imported at the same time.
     from interface.worker import Worker
 
@@ -44,8 +47,11 @@ def main(arguments: list[str]) -> None:
         from interface.choice import choose
         from interface.serving import Models
 
-        served, notice = choose(options.model, options.revision)
-        with uploads_of_our_own():
+        with uploads_of_our_own(), ThreadPoolExecutor(1) as beside:
+            choice = beside.submit(choose, options.model, options.revision)
+            from interface import page  # noqa: F401 - a silent Hub is waited for meanwhile
+
+            served, notice = choice.result()
             serve(Models(worker, served, notice), options)
     finally:
         worker.stop()

@@ -64,7 +64,7 @@ SPANISH = {
     "median, one client": "mediana, un cliente",
     "answers a second": "respuestas por segundo",
     "clients at once": "clientes a la vez",
-    "95th percentile": "percentil 95",
+    "95th percentile": "percentil 95 de la espera",
     "slowest client to median client": "cliente más lento frente al mediano",
     "memory growth over": "crecimiento de la memoria en",
     "classifications": "clasificaciones",
