@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from html import escape
@@ -35,20 +36,6 @@ class Progress:
     right: int = 0
     same: int = 0
 
-    def __str__(self) -> str:
-        return f"{self.done} {self.total} {self.right} {self.same}"
-
-    @staticmethod
-    def parse(text: object) -> Progress | None:
-        """Returns what `str` made a text of, or None; the text comes from a browser."""
-        try:
-            numbers = [int(part) for part in str(text or "").split()]
-            done, total, right, same = numbers
-        except ValueError:
-            return None
-        sound = 0 <= max(right, same) <= done <= total <= MOST and min(numbers) >= 0
-        return Progress(done, total, right, same) if sound else None
-
 
 def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr.Textbox) -> None:
     """Lays the panel out and connects it."""
@@ -63,56 +50,75 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
                 start = gr.Button(text("rerun_start"), variant="primary", elem_id="rerun-start")
                 stop = gr.Button(text("rerun_stop"), interactive=False, elem_id="rerun-stop")
         result = gr.HTML("", elem_id="rerun")
-    state = gr.Textbox("", visible="hidden")
+    stops: dict[str, asyncio.Event] = {}  # of the evaluations that run, by visitor
 
-    async def run(name: str, count: int, language: str) -> AsyncIterator[tuple[Any, ...]]:
+    async def run(
+        name: str, count: int, language: str, request: gr.Request
+    ) -> AsyncIterator[tuple[Any, ...]]:
         language = language_of(language)
         served = models.get(name)
         off, on = gr.Button(interactive=False), gr.Button(interactive=True)
-        yield _line("rerun_fetching", language), "", off, on
+        visitor = str(request.session_hash)
+        stopped = stops[visitor] = asyncio.Event()
         progress = Progress(0, 0)
         try:
-            async for progress in evaluate(models, images, served, int(count or USUAL)):
-                yield render(served, progress, language), str(progress), gr.skip(), gr.skip()
+            yield _line("rerun_fetching", language), off, on
+            answers = evaluate(models, images, served, int(count or USUAL))
+            async for progress in until(stopped, answers):
+                yield render(served, progress, language), gr.skip(), gr.skip()
         except ImagesMissingError as error:
             line = word(f"images_{error.reason}", language, dataset=error.dataset)
-            yield f'<p class="line">{escape(line)}</p>', "", on, off
+            yield f'<p class="line">{escape(line)}</p>', on, off
         except Exception as error:
-            yield render(served, progress, language, stopped=True), "", on, off
+            yield render(served, progress, language, stopped=True), on, off
             raise as_error(error, language) from None
         else:
-            yield gr.skip(), "", on, off
+            last: Any = gr.skip()
+            if not progress.total:
+                last = _line("rerun_stopped_early", language)
+            elif progress.done < progress.total:
+                last = render(served, progress, language, stopped=True)
+            yield last, on, off
+        finally:
+            stops.pop(visitor, None)
 
-    async def stopped(name: str, state: str, language: str) -> tuple[Any, ...]:
-        language = language_of(language)
-        progress = Progress.parse(state)
-        shown = _line("rerun_stopped_early", language)
-        if progress is not None:
-            shown = render(models.get(name), progress, language, stopped=True)
-        return shown, "", gr.Button(interactive=True), gr.Button(interactive=False)
+    async def stop_running(request: gr.Request) -> None:
+        # The evaluation says itself that it has stopped: an answer of this function
+        # could arrive before its last progress and be overwritten by it.
+        if running := stops.get(str(request.session_hash)):
+            running.set()
 
-    common: dict[str, Any] = {
-        "js": WITH_LANGUAGE,
-        "preprocess": False,
-        "outputs": [result, state, start, stop],
-        "api_visibility": "private",
-    }
-    running = start.click(
+    start.click(
         run,
         [model, count, language],
+        [result, start, stop],
+        js=WITH_LANGUAGE,
+        preprocess=False,
         show_progress="minimal",
         concurrency_limit=1,  # two at once would only be twice as slow
         concurrency_id="rerun",
-        **common,
+        api_visibility="private",
     )
-    stop.click(
-        stopped,
-        [model, state, language],
-        cancels=[running],
-        queue=False,
-        show_progress="hidden",
-        **common,
-    )
+    stop.click(stop_running, queue=False, show_progress="hidden", api_visibility="private")
+
+
+async def until(stopped: asyncio.Event, steps: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
+    """Yields the steps until the event is set, which also breaks off the step under way."""
+    stop = asyncio.ensure_future(stopped.wait())
+    try:
+        while not stopped.is_set():
+            step = asyncio.ensure_future(anext(steps))
+            try:
+                await asyncio.wait({stop, step}, return_when=asyncio.FIRST_COMPLETED)
+                if not step.done():
+                    return
+                yield step.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                step.cancel()
+    finally:
+        stop.cancel()
 
 
 async def evaluate(

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,21 +192,50 @@ def test_a_live_evaluation_ends_when_another_revision_takes_the_models_place(
         asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    ("text", "progress"),
-    [
-        ("5 10 3 4", Progress(5, 10, 3, 4)),
-        ("", None),
-        (None, None),
-        ("5 10 3", None),
-        ("5 10 6 4", None),
-        ("11 10 3 4", None),
-        ("-1 10 -3 -4", None),
-        ("1 2 <b> 4", None),
-    ],
-)
-def test_how_far_it_came_is_read_back_only_if_it_makes_sense(text, progress):
-    assert Progress.parse(text) == progress
+async def counting(steps: int, seconds: float) -> AsyncIterator[Progress]:
+    for done in range(steps):
+        await asyncio.sleep(seconds)
+        yield Progress(done + 1, steps)
+
+
+def test_a_live_evaluation_that_is_not_stopped_goes_to_its_end():
+    async def collect() -> list[Progress]:
+        return [step async for step in rerun.until(asyncio.Event(), counting(5, 0))]
+
+    assert [step.done for step in asyncio.run(collect())] == [1, 2, 3, 4, 5]
+
+
+def test_a_stop_breaks_off_the_batch_under_way():
+    async def stop() -> list[Progress]:
+        stopped, seen = asyncio.Event(), []
+        async for step in rerun.until(stopped, counting(5, 0)):
+            seen.append(step)
+            if step.done == 2:
+                asyncio.get_running_loop().call_later(0.05, stopped.set)
+                await asyncio.sleep(0.1)
+        return seen
+
+    async def stop_while_waiting() -> None:
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.05, stopped.set)
+        async for _ in rerun.until(stopped, counting(5, 60)):
+            raise AssertionError
+
+    assert [step.done for step in asyncio.run(stop())] == [1, 2]
+    asyncio.run(asyncio.wait_for(stop_while_waiting(), 5))
+
+
+def test_what_goes_wrong_in_a_live_evaluation_is_not_lost():
+    async def fail() -> AsyncIterator[Progress]:
+        yield Progress(1, 2)
+        raise UnknownModelError("gone", ["tiny"])
+
+    async def run() -> None:
+        async for _ in rerun.until(asyncio.Event(), fail()):
+            pass
+
+    with pytest.raises(UnknownModelError):
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize("chosen", range(6))
