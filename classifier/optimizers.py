@@ -1,9 +1,10 @@
-"""AdamW whose update is one pass over memory where TensorFlow runs the training."""
+"""AdamW in one pass over memory where TensorFlow trains, and with a pressure to few weights."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 
 class AdamW(keras.optimizers.AdamW):
@@ -13,7 +14,31 @@ class AdamW(keras.optimizers.AdamW):
     processor waits for memory in all of them. TensorFlow has a kernel that does them at once, and
     the decay becomes one product. On another backend, or under a `tf.distribute` strategy, this is
     Keras' own.
+
+    Args:
+        sparsity: after each step, weights smaller than this many learning rates become 0: the hard
+            threshold of β-LASSO (Neyshabur, 2020). Adam moves a weight by about one learning rate
+            where its gradients agree, and by a quarter of it where they are noise, so that between
+            the two a weight leaves 0 only if it is worth it. 0: never.
+        sparse_layers: the beginning of the names of the layers whose kernels it is for.
+        options: those of `keras.optimizers.AdamW`.
     """
+
+    def __init__(
+        self, *, sparsity: float = 0.0, sparse_layers: str = "local_", **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.sparsity = sparsity
+        self.sparse_layers = sparse_layers
+        self._sparse: set[int] = set()
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Makes the running means of the variables, and notes which of them are to be sparse."""
+        super().build(variables)
+        if self.sparsity:
+            self._sparse = {
+                index for index, variable in enumerate(variables) if self._is_sparse(variable.path)
+            }
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Moves one variable, and the two running means that Adam keeps for it.
@@ -23,12 +48,23 @@ class AdamW(keras.optimizers.AdamW):
             variable: as Keras passes it: under TensorFlow a `tf.Variable`.
             learning_rate: a scalar.
         """
+        index = self._get_variable_index(variable)
         if self.amsgrad or not _is_tensorflow_alone():
             super().update_step(gradient, variable, learning_rate)
-            return
+        else:
+            self._update_at_once(gradient, variable, learning_rate, index)
+        if index in self._sparse:
+            smallest = self.sparsity * ops.cast(learning_rate, variable.dtype)
+            self.assign(variable, ops.where(ops.abs(variable) < smallest, 0.0, variable))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what makes an equal optimiser."""
+        own = {"sparsity": self.sparsity, "sparse_layers": self.sparse_layers}
+        return {**super().get_config(), **own}
+
+    def _update_at_once(self, gradient: Any, variable: Any, learning_rate: Any, index: int) -> None:
         import tensorflow as tf
 
-        index = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -42,6 +78,10 @@ class AdamW(keras.optimizers.AdamW):
             epsilon=tf.cast(self.epsilon, variable.dtype),
             grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
         )
+
+    def _is_sparse(self, path: str) -> bool:
+        *layers, name = path.split("/")
+        return name == "kernel" and any(layer.startswith(self.sparse_layers) for layer in layers)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         if self.weight_decay is None or not _is_tensorflow_alone():

@@ -25,6 +25,7 @@ POSITIVE = (
     "width",
     "depth",
     "expansion",
+    "local_patches",
     "channels",
     "learning_rate",
     "batch_size",
@@ -64,7 +65,8 @@ class Settings:
     width: int = 512  # residual_mlp: units between the blocks
     depth: int = 6  # residual_mlp: number of blocks
     expansion: int = 4  # residual_mlp: units inside a block, as a multiple of width
-    first_layer_patch: int = 0  # dense first layers start with patches of this side; 0: everywhere
+    local_units: int = 0  # residual_mlp: units of each layer that starts local; 0: no such layers
+    local_patches: tuple[int, ...] = (9,)  # pixels: the side that each such layer starts with
     channels: tuple[int, ...] = (32, 64, 128, 256)  # cnn: filters of each stage
 
     # Optimisation
@@ -72,6 +74,7 @@ class Settings:
     learning_rate: float = 0.01  # the highest of the schedule
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.0  # decoupled; adamw and lion only
+    sparsity: float = 0.0  # adamw: local weights below this many learning rates are set to 0
     clip_norm: float = 0.0  # gradients are scaled down to this global norm; 0: never
     label_smoothing: float = 0.0  # share of the label spread evenly over all classes
     batch_size: int = 128  # images per step
@@ -240,7 +243,7 @@ def _check(name: str, value: Any) -> None:
         raise InputError(f"{name} must lie between 0.3 and 1. Received: {value!r}")
     if name == "crop_aspect" and not 1 <= value <= 4:
         raise InputError(f"{name} must lie between 1 and 4. Received: {value!r}")
-    if name in ("shift", "first_layer_patch") and not 0 <= value <= 32:
+    if name == "shift" and not 0 <= value <= 32:
         raise InputError(f"{name} must lie between 0 and 32 pixels. Received: {value!r}")
     if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
         raise InputError(f"{name} must not be negative or infinite. Received: {value!r}")

@@ -194,8 +194,12 @@ def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizer
     common = {"learning_rate": rate, "global_clipnorm": settings.clip_norm or None}
     if settings.optimizer == "sgd":
         return keras.optimizers.SGD(momentum=settings.momentum, nesterov=True, **common)
-    build = {"adamw": AdamW, "lion": keras.optimizers.Lion}[settings.optimizer]
-    optimizer = build(weight_decay=settings.weight_decay, **common)
+    common["weight_decay"] = settings.weight_decay
+    optimizer = (
+        AdamW(sparsity=settings.sparsity, **common)
+        if settings.optimizer == "adamw"
+        else keras.optimizers.Lion(**common)
+    )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 

@@ -10,7 +10,7 @@ import pytest
 
 from classifier import export
 from classifier.architectures import build_network, flops_per_image
-from classifier.architectures.first_layer import PatchInitializer
+from classifier.architectures.local_start import local_kernel, pixel_places
 from classifier.augmentation import sampling_matrix
 from classifier.calibration import calibrate, fit_temperature, fold_temperature
 from classifier.distillation import soften
@@ -22,6 +22,9 @@ MEAN, DEVIATION = np.full(3, 120.0, "float32"), np.full(3, 65.0, "float32")
 SMALL = {
     "mlp": Settings(architecture="mlp", hidden_units=(24, 16), dropout=0.1, l2=1e-4),
     "residual_mlp": Settings(architecture="residual_mlp", width=16, depth=2, expansion=2),
+    "local": Settings(
+        architecture="residual_mlp", local_units=40, local_patches=(7, 12), width=16, depth=1
+    ),
     "cnn": Settings(architecture="cnn", channels=(4, 6, 8), l2=1e-4),
 }
 DENSE_LAYERS = {
@@ -148,13 +151,27 @@ def test_flops_count_two_for_each_weight_of_a_dense_layer_and_each_use_of_a_conv
     assert flops_per_image(both) == 2 * flops_per_image(build(SMALL["mlp"]))
 
 
-def test_a_first_layer_may_start_local():
-    kernel = keras.ops.convert_to_numpy(PatchInitializer(8, seed=0)((3072, 20)))
+def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone():
+    random = np.random.default_rng(0)
+    places = random.uniform(8, 24, (20, 2))
+    kernel = local_kernel(pixel_places(), places, 9, random)
     seen = (kernel.reshape(32, 32, 3, 20) != 0).any(axis=2)
-    for unit in range(20):
-        rows, columns = np.nonzero(seen[:, :, unit])
-        assert np.ptp(rows) == np.ptp(columns) == 7
-    assert 0.5 < kernel.std() * np.sqrt(3072 / 2) < 1.5
+    for unit, place in enumerate(places):
+        for axis, positions in enumerate(np.nonzero(seen[:, :, unit])):
+            assert np.ptp(positions) == 8
+            assert abs(positions.mean() + 0.5 - place[axis]) <= 0.5
+    assert kernel[kernel != 0].std() == pytest.approx(np.sqrt(2 / (3 * 9**2)), rel=0.05)
+
+
+def test_a_second_local_layer_sees_units_around_it_and_the_same_seed_draws_the_same_network():
+    settings = SMALL["local"]
+    network, again = build(settings), build(settings)
+    kernel = network.get_layer("local_2").get_weights()[0]
+    assert 0.02 < np.mean(kernel != 0) < 0.3
+    for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    other = build(settings.replace(seed=1)).get_layer("local_2").get_weights()[0]
+    assert not np.array_equal(kernel, other)
 
 
 def test_folding_the_temperature_changes_probabilities_and_not_the_order(images):

@@ -2,7 +2,6 @@
 
 import keras
 
-from classifier.architectures.first_layer import first_kernel_initializer
 from classifier.settings import Settings
 
 
@@ -10,14 +9,10 @@ def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
     """Maps normalised pixels (N, 32, 32, 3) to features (N, last of `hidden_units`)."""
     features = keras.layers.Flatten(name="flatten")(pixels)
     for index, units in enumerate(settings.hidden_units):
-        if index == 0:
-            initializer = first_kernel_initializer(settings)
-        else:
-            initializer = keras.initializers.HeNormal(seed=settings.seed + index)
         features = keras.layers.Dense(
             units,
             activation="relu",
-            kernel_initializer=initializer,
+            kernel_initializer=keras.initializers.HeNormal(seed=settings.seed + index),
             kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
             name=f"hidden_{index + 1}",
         )(features)

@@ -2,21 +2,22 @@
 
 Source: Bachmann, Anagnostidis, Hofmann, "Scaling MLPs: A Tale of Inductive Bias", NeurIPS 2023,
 with SiLU in the place of GELU: the two curves hardly differ, but TensorFlow computes GELU's error
-function in bfloat16 one number at a time, which was 18% of a training step.
+function in bfloat16 one number at a time, which was 18% of a training step. Before the blocks there
+may be layers that start local.
 """
 
 import keras
 
-from classifier.architectures.first_layer import first_kernel_initializer
+from classifier.architectures.local_start import local_layers
 from classifier.settings import Settings
 
 
 def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
     """Maps normalised pixels (N, 32, 32, 3) to features (N, width)."""
-    flat = keras.layers.Flatten(name="flatten")(pixels)
-    features = _dense(
-        settings, settings.width, "pixels", initializer=first_kernel_initializer(settings)
-    )(flat)
+    features = keras.layers.Flatten(name="flatten")(pixels)
+    if settings.local_units:
+        features = local_layers(features, settings)
+    features = _dense(settings, settings.width, "pixels", seed=settings.seed)(features)
     for index in range(1, settings.depth + 1):
         features = _block(features, settings, index)
     return keras.layers.LayerNormalization(name="normalisation_out")(features)
@@ -39,13 +40,12 @@ def _dense(
     name: str,
     *,
     activation: str | None = None,
-    seed: int = 0,
-    initializer: keras.initializers.Initializer | None = None,
+    seed: int,
 ) -> keras.layers.Dense:
     return keras.layers.Dense(
         units,
         activation=activation,
-        kernel_initializer=initializer or keras.initializers.HeNormal(seed=seed),
+        kernel_initializer=keras.initializers.HeNormal(seed=seed),
         kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
         name=name,
     )
