@@ -107,6 +107,12 @@ SCALING_MLPS = """@inproceedings{bachmann2023scaling,
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2023}
 }"""
+BETA_LASSO = """@inproceedings{neyshabur2020towards,
+  title = {Towards Learning Convolutions from Scratch},
+  author = {Neyshabur, Behnam},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2020}
+}"""
 
 
 def write(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -> Path:
@@ -264,7 +270,24 @@ def _procedure(settings: Mapping[str, Any]) -> str:
     changes += [words for key, words in AUGMENTATIONS.items() if settings.get(key)]
     if changes:
         parts.append(f"on images that were changed at random each time ({', '.join(changes)})")
-    return f"{', '.join(parts)}." if parts else ""
+    sentences = [f"{', '.join(parts)}."] if parts else []
+    return " ".join([*sentences, *_local_start(settings)])
+
+
+def _local_start(settings: Mapping[str, Any]) -> list[str]:
+    """Says what the first layers were given, in one sentence, if they were given anything."""
+    if not settings.get("local_units"):
+        return []
+    patches = settings.get("local_patches") or []
+    sides = " and ".join(f"{side}×{side}" for side in patches)
+    start = f"Before the training, each unit of the first {len(patches)} dense layers was given a "
+    start += f"random place, and weights to what lies within {sides} pixels around it alone"
+    if settings.get("sparsity"):
+        start += (
+            "; all weights were free to change, but those that did not grow out of the noise of "
+            "training were set to zero again (the hard threshold of β-LASSO)"
+        )
+    return [f"{start}."]
 
 
 def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -301,6 +324,8 @@ def _references(folder: ModelFolder, settings: Mapping[str, Any]) -> str:
     parts = [CIFAR] if "cifar" in known else []
     if settings.get("architecture") == "residual_mlp":
         parts.append(SCALING_MLPS)
+    if settings.get("sparsity"):
+        parts.append(BETA_LASSO)
     return "\n\n".join(parts)
 
 

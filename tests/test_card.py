@@ -105,6 +105,28 @@ def test_the_limits_of_flattened_pixels_are_stated_only_where_they_apply(
     assert "convolution" in text
 
 
+def test_layers_that_start_local_are_told_and_nothing_else_is_claimed(
+    made: ModelFolder, tmp_path: Path
+) -> None:
+    assert "not told which pixels are neighbours" in " ".join(card.render(made).split())
+    folder = make_model_folder(tmp_path / "model")
+    training = dict(folder.training)
+    training["settings"] = {
+        **training["settings"],
+        "architecture": "residual_mlp",
+        "local_units": 64,
+        "local_patches": [7, 12],
+        "sparsity": 0.8,
+    }
+    write_json(folder.path / "training.json", training)
+    text = " ".join(card.render(ModelFolder(folder.path)).split())
+    assert "not told which pixels are neighbours" not in text
+    assert "nothing that is learnt at one place serves at another: what it has" in text
+    assert "each unit of the first 2 dense layers" in text
+    assert "within 7×7 and 12×12 pixels around it alone; all weights were free to change" in text
+    assert "Towards Learning Convolutions from Scratch" in text
+
+
 def test_repeated_images_are_told_where_they_were_counted(tmp_path: Path) -> None:
     folder = make_model_folder(tmp_path / "model")
     evaluation = {
