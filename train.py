@@ -69,7 +69,8 @@ def train(run: Run, team: Team = ALONE, *, distributed: bool = False) -> None:
     print(f"Loading {run.dataset} …", flush=True)
     data = load_training_data(run.dataset, run.label_column, settings)
     if distributed:
-        team = team.join(settings.batch_size)
+        plan = {**settings.to_dict(), "data set": data.split.fingerprint}
+        team = team.join(settings.batch_size, plan)
     if team.leads:
         run.start()
 

@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> None:
     space = choose_space(options)
     options.study_name = options.study_name or space.settings.preset
     folder = Path(options.output or Path("runs") / f"{options.study_name}-search")
-    prepare(folder)
+    options.storage = options.storage or f"sqlite:///{folder / 'study.db'}"
+    prepare(options, folder)
     search(options, space, folder, command=command_to_repeat(arguments))
 
 
@@ -42,14 +43,11 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     from classifier.search.trial import run_trial
     from classifier.training_data import load_training_data
 
-    results.check_folder(folder, options.study_name)
-    if options.write_preset:
-        results.check_preset_target(Path(options.write_preset))
     settings = space.settings
     dataset = options.dataset or DEFAULT_DATASET
     worker.say(f"Loading {dataset} …")
     data = load_training_data(dataset, options.label_column, settings)
-    url = options.storage or f"sqlite:///{folder / 'study.db'}"
+    url = options.storage
     kept = storage.open_storage(url, grace=options.grace, when_stale=try_again)
     study = worker.open_study(
         kept,
@@ -106,8 +104,11 @@ def choose_space(options: argparse.Namespace) -> SearchSpace:
     return space
 
 
-def prepare(folder: Path) -> None:
-    """Makes the folder of the results, and has the libraries say only what a reader should know."""
+def prepare(options: argparse.Namespace, folder: Path) -> None:
+    """Refuses what cannot be, before anything is written or loaded; makes the results' folder.
+
+    The libraries are told to say only what a reader should know.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import optuna
@@ -117,6 +118,12 @@ def prepare(folder: Path) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    from classifier.search import results, storage
+
+    storage.check_url(options.storage)
+    results.check_folder(folder, options.study_name)
+    if options.write_preset:
+        results.check_preset_target(Path(options.write_preset))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,19 +12,19 @@ them one process trains on all the devices that it has.
 import contextlib
 import importlib.util
 import os
-import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from classifier.errors import ClassifierError, InputError
+from classifier.roll_call import await_others, report
 
 PREFIX = "KERAS_DISTRIBUTION_"
 ADDRESSES, PROCESSES, NUMBER = (
     f"{PREFIX}{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 )
-SECONDS_TO_CONNECT = 300  # as long as JAX has the first process wait for the others
+SECONDS_TO_CONNECT = 300  # until all processes are there
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,25 @@ class Team:
         """Whether this process is the one that writes."""
         return self.number == 0
 
-    def join(self, batch_size: int) -> "Team":
+    def join(self, batch_size: int, plan: Mapping[str, Any] | None = None) -> "Team":
         """Joins the other processes, and distributes what is built from now on.
 
         Args:
             batch_size: images per step, of all processes together.
+            plan: what else all processes must have in common, as JSON can hold it.
 
         Returns:
             The team with its devices.
 
         Raises:
-            InputError: the batch cannot be divided evenly among the devices.
+            InputError: the processes do not agree, or the batch cannot be divided evenly among the
+                devices.
             ClassifierError: the other processes cannot be reached.
         """
         import keras
 
         if self.processes > 1:
-            self._reach_the_first()
+            self._call_the_roll({"batch_size": batch_size, **(plan or {})})
             try:
                 keras.distribution.initialize()
             except Exception as error:
@@ -128,24 +130,16 @@ class Team:
             multihost_utils.sync_global_devices("trained")
             jax.distributed.shutdown()
 
-    def _reach_the_first(self) -> None:
-        """Waits for the first process to listen: JAX itself would end this one without a word."""
+    def _call_the_roll(self, plan: Mapping[str, Any]) -> None:
+        """Waits until all processes are there: JAX itself would abort without a word."""
         address = os.environ[ADDRESSES].split(",")[0]
-        host, _, port = address.rpartition(":")
-        if self.leads:
-            return
-        end = time.monotonic() + SECONDS_TO_CONNECT
-        while True:
-            try:
-                socket.create_connection((host, int(port)), timeout=5).close()
-                return
-            except OSError as error:
-                if time.monotonic() > end:
-                    raise ClassifierError(
-                        f"the first process does not answer at {address} ({error}): start it, and "
-                        f"name its address in {ADDRESSES}"
-                    ) from None
-                time.sleep(0.5)
+        print(
+            f"Process {self.number} of {self.processes} waits at {address} for the others, at most "
+            f"{SECONDS_TO_CONNECT:g} s …",
+            flush=True,
+        )
+        call = await_others if self.leads else partial(report, number=self.number)
+        call(address, processes=self.processes, plan=plan, seconds=SECONDS_TO_CONNECT)
 
 
 ALONE = Team()

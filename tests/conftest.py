@@ -13,6 +13,7 @@ import pytest
 
 from app_server import app  # noqa: F401 - a fixture
 from hub_server import ENDPOINT, hub, repo_id, running_hub  # noqa: F401 - fixtures
+from postgres_server import postgres_url  # noqa: F401 - a fixture
 
 PROJECT = Path(__file__).resolve().parent.parent
 

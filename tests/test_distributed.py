@@ -1,17 +1,20 @@
 """`train.py --distributed`: two processes, or two devices, arrive where one process does."""
 
+import concurrent.futures
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from classifier import distribution
+from classifier import roll_call
 from classifier.distribution import Team, read_team
 from classifier.errors import ClassifierError, InputError
 from classifier.model_folder import ModelFolder
@@ -48,22 +51,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_two(*arguments: object) -> list[Process]:
-    """Starts both processes of a team on loopback."""
+def start_two(*arguments: object, each: tuple[list[str], ...] = ([], [])) -> list[Process]:
+    """Starts both processes of a team on loopback, perhaps with more arguments for each."""
     team = {
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}",
         "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
     }
     return [
         subprocess.Popen(
-            [sys.executable, "train.py", *map(str, arguments), "--distributed"],
+            [sys.executable, "train.py", *map(str, arguments), "--distributed", *more],
             cwd=PROJECT,
             env={**os.environ, **JAX, **team, "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number in (0, 1)
+        for number, more in enumerate(each)
     ]
 
 
@@ -194,12 +197,90 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path, small_dataset, run_
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_a_first_process_that_does_not_answer_is_named(monkeypatch):
+def test_a_process_that_is_missing_is_named_in_one_line(tmp_path, small_dataset, run_command):
+    """Each of the two is started without the other; neither hangs, and JAX aborts neither."""
+    arguments = [*CLASSIC, "--dataset", str(small_dataset), "--output", str(tmp_path / "run")]
+    code = """
+import sys
+import train
+from classifier import command_line, distribution
+distribution.SECONDS_TO_CONNECT = 1
+sys.exit(command_line.run(train.main))
+"""
     address = f"127.0.0.1:{free_port()}"
-    monkeypatch.setattr(distribution, "SECONDS_TO_CONNECT", 0.5)
-    monkeypatch.setenv("KERAS_DISTRIBUTION_JOB_ADDRESSES", address)
-    with pytest.raises(ClassifierError, match=f"does not answer at {address}"):
-        Team(processes=2, number=1).join(batch_size=32)
+    team = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address, "KERAS_DISTRIBUTION_NUM_PROCESSES": "2"}
+    for number, message in (
+        ("0", f"not all processes came to {address} within 1 s; missing: 1."),
+        ("1", f"the first process does not answer at {address} within 1 s (["),
+    ):
+        result = run_command(
+            *("-c", code, *arguments, "--distributed"),
+            **{**JAX, **team, "KERAS_DISTRIBUTION_PROCESS_ID": number},
+        )
+        assert result.returncode == 1, result.stderr
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert f"Process {number} of 2 waits at {address}" in result.stdout
+        assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_processes_with_different_commands_are_told_what_differs(tmp_path, small_dataset):
+    arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "run"]
+    processes = start_two(*arguments, each=(["--seed", "0"], ["--seed", "1"]))
+    for process in processes:
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 2, errors
+        assert "error: process 1 has seed 1, process 0 0: give all of them the same" in errors
+        assert errors.count("\n") == 1
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ([{"number": 1, "processes": 2}], "process 1 counts 2 processes, process 0 3"),
+        ([{"number": 0}], "two processes have the number 0"),
+        ([{"number": 1}, {"number": 1}], "two processes have the number 1"),
+        ([{"number": 1, "plan": {"seed": 0, "width": 8}}], "process 1 has width 8, process 0 None"),
+    ],
+)
+def test_a_roll_call_that_does_not_come_out_is_told_to_all(others, message):
+    address = f"127.0.0.1:{free_port()}"
+    common = {"processes": 3, "plan": {"seed": 0}, "seconds": 20}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        calls = [pool.submit(roll_call.await_others, address, **common)]
+        calls += [pool.submit(roll_call.report, address, **{**common, **o}) for o in others]
+        for call in calls:
+            with pytest.raises(InputError, match=message):
+                call.result(timeout=30)
+
+
+def test_whoever_else_connects_does_not_disturb_the_roll_call():
+    address = ("127.0.0.1", free_port())
+    at = f"{address[0]}:{address[1]}"
+    common = {"processes": 2, "plan": {}, "seconds": 20}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(roll_call.await_others, at, **common)
+        for noise in (b"", b"GET / HTTP/1.1\r\n\r\n", b"{}\n", b"[1]\n"):
+            for _ in range(100):  # until it listens
+                with contextlib.suppress(ConnectionRefusedError):
+                    with socket.create_connection(address) as stranger:
+                        stranger.sendall(noise)
+                    break
+                time.sleep(0.05)
+        roll_call.report(at, number=1, **common)
+        first.result(timeout=30)
+    socket.create_server(address).close()  # free for JAX
+
+
+def test_an_address_that_cannot_be_used_is_named():
+    with socket.create_server(("", 0)) as taken:
+        at = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(ClassifierError, match=r"cannot listen at port .* already in use"):
+            roll_call.await_others(at, processes=2, plan={}, seconds=1)
+    at = "no-such-host.invalid:1234"
+    with pytest.raises(ClassifierError, match=f"does not answer at {at}"):
+        roll_call.report(at, number=1, processes=2, plan={}, seconds=0.5)
 
 
 def test_without_variables_a_process_is_its_own_team(monkeypatch):

@@ -1,12 +1,14 @@
-"""Every command and snippet of the documents is run, in a small copy of the project.
+"""Every command and snippet of the documents is run, also those within a line of text.
 
-The copy has tiny presets, tiny models in `pretrained/` and `runs/mine`, small data under the names
-that the documents use, and a Hub on loopback that holds `uoft-cs/…` and `user/name`. What else is
-changed in a command before it runs stands in `CHANGES`. A block that none of the ways below takes,
-or that fails, fails the test.
+They run in a small copy of the project with tiny presets, tiny models in `pretrained/` and
+`runs/mine`, small data under the names that the documents use, and a Hub on loopback that holds
+`uoft-cs/…` and `user/name`. What else is changed in a command before it runs stands in `CHANGES`,
+each with its reason. A block that none of the ways below takes, or that fails, fails the test.
 """
 
 import ast
+import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -26,8 +28,10 @@ import gradio as gr
 import pytest
 import yaml
 
+import tune
 from data_files import make_rows, write_archive, write_toronto_folder
 from hub_server import ENDPOINT, Hub
+from postgres_server import find_programs, postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "README.es.md", *sorted(f"docs/{p.name}" for p in PROJECT.glob("docs/*.md"))]
@@ -35,7 +39,7 @@ COPIED = ("*.py", "requirements*", "Makefile", "model_card.md", "README.md", "LI
 FOLDERS = ("classifier", "evaluation", "interface", "benchmarks", "presets")
 MODELS = ("mlp-baseline", "mlp", "cnn")
 DATASETS = ("uoft-cs/cifar100", "uoft-cs/cifar10")
-SECONDS = 120  # for a command
+SECONDS = 300  # for a command, on a machine that does other things too
 
 TINY = {  # replaces these settings in every preset
     "hidden_units": [16],
@@ -55,8 +59,19 @@ CHANGES = (  # in a command, before it runs
     (r"^hf auth login", "hf auth login --token $HF_TOKEN"),
     (r"^tensorboard ", "python -m tensorboard.main --inspect "),  # reads the files and ends
     (r"^make ", "make -n "),  # names what it would do
+    # Asks no registry: what is to be installed must be what is installed here.
     (r"^pip install ", "python -m pip install -q --no-index --dry-run "),
+    (r"^(python -m benchmarks\..*)", r"\1 --help"),  # hours; their own tests run them small
+    (r"^(hf jobs hardware)", r"\1 --help"),  # asks the Hub what it rents out
+    (r"--preset NAME\b", "--preset mlp"),
 )
+INLINE = r"`((?:python|make|pip|hf|source) [^`\n]+)`"  # a command in a line of text
+POSTGRES = "postgresql://user@database-host/studies"  # the test's own server stands for it
+# What Slurm gives a job, and its two commands, on this machine: two tasks side by side.
+SLURM = {
+    "scontrol": '[ "$1 $2 $3" = "show hostnames node[1-2]" ] && printf "127.0.0.1\\nnode2\\n"',
+    "srun": 'SLURM_PROCID=1 "$@" & SLURM_PROCID=0 "$@"; wait $!',
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,7 @@ class Workshop:
     hub: Hub
     environment: dict[str, str]
     runner: subprocess.Popen[str]
+    postgres: str | None  # URL of a database, where there is a server
     app: str = ""
     done: set[str] = field(default_factory=set)
 
@@ -130,6 +146,14 @@ def blocks(page: str) -> list[Block]:
     return [Block(page, text[: m.start()].count("\n") + 1, m[1], m[2]) for m in found]
 
 
+def inline(page: str) -> list[Block]:
+    """Returns the commands that stand in a page's text, each as a block."""
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```$", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S)
+    found = re.finditer(INLINE, text)
+    return [Block(page, text[: m.start()].count("\n") + 1, "sh", m[1]) for m in found]
+
+
 @pytest.fixture(scope="module")
 def workshop(
     tmp_path_factory: pytest.TempPathFactory,
@@ -159,10 +183,12 @@ def workshop(
         stdout=subprocess.PIPE,
         text=True,
     )
-    made = Workshop(folder, small_dataset, running_hub, environment, runner)
+    made = Workshop(folder, small_dataset, running_hub, environment, runner, postgres=None)
     made.restock()
+    programs = find_programs() if importlib.util.find_spec("psycopg") else None
+    database = postgres(programs) if programs else contextlib.nullcontext()
     try:
-        with served(made, ["app.py"]) as made.app:
+        with database as made.postgres, served(made, ["app.py"]) as made.app:
             yield made
     finally:
         runner.kill()
@@ -172,7 +198,7 @@ def workshop(
 
 @pytest.mark.parametrize("page", [page for page in PAGES if (PROJECT / page).exists()])
 def test_every_command_of_a_page_works(page: str, workshop: Workshop) -> None:
-    for block in blocks(page):
+    for block in blocks(page) + inline(page):
         check = CHECKS.get(block.language)
         assert check, f"{block}: no rule says how to test a block of {block.language!r}"
         check(block, workshop)
@@ -195,13 +221,44 @@ def test_both_readmes_say_the_same() -> None:
     assert links[0] == links[1]
 
 
+def test_searches_of_one_name_are_the_same_search_on_all_pages() -> None:
+    """Else a reader who has followed one page is refused on the next: the study is another."""
+    studies: dict[str, tuple[object, str]] = {}
+    for page in PAGES:
+        for block in blocks(page):
+            for command in bare(block) if block.language == "sh" else ():
+                words = shlex.split(command.removesuffix("&"))
+                if words[:2] != ["python", "tune.py"]:
+                    continue
+                options = tune.parse(words[2:])
+                name = options.study_name or options.preset
+                search = (options.preset, options.sampler, options.epochs, options.pruner)
+                search += (options.storage, tuple(options.set))
+                before, where = studies.setdefault(name, (search, str(block)))
+                assert before == search, f"{block} goes on with the study {name} of {where}"
+    assert len(studies) > 4
+
+
+def test_the_documents_state_what_the_real_study_found() -> None:
+    results = PROJECT / "benchmarks" / "results" / "search"
+    study = json.loads((results / "study.json").read_text())
+    assert study["complete"] + study["pruned"] >= 20
+    best, own = (study[name]["validation_top1"] for name in ("best", "preset_as_it_is"))
+    page = (PROJECT / "docs" / "search.md").read_text(encoding="utf-8")
+    for figure in (f"{best:.2%}", f"{own:.2%}", f"{100 * (best - own):.2f} points"):
+        assert figure in page
+    gain = f"{100 * (best - own):.2f}"
+    assert f"gained {gain} points" in (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert f"ganaron {gain} puntos" in (PROJECT / "README.es.md").read_text(encoding="utf-8")
+
+
 # How a block is tested, by its language.
 
 
 def check_shell(block: Block, workshop: Workshop) -> None:
     """Runs a block, line by line where each is a command of its own."""
     commands = bare(block)
-    if not all(re.match(r"(python|hf|make|tensorboard|pip|npm) ", line) for line in commands):
+    if not all(re.match(r"(python|hf|make|tensorboard|pip|npm|source) ", x) for x in commands):
         commands = ("\n".join(commands),)
     for command in commands:
         if command in workshop.done:
@@ -235,10 +292,22 @@ def check_javascript(block: Block, workshop: Workshop) -> None:
     assert status == 0, f"{block}:\n{output[-3000:]}"
 
 
-def check_syntax(block: Block, workshop: Workshop) -> None:
-    """Checks a script that only a cluster can run."""
-    result = subprocess.run(["bash", "-n"], input=block.code, capture_output=True, text=True)
-    assert result.returncode == 0, f"{block}: {result.stderr}"
+def check_slurm(block: Block, workshop: Workshop) -> None:
+    """Runs a job's script; there is no cluster here, so stand-ins start its tasks side by side."""
+    programs = workshop.folder / "slurm"
+    programs.mkdir(exist_ok=True)
+    for name, body in SLURM.items():
+        (programs / name).write_text(f"#!/bin/bash\nset -eu\n{body}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    (programs / "job.sh").write_text(block.code.replace(":12345", f":{free_port()}"))
+    status, output = workshop.shell(
+        f"export PATH={programs}:$PATH SCRATCH=runs/scratch SLURM_NTASKS=2\n"
+        "export SLURM_JOB_NODELIST='node[1-2]'\nbash slurm/job.sh"
+    )
+    assert status == 0, f"{block}: {output[-3000:]}"
+    for process in (1, 2):
+        assert f"process {process} of 2, 2 devices in all" in output
+    assert (workshop.folder / "runs" / "scratch" / "mlp" / "model" / "evaluation.json").exists()
 
 
 def check_yaml(block: Block, workshop: Workshop) -> None:
@@ -250,8 +319,7 @@ CHECKS = {
     "sh": check_shell,
     "python": check_python,
     "js": check_javascript,
-    "bash": check_syntax,
-    "slurm": check_syntax,
+    "slurm": check_slurm,
     "yaml": check_yaml,
     "json": check_yaml,
     "text": lambda block, workshop: None,
@@ -267,7 +335,14 @@ def run_line(command: str, workshop: Workshop) -> tuple[int, str]:
         return 0, ""
     if command.startswith("python app.py"):
         return workshop.serve(command)
+    if POSTGRES in command:
+        if workshop.postgres is None:
+            print("  not run: there is no PostgreSQL here")
+            return 0, ""
+        command = command.replace(POSTGRES, workshop.postgres)
     alone = "--distributed" in command  # on another backend than the runner's
+    if alone and command.startswith("python train.py"):
+        make_room(shlex.split(command)[1:], workshop)
     known = re.match(r"python (-m (?!pip)|\w+\.py)", command)
     if alone or not known or re.search(r"[;&|<>\n]", command):
         return workshop.shell(command)
@@ -341,6 +416,7 @@ def copy_of_the_project(folder: Path, tiny_run: Path) -> Path:
     for name in MODELS:
         shutil.copytree(tiny_run / "model", folder / "pretrained" / name)
     shutil.copytree(tiny_run, folder / "runs" / "mine")
+    (folder / ".venv").symlink_to(sys.prefix)  # as `make test` has made it
     return folder
 
 
@@ -367,13 +443,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class served:  # noqa: N801 - reads as what it is: `with served(…) as address`
     """Starts a command of the app on a free port, waits until it answers, and ends it."""
 
     def __init__(self, workshop: Workshop, arguments: list[str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         self.log = workshop.folder / f"app-{port}.log"
         with self.log.open("w") as output:

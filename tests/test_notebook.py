@@ -1,15 +1,26 @@
 """The notebook, executed whole as Jupyter and Colab execute it, and what of it lies in Git."""
 
 import ast
+import contextlib
+import json
+import os
 import re
-from collections.abc import Iterator
+import shutil
+import signal
+import socket
+import time
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from classifier.data import DEFAULT_DATASET
 from data_files import make_rows, write_archive, write_toronto_folder
+from hub_server import Hub
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOK = PROJECT / "notebooks" / "cifar100_mlp.ipynb"
@@ -75,7 +86,7 @@ def test_it_calls_the_project_and_copies_nothing_of_it(notebook: nbformat.Notebo
 
 
 def test_it_runs_whole_on_the_toronto_archive(
-    notebook: nbformat.NotebookNode, tmp_path: Path
+    notebook: nbformat.NotebookNode, tmp_path: Path, tensorboards: Callable[[], list[str]]
 ) -> None:
     splits = {"train": make_rows(120, 0), "test": make_rows(60, 1)}
     folder = write_toronto_folder(tmp_path / "unpacked", splits)
@@ -87,7 +98,6 @@ def test_it_runs_whole_on_the_toronto_archive(
         DATASET=str(archive),
         OPTIONS="--epochs 1 --batch-size 32 --set hidden_units=[16]",
         RUN=str(run),
-        TENSORBOARD=False,
         SAVE_TO=str(tmp_path / "drive"),
         APP="local",
     )
@@ -96,6 +106,8 @@ def test_it_runs_whole_on_the_toronto_archive(
     assert "(120, 32, 32, 3) uint8" in texts["data"]
     assert "Flatten" in texts["network"]
     assert "Test top-1" in texts["training"]
+    (board,) = tensorboards()
+    assert wait_for_runs(board) == {"train", "validation"}
     assert "http://127.0.0.1:" in texts["app"]
     images = {
         cell.id: sum("image/png" in item.get("data", {}) for item in cell.outputs)
@@ -107,6 +119,74 @@ def test_it_runs_whole_on_the_toronto_archive(
     assert (saved / "model.weights.h5").read_bytes() == (
         run / "model" / "model.weights.h5"
     ).read_bytes()
+
+
+def test_it_takes_cifar100_and_a_published_model_from_the_hub(
+    notebook: nbformat.NotebookNode, small_dataset: Path, tiny_run: Path, hub: Hub
+) -> None:
+    hub.put(hub.create("datasets", DEFAULT_DATASET), contents(small_dataset))
+    hub.put(hub.create("models", "user/name"), contents(tiny_run / "model"))
+    cells = {cell.id: cell for cell in notebook.cells}
+    given = nbformat.v4.new_code_cell(
+        "import keras\n"
+        "import numpy as np\n"
+        "from classifier.model_folder import ModelFolder\n"
+        "probabilities, labels = ModelFolder(Path(RUN) / 'model').predictions()"
+    )
+    names = ("parameters", "setup", "install", "data")
+    notebook.cells = [*(cells[name] for name in names), given, cells["loading"]]
+    execute(notebook, NOTEBOOK.parent, DATASET="", RUN=str(tiny_run), PUBLISHED="user/name")
+    assert "(240, 32, 32, 3) uint8" in printed(cells["data"])
+    assert DEFAULT_DATASET in printed(cells["data"])
+    assert "user/name (None, 32, 32, 3) → (None, 6)" in printed(cells["loading"])
+
+
+def test_the_app_says_so_where_no_public_link_can_be_had(
+    notebook: nbformat.NotebookNode, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio's server of links cannot be reached from here; in Colab it prints one."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("GRADIO_SHARE_SERVER_ADDRESS", f"127.0.0.1:{closed.getsockname()[1]}")
+    cells = {cell.id: cell for cell in notebook.cells}
+    names = ("parameters", "setup", "install", "app", "app-end")
+    notebook.cells = [cells[name] for name in names]
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    stop = cells["app-end"]
+    stop.source = stop.source.replace("STOP_APP = False", "STOP_APP = True")
+    execute(notebook, NOTEBOOK.parent, RUN=str(run), APP="share")
+    text = printed(cells["app"])
+    assert "http://127.0.0.1:" in text
+    assert "Could not create share link" in text
+
+
+def test_what_is_installed_already_keeps_its_version(
+    notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing package that asks for another NumPy: pip refuses, and nothing is replaced."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name, requirement in (("greedy", "numpy<1"), ("modest", "numpy>1")):
+        write_wheel(wheels, name, requirement)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "installed"))
+    monkeypatch.delenv("PIP_NO_DEPS", raising=False)
+    cells = {cell.id: cell for cell in notebook.cells}
+    notebook.cells = [cells[name] for name in ("parameters", "setup", "install")]
+    attempt = nbformat.v4.new_code_cell(
+        "for name in ('greedy', 'modest'):\n"
+        "    try:\n"
+        "        install(name)\n"
+        "        print(name, 'fits')\n"
+        "    except subprocess.CalledProcessError:\n"
+        "        print(name, 'refused')\n"
+    )
+    notebook.cells.append(attempt)
+    execute(notebook, NOTEBOOK.parent)
+    assert "greedy refused" in printed(attempt)
+    assert "modest fits" in printed(attempt)
+    assert (tmp_path / "installed" / "modest.py").exists()
+    assert not (tmp_path / "installed" / "greedy.py").exists()
 
 
 def test_in_colab_it_mounts_drive_fetches_the_project_and_downloads_the_model(
@@ -144,6 +224,48 @@ def test_in_colab_it_mounts_drive_fetches_the_project_and_downloads_the_model(
     assert "nada / nothing" in printed(cells["install"])
     assert f"{runtime / 'project'} {runtime / 'cifar-100-python.tar.gz'}" in printed(given)
     assert "downloaded" in printed(cells["saving"])
+
+
+@pytest.fixture
+def tensorboards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+    """Gives the addresses of the TensorBoards that a notebook has started, and ends them."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def started() -> list[dict[str, int]]:
+        return [json.loads(p.read_text()) for p in tmp_path.glob(".tensorboard-info/pid-*.info")]
+
+    yield lambda: [f"http://127.0.0.1:{board['port']}" for board in started()]
+    for board in started():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(board["pid"], signal.SIGTERM)
+
+
+def wait_for_runs(board: str) -> set[str]:
+    """Returns the runs that a TensorBoard shows, once it has read some."""
+    for _ in range(60):
+        with urllib.request.urlopen(f"{board}/data/runs", timeout=10) as answer:
+            runs = set(json.load(answer))
+        if runs:
+            return runs
+        time.sleep(1)
+    return set()
+
+
+def write_wheel(folder: Path, name: str, requirement: str) -> None:
+    """Writes a package of one empty module that needs another package."""
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        info = f"{name}-1.0.dist-info"
+        wheel.writestr(f"{name}.py", "")
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        wheel.writestr(f"{info}/METADATA", f"{metadata}Requires-Dist: {requirement}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by their paths in it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path, **parameters: object) -> None:

@@ -9,6 +9,7 @@ import csv
 import datetime
 import io
 import json
+import os
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -162,6 +163,7 @@ class Results:
             raise ClassifierError(
                 "there is no complete trial to write a preset of: search more --trials"
             )
+        path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, self._preset_header(path, self.best) + self._preset_settings(self.best))
 
     def _preset_header(self, path: Path, best: FrozenTrial) -> str:
@@ -231,9 +233,10 @@ def check_preset_target(path: Path) -> None:
     """Refuses, before the search, a place where its preset could not or should not be written."""
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"--write-preset takes a file ….yaml. Received: {str(path)!r}")
-    if not path.parent.is_dir():
-        raise InputError(f"--write-preset: there is no folder {path.parent}: make it first")
-    if path.exists() and not (path.is_file() and path.read_text("utf-8").startswith(MARK)):
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(f"--write-preset: {above} cannot be written to: choose another place")
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(MARK.encode())):
         raise InputError(f"{path} is there and no search wrote it: choose another --write-preset")
 
 

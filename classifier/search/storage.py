@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from sqlalchemy.engine import make_url
 from classifier.errors import ClassifierError, InputError
 
 FORMS = "sqlite:///FILE, postgresql://USER@HOST/NAME, journal:FILE or grpc:HOST:PORT"
+DRIVER = "pip install 'psycopg[binary]'"  # SQLAlchemy 2.1 takes psycopg for postgresql://
+PASSWORD = re.compile(r"(://[^:/@]*:).*(@)")
 PATIENCE = 10  # seconds for a server to answer
 LOCK_PATIENCE = 60  # seconds to wait for another worker that is writing to the same SQLite file
 ATTEMPTS = 5  # to make a new database's tables, which another worker may be making just now
@@ -36,22 +39,44 @@ def open_storage(url: str, *, grace: int, when_stale: StaleTrial) -> BaseStorage
         InputError: the URL is none of the forms, or a package for it is not installed.
         ClassifierError: there is no answer, or it is no storage of studies.
     """
+    check_url(url)
     scheme, _, rest = url.partition(":")
-    if scheme == "journal" and rest:
+    if scheme == "journal":
         return _open_journal(Path(rest))
     if scheme == "grpc":
         return _open_grpc(rest)
-    if scheme == "sqlite" or scheme.partition("+")[0] == "postgresql":
-        return _open_database(url, grace, when_stale)
-    raise InputError(f"--storage takes {FORMS}. Received: {without_password(url)!r}")
+    return _open_database(url, grace, when_stale)
+
+
+def check_url(url: str) -> None:
+    """Raises `InputError` if a URL is none of the `FORMS`; opens nothing."""
+    scheme, _, rest = url.partition(":")
+    wrong = InputError(f"--storage takes {FORMS}. Received: {without_password(url)!r}")
+    if scheme == "journal":
+        if not rest or rest.startswith("//"):
+            raise wrong
+    elif scheme == "grpc":
+        _host_and_port(rest)
+    elif scheme == "sqlite" or scheme.partition("+")[0] == "postgresql":
+        try:
+            database = make_url(url).database
+        except (sqlalchemy.exc.ArgumentError, ValueError):
+            raise wrong from None
+        if not database or database == ":memory:":
+            kind = "a file, as in sqlite:///runs/study.db" if scheme == "sqlite" else "a database"
+            raise InputError(
+                f"--storage {scheme} needs {kind}. Received: {without_password(url)!r}"
+            )
+    else:
+        raise wrong
 
 
 def without_password(url: str) -> str:
     """Returns the URL as it may be shown and written down."""
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return url
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        return PASSWORD.sub(r"\1***\2", url)
 
 
 def _open_journal(path: Path) -> JournalStorage:
@@ -66,13 +91,11 @@ def _open_journal(path: Path) -> JournalStorage:
 
 
 def _open_grpc(address: str) -> GrpcStorageProxy:
-    host, separator, port = address.strip("/").rpartition(":")
-    if not (separator and host and port.isdecimal()):
-        raise InputError(f"--storage grpc takes HOST:PORT. Received: {address!r}")
+    host, port = _host_and_port(address)
     try:
         import grpc  # noqa: F401 - optuna imports it late, with a long error
 
-        proxy = GrpcStorageProxy(host=host, port=int(port))
+        proxy = GrpcStorageProxy(host=host, port=port)
         proxy.wait_server_ready(timeout=PATIENCE)
     except ImportError:
         raise InputError(
@@ -84,6 +107,13 @@ def _open_grpc(address: str) -> GrpcStorageProxy:
             "optuna.storages.run_grpc_proxy_server, or mend --storage"
         ) from error
     return proxy
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.strip("/").rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise InputError(f"--storage grpc takes HOST:PORT. Received: {address!r}")
+    return host, int(port)
 
 
 def _open_database(url: str, grace: int, when_stale: StaleTrial) -> RDBStorage:
@@ -104,7 +134,8 @@ def _open_database(url: str, grace: int, when_stale: StaleTrial) -> RDBStorage:
             )
         except ImportError as error:
             raise InputError(
-                f"--storage {shown} needs a driver of the database: pip install psycopg2-binary"
+                f"--storage {shown} needs a driver that is not installed; the one of "
+                f"postgresql://… comes with: {DRIVER}"
             ) from error
         except sqlalchemy.exc.ArgumentError as error:
             raise InputError(f"--storage takes {FORMS}. Received: {shown!r}") from error
@@ -118,9 +149,7 @@ def _open_database(url: str, grace: int, when_stale: StaleTrial) -> RDBStorage:
 
 
 def _make_folder(url: str) -> None:
-    database = make_url(url).database
-    if not database or database == ":memory:":
-        raise InputError("--storage sqlite needs a file, as in sqlite:///runs/study.db")
+    database = make_url(url).database or ""
     try:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

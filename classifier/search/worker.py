@@ -7,10 +7,11 @@ decision, without a lock, and the study ends with exactly the number of trials t
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,22 @@ def open_study(
     )
     if CONTRACT not in study.user_attrs:
         study.set_user_attr(CONTRACT, contract)
-    known = study.user_attrs[CONTRACT]
-    for key, value in contract.items():
-        if known.get(key) != value:
-            raise InputError(
-                f"the study {name!r} is one with {key} {known.get(key)!r}, not {value!r}: call it "
-                "as before, or name another one with --study-name"
-            )
+    for key, known, value in _differences(study.user_attrs[CONTRACT], contract):
+        raise InputError(
+            f"the study {name!r} is one with {key} {known}, not {value}: call it as before, or "
+            "name another one with --study-name"
+        )
     return study
+
+
+def _differences(known: Any, asked: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yields what differs between two contracts, entry by entry: its name, and both in words."""
+    if isinstance(known, dict) and isinstance(asked, dict):
+        for key in dict.fromkeys([*asked, *known]):
+            inner = key if name in ("", "settings") else f"{name}: {key}"
+            yield from _differences(known.get(key), asked.get(key), inner)
+    elif known != asked:
+        yield name, json.dumps(known), json.dumps(asked)
 
 
 class Worker:
