@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 
@@ -16,6 +17,12 @@ HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
 }
+
+# What Gradio brings along and this page has no use for: routes that fetch an address, keep what a
+# visitor looked at beyond the hour, or have programs work on uploads.
+CLOSED = re.compile(
+    r"/gradio_api/(proxy=|file=\s*https?:|deep_link|process_recording|(undo-)?vibe)", re.IGNORECASE
+)
 
 PAUSE_SECONDS = 0.4  # longer than a client takes between an upload and the question that follows
 
@@ -71,6 +78,8 @@ class Delivery:
         """Passes a request on and sees to its answer."""
         if scope["type"] != "http" or "/heartbeat/" in scope["path"]:  # it beats as long as we live
             await self.app(scope, receive, send)
+        elif CLOSED.search(scope["path"]):
+            await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
         elif self.door.closed and scope["method"] == "POST":
             refusal = PlainTextResponse("The app is ending: try again in a moment.", 503)
             await refusal(scope, receive, send)
