@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app_server import PROJECT, RunningApp, kill_worker, running_app
+from app_server import PROJECT, RunningApp, busy_worker, kill_worker, running_app
 from pictures import bad_pictures, encoded, good_pictures, scene
 
 FILE = {"_type": "gradio.FileData"}
@@ -138,6 +138,31 @@ def test_a_full_queue_says_so_and_is_used_again(small_app: RunningApp) -> None:
             if answer.status_code == 200:
                 event = answer.json()["event_id"]
                 assert "event: complete" in http.get(f"/call/classify/{event}").text
+        assert _answered(http, encoded(scene(), "PNG"))
+
+
+def test_a_thousand_questions_wait_and_the_next_is_told_that_the_queue_is_full(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    """The app with its own limits, while its models have so much to do that nothing is answered."""
+    with (
+        running_app(tmp_path, "--model", tiny_run) as app,
+        httpx.Client(base_url=f"{app.url}/gradio_api", timeout=30) as http,
+    ):
+        assert _answered(http, encoded(scene(), "PNG"))
+        data = {"data": [{"path": _upload(http, "scene.png", encoded(scene(), "PNG"))}, None]}
+        data["data"][0]["meta"] = FILE
+        with busy_worker(app):
+            events: list[str] = []
+            while (answer := http.post("/call/classify", json=data)).status_code == httpx.codes.OK:
+                events.append(answer.json()["event_id"])
+                assert len(events) < 1200
+            assert len(events) >= 1000
+            assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            assert answer.json()["detail"].startswith("Queue is full. Max size is 1000")
+            assert httpx.get(f"{app.url}/health").json()["status"] == "ok"
+        for event in (events[0], events[-1]):
+            assert "event: complete" in http.get(f"/call/classify/{event}").text
         assert _answered(http, encoded(scene(), "PNG"))
 
 
