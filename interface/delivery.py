@@ -24,6 +24,8 @@ CLOSED = re.compile(
     r"/gradio_api/(proxy=|file=\s*https?:|deep_link|process_recording|(undo-)?vibe)", re.IGNORECASE
 )
 
+ENDED = b'data: {"msg": "done"}\n\n'  # as Gradio ends the progress of an upload
+
 PAUSE_SECONDS = 0.4  # longer than a client takes between an upload and the question that follows
 
 
@@ -86,7 +88,8 @@ class Delivery:
         else:
             self.door.enter()
             try:
-                await self._pass(scope, receive, send)
+                progress = scope["path"].endswith("/upload_progress")
+                await self._pass(scope, receive, _ended_if_missing(send) if progress else send)
             finally:
                 self.door.leave()
 
@@ -112,6 +115,28 @@ class Delivery:
             await send(message)
 
         await self.app(scope, receive, deliver)
+
+
+def _ended_if_missing(send: Send) -> Send:
+    """Has the progress of an upload that never came told as ended instead of as an error.
+
+    A page asks after it even where it refused a file that is too large itself.
+    """
+    missing = False
+
+    async def deliver(message: Message) -> None:
+        nonlocal missing
+        if message["type"] == "http.response.start" and message["status"] == 404:
+            missing = True
+            headers = _with_length(message["headers"], len(ENDED))
+            kept = [pair for pair in headers if pair[0].lower() != b"content-type"]
+            stream = [*kept, (b"content-type", b"text/event-stream")]
+            message = {**message, "status": 200, "headers": stream}
+        elif missing and message["type"] == "http.response.body":
+            message = {"type": message["type"], "body": ENDED}
+        await send(message)
+
+    return deliver
 
 
 def _with_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -165,6 +165,7 @@ def test_a_file_over_the_limit_is_a_message(opened: Open, tmp_path: Path) -> Non
     large.write_bytes(bytes(11 * 2**20))
     choose(page, large)
     expect(page.get_by_test_id("toast-body")).to_contain_text("larger than 10 MB")
+    page.wait_for_timeout(4000)  # so long the server waits for the upload that its page refused
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
