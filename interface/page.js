@@ -65,6 +65,7 @@
   const messages = [
     [/currently busy|queue is full/i, "error_queue_full"],
     [/maximum allowed size|size exceed/i, "error_upload_limit"],
+    [/invalid file type/i, "error_unknown_format"],
     [/^\s*(Connection errored out|Failed to fetch|Load failed|NetworkError)/i, "error_connection"],
     [/^\s*Error\s*$/, "error_title"],
   ];

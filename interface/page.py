@@ -30,7 +30,10 @@ SESSIONS = 100
 # Seconds between two looks for old uploads, and how old they get: within the hour that we promise.
 CLEANING, KEPT = 300, 3000
 # What the page's script puts in the place of messages that Gradio has only in English.
-TOLD_BY_THE_SCRIPT = ("error_title", "error_queue_full", "error_upload_limit", "error_connection")
+TOLD_BY_THE_SCRIPT = (
+    *("error_title", "error_queue_full", "error_upload_limit"),
+    *("error_unknown_format", "error_connection"),
+)
 LABELS = "label_"  # how the names of its labels begin, which it has only in English, too
 
 
