@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -31,6 +32,10 @@ EXAMPLES = ("lion.jpg", "bus.png", "cheetah1.jpg", "tower.jpg")
 SHOWN_SUPERCLASSES = 4
 # Several pictures are under way at once: they wait for the models, not for each other.
 AT_ONCE = 32
+# Where the answer stands below the picture it would be out of sight.
+SHOW_THE_ANSWER = """() => {
+    if (window.innerWidth < 700) document.getElementById("answer").scrollIntoView();
+}"""
 
 
 def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
@@ -44,11 +49,10 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
                 sources=["upload", "webcam", "clipboard"],
                 label=text("picture"),
                 placeholder=text("picture_help"),  # type: ignore[arg-type] # it is translated
-                height=380,
+                height=320,
                 buttons=[],
                 elem_id="picture",
             )
-            gr.HTML(text("privacy"), elem_classes="privacy")
             gr.HTML(text("examples"), elem_classes="examples-title")
             with gr.Row(elem_classes="examples", elem_id="examples"):
                 for path in examples():
@@ -66,24 +70,35 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
                         show_progress="hidden",
                         api_visibility="private",
                     )
+            gr.HTML(text("privacy"), elem_classes="privacy")
         with gr.Column(scale=6, min_width=300):
             answer = gr.Label(num_top_classes=5, label=text("answer"), elem_id="answer")
             note = gr.HTML("", elem_id="note")
             with gr.Row(elem_classes="details"):
-                details = gr.HTML(static_html("waiting", waiting), elem_id="details")
+                with gr.Column(min_width=260):
+                    details = gr.HTML(static_html("waiting", waiting), elem_id="details")
+                    others = gr.HTML("", elem_id="others")
                 view = gr.HTML("", elem_id="view")
 
     async def respond(picture: Any, name: str, language: str) -> tuple[Any, ...]:
         language = language_of(language)
         if picture is None:
-            return None, "", waiting(language), ""
+            return None, "", waiting(language), "", ""
         prediction = await models.classify(path_of(picture, language), name)
         return (
             label_value(prediction, language),
             render_note(prediction, models.get(name), language),
             render_superclasses(prediction, language),
             render_view(prediction.model_input, None, language),
+            gr.skip(),
         )
+
+    async def ask_all(picture: Any, name: str, language: str) -> str:
+        language = language_of(language)
+        if picture is None or len(models.names) < 2:
+            return ""
+        pixels = await decode(path_of(picture, language))
+        return render_all(await ask_every(models, pixels), models.get(name), language)
 
     async def explain(picture: Any, name: str, language: str) -> str:
         language = language_of(language)
@@ -102,8 +117,17 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
     event = gr.on(
         [picture.change, model.change],
         in_words(respond),
-        outputs=[answer, note, details, view],
+        outputs=[answer, note, details, view, others],
         show_progress="minimal",
+        concurrency_limit=AT_ONCE,
+        concurrency_id="classify",
+        **common,
+    )
+    event.success(None, None, None, js=SHOW_THE_ANSWER, queue=False, api_visibility="private")
+    event.success(
+        in_words(ask_all),
+        outputs=others,
+        show_progress="hidden",
         concurrency_limit=AT_ONCE,
         concurrency_id="classify",
         **common,
@@ -118,9 +142,9 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
         **common,
     )
     event.failure(
-        lambda language: (None, "", refused(language_of(language)), ""),
+        lambda language: (None, "", refused(language_of(language)), "", ""),
         language,
-        [answer, note, details, view],
+        [answer, note, details, view, others],
         js=WITH_LANGUAGE,
         api_visibility="private",
         queue=False,
@@ -134,6 +158,15 @@ async def saliency(models: Models, name: str | None, pixels: np.ndarray) -> np.n
     answers = await models.probabilities(np.concatenate([pixels[None], images]), name)
     answer = int(answers[0].argmax())
     return importance(float(answers[0, answer]), answers[1:, answer], masks)
+
+
+async def ask_every(models: Models, pixels: np.ndarray) -> list[tuple[Served, np.ndarray]]:
+    """Returns every served model with its probabilities, (C,), for pixels, uint8, (32, 32, 3)."""
+    served = list(models)
+    answers = await asyncio.gather(
+        *(models.probabilities(pixels[None], item.name) for item in served)
+    )
+    return [(item, answer[0]) for item, answer in zip(served, answers, strict=True)]
 
 
 def examples() -> list[Path]:
@@ -154,7 +187,8 @@ def label_value(prediction: Prediction, language: str) -> dict[str, float]:
 
 def waiting(language: str) -> str:
     """Returns what stands in place of an answer before there is one."""
-    return _message("waiting", language)
+    ghosts = "".join(f'<i style="--share:{share}"></i>' for share in (0.62, 0.2, 0.12, 0.08, 0.05))
+    return _message("waiting", language, f'<div class="ghosts" aria-hidden="true">{ghosts}</div>')
 
 
 def refused(language: str) -> str:
@@ -208,6 +242,30 @@ def render_superclasses(prediction: Prediction, language: str) -> str:
     return f'<section class="card superclasses"><h2>{title}</h2><ul>{items}</ul></section>'
 
 
+def render_all(answers: list[tuple[Served, np.ndarray]], chosen: Served, language: str) -> str:
+    """Returns the first answers of all models to one picture, side by side, as HTML.
+
+    Args:
+        answers: the models, each with its probabilities, (C,).
+        chosen: the model whose answer is shown in full beside them.
+        language: the visitor's.
+    """
+    items = "".join(
+        f"<li{' aria-current=true' if served is chosen else ''}>"
+        f"<span><b>{escape(served.name)}</b> "
+        f"{escape(class_name(served.labels.classes[int(answer.argmax())], language))}</span>"
+        f"<span class='value'>{percent(float(answer.max()), language, 0)}</span>"
+        f"<span class='bar' style='--share:{float(answer.max()):.4f}'></span></li>"
+        for served, answer in answers
+    )
+    return (
+        f'<section class="card all"><h2>{escape(word("all_models", language))}</h2>'
+        f"<ul>{items}</ul>"
+        f'<p><a href="?tab=try" data-open-tab="try">{escape(word("all_models_try", language))}</a>'
+        "</p></section>"
+    )
+
+
 def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str) -> str:
     """Returns what the model sees as HTML, with the pixels that mattered laid over it if known.
 
@@ -234,8 +292,8 @@ def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str
     )
 
 
-def _message(key: str, language: str) -> str:
+def _message(key: str, language: str, drawing: str = "") -> str:
     return (
-        f'<div class="empty"><h2>{escape(word(f"{key}_title", language))}</h2>'
-        f"<p>{escape(word(key, language))}</p></div>"
+        f'<div class="empty {key}"><h2>{escape(word(f"{key}_title", language))}</h2>'
+        f"<p>{escape(word(key, language))}</p>{drawing}</div>"
     )

@@ -37,6 +37,15 @@ COMPARISON = Path(__file__).resolve().parent.parent / "benchmarks" / "results" /
 PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a disturbance does
 SHIFT, NOISE = 4, 20  # pixels, and deviation of 255, in the sentences above the figure
 FIGURES = ("robustness", "class_differences")
+# The page's script keeps the two models in the address.
+FROM_ADDRESS = """() => [
+    pageAddress.get("first"), pageAddress.get("second"), document.documentElement.lang
+]"""
+KEEP_THE_CHOICE = """(first, second) => {
+    pageAddress.set("first", first);
+    pageAddress.set("second", second);
+    return [first, second, document.documentElement.lang];
+}"""
 
 
 def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
@@ -61,17 +70,18 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
                 )
             differences = gr.HTML(elem_id="differences")
 
-        async def redraw(first: str, second: str, language: str) -> str:
-            return render_differences(first, second, language_of(language))
+        async def redraw(one: str, other: str, language: str) -> tuple[str, str, str]:
+            one, other = one if one in names else names[-1], other if other in names else names[-2]
+            return one, other, render_differences(one, other, language_of(language))
 
         event: dict[str, Any] = {
             "fn": in_words(redraw),
             "inputs": [first, second, language],
-            "outputs": differences,
+            "outputs": [first, second, differences],
             **TEXT_EVENT,
         }
-        gr.on([first.change, second.change], **event)
-        fillings.append(event)
+        gr.on([first.input, second.input], **{**event, "js": KEEP_THE_CHOICE})
+        fillings.append({**event, "js": FROM_ADDRESS})
     return fillings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 
@@ -16,6 +17,14 @@ HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
 }
+
+# What Gradio brings along and this page has no use for: routes that fetch an address, keep what a
+# visitor looked at beyond the hour, or have programs work on uploads.
+CLOSED = re.compile(
+    r"/gradio_api/(proxy=|file=\s*https?:|deep_link|process_recording|(undo-)?vibe)", re.IGNORECASE
+)
+
+ENDED = b'data: {"msg": "done"}\n\n'  # as Gradio ends the progress of an upload
 
 PAUSE_SECONDS = 0.4  # longer than a client takes between an upload and the question that follows
 
@@ -71,13 +80,16 @@ class Delivery:
         """Passes a request on and sees to its answer."""
         if scope["type"] != "http" or "/heartbeat/" in scope["path"]:  # it beats as long as we live
             await self.app(scope, receive, send)
+        elif CLOSED.search(scope["path"]):
+            await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
         elif self.door.closed and scope["method"] == "POST":
             refusal = PlainTextResponse("The app is ending: try again in a moment.", 503)
             await refusal(scope, receive, send)
         else:
             self.door.enter()
             try:
-                await self._pass(scope, receive, send)
+                progress = scope["path"].endswith("/upload_progress")
+                await self._pass(scope, receive, _ended_if_missing(send) if progress else send)
             finally:
                 self.door.leave()
 
@@ -103,6 +115,28 @@ class Delivery:
             await send(message)
 
         await self.app(scope, receive, deliver)
+
+
+def _ended_if_missing(send: Send) -> Send:
+    """Has the progress of an upload that never came told as ended instead of as an error.
+
+    A page asks after it even where it refused a file that is too large itself.
+    """
+    missing = False
+
+    async def deliver(message: Message) -> None:
+        nonlocal missing
+        if message["type"] == "http.response.start" and message["status"] == 404:
+            missing = True
+            headers = _with_length(message["headers"], len(ENDED))
+            kept = [pair for pair in headers if pair[0].lower() != b"content-type"]
+            stream = [*kept, (b"content-type", b"text/event-stream")]
+            message = {**message, "status": 200, "headers": stream}
+        elif missing and message["type"] == "http.response.body":
+            message = {"type": message["type"], "body": ENDED}
+        await send(message)
+
+    return deliver
 
 
 def _with_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -14,6 +14,7 @@ from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
 from interface.events import TEXT_EVENT, in_words
 from interface.figures import MOST_CLASSES, MOST_ZOOMED, alternative, image
+from interface.mistakes import ALL, BANDS
 from interface.serving import Models, Served
 from interface.translations import (
     LANGUAGES,
@@ -26,7 +27,7 @@ from interface.translations import (
     word,
 )
 
-CLASS_FIGURES = ("class_histograms", "best_and_worst_classes", "most_confused_pairs")
+CLASS_FIGURES = ("best_and_worst_classes", "most_confused_pairs", "class_histograms")
 TRUST_FIGURES = ("reliability", "training")
 # Says which figure was clicked, and where: shares of its width and height.
 TELL_THE_PLACE = """
@@ -40,6 +41,29 @@ element.addEventListener("click", (event) => {
 });
 """
 SHOW_THE_MATRIX = "() => document.getElementById('matrix').scrollIntoView({block: 'start'})"
+LEVELS = ("class", "superclass")
+KINDS = ("precision_recall", "roc")
+# The page's script keeps what is chosen on this tab in the address, and the tab follows it.
+FROM_ADDRESS = f"""(name) => [
+    name,
+    pageAddress.get("level") || "{LEVELS[0]}",
+    pageAddress.numbers("zoom")[0] ?? {ALL},
+    pageAddress.get("curve") || "{KINDS[0]}",
+    pageAddress.numbers("curves"),
+    pageAddress.numbers("mistakes")[0] ?? {ALL},
+    pageAddress.get("band"),
+    document.documentElement.lang,
+]"""
+KEEP_THE_MATRIX = f"""(name, level, zoom) => {{
+    pageAddress.set("level", level === "{LEVELS[0]}" ? "" : level);
+    pageAddress.set("zoom", zoom === {ALL} ? "" : String(zoom));
+    return [name, level, zoom, document.documentElement.lang];
+}}"""
+KEEP_THE_CURVES = f"""(name, kind, chosen) => {{
+    pageAddress.set("curve", kind === "{KINDS[0]}" ? "" : kind);
+    pageAddress.set("curves", chosen.join(","));
+    return [name, kind, chosen, document.documentElement.lang];
+}}"""
 
 
 def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) -> list[Any]:
@@ -52,28 +76,30 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         gr.HTML(_heading("confusion"), elem_classes="heading")
         with gr.Row(elem_classes="controls"):
             level = gr.Radio(
-                [(text("level_class"), "class"), (text("level_superclass"), "superclass")],
-                value="class",
+                [(text(f"level_{level}"), level) for level in LEVELS],
+                value=LEVELS[0],
                 label=text("level"),
                 elem_id="level",
             )
             zoom = gr.Dropdown(
-                _choices(served, LANGUAGES[0]), value=None, label=text("zoom"), elem_id="zoom"
+                _with_all(_choices(served, LANGUAGES[0]), LANGUAGES[0]),
+                value=ALL,
+                label=text("zoom"),
+                elem_id="zoom",
             )
         gr.HTML(
             static_html("matrix_hint", lambda code: f"<p>{escape(word('matrix_hint', code))}</p>"),
             elem_classes="hint",
         )
         matrix = gr.HTML(elem_id="matrix", js_on_load=TELL_THE_PLACE)
-    wrong_class = mistakes.build(
-        models, images, model, tab, _choices(served, LANGUAGES[0]), language
-    )
+    every = _with_all(_choices(served, LANGUAGES[0]), LANGUAGES[0])
+    wrong_class, band = mistakes.build(models, images, model, tab, every, language)
     with gr.Group(elem_classes="panel"):
         gr.HTML(_heading("curves"), elem_classes="heading")
         with gr.Row(elem_classes="controls"):
             kind = gr.Radio(
-                [(text("curve_precision_recall"), "precision_recall"), (text("curve_roc"), "roc")],
-                value="precision_recall",
+                [(text(f"curve_{kind}"), kind) for kind in KINDS],
+                value=KINDS[0],
                 label=text("curve_kind"),
                 elem_id="curve-kind",
             )
@@ -90,17 +116,34 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
     rerun.build(models, images, model, language)
     classes = gr.HTML(elem_id="classes")
 
-    async def redraw(name: str, level: str, kind: str, language: str) -> tuple[Any, ...]:
+    async def redraw(
+        name: str,
+        level: str,
+        zoom: int,
+        kind: str,
+        chosen: list[int],
+        wanted: int,
+        band: str,
+        language: str,
+    ) -> tuple[Any, ...]:
         language = language_of(language)
         served = models.get(name)
-        best_and_worst = default_classes(served)
+        level = level if level in LEVELS else LEVELS[0]
+        kind = kind if kind in KINDS else KINDS[0]
+        zoom, wanted = ((*_known(served, [index]), ALL)[0] for index in (zoom, wanted))
+        drawn = _known(served, chosen) or default_classes(served)
+        choices = _choices(served, language)
+        every = _with_all(choices, language)
         return (
             render_headline(served, language),
-            gr.Dropdown(choices=_choices(served, language), value=None),
-            gr.Dropdown(choices=_choices(served, language), value=None),
-            render_matrix(served, level, None, language),
-            gr.Dropdown(choices=_choices(served, language), value=best_and_worst),
-            render_curves(served, kind, best_and_worst, language),
+            level,
+            gr.Dropdown(choices=every, value=zoom),
+            render_matrix(served, level, zoom, language),
+            gr.Dropdown(choices=every, value=wanted),
+            band if band in BANDS else next(iter(BANDS)),
+            kind,
+            gr.Dropdown(choices=choices, value=drawn),
+            render_curves(served, kind, drawn, language),
             render_rest(served, language),
             render_classes(served, language),
         )
@@ -121,23 +164,27 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         in_words(redraw_matrix),
         [model, level, zoom, language],
         matrix,
-        **TEXT_EVENT,
+        **{**TEXT_EVENT, "js": KEEP_THE_MATRIX},
     )
     matrix.select(in_words(choose), language, zoom, **TEXT_EVENT).success(
         None, None, None, js=SHOW_THE_MATRIX, queue=False, api_visibility="private"
     )
     gr.on(
-        [kind.change, chosen.change],
+        [kind.input, chosen.input],
         in_words(redraw_curves),
         [model, kind, chosen, language],
         curves,
-        **TEXT_EVENT,
+        **{**TEXT_EVENT, "js": KEEP_THE_CURVES},
     )
     everything: dict[str, Any] = {
         "fn": in_words(redraw),
-        "inputs": [model, level, kind, language],
-        "outputs": [headline, zoom, wrong_class, matrix, chosen, curves, rest, classes],
+        "inputs": [model, level, zoom, kind, chosen, wrong_class, band, language],
+        "outputs": [
+            *(headline, level, zoom, matrix, wrong_class, band),
+            *(kind, chosen, curves, rest, classes),
+        ],
         **TEXT_EVENT,
+        "js": FROM_ADDRESS,
     }
     model.change(**everything)
     return [everything]
@@ -245,10 +292,8 @@ def render_curves(served: Served, kind: str, classes: list[int], language: str) 
     if served.evaluation is None or served.predictions is None:
         return ""
     figure = "roc" if kind == "roc" else "precision_recall"
-    count = len(served.labels.classes)
-    known = [index for index in classes if isinstance(index, int) and 0 <= index < count]
     alt = alternative(figure, served, language)
-    return image(served, figure, language, alt, tuple(known[:MOST_CLASSES]))
+    return image(served, figure, language, alt, tuple(_known(served, classes)))
 
 
 def render_rest(served: Served, language: str) -> str:
@@ -321,6 +366,18 @@ def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, st
 def _choices(served: Served, language: str) -> list[tuple[str, int]]:
     names = [class_name(name, language) for name in served.labels.classes]
     return sorted(((name, index) for index, name in enumerate(names)), key=lambda pair: pair[0])
+
+
+def _with_all(choices: list[tuple[str, int]], language: str) -> list[tuple[str, int]]:
+    return [(word("zoom_all", language), ALL), *choices]
+
+
+def _known(served: Served, classes: object) -> list[int]:
+    """Returns those of the numbers in a request that stand for classes, as many as can be drawn."""
+    count = len(served.labels.classes)
+    numbers = classes if isinstance(classes, list) else []
+    known = [index for index in numbers if isinstance(index, int) and 0 <= index < count]
+    return known[:MOST_CLASSES]
 
 
 def _heading(key: str) -> I18nData:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from functools import cache
 from html import escape
 
+import gradio as gr
+import numpy as np
+
+from classifier.images import open_image, to_model_input
+from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import LANGUAGE_NAMES, percent, word
 
-_SIDE = 26  # of the squares of the mosaic, in the units of its drawing
-_COLUMNS, _ROWS = 22, 9
-_INKS = ("#1c559a", "#3b7cc0", "#86b2de", "#f39a5b", "#cfe0f2", "#0f766e")
+PHOTOGRAPH = "lion.jpg"  # comes with Gradio: the title's question, asked of a picture
+_COLUMNS = 60  # of the banner, whose right end is the picture
+_DISSOLVING = 14  # columns at the left of the picture in which pixels begin to be missing
 
 
-def render(models: Models, language: str) -> str:
-    """Returns the head of the page as HTML."""
-    served = models.get()
+def render(models: Models, language: str, name: str | None = None) -> str:
+    """Returns the head of the page as HTML.
+
+    Args:
+        models: the served models.
+        language: the visitor's.
+        name: of the model whose facts are shown; the default if not given.
+    """
+    served = models.get(name)
     facts = "".join(
         f"<div><dt>{escape(word(key, language))}</dt><dd>{value}</dd></div>"
         for key, value in _facts(served, language)
     )
     return f"""
 <header class="masthead">
-  {_mosaic()}
+  <img class="banner" src="{_banner()}" alt="">
   <nav class="switches" aria-label="{escape(word("language_switch", language))}">
     {_languages(language)}
     {_appearance(language)}
@@ -37,13 +49,14 @@ def render(models: Models, language: str) -> str:
 def _facts(served: Served, language: str) -> list[tuple[str, str]]:
     top1 = (served.evaluation or {}).get("top1")
     measured = word("not_evaluated", language) if top1 is None else percent(top1, language)
-    revision = served.revision[:7] if served.revision else word("no_revision", language)
-    return [
+    facts = [
         ("serves", f"<strong>{escape(served.name)}</strong>"),
-        ("source", escape(word(f"source_{served.source}", language))),
-        ("revision", f"<code>{escape(revision)}</code>"),
         ("top1", f"<strong>{escape(measured)}</strong>"),
+        ("source", escape(word(f"source_{served.source}", language))),
     ]
+    if served.revision:
+        facts.append(("revision", f"<code>{escape(served.revision[:7])}</code>"))
+    return facts
 
 
 def _notice(models: Models, language: str) -> str:
@@ -72,22 +85,16 @@ def _appearance(language: str) -> str:
     )
 
 
-def _mosaic() -> str:
-    """Draws squares that condense from nothing: a picture on its way to few pixels."""
-    squares = []
-    for row in range(_ROWS):
-        for column in range(_COLUMNS):
-            # Any fixed scatter will do; this one is the fractional part of a golden-ratio lattice.
-            chance = (column * 0.6180339887 + row * 0.7548776662) % 1
-            share = ((column + 1) / _COLUMNS) ** 2
-            if chance < share:
-                ink = _INKS[int(chance * 97 + row * 3 + column) % len(_INKS)]
-                squares.append(
-                    f'<rect x="{column * _SIDE}" y="{row * _SIDE}" width="{_SIDE}" '
-                    f'height="{_SIDE}" fill="{ink}" opacity="{0.15 + 0.85 * share * chance:.2f}"/>'
-                )
-    size = f"0 0 {_COLUMNS * _SIDE} {_ROWS * _SIDE}"
-    return (
-        f'<svg class="mosaic" viewBox="{size}" preserveAspectRatio="xMaxYMid slice" '
-        f'aria-hidden="true" shape-rendering="crispEdges">{"".join(squares)}</svg>'
-    )
+@cache
+def _banner() -> str:
+    """Draws a photograph as the models see it, condensing out of single pixels."""
+    pixels = to_model_input(open_image(gr.get_image(PHOTOGRAPH)))
+    side = len(pixels)
+    rows, columns = np.mgrid[:side, :_COLUMNS]
+    # Any fixed scatter will do; this one is the fractional part of a golden-ratio lattice.
+    chance = (columns * 0.6180339887 + rows * 0.7548776662) % 1
+    filled = np.clip(columns / (_COLUMNS - side + _DISSOLVING), 0, 1) ** 2
+    banner = np.zeros((side, _COLUMNS, 4), np.uint8)
+    banner[..., :3] = pixels[:, (columns[0] - _COLUMNS) % side]
+    banner[..., 3] = np.where(chance < filled, 255 * filled, 0)
+    return data_uri(banner)

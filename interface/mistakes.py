@@ -10,7 +10,6 @@ import gradio as gr
 import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
-from interface.events import WITH_LANGUAGE
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
@@ -24,12 +23,27 @@ from interface.translations import (
 )
 
 SHOWN, MOST_SHOWN = 24, 240
+ALL = -1  # in the place of a class
 BANDS = {  # how sure the model was of its wrong answer: from, to
     "all": (0.0, 1.1),
     "sure": (0.8, 1.1),
     "middle": (0.5, 0.8),
     "unsure": (0.0, 0.5),
 }
+# In the address of the page; the gallery begins with its first pictures again.
+KEEP_THE_CHOICE = f"""(wanted, band) => {{
+    pageAddress.set("mistakes", wanted === {ALL} ? "" : String(wanted));
+    pageAddress.set("band", band === "all" ? "" : band);
+    return {SHOWN};
+}}"""
+FROM_ADDRESS = f"""(name, wanted, band, opened, shown) => [
+    name,
+    pageAddress.numbers("mistakes")[0] ?? {ALL},
+    pageAddress.get("band") || "all",
+    opened,
+    shown,
+    document.documentElement.lang,
+]"""
 
 
 def build(
@@ -39,8 +53,8 @@ def build(
     tab: gr.Tab,
     choices: Sequence[tuple[str, int]],
     language: gr.Textbox,
-) -> gr.Dropdown:
-    """Lays the gallery out and connects it; returns its choice of a class."""
+) -> tuple[gr.Dropdown, gr.Radio]:
+    """Lays the gallery out and connects it; returns its choices of a class and of a confidence."""
     text = static_texts()
     with gr.Group(elem_classes="panel"):
         gr.HTML(
@@ -49,7 +63,7 @@ def build(
         )
         with gr.Row(elem_classes="controls"):
             wanted = gr.Dropdown(
-                list(choices), value=None, label=text("mistakes_class"), elem_id="mistakes-class"
+                list(choices), value=ALL, label=text("mistakes_class"), elem_id="mistakes-class"
             )
             band = gr.Radio(
                 [(text(f"band_{key}"), key) for key in BANDS],
@@ -86,7 +100,7 @@ def build(
     filling: dict[str, Any] = {
         "inputs": [model, wanted, band, opened, shown, language],
         "outputs": [gallery, more],
-        "js": WITH_LANGUAGE,
+        "js": FROM_ADDRESS,
         "preprocess": False,
         "show_progress": "hidden",
         "concurrency_limit": None,  # those who wait for the images keep nobody waiting
@@ -96,17 +110,18 @@ def build(
     instantly: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     tab.select(None, None, opened, js="() => 'opened'", **instantly).then(fill, **filling)
     gr.on(
-        [wanted.change, band.change, model.change],
+        [wanted.change, band.change],
         None,
-        None,
+        [wanted, band],
         shown,
-        js=f"() => {SHOWN}",
+        js=KEEP_THE_CHOICE,
         **instantly,
     ).then(fill, **filling)
+    model.change(None, None, shown, js=f"() => {SHOWN}", **instantly).then(fill, **filling)
     more.click(None, shown, shown, js=f"(count) => count + {SHOWN}", **instantly).then(
         fill, **filling
     )
-    return wanted
+    return wanted, band
 
 
 def mistakes(served: Served, wanted: int | None = None, band: str = "all") -> np.ndarray:
@@ -126,7 +141,7 @@ def mistakes(served: Served, wanted: int | None = None, band: str = "all") -> np
     confidence = probabilities.max(axis=1).astype(np.float32)
     low, high = BANDS.get(band, BANDS["all"])
     chosen = (probabilities.argmax(axis=1) != labels) & (confidence >= low) & (confidence < high)
-    if isinstance(wanted, int):
+    if isinstance(wanted, int) and wanted != ALL:
         chosen &= labels == wanted
     found = np.flatnonzero(chosen)
     return found[np.argsort(-confidence[found], kind="stable")]

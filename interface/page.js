@@ -50,11 +50,76 @@
     }
   });
 
-  // How strongly the pixels that mattered are laid over the picture.
+  // How strongly the pixels that mattered are laid over the picture: kept from picture to picture.
+  const usualOpacity = "60";
+  const opacity = () => new URL(window.location.href).searchParams.get("opacity") || usualOpacity;
+  const showOpacity = () => document.documentElement.style.setProperty("--overlay", opacity() / 100);
+  showOpacity();
   document.addEventListener("input", (event) => {
-    if (event.target.matches?.("[data-opacity]")) {
-      document.documentElement.style.setProperty("--overlay", event.target.value / 100);
+    if (!event.target.matches?.("[data-opacity]")) return;
+    setAddress("opacity", event.target.value === usualOpacity ? "" : event.target.value);
+    showOpacity();
+  });
+
+  // What Gradio says only in English, in the words of the page.
+  const messages = [
+    [/currently busy|queue is full/i, "error_queue_full"],
+    [/maximum allowed size|size exceed/i, "error_upload_limit"],
+    [/invalid file type/i, "error_unknown_format"],
+    [/^\s*(Connection errored out|Failed to fetch|Load failed|NetworkError)/i, "error_connection"],
+    [/^\s*Error\s*$/, "error_title"],
+  ];
+  const inWords = (toast) => {
+    const walker = document.createTreeWalker(toast, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const known = messages.find(([pattern]) => pattern.test(walker.currentNode.data));
+      if (known) walker.currentNode.data = pageTexts[known[1]][language];
     }
+  };
+  const labels = {
+    "Remove Image": "label_remove",
+    "File upload": "label_upload",
+    "Upload file": "label_upload",
+    "Capture from camera": "label_camera",
+    "Paste from clipboard": "label_paste",
+    "Reset to default value": "label_reset",
+    "More tabs": "label_more_tabs",
+    "Gradio footer navigation": "label_footer",
+  };
+  const labelled = (element, attribute) => {
+    const label = element.getAttribute(attribute);
+    const [, kind, name] = label.match(/^(number input|range slider) for (.*)$/) ?? [];
+    const key = kind ? `label_${kind.split(" ")[0]}` : labels[label];
+    const text = key && pageTexts[key][language].replace("{name}", name);
+    if (text && text !== label) element.setAttribute(attribute, text);
+  };
+  new MutationObserver(() => {
+    for (const attribute of ["aria-label", "title"]) {
+      for (const element of document.querySelectorAll(`[${attribute}]`)) labelled(element, attribute);
+    }
+    // What scrolls is reached with the keyboard.
+    for (const table of document.querySelectorAll("#card table:not([tabindex])")) table.tabIndex = 0;
+    // It is called what it says, not otherwise.
+    document.querySelector("#picture .upload-container[aria-label]")?.removeAttribute("aria-label");
+    for (const image of document.querySelectorAll('[id^="example-"] img:not([alt=""])')) image.alt = "";
+    if (language === "es") {
+      // Gradio writes the five percentages itself, and only as in English.
+      for (const share of document.querySelectorAll("#answer .confidence")) {
+        for (const text of share.childNodes) {
+          if (/\d%/.test(text.data)) text.data = text.data.replace("%", "\u00a0%");
+        }
+      }
+    }
+    for (const toast of document.querySelectorAll('[data-testid="toast-body"]')) inWords(toast);
+    for (const slider of document.querySelectorAll("[data-opacity]:not([data-placed])")) {
+      slider.value = opacity();
+      slider.dataset.placed = "";
+    }
+  }).observe(document, { childList: true, characterData: true, subtree: true });
+
+  // What is typed into a choice takes the place of what stands there.
+  document.addEventListener("focusin", (event) => {
+    if (event.target.matches?.("#zoom input, #mistakes-class input")) event.target.select();
   });
 
   // Tables sort by a click on a column's head, and are searched by what is typed above them.
@@ -85,6 +150,12 @@
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.("[role=tab][data-tab-id]");
     if (tab) setAddress("tab", tab.dataset.tabId === "classify" ? "" : tab.dataset.tabId);
+    const link = event.target.closest?.("[data-open-tab]");
+    if (link) {
+      event.preventDefault();
+      wishes.tab(link.dataset.openTab).click();
+      window.scrollTo({ top: document.getElementById("tabs").offsetTop });
+    }
     const example = event.target.closest?.("[id^=example-]");
     if (example) setAddress("example", example.id.replace("example-", ""));
   });
@@ -111,5 +182,7 @@
   const observer = new MutationObserver(grant);
   if (open.length) observer.observe(document, { childList: true, subtree: true });
 
-  window.pageAddress = { set: setAddress, get: (name) => new URL(window.location.href).searchParams.get(name) };
+  const get = (name) => new URL(window.location.href).searchParams.get(name) || "";
+  const numbers = (name) => get(name).split(",").filter((part) => /^\d+$/.test(part)).map(Number);
+  window.pageAddress = { set: setAddress, get, numbers };
 })();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +15,10 @@ from starlette.middleware import Middleware
 
 from interface import about, api, classify, compare, downloads, evaluation, figures, header, try_it
 from interface.delivery import Delivery, Door
-from interface.events import TEXT_EVENT, RequestError, as_error
+from interface.events import TEXT_EVENT, RequestError, as_error, in_words
 from interface.serving import Models
 from interface.theme import CSS_FILE, SCRIPT_FILE, theme
-from interface.translations import LANGUAGES, language_of, static_html, static_texts, word
+from interface.translations import LANGUAGES, language_of, static_html, static_texts, word, words
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,12 @@ QUEUE_LENGTH = 1000
 SESSIONS = 100
 # Seconds between two looks for old uploads, and how old they get: within the hour that we promise.
 CLEANING, KEPT = 300, 3000
+# What the page's script puts in the place of messages that Gradio has only in English.
+TOLD_BY_THE_SCRIPT = (
+    *("error_title", "error_queue_full", "error_upload_limit"),
+    *("error_unknown_format", "error_connection"),
+)
+LABELS = "label_"  # how the names of its labels begin, which it has only in English, too
 
 
 class Page(gr.Blocks):
@@ -128,8 +135,10 @@ def build(models: Models, *, changing: bool = False) -> Page:
                 fillings += about.build(models, model, language)
         gr.HTML(text("footer"), elem_classes="foot")
         api.build(models)
+        facts = _facts_event(models, model, head, language)
+        model.change(**facts)
         if changing:
-            fillings.append(_head_filling(models, head, language))
+            fillings.append(facts)
         for filling in fillings:
             page.load(**filling)
     page.queue(max_size=QUEUE_LENGTH, default_concurrency_limit=4, api_open=True)
@@ -166,7 +175,12 @@ def launch_options(models: Models, door: Door) -> dict[str, Any]:
         models: the served models.
         door: through which all requests will pass.
     """
-    script = SCRIPT_FILE.read_text(encoding="utf-8")
+    told = {
+        key: texts
+        for key, texts in words().items()
+        if key in TOLD_BY_THE_SCRIPT or key.startswith(LABELS)
+    }
+    script = f"const pageTexts = {json.dumps(told)};\n{SCRIPT_FILE.read_text(encoding='utf-8')}"
     return {
         "theme": theme(),
         "css_paths": CSS_FILE,
@@ -192,8 +206,12 @@ def launch_options(models: Models, door: Door) -> dict[str, Any]:
     }
 
 
-def _head_filling(models: Models, head: gr.HTML, language: gr.Textbox) -> dict[str, Any]:
-    async def render(language: str) -> str:
-        return header.render(models, language_of(language))
+def _facts_event(
+    models: Models, model: gr.Radio, head: gr.HTML, language: gr.Textbox
+) -> dict[str, Any]:
+    """Returns the event that shows the facts of the chosen model at the head."""
 
-    return {"fn": render, "inputs": language, "outputs": head, **TEXT_EVENT}
+    async def render(name: str, language: str) -> str:
+        return header.render(models, language_of(language), name)
+
+    return {"fn": in_words(render), "inputs": [model, language], "outputs": head, **TEXT_EVENT}

@@ -47,7 +47,7 @@ def number(value: float | None, language: str, digits: int = 0) -> str:
     """Returns a number in the notation of the language."""
     if value is None:
         return "–"
-    text = f"{value:,.{digits}f}"
+    text = f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
     if language == "es":
         return text.translate(str.maketrans(",.", "\N{NO-BREAK SPACE},"))
     return text

@@ -132,9 +132,9 @@ def _column(served: Served, answer: np.ndarray, disturbed: np.ndarray, language:
         for label, share in zip(now.labels, now.probabilities, strict=True)
     )
     top1 = (served.evaluation or {}).get("top1")
-    accuracy = f" · {percent(top1, language)}" if top1 is not None else ""
+    accuracy = f"{word('top1', language)} {percent(top1, language)}" if top1 is not None else ""
     return (
-        f'<section class="card model"><h2>{escape(served.name)}<small>{accuracy}</small></h2>'
+        f'<section class="card model"><h2>{escape(served.name)} <small>{accuracy}</small></h2>'
         f"<ul>{items}</ul><p>{_change(served, answer, first, now, language)}</p></section>"
     )
 

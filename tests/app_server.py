@@ -90,10 +90,30 @@ def app(
 
 def kill_worker(app: RunningApp) -> None:
     """Kills the process that holds the models, as a shortage of memory would."""
+    for worker in _workers(app):
+        os.kill(worker, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def busy_worker(app: RunningApp) -> Iterator[None]:
+    """Halts the process that holds the models, as if it had a lot to compute."""
+    workers = _workers(app)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+
+
+def _workers(app: RunningApp) -> list[int]:
     children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children").read_text().split()
-    for child in children:
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            os.kill(int(child), signal.SIGKILL)
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def _wait(app: RunningApp) -> None:

@@ -190,6 +190,40 @@ def test_no_address_is_fetched(
     assert paths == []
 
 
+@pytest.mark.parametrize("route", ["file=", "proxy=", "file/"])
+def test_no_address_is_fetched_by_a_route(
+    app: RunningApp, visited: tuple[str, list[str]], route: str
+) -> None:
+    address, paths = visited
+    with pytest.raises(urllib.error.HTTPError) as error:
+        app.get(f"/gradio_api/{route}{address}")
+    assert error.value.code in (403, 404)
+    assert paths == []
+
+
+def test_no_event_of_the_page_fetches_an_address_or_reads_a_file(
+    app: RunningApp, visited: tuple[str, list[str]]
+) -> None:
+    """Every event takes every input from whoever sends it, not only from the page."""
+    address, paths = visited
+    events = json.loads(app.get("/config"))["dependencies"]
+    assert len(events) > 20
+    for named in (address, "/etc/passwd", "file:///etc/passwd", str(Path(__file__))):
+        for event in events:
+            session = f"{event['id']}-{len(named)}"
+            value = {"path": named, "url": named, "meta": FILE}
+            body = {"fn_index": event["id"], "session_hash": session}
+            body["data"] = [value] * len(event["inputs"])
+            url = f"{app.url}/gradio_api"
+            answer = httpx.post(f"{url}/run/predict", json=body, timeout=20).text
+            httpx.post(f"{url}/queue/join", json=body, timeout=20)
+            assert "root:" not in answer
+            assert "hostile" not in answer
+    time.sleep(1)
+    assert paths == []
+    assert app.process.poll() is None
+
+
 def test_a_file_beside_the_uploads_is_not_read(app: RunningApp) -> None:
     for path in ("/etc/passwd", "app.py", "../app.py", str(Path(__file__))):
         outcome, message = _call(app, "classify", [{"path": path, "meta": FILE}, None])
@@ -216,6 +250,14 @@ def test_a_file_beside_the_uploads_is_not_read(app: RunningApp) -> None:
         "/figures/roc.png?theme=pink",
         "/monitoring/summary",
         "/gradio_api/run-history/buckets",
+        "/gradio_api/proxy=https://huggingface.co/robots.txt",
+        "/gradio_api/file=https://huggingface.co/robots.txt",
+        "/gradio_api/file=HTTPS%3A%2F%2Fhuggingface.co/robots.txt",
+        "/gradio_api/deep_link?session_hash=x",
+        "/gradio_api/vibe-code/",
+        "/downloads/labels.json",
+        "/downloads/..%2flabels.json",
+        "/downloads/plots.zip?model=..%2f..%2fpretrained%2fmlp",
     ],
 )
 def test_nothing_but_what_is_served_can_be_read(app: RunningApp, path: str) -> None:
@@ -301,6 +343,24 @@ def test_a_wrong_call_ends_with_one_line(
     assert result.returncode == status
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_model_that_cannot_be_loaded_fails_alone(
+    tiny_run: Path, picture: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_run / "model", broken)
+    config = broken / "config.json"
+    config.write_text(config.read_text().replace('"units": 32', '"units": 33'))
+    with running_app(tmp_path, "--model", broken, "--model", tiny_run) as app:
+        client = Client(app.url, verbose=False)
+        for _ in range(2):
+            with pytest.raises(AppError, match="The model could not answer"):
+                client.predict(handle_file(picture), "broken", api_name="/classify")
+            label, details = client.predict(handle_file(picture), "tiny", api_name="/classify")
+            assert label["label"]
+            assert details["model"] == "tiny"
+        assert json.loads(app.get("/health"))["status"] == "ok"
 
 
 def test_a_broken_model_folder_on_the_command_line_is_a_wrong_call(

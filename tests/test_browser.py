@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from app_server import RunningApp, running_app
+from app_server import PROJECT, RunningApp, busy_worker, running_app
 from pictures import bad_pictures, encoded, scene
 
 pytestmark = pytest.mark.browser
@@ -150,7 +151,7 @@ def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
     page.get_by_role("button", name="Remove Image").click()
     choose(page, bad)
     expect(page.get_by_test_id("toast-body")).to_contain_text(message)
-    expect(page.locator("#details")).to_contain_text("The picture could not be used")
+    expect(page.locator("#details")).to_contain_text("The message says why")
     expect(page.locator("#answer .confidence-set")).to_have_count(0)
     assert "Traceback" not in page.content()
     page.get_by_role("button", name="Remove Image").click()
@@ -163,7 +164,8 @@ def test_a_file_over_the_limit_is_a_message(opened: Open, tmp_path: Path) -> Non
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(11 * 2**20))
     choose(page, large)
-    expect(page.get_by_test_id("toast-body")).to_contain_text(re.compile("size", re.IGNORECASE))
+    expect(page.get_by_test_id("toast-body")).to_contain_text("larger than 10 MB")
+    page.wait_for_timeout(4000)  # so long the server waits for the upload that its page refused
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -355,6 +357,7 @@ def test_the_served_model_is_named_and_can_be_changed(opened: Open) -> None:
     expect(page.locator(".facts")).to_contain_text("tiny")
     expect(page.locator(".facts")).to_contain_text("from a local folder")
     page.get_by_role("radio", name="twin").check()
+    expect(page.locator(".facts")).to_contain_text("twin")
     tab(page, "Evaluation")
     expect(page.locator("#matrix img").first).to_have_attribute("src", re.compile("model=twin"))
 
@@ -398,6 +401,187 @@ def test_the_address_brings_back_what_was_chosen(opened: Open) -> None:
     expect(page.locator(".answers .model")).to_have_count(2, timeout=SECONDS)
 
 
+def test_all_models_answer_beside_the_chosen_one(opened: Open) -> None:
+    page = opened()
+    page.get_by_role("button", name="lions").click()
+    answers = page.locator("#others li")
+    expect(answers).to_have_count(2)
+    expect(page.locator("#others li[aria-current]")).to_contain_text("tiny")
+    expect(answers.last).to_contain_text("%")
+    page.get_by_role("link", name="Shift, turn and blur it").click()
+    expect(page.locator(".answers .model")).to_have_count(2)
+    assert "tab=try" in page.url
+
+
+def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) -> None:
+    page = opened()
+    page.get_by_role("button", name="lions").click()
+    page.locator("[data-opacity]").fill("20")
+    tab(page, "Evaluation")
+    page.get_by_role("radio", name="Superclasses").check()
+    page.get_by_label("Look at one class").click()
+    page.get_by_role("option", name="fox").click()
+    page.get_by_role("radio", name="ROC").check()
+    page.locator("#mistakes-band").get_by_role("radio", name="below 50%").check()
+    page.locator("#mistakes-class input").click()
+    page.get_by_role("option", name="cloud").click()
+    for kept in ("opacity=20", "level=superclass", "zoom=5", "curve=roc", "band=unsure"):
+        page.wait_for_function("kept => window.location.search.includes(kept)", arg=kept)
+    page.wait_for_function("window.location.search.includes('mistakes=2')")
+    page.goto(page.url)
+    expect(page.get_by_role("radio", name="Superclasses")).to_be_checked()
+    expect(page.locator("#zoom input")).to_have_value("fox")
+    expect(page.get_by_role("radio", name="ROC")).to_be_checked()
+    expect(page.locator("#curves img").first).to_have_attribute("src", re.compile("roc.png"))
+    expect(page.locator("#matrix img").last).to_have_attribute("src", re.compile("/superclass_"))
+    expect(page.locator("#mistakes-class input")).to_have_value("cloud")
+    expect(page.locator("#mistakes-band").get_by_role("radio", name="below 50%")).to_be_checked()
+    for item in page.locator("ul.mistakes li").all():
+        assert "cloud" in item.locator("strong").inner_text()
+    tab(page, "Classify")
+    expect(page.locator("[data-opacity]")).to_have_value("20")
+    layer = page.locator(".view .layer")
+    assert layer.evaluate("layer => getComputedStyle(layer).opacity") == "0.2"
+
+
+def test_the_address_brings_back_the_models_that_are_compared(
+    browser: Browser, tmp_path: Path
+) -> None:
+    models = [PROJECT / "pretrained" / name for name in ("mlp-baseline", "cnn")]
+    with running_app(tmp_path, "--model", models[0], "--model", models[1]) as app:
+        page = browser.new_page(viewport=DESKTOP, locale="en-GB")
+        page.goto(f"{app.url}/?tab=compare&first=mlp&second=mlp-baseline")
+        wanted = re.compile("first=mlp&second=mlp-baseline")
+        expect(page.locator("#differences img").first).to_have_attribute("src", wanted)
+        expect(page.locator("#compare-first input")).to_have_value("mlp")
+        expect(page.locator("#compare table.models tbody tr")).not_to_have_count(0)
+        page.close()
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_every_tab_fits_every_width(opened: Open, language: str) -> None:
+    page = opened(f"?lang={language}&example=bus", phone=True)
+    expect(page.locator("#answer .confidence-set")).to_have_count(5)
+    for width in (360, 390, 640, 768, 1024, 1440, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        for name, inside in zip(TABS[language], INSIDE, strict=True):
+            tab(page, name)
+            expect(page.locator(inside)).to_be_visible()
+            excess = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert excess <= 0, f"{name} is wider than {width} pixels"
+            cut = page.evaluate(
+                "[...document.querySelectorAll('#tabs > .tab-wrapper [role=tab]')]"
+                ".filter((tab) => tab.checkVisibility() && tab.scrollWidth > tab.clientWidth + 1)"
+                ".map((tab) => tab.textContent)"
+            )
+            assert cut == [], f"names of tabs are cut off at {width} pixels"
+
+
+def test_on_a_phone_the_answer_comes_into_view(opened: Open) -> None:
+    page = opened(phone=True)
+    page.get_by_role("button", name="lions").click()
+    expect(page.locator("#answer .confidence-set")).to_have_count(5)
+    expect(page.locator("#answer h2")).to_be_in_viewport()
+
+
+def test_the_page_is_used_with_the_keyboard_alone(opened: Open) -> None:
+    page = opened()
+    page.locator("#example-lion").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer .confidence-set")).to_have_count(5)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "example-bus"
+    page.get_by_role("radio", name="twin").focus()
+    page.keyboard.press("Space")
+    expect(page.locator(".facts")).to_contain_text("twin")
+    page.get_by_role("tab", name="Try it").locator("visible=true").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".answers .model")).to_have_count(2)
+    before = page.locator(".seen img").get_attribute("src") or ""
+    page.locator("#try-turn input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".seen img")).not_to_have_attribute("src", before)
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(outline) == "solid"
+    page.get_by_role("tab", name="Evaluation").locator("visible=true").focus()
+    page.keyboard.press("Enter")
+    page.locator("#zoom input").focus()
+    page.keyboard.type("eleph")
+    page.keyboard.press("Enter")
+    expect(page.locator("#matrix img").first).to_have_attribute(
+        "src", re.compile("class_confusions.*classes=4")
+    )
+    page.get_by_role("button", name="F1").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("table.classes th[aria-sort=descending]")).to_contain_text("F1")
+
+
+def test_a_limit_that_is_met_is_told_in_the_visitors_language(
+    browser: Browser, tiny_run: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "small.py"
+    script.write_text(
+        "import sys\nimport app\nfrom classifier import command_line\nfrom interface import page\n"
+        "if __name__ == '__main__':\n    page.QUEUE_LENGTH = 9\n"
+        "    sys.exit(command_line.run(app.main))\n"
+    )
+    large = tmp_path / "large.jpg"
+    large.write_bytes(bytes(11 * 2**20))
+    small = {"command": [str(script)], "PYTHONPATH": str(PROJECT)}
+    with running_app(tmp_path, "--model", tiny_run, **small) as app:
+        page = browser.new_page(viewport=DESKTOP, locale="es-ES")
+        page.goto(app.url)
+        expect(page.locator("#picture")).to_be_visible()
+        choose(page, large)
+        toast = page.get_by_test_id("toast-body")
+        expect(toast).to_contain_text("El archivo supera los 10 MB")
+        expect(toast).to_contain_text("No ha funcionado")
+        page.get_by_role("button", name="leones").click()
+        expect(page.locator("#answer .confidence-set")).to_have_count(5)
+        with busy_worker(app):
+            image = {"path": uploaded(app), "meta": {"_type": "gradio.FileData"}}
+            asked = {"data": [image, None]}
+            url = f"{app.url}/gradio_api/call/classify"
+            while page.request.post(url, data=asked).status == 200:
+                pass
+            page.get_by_role("button", name="torre").click()
+            expect(toast).to_contain_text("la cola está llena")
+            expect(page.locator("#details")).to_contain_text("inténtalo de nuevo")
+        page.get_by_role("button", name="guepardo").click()
+        expect(page.locator("#answer .confidence-set")).to_have_count(5)
+        page.close()
+
+
+def uploaded(app: RunningApp) -> str:
+    """Uploads a picture; returns the path that it got."""
+    files = {"files": ("scene.png", encoded(scene(), "PNG"))}
+    answer = httpx.post(f"{app.url}/gradio_api/upload", files=files, timeout=30)
+    return answer.raise_for_status().json()[0]
+
+
+def test_every_bad_picture_is_refused_in_the_page_and_none_of_its_text_is_run(
+    opened: Open, photograph: Path, tmp_path: Path
+) -> None:
+    page = opened()
+    page.on("dialog", lambda dialog: pytest.fail(f"a picture opened a dialogue: {dialog.message}"))
+    for name, (content, _) in bad_pictures().items():
+        bad = tmp_path / name
+        bad.write_bytes(content)
+        choose(page, bad)
+        expect(page.get_by_test_id("toast-body").first, name).to_be_visible()
+        expect(page.locator("#answer .confidence-set"), name).to_have_count(0)
+        remove = page.get_by_role("button", name="Remove Image")
+        if remove.is_visible():  # or the page itself refused it, for its size or its kind
+            expect(page.locator("#details .refused"), name).to_be_visible()
+            remove.click()
+            expect(page.locator("#details .waiting"), name).to_be_visible()
+        for closing in page.get_by_test_id("toast-close").all():
+            closing.click()
+        expect(page.get_by_test_id("toast-body"), name).to_have_count(0)
+    choose(page, photograph)
+    expect(page.locator("#answer .confidence-set")).to_have_count(5)
+
+
 def test_the_table_of_classes_is_sorted_and_searched(opened: Open) -> None:
     page = opened()
     tab(page, "Evaluation")
@@ -422,18 +606,32 @@ def test_the_figures_can_be_taken_away(opened: Open) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_no_barrier_on_any_tab(opened: Open, photograph: Path, theme: str) -> None:
-    page = opened(f"?__theme={theme}")
+@pytest.mark.parametrize(("language", "phone"), [("en", False), ("es", True)])
+def test_axe_finds_no_barrier_on_any_tab(
+    opened: Open, photograph: Path, theme: str, language: str, phone: bool
+) -> None:
+    page = opened(f"?lang={language}&__theme={theme}&zoom=1", phone=phone)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    look_for_barriers(page, "nothing chosen")
     choose(page, photograph)
     expect(page.locator(".view .layer")).to_be_visible(timeout=SECONDS)
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    for name, inside in zip(TABS["en"], INSIDE, strict=True):
+    expect(page.locator("#others li")).to_have_count(2)
+    for name, inside in zip(TABS[language], INSIDE, strict=True):
         tab(page, name)
         expect(page.locator(inside)).to_be_visible()
-        result = page.evaluate(
-            "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
-        )
-        found = {
-            rule["id"]: [node["html"] for node in rule["nodes"]] for rule in result["violations"]
-        }
-        assert found == {}, name
+        if inside == "#matrix":
+            expect(page.locator("ul.mistakes li")).not_to_have_count(0)
+            page.locator("#rerun-start").click()
+            expect(page.locator("#rerun .tile")).to_have_count(2)
+            expect(page.locator("#rerun-start")).to_be_enabled()
+            page.wait_for_timeout(500)  # until its colour has changed
+        look_for_barriers(page, name)
+
+
+def look_for_barriers(page: Page, name: str) -> None:
+    """Has axe-core look at what is shown."""
+    result = page.evaluate(
+        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
+    )
+    found = {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in result["violations"]}
+    assert found == {}, name

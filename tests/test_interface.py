@@ -1,5 +1,6 @@
 """The parts of the page that need no browser: words, names, looks, and what stands behind a tab."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 from classifier.confidence import Confidence, choose_threshold
 from classifier.errors import ClassifierError, InputError
 from classifier.model_folder import ModelFolder
+from classifier.prediction import rank
 from classifier.saliency import covered, importance, overlay
 from evaluation.plots.appearance import THEMES
-from interface import choice
+from interface import choice, classify, page
 from interface.choice import choose, embedded
 from interface.disturbance import Disturbance
+from interface.serving import Served
 from interface.theme import DARK, LIGHT
 from interface.translations import (
     LANGUAGES,
@@ -29,6 +32,7 @@ from interface.translations import (
 )
 
 PROJECT = Path(__file__).resolve().parent.parent
+BY_SCRIPT = {"label_number", "label_range"}  # put together by page.js
 NOTHING = {"card_language"}  # the card is in English: there is nothing to say of it in English
 
 
@@ -49,9 +53,10 @@ def test_every_translation_fills_in_the_same_values() -> None:
 
 def test_every_text_that_the_page_uses_is_in_the_table_and_none_is_idle() -> None:
     code = "\n".join(path.read_text() for path in (PROJECT / "interface").glob("*.py"))
+    code += (PROJECT / "interface" / "page.js").read_text()
     used = set(re.findall(r'\b(?:word|text)\(\s*["\'](\w+)["\']', code))
     assert used <= set(words())
-    idle = [key for key in words() if key not in used and not _composed(key, code)]
+    idle = [key for key in words() if key not in used | BY_SCRIPT and not _composed(key, code)]
     assert idle == []
 
 
@@ -140,6 +145,44 @@ def test_no_threshold_is_stated_where_none_keeps_the_promise() -> None:
     assert choose_threshold(probabilities, np.ones(200, int)) is None
     for nonsense in (None, {}, {"threshold": 2, "coverage": 0, "accuracy": 0, "samples": 1}, "x"):
         assert Confidence.read(nonsense) is None
+
+
+@pytest.mark.parametrize(("probability", "key"), [(0.41, "sure"), (0.39, "unsure")])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_note_says_how_far_the_answer_can_be_trusted(
+    tiny_model_folder: Path, tmp_path: Path, probability: float, key: str, language: str
+) -> None:
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "stated")
+    training = json.loads((folder / "training.json").read_text())
+    stated = {"threshold": 0.4, "coverage": 0.52, "accuracy": 0.71, "samples": 5000}
+    (folder / "training.json").write_text(json.dumps({**training, "confidence": stated}))
+    served = Served("stated", ModelFolder(folder), "folder")
+    answer = np.array([probability, *[(1 - probability) / 5] * 5])
+    prediction = rank(answer, served.labels, np.zeros((32, 32, 3), np.uint8), 5)
+    note = classify.render_note(prediction, served, language)
+    assert word(f"{key}_title", language) in note
+    for share in (0.4, 0.52, 0.71):
+        assert percent(share, language, 0) in note
+    assert ("6" in re.findall(r"\d+", note)) == (key == "unsure")  # perhaps none of the six
+
+
+def test_a_model_that_states_no_threshold_gets_no_note(tiny_model_folder: Path) -> None:
+    folder = ModelFolder(tiny_model_folder)
+    served = Served("tiny", folder, "folder")
+    served.training.pop("confidence", None)
+    prediction = rank(np.full(6, 1 / 6), served.labels, np.zeros((32, 32, 3), np.uint8), 5)
+    assert classify.render_note(prediction, served, "en") == ""
+
+
+def test_what_gradio_says_only_in_english_is_in_the_table() -> None:
+    script = (PROJECT / "interface" / "page.js").read_text()
+    keys = set(re.findall(r'"((?:error|label)_\w+)"', script)) | BY_SCRIPT
+    told = {key for key in words() if key in page.TOLD_BY_THE_SCRIPT or key.startswith("label_")}
+    assert keys == told
+
+
+def test_negative_numbers_have_a_minus_sign() -> None:
+    assert number(-3.25, "es", 1) == "\N{MINUS SIGN}3,2"
 
 
 def test_a_picture_without_disturbance_stays_as_it_is() -> None:

@@ -7,27 +7,25 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from app_server import PROJECT, RunningApp, kill_worker, running_app
+from app_server import PROJECT, RunningApp, busy_worker, kill_worker, running_app
 from pictures import bad_pictures, encoded, good_pictures, scene
 
 FILE = {"_type": "gradio.FileData"}
 SECONDS = 5.0
-# The app as it is, but for smaller limits: nobody waits an hour, or sends a thousand requests.
-QUEUE = 3
-SMALL_LIMITS = f"""
+# The app as it is, but that nobody waits an hour.
+SMALL_LIMITS = """
 import sys
 import app
 from classifier import command_line
 from interface import page
 if __name__ == "__main__":
-    page.QUEUE_LENGTH, page.CLEANING, page.KEPT = {QUEUE}, 1, 3
+    page.CLEANING, page.KEPT = 1, 3
     sys.exit(command_line.run(app.main))
 """
 
@@ -40,7 +38,7 @@ def http(app: RunningApp) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def small_app(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """The app with a queue of three, and uploads that are kept for three seconds."""
+    """The app with uploads that are kept for three seconds."""
     folder = tmp_path_factory.mktemp("small")
     script = folder / "small.py"
     script.write_text(SMALL_LIMITS)
@@ -122,22 +120,28 @@ def test_the_description_has_examples_that_would_be_answered(http: httpx.Client)
     assert model["example_input"] == "tiny"
 
 
-def test_a_full_queue_says_so_and_is_used_again(small_app: RunningApp) -> None:
-    with httpx.Client(base_url=f"{small_app.url}/gradio_api", timeout=30) as http:
-        upload = _upload(http, "large.png", good_pictures()["forty_megapixels.png"])
-        data = {"data": [{"path": upload, "meta": FILE}, None]}
-        with ThreadPoolExecutor(40) as visitors:
-            answers = list(
-                visitors.map(lambda _: http.post("/call/classify", json=data), range(40))
-            )
-        refused = [answer for answer in answers if answer.status_code == 503]
-        assert refused
-        assert all("Queue is full" in answer.text for answer in refused)
-        assert {answer.status_code for answer in answers} == {200, 503}
-        for answer in answers:
-            if answer.status_code == 200:
-                event = answer.json()["event_id"]
-                assert "event: complete" in http.get(f"/call/classify/{event}").text
+def test_a_thousand_questions_wait_and_the_next_is_told_that_the_queue_is_full(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    """The app with its own limits, while its models have so much to do that nothing is answered."""
+    with (
+        running_app(tmp_path, "--model", tiny_run) as app,
+        httpx.Client(base_url=f"{app.url}/gradio_api", timeout=30) as http,
+    ):
+        assert _answered(http, encoded(scene(), "PNG"))
+        data = {"data": [{"path": _upload(http, "scene.png", encoded(scene(), "PNG"))}, None]}
+        data["data"][0]["meta"] = FILE
+        with busy_worker(app):
+            events: list[str] = []
+            while (answer := http.post("/call/classify", json=data)).status_code == httpx.codes.OK:
+                events.append(answer.json()["event_id"])
+                assert len(events) < 1200
+            assert len(events) >= 1000
+            assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            assert answer.json()["detail"].startswith("Queue is full. Max size is 1000")
+            assert httpx.get(f"{app.url}/health").json()["status"] == "ok"
+        for event in (events[0], events[-1]):
+            assert "event: complete" in http.get(f"/call/classify/{event}").text
         assert _answered(http, encoded(scene(), "PNG"))
 
 
