@@ -147,8 +147,8 @@ def test_a_thousand_questions_wait_and_the_next_is_told_that_the_queue_is_full(
 
 def test_uploads_are_deleted_when_they_are_old_and_named_in_no_log(small_app: RunningApp) -> None:
     with httpx.Client(base_url=f"{small_app.url}/gradio_api", timeout=30) as http:
-        path = Path(_upload(http, "holiday-in-oslo.png", encoded(scene(), "PNG")))
         assert _answered(http, encoded(scene(), "PNG"), name="holiday-in-oslo.png")
+        path = Path(_upload(http, "holiday-in-oslo.png", encoded(scene(), "PNG")))
         assert path.is_file()
         deadline = time.monotonic() + 15
         while path.exists() and time.monotonic() < deadline:
