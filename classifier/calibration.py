@@ -6,7 +6,7 @@ Source: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks"
 import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
 from classifier.training_data import Images
 
@@ -33,7 +33,11 @@ def calibrate(model: keras.Model, validation: Images) -> float:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Finds the temperature with the lowest cross-entropy on held-out images.
+    """Finds the temperature that suits held-out images best.
+
+    For one view that is the one with the lowest cross-entropy. A mean of views is no softmax, and
+    at its lowest cross-entropy it is less sure than it is right; there it is the temperature at
+    which the mean probability of the answers is the share of right ones.
 
     Args:
         probabilities: (V, N, C): the softmax outputs of V views, whose mean is the answer.
@@ -43,14 +47,18 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         What to divide the logits of every view by.
     """
     logits = np.log(np.maximum(probabilities.astype("float64"), SMALLEST_PROBABILITY))
-    views, images, _ = logits.shape
 
     def cross_entropy(logarithm: float) -> float:
-        scaled = logits / np.exp(logarithm)
-        chosen = scaled[:, np.arange(images), labels] - logsumexp(scaled, axis=2)
-        return float(-np.mean(logsumexp(chosen, axis=0) - np.log(views)))
+        scaled = logits[0] / np.exp(logarithm)
+        return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
 
-    found = minimize_scalar(cross_entropy, bounds=np.log(SEARCHED).tolist(), method="bounded")
+    def misjudgement(logarithm: float) -> float:
+        answers = softmax(logits / np.exp(logarithm), axis=2).mean(axis=0)
+        right = answers.argmax(axis=1) == labels
+        return float((answers.max(axis=1).mean() - right.mean()) ** 2)
+
+    objective = cross_entropy if len(logits) == 1 else misjudgement
+    found = minimize_scalar(objective, bounds=np.log(SEARCHED).tolist(), method="bounded")
     return float(np.exp(found.x))
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import h5py
 import keras
-import ml_dtypes
 import numpy as np
 
 from classifier import precision
@@ -20,9 +19,12 @@ from classifier.architectures import build_network
 from classifier.augmentation import SIZE, sampling_matrix
 from classifier.errors import InputError
 from classifier.model_folder import CONFIG, WEIGHTS
+from classifier.optimizers import SPARSE_LAYERS
 from classifier.saved_model import for_older_keras
 from classifier.settings import Settings
 
+SIGNIFICANT_BITS = 7  # of weights that are stored in half precision
+PACKING = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
 SAVED_FILES = (CONFIG, "metadata.json", WEIGHTS)
 LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "h5py", "datasets")
 
@@ -41,9 +43,24 @@ def exportable(
     precision.set_policy("float32")
     plain = build_network(settings, classes=classes, mean=mean, deviation=deviation)
     plain.set_weights(network.get_weights())
+    if settings.sparsity:
+        prune(plain, settings)
     if not settings.average_flip and settings.average_zoom == 1:
         return plain
     return average_views(plain, flip=settings.average_flip, zoom=settings.average_zoom)
+
+
+def prune(network: keras.Model, settings: Settings) -> None:
+    """Sets to zero the weights that the pressure to few weights leaves behind at its end.
+
+    The threshold of `AdamW` falls with the learning rate, and lets ever smaller weights leave zero;
+    here the one at the highest learning rate is applied once more.
+    """
+    smallest = settings.sparsity * settings.learning_rate
+    for layer in network.layers:
+        if layer.name.startswith(SPARSE_LAYERS) and isinstance(layer, keras.layers.Dense):
+            kernel = keras.ops.convert_to_numpy(layer.kernel)
+            layer.kernel.assign(np.where(np.abs(kernel) < smallest, 0.0, kernel))
 
 
 def average_views(network: keras.Model, *, flip: bool = False, zoom: float = 1.0) -> keras.Model:
@@ -91,8 +108,8 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
     Args:
         network: in float32.
         folder: exists; other files in it stay.
-        half: store the weights as float16, rounded to the eight significant bits of bfloat16,
-            which packs better; Keras loads them as float32.
+        half: store the weights as float16, rounded to seven significant bits, which packs better;
+            Keras loads them as float32.
     """
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         network.save(temporary, zipped=False)
@@ -198,8 +215,10 @@ def _halve(path: Path) -> None:
             if isinstance(item, h5py.Group):
                 new = target.require_group(name)
             elif item.dtype == np.float32:
-                rounded = item[()].astype(ml_dtypes.bfloat16).astype("float16")
-                packed = {"compression": "gzip", "shuffle": True} if item.ndim else {}
+                mantissa, exponent = np.frexp(item[()])
+                scale = 2.0**SIGNIFICANT_BITS
+                rounded = np.ldexp(np.rint(mantissa * scale) / scale, exponent).astype("float16")
+                packed = PACKING if item.ndim else {}
                 new = target.create_dataset(name, data=rounded, **packed)
             else:
                 new = target.create_dataset(name, data=item[()])

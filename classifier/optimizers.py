@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+SPARSE_LAYERS = "local_"  # the beginning of the names of the layers whose kernels are to be sparse
+
 
 class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW, quicker on TensorFlow: the same formula, the same variables.
@@ -25,7 +27,7 @@ class AdamW(keras.optimizers.AdamW):
     """
 
     def __init__(
-        self, *, sparsity: float = 0.0, sparse_layers: str = "local_", **options: Any
+        self, *, sparsity: float = 0.0, sparse_layers: str = SPARSE_LAYERS, **options: Any
     ) -> None:
         super().__init__(**options)
         self.sparsity = sparsity
@@ -55,7 +57,8 @@ class AdamW(keras.optimizers.AdamW):
             self._update_at_once(gradient, variable, learning_rate, index)
         if index in self._sparse:
             smallest = self.sparsity * ops.cast(learning_rate, variable.dtype)
-            self.assign(variable, ops.where(ops.abs(variable) < smallest, 0.0, variable))
+            weights = ops.convert_to_tensor(variable)
+            self.assign(variable, ops.where(ops.abs(weights) < smallest, 0.0, weights))
 
     def get_config(self) -> dict[str, Any]:
         """Returns what makes an equal optimiser."""

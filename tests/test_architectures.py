@@ -130,6 +130,20 @@ def test_half_precision_storage_halves_the_file_and_hardly_moves_the_answers(tmp
     )
 
 
+def test_weights_below_the_highest_threshold_are_not_exported():
+    settings = SMALL["local"].replace(sparsity=0.5, learning_rate=0.02)
+    network = build(settings)
+    model = export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
+    for name in ("local_1", "local_2"):
+        before, after = (x.get_layer(name).get_weights()[0] for x in (network, model))
+        np.testing.assert_array_equal(after, np.where(np.abs(before) < 0.01, 0, before))
+        assert np.any(after)
+        assert name == "local_2" or np.any((before != 0) & (after == 0))
+    for name in ("pixels", "expand_1", "probabilities"):
+        before, after = (x.get_layer(name).get_weights()[0] for x in (network, model))
+        np.testing.assert_array_equal(after, before)
+
+
 def test_a_network_trained_in_bfloat16_is_exported_in_float32(images):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -192,6 +206,20 @@ def test_the_temperature_of_overconfident_answers_is_found():
     overconfident = soften(true, 1 / 3)
     assert fit_temperature(overconfident[None], labels) == pytest.approx(3, rel=0.08)
     assert fit_temperature(true[None], labels) == pytest.approx(1, rel=0.08)
+
+
+def test_the_mean_of_views_is_as_sure_as_it_is_right():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (4000, 10))
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([random.choice(10, p=row) for row in true])
+    noise = random.normal(0, 1, (4, 4000, 10))  # each view sees it a little differently
+    views = np.exp(3 * (logits + noise)) / np.exp(3 * (logits + noise)).sum(axis=2, keepdims=True)
+    temperature = fit_temperature(views, labels)
+    answers = np.mean([soften(view, temperature) for view in views], axis=0)
+    right = np.mean(answers.argmax(axis=1) == labels)
+    assert temperature > 1.5
+    assert answers.max(axis=1).mean() == pytest.approx(right, abs=0.005)
 
 
 @pytest.mark.parametrize("average", [False, True])

@@ -22,6 +22,9 @@ from conftest import PROJECT
 
 AUGMENTED = """
 architecture: residual_mlp
+local_units: 48
+local_patches: [9, 16]
+sparsity: 0.8
 width: 32
 depth: 1
 dropout: 0.1

@@ -43,6 +43,7 @@ SECONDS = 300  # for a command, on a machine that does other things too
 
 TINY = {  # replaces these settings in every preset
     "hidden_units": [16],
+    "local_units": 16,
     "width": 16,
     "depth": 1,
     "channels": [4, 4],

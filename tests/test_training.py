@@ -29,6 +29,9 @@ TINY = Settings(
 )
 AUGMENTED = TINY.replace(
     architecture="residual_mlp",
+    local_units=24,
+    local_patches=(9, 16),
+    sparsity=0.8,
     width=16,
     depth=1,
     optimizer="adamw",

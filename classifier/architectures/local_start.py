@@ -62,4 +62,4 @@ def local_kernel(
     """
     near = np.abs(starts[:, None] - ends[None]).max(axis=2) <= patch / 2
     deviation = np.sqrt(2.0 / max(1.0, near.sum(axis=0).mean()))
-    return (near * random.normal(0.0, deviation, near.shape)).astype("float32")
+    return np.where(near, random.normal(0.0, deviation, near.shape), 0.0).astype("float32")
