@@ -43,11 +43,11 @@ def exportable(
     precision.set_policy("float32")
     plain = build_network(settings, classes=classes, mean=mean, deviation=deviation)
     plain.set_weights(network.get_weights())
+    if settings.average_flip or settings.average_zoom < 1:
+        plain = average_views(plain, flip=settings.average_flip, zoom=settings.average_zoom)
     if settings.sparsity:
         prune(plain, settings)
-    if not settings.average_flip and settings.average_zoom == 1:
-        return plain
-    return average_views(plain, flip=settings.average_flip, zoom=settings.average_zoom)
+    return plain
 
 
 def prune(network: keras.Model, settings: Settings) -> None:
