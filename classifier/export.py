@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import platform
 import subprocess
@@ -23,7 +24,7 @@ from classifier.optimizers import SPARSE_LAYERS
 from classifier.saved_model import for_older_keras
 from classifier.settings import Settings
 
-SIGNIFICANT_BITS = 7  # of weights that are stored in half precision
+SIGNIFICANT_BITS, STEPS = 7, 64  # of weights that are stored in half precision
 PACKING = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
 SAVED_FILES = (CONFIG, "metadata.json", WEIGHTS)
 LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "h5py", "datasets")
@@ -108,8 +109,8 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
     Args:
         network: in float32.
         folder: exists; other files in it stay.
-        half: store the weights as float16, rounded to seven significant bits, which packs better;
-            Keras loads them as float32.
+        half: store the weights as float16, rounded so that they pack better; Keras loads them as
+            float32.
     """
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         network.save(temporary, zipped=False)
@@ -215,9 +216,7 @@ def _halve(path: Path) -> None:
             if isinstance(item, h5py.Group):
                 new = target.require_group(name)
             elif item.dtype == np.float32:
-                mantissa, exponent = np.frexp(item[()])
-                scale = 2.0**SIGNIFICANT_BITS
-                rounded = np.ldexp(np.rint(mantissa * scale) / scale, exponent).astype("float16")
+                rounded = _rounded(item[()]).astype("float16")
                 packed = PACKING if item.ndim else {}
                 new = target.create_dataset(name, data=rounded, **packed)
             else:
@@ -227,6 +226,18 @@ def _halve(path: Path) -> None:
         target.attrs.update(source.attrs)
         source.visititems(copy)
     halved.replace(path)
+
+
+def _rounded(weights: np.ndarray) -> np.ndarray:
+    """Rounds to `SIGNIFICANT_BITS`, and kernels to `STEPS` steps in their deviation at most."""
+    mantissa, exponent = np.frexp(weights)
+    scale = 2.0**SIGNIFICANT_BITS
+    rounded = np.ldexp(np.rint(mantissa * scale) / scale, exponent)
+    spread = float(weights.std()) if weights.ndim > 1 else 0.0
+    if not spread:
+        return rounded
+    step = 2.0 ** math.floor(math.log2(spread)) / STEPS
+    return np.rint(rounded / step) * step
 
 
 def _processor() -> str:
