@@ -21,17 +21,13 @@ class AdamW(keras.optimizers.AdamW):
         sparsity: after each step, weights smaller than this many learning rates become 0: the hard
             threshold of β-LASSO (Neyshabur, 2020). Adam moves a weight by about one learning rate
             where its gradients agree, and by a quarter of it where they are noise, so that between
-            the two a weight leaves 0 only if it is worth it. 0: never.
-        sparse_layers: the beginning of the names of the layers whose kernels it is for.
+            the two a weight leaves 0 only if it is worth it. 0: never. For `SPARSE_LAYERS` alone.
         options: those of `keras.optimizers.AdamW`.
     """
 
-    def __init__(
-        self, *, sparsity: float = 0.0, sparse_layers: str = SPARSE_LAYERS, **options: Any
-    ) -> None:
+    def __init__(self, *, sparsity: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
         self.sparsity = sparsity
-        self.sparse_layers = sparse_layers
         self._sparse: set[int] = set()
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -62,8 +58,7 @@ class AdamW(keras.optimizers.AdamW):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what makes an equal optimiser."""
-        own = {"sparsity": self.sparsity, "sparse_layers": self.sparse_layers}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "sparsity": self.sparsity}
 
     def _update_at_once(self, gradient: Any, variable: Any, learning_rate: Any, index: int) -> None:
         import tensorflow as tf
@@ -84,7 +79,7 @@ class AdamW(keras.optimizers.AdamW):
 
     def _is_sparse(self, path: str) -> bool:
         *layers, name = path.split("/")
-        return name == "kernel" and any(layer.startswith(self.sparse_layers) for layer in layers)
+        return name == "kernel" and any(layer.startswith(SPARSE_LAYERS) for layer in layers)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         if self.weight_decay is None or not _is_tensorflow_alone():

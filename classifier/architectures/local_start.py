@@ -10,9 +10,9 @@ place in the image and weights to what lies around it, zeros to everything else.
 import keras
 import numpy as np
 
+from classifier.augmentation import SIZE
 from classifier.settings import Settings
 
-SIZE = 32  # pixels of a side
 CHANNELS = 3
 
 
