@@ -6,6 +6,7 @@ For `benchmarks.training`: the best of several shapes in one library and one num
 import argparse
 import json
 import os
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +22,11 @@ SECONDS = 0.7  # on each shape
 REPETITIONS = 5  # at least
 
 
-def fastest(product: Callable[[tuple[int, int, int]], Callable[[], Any]]) -> float:
-    """Returns the GFLOP/s of the best shape, each by its fastest repetition.
+def sustained(product: Callable[[tuple[int, int, int]], Callable[[], Any]]) -> float:
+    """Returns the GFLOP/s of the best shape, each by the median of its repetitions.
+
+    The median, as for the trainings beside it: a single repetition may meet a moment at which the
+    processor runs faster than it does for long.
 
     Args:
         product: returns for a shape a function that multiplies once and waits for the result.
@@ -32,14 +36,13 @@ def fastest(product: Callable[[tuple[int, int, int]], Callable[[], Any]]) -> flo
         multiply = product(shape)
         multiply()
         rows, inner, columns = shape
-        operations = 2 * rows * inner * columns
+        seconds: list[float] = []
         end = time.perf_counter() + SECONDS
-        done = 0
-        while time.perf_counter() < end or done < REPETITIONS:
+        while time.perf_counter() < end or len(seconds) < REPETITIONS:
             start = time.perf_counter()
             multiply()
-            best = max(best, operations / (time.perf_counter() - start) / 1e9)
-            done += 1
+            seconds.append(time.perf_counter() - start)
+        best = max(best, 2 * rows * inner * columns / statistics.median(seconds) / 1e9)
     return best
 
 
@@ -75,4 +78,4 @@ if __name__ == "__main__":
     parser.add_argument("--library", required=True, choices=("tensorflow", "pytorch"))
     options = parser.parse_args()
     products = {"tensorflow": in_tensorflow, "pytorch": in_pytorch}[options.library]
-    print(json.dumps({"gflops": round(fastest(products(options.precision)), 1)}))
+    print(json.dumps({"gflops": round(sustained(products(options.precision)), 1)}))

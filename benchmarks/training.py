@@ -6,15 +6,17 @@ python -m benchmarks.training                 # with nothing else running on the
 Every measurement is a process of its own. The rounds are interleaved (Keras, PyTorch, matrix
 product, Keras, PyTorch, …), so that a machine that slows down slows all of them down; the table
 has the median of the rounds, and the range. All of them train the same network on the same images
-with the same batch, optimiser and augmentation (`SETTINGS`). The matrix product is the fastest that
-TensorFlow or PyTorch reaches on any of several shapes, those of the network among them.
+with the same batch, optimiser and augmentation (`SETTINGS`). The matrix product is what TensorFlow
+or PyTorch, whichever is faster, sustains on the best of several shapes, those of the network among
+them.
 
 It writes `training.json` and `training.md` into `benchmarks/results` or `--output`:
 
     {"command", "date", "machine", "versions", "load_before", "settings", "images", "rounds",
      "flops_per_image": of one training step,
      "precisions": {"float32": {
-         "matrix_product": GFLOP/s,
+         "matrix_product": GFLOP/s, of the faster library,
+         "matrix_products": {"tensorflow": [one per round], …},
          "variants": {"keras": {"images_per_second": [one per round], "median",
                                 "share_of_matrix_product"}}}}}
 """
@@ -112,7 +114,7 @@ def main(arguments: list[str]) -> None:
 def measure(precision: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measures every variant and the matrix product, one after the other, round by round."""
     speeds: dict[str, list[float]] = {name: [] for name in options.variants}
-    products: list[float] = []
+    products: dict[str, list[float]] = {library: [] for library in MATRIX_PRODUCTS}
     shared = ["--precision", precision]
     sizes = ["--images", str(options.images), "--batch-size", str(options.batch_size)]
     for number in range(options.rounds):
@@ -125,13 +127,18 @@ def measure(precision: str, options: argparse.Namespace) -> dict[str, Any]:
             )
         for library in MATRIX_PRODUCTS:
             call = ["benchmarks.matrix_product", "--library", library, *shared]
-            products.append(run(call)["gflops"])
+            products[library].append(run(call)["gflops"])
             print(
-                f"{precision} round {number + 1}: matrix product {products[-1]:.0f} GFLOP/s",
+                f"{precision} round {number + 1}: matrix product of {library} "
+                f"{products[library][-1]:.0f} GFLOP/s",
                 flush=True,
             )
-    product = max(products)
-    return {"matrix_product": product, "variants": summarise(speeds, product)}
+    product = max(statistics.median(rounds) for rounds in products.values())
+    return {
+        "matrix_product": product,
+        "matrix_products": products,
+        "variants": summarise(speeds, product),
+    }
 
 
 def summarise(speeds: dict[str, list[float]], product: float) -> dict[str, Any]:
