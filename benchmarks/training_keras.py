@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from benchmarks.training import CLASSES, SETTINGS, WARM_UP
-from classifier import precision
+from classifier import fusion, precision
 from classifier.architectures import build_network
 from classifier.augmentation import Augmentation
 from classifier.memory import KeepFreedMemory
@@ -44,7 +44,8 @@ def images_per_second(settings: Settings, number_format: str, images: int) -> fl
     """
     steps = images // settings.batch_size
     precision.set_policy(number_format)
-    trainee = Trainee(build(settings), Augmentation(settings))
+    fuse = fusion.is_possible()
+    trainee = Trainee(build(settings), Augmentation(settings), fuse=fuse)
     trainee.compile(
         optimizer=build_optimizer(settings, WARM_UP + steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),

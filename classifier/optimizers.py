@@ -47,7 +47,7 @@ class AdamW(keras.optimizers.AdamW):
             learning_rate: a scalar.
         """
         index = self._get_variable_index(variable)
-        if self.amsgrad or not _is_tensorflow_alone():
+        if self.amsgrad or not is_tensorflow_alone():
             super().update_step(gradient, variable, learning_rate)
         else:
             self._update_at_once(gradient, variable, learning_rate, index)
@@ -82,7 +82,7 @@ class AdamW(keras.optimizers.AdamW):
         return name == "kernel" and any(layer.startswith(SPARSE_LAYERS) for layer in layers)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        if self.weight_decay is None or not _is_tensorflow_alone():
+        if self.weight_decay is None or not is_tensorflow_alone():
             super()._apply_weight_decay(variables)
             return
         kept = 1.0 - self.learning_rate * self.weight_decay
@@ -91,7 +91,7 @@ class AdamW(keras.optimizers.AdamW):
                 variable.assign(variable * kept)
 
 
-def _is_tensorflow_alone() -> bool:
+def is_tensorflow_alone() -> bool:
     """Whether the variables are TensorFlow's, and each lies whole in this process."""
     if keras.backend.backend() != "tensorflow":
         return False

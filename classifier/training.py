@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from classifier import fusion
 from classifier.augmentation import Augmentation
 from classifier.checkpoints import RunState
 from classifier.distribution import ALONE, Team, undistributed
@@ -62,15 +63,22 @@ class Trainee(keras.Model):
         network: from `build_network`.
         augmentation: of the images and targets of a batch.
         team: whose devices divide each batch.
+        fuse: whether XLA fuses operations on elements, under TensorFlow (`classifier.fusion`).
     """
 
     def __init__(
-        self, network: keras.Model, augmentation: Augmentation | None, team: Team = ALONE
+        self,
+        network: keras.Model,
+        augmentation: Augmentation | None,
+        team: Team = ALONE,
+        *,
+        fuse: bool = False,
     ) -> None:
         super().__init__(name="training")
         self.network = network
         self.augmentation = augmentation
         self.team = team
+        self.fuse = fuse
         self.built = True  # as its parts are
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -79,6 +87,11 @@ class Trainee(keras.Model):
         if training and self.augmentation is not None:
             images, targets = self.augmentation(images, targets)
         return {"probabilities": self.network(images, training=training), "targets": targets}
+
+    def train_step(self, *batch: Any) -> Any:
+        """Takes Keras' own step of the backend."""
+        with fusion.elementwise(self.fuse):
+            return super().train_step(*batch)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, *rest: Any, **options: Any
@@ -137,12 +150,13 @@ def fit(
     if team.leads:
         checkpoints.mkdir(parents=True, exist_ok=True)
     batches = Batches(load_training, batch_size=settings.batch_size, seed=settings.seed)
-    trainee = Trainee(network, augmentation, team)
+    images = settings.epochs * len(batches.order)
+    trainee = Trainee(network, augmentation, team, fuse=fusion.pays(network, images))
     trainee.compile(
         optimizer=build_optimizer(settings, len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=["accuracy"],
-        # XLA gains nothing on a processor under TensorFlow; JAX lives on it.
+        # On a processor XLA's matrix products are slower than TensorFlow's; JAX lives on XLA.
         jit_compile=keras.backend.backend() == "jax",
     )
     trainee.optimizer.build(trainee.trainable_variables)

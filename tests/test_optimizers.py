@@ -55,7 +55,7 @@ def test_a_sparse_weight_leaves_zero_only_if_its_gradients_agree(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not at_once:
-        monkeypatch.setattr(optimizers, "_is_tensorflow_alone", lambda: False)
+        monkeypatch.setattr(optimizers, "is_tensorflow_alone", lambda: False)
     random = np.random.default_rng(0)
     layer = keras.layers.Dense(1, name="local_1")
     layer.build((None, 300))
