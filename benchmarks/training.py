@@ -65,6 +65,10 @@ SETTINGS = Settings(
 
 VARIANTS = {  # name: (title, arguments of the process that measures it)
     "keras": ("Keras, this project's training step", ["benchmarks.training_keras"]),
+    "keras-unfused": (
+        "Keras, this project's step without fusing",
+        ["benchmarks.training_keras", "--no-fuse"],
+    ),
     "pytorch": ("PyTorch, eager", ["benchmarks.training_pytorch"]),
     "pytorch-fused": (
         "PyTorch, eager, fused AdamW",
@@ -210,7 +214,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "Measures how fast Keras trains, beside PyTorch and the machine's matrix product.",
         prog="python -m benchmarks.training",
     )
-    parser.add_argument("--images", type=int, default=25_600, metavar="N", help="timed, a round")
+    parser.add_argument("--images", type=int, default=40_960, metavar="N", help="timed, a round")
     parser.add_argument("--batch-size", type=int, default=SETTINGS.batch_size, metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument(

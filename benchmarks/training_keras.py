@@ -34,17 +34,18 @@ class Stopwatch(keras.callbacks.Callback):
         self.seconds = now - self._start
 
 
-def images_per_second(settings: Settings, number_format: str, images: int) -> float:
+def images_per_second(settings: Settings, number_format: str, images: int, *, fuse: bool) -> float:
     """Trains on random images, as `classifier.training.fit` does between two validations.
 
     Args:
         settings: of the network, the optimiser, the augmentation and the batch.
         number_format: "float32" or "bfloat16".
         images: how many are timed, in whole batches.
+        fuse: whether operations on elements are fused, as in a training that is long enough.
     """
     steps = images // settings.batch_size
     precision.set_policy(number_format)
-    fuse = fusion.is_possible()
+    fuse = fuse and fusion.is_possible()
     trainee = Trainee(build(settings), Augmentation(settings), fuse=fuse)
     trainee.compile(
         optimizer=build_optimizer(settings, WARM_UP + steps),
@@ -77,7 +78,8 @@ if __name__ == "__main__":
     parser.add_argument("--precision", required=True)
     parser.add_argument("--images", type=int, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--no-fuse", action="store_true")
     options = parser.parse_args()
     chosen = SETTINGS.replace(batch_size=options.batch_size)
-    speed = images_per_second(chosen, options.precision, options.images)
+    speed = images_per_second(chosen, options.precision, options.images, fuse=not options.no_fuse)
     print(json.dumps({"images_per_second": round(speed, 1)}))

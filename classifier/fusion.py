@@ -18,11 +18,32 @@ import keras
 from classifier.architectures import flops_per_image
 from classifier.optimizers import is_tensorflow_alone
 
-FUSED = frozenset(
-    (
-        "Abs AddN AddV2 BroadcastTo Cast Exp GreaterEqual Less Log Maximum Minimum Mul Neg RealDiv "
-        "Reciprocal Rsqrt RsqrtGrad SelectV2 Sigmoid Sqrt Square SquaredDifference Sub"
-    ).split()
+FUSED = frozenset(  # by the names of TensorFlow's operations
+    {
+        "Abs",
+        "AddN",
+        "AddV2",
+        "BroadcastTo",
+        "Cast",
+        "Exp",
+        "GreaterEqual",
+        "Less",
+        "Log",
+        "Maximum",
+        "Minimum",
+        "Mul",
+        "Neg",
+        "RealDiv",
+        "Reciprocal",
+        "Rsqrt",
+        "RsqrtGrad",
+        "SelectV2",
+        "Sigmoid",
+        "Sqrt",
+        "Square",
+        "SquaredDifference",
+        "Sub",
+    }
 )
 WORTH_COMPILING = 1e14  # operations: about five minutes on two cores; compiling takes seconds
 

@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import pytest
 
-from classifier.architectures import build_network
+from classifier import fusion
+from classifier.architectures import build_network, flops_per_image
 from classifier.augmentation import Augmentation
 from classifier.checkpoints import RunState
 from classifier.errors import ClassifierError
 from classifier.settings import Settings
-from classifier.training import fit, top1
+from classifier.training import Trainee, build_optimizer, fit, top1
 from classifier.training_data import Images
 
 CLASSES = 5
@@ -86,12 +87,7 @@ def train(
     settings: Settings, data: tuple[Images, Images], checkpoints: Path
 ) -> tuple[keras.Model, RunState]:
     keras.utils.set_random_seed(settings.seed)
-    network = build_network(
-        settings,
-        classes=CLASSES,
-        mean=np.full(3, 120.0, "float32"),
-        deviation=np.full(3, 60.0, "float32"),
-    )
+    network = build(settings)
     training, validation = data
     state = fit(
         network,
@@ -102,6 +98,11 @@ def train(
         augmentation=Augmentation(settings),
     )
     return network, state
+
+
+def build(settings: Settings) -> keras.Model:
+    mean, deviation = np.full(3, 120.0, "float32"), np.full(3, 60.0, "float32")
+    return build_network(settings, classes=CLASSES, mean=mean, deviation=deviation)
 
 
 def assert_same_weights(one: keras.Model, other: keras.Model) -> None:
@@ -135,11 +136,17 @@ def test_the_same_seed_gives_the_same_weights_twice(settings, data, tmp_path):
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
 
 
-@pytest.mark.parametrize("settings", [TINY, AUGMENTED], ids=["classic", "augmented"])
+@pytest.mark.parametrize(
+    ("settings", "fuse"),
+    [(TINY, False), (AUGMENTED, False), (AUGMENTED, True)],
+    ids=["classic", "augmented", "fused"],
+)
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_a_training_cut_off_in_an_epoch_ends_with_the_weights_of_one_that_was_not(
-    settings, epoch, data, tmp_path, kill_in_epoch
+    settings, fuse, epoch, data, tmp_path, kill_in_epoch, monkeypatch
 ):
+    if fuse:
+        monkeypatch.setattr(fusion, "WORTH_COMPILING", 0)
     whole, whole_state = train(settings, data, tmp_path / "whole")
     kill_in_epoch(epoch)
     with pytest.raises(KilledError):
@@ -196,3 +203,45 @@ def test_the_learning_rate_falls_when_validation_stands_still(data, tmp_path):
 def test_only_the_newest_best_weights_are_kept(data, tmp_path):
     train(TINY, data, tmp_path)
     assert len(list(tmp_path.glob("best-*.weights.h5"))) == 1
+
+
+def test_fused_steps_learn_what_the_others_do(data, tmp_path, monkeypatch):
+    plain, plain_state = train(AUGMENTED, data, tmp_path / "plain")
+    monkeypatch.setattr(fusion, "WORTH_COMPILING", 0)
+    fused, fused_state = train(AUGMENTED, data, tmp_path / "fused")
+
+    for one, other in zip(plain.get_weights(), fused.get_weights(), strict=True):
+        # Adam turns a rounding of a gradient near 0 into a step of up to a learning rate.
+        np.testing.assert_allclose(one, other, atol=0.01)
+    losses = [[row["val_loss"] for row in state.rows] for state in (plain_state, fused_state)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_fusing_compiles_operations_on_elements_and_no_product(data):
+    batch = {"images": data[0].images[:16], "targets": data[0].targets[:16]}
+    marked = {fuse: operations_for_xla(batch, fuse=fuse) for fuse in (False, True)}
+
+    assert not marked[False]
+    assert {"Sigmoid", "Mul", "Rsqrt"} <= marked[True] <= fusion.FUSED
+    assert not {"MatMul", "BatchMatMulV2", "ResourceApplyAdam"} & marked[True]
+
+
+def operations_for_xla(batch: dict[str, np.ndarray], *, fuse: bool) -> set[str]:
+    """Traces a training step, and returns which kinds of operations are marked for XLA."""
+    import tensorflow as tf
+
+    trainee = Trainee(build(AUGMENTED), Augmentation(AUGMENTED), fuse=fuse)
+    trainee.compile(optimizer=build_optimizer(AUGMENTED, 1), loss="categorical_crossentropy")
+    trainee.optimizer.build(trainee.trainable_variables)
+    graph = tf.function(trainee.train_step).get_concrete_function((batch,)).graph.as_graph_def()
+    return {node.op for node in graph.node if node.attr["_XlaCompile"].b}
+
+
+def test_a_short_training_is_not_worth_compiling_for(monkeypatch):
+    network = build(AUGMENTED)
+    images = fusion.WORTH_COMPILING / (3 * flops_per_image(network))
+
+    assert not fusion.pays(network, int(images * 0.9))
+    assert fusion.pays(network, int(images * 1.1))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert not fusion.pays(network, int(images * 1.1))
