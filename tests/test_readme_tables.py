@@ -25,6 +25,14 @@ def test_a_translated_table_has_the_same_figures() -> None:
         assert NUMBER.findall(readme.translated(table)) == NUMBER.findall(table), path.name
 
 
+def test_no_table_is_half_translated() -> None:
+    text = (PROJECT / "README.es.md").read_text(encoding="utf-8")
+    tables = [found[0] for found in readme.TABLE.finditer(text)]
+    assert tables
+    for table in tables:
+        assert not re.search(r"\b(on|of|and|rounds|cores|batch)\b", table), table
+
+
 def test_no_label_of_the_comparison_is_left_in_english() -> None:
     table = readme.translated((readme.RESULTS / "comparison.md").read_text(encoding="utf-8"))
     for word in ("images", "training", "size", "error of", "shifted", "rotated", "noise"):
