@@ -4,4 +4,6 @@ import os
 
 # Read once, when TensorFlow starts. `classifier.fusion` says what for.
 _STRICT = "--tf_xla_enable_lazy_compilation=false"
-os.environ["TF_XLA_FLAGS"] = f"{os.environ.get('TF_XLA_FLAGS', '')} {_STRICT}".strip()
+_given = os.environ.get("TF_XLA_FLAGS", "")
+if _STRICT not in _given:
+    os.environ["TF_XLA_FLAGS"] = f"{_given} {_STRICT}".strip()
