@@ -79,6 +79,7 @@ def train(run: Run, team: Team = ALONE, *, distributed: bool = False) -> None:
     from classifier import precision
     from classifier.architectures import build_network
     from classifier.distillation import epoch_images
+    from classifier.fast_convolution import accelerate
     from classifier.training import fit
 
     number_format = precision.resolve(settings.precision)
@@ -91,7 +92,7 @@ def train(run: Run, team: Team = ALONE, *, distributed: bool = False) -> None:
         mean=data.mean,
         deviation=data.deviation,
     )
-    network = build()
+    network = accelerate(build())
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
         f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}"

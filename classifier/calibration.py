@@ -23,10 +23,18 @@ def calibrate(model: keras.Model, validation: Images) -> float:
         The temperature.
     """
     last = model.get_layer(LAST_LAYER)
-    # A model that averages views calls its last layer once for each: calibrate them together.
-    views = keras.Model(model.input, [node.outputs[0] for node in last._inbound_nodes])
-    outputs = views.predict(validation.images, batch_size=BATCH_SIZE, verbose=0)
-    probabilities = np.stack(outputs if isinstance(outputs, list) else [outputs])
+    # A model that averages views answers with all of them one after the other: (V·N, C).
+    views = keras.Model(model.input, last.output)
+    classes = last.output.shape[-1]
+    probabilities = np.concatenate(
+        [
+            keras.ops.convert_to_numpy(views(batch)).reshape(-1, len(batch), classes)
+            for batch in np.split(
+                validation.images, range(BATCH_SIZE, len(validation.images), BATCH_SIZE)
+            )
+        ],
+        axis=1,
+    )
     temperature = fit_temperature(probabilities, validation.targets.argmax(axis=1))
     fold_temperature(model, temperature)
     return temperature

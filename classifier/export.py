@@ -17,8 +17,6 @@ import numpy as np
 
 from classifier import precision
 from classifier.architectures import build_network
-from classifier.augmentation import SIZE, sampling_matrix
-from classifier.errors import InputError
 from classifier.model_folder import CONFIG, WEIGHTS
 from classifier.optimizers import SPARSE_LAYERS
 from classifier.saved_model import for_older_keras
@@ -42,10 +40,10 @@ def exportable(
     """
     classes = network.output_shape[-1]
     precision.set_policy("float32")
-    plain = build_network(settings, classes=classes, mean=mean, deviation=deviation)
+    plain = build_network(
+        settings, classes=classes, mean=mean, deviation=deviation, test_time_augmentation=True
+    )
     plain.set_weights(network.get_weights())
-    if settings.average_flip or settings.average_zoom < 1:
-        plain = average_views(plain, flip=settings.average_flip, zoom=settings.average_zoom)
     if settings.sparsity:
         prune(plain, settings)
     return plain
@@ -62,45 +60,6 @@ def prune(network: keras.Model, settings: Settings) -> None:
         if layer.name.startswith(SPARSE_LAYERS) and isinstance(layer, keras.layers.Dense):
             kernel = keras.ops.convert_to_numpy(layer.kernel)
             layer.kernel.assign(np.where(np.abs(kernel) < smallest, 0.0, kernel))
-
-
-def average_views(network: keras.Model, *, flip: bool = False, zoom: float = 1.0) -> keras.Model:
-    """Builds the network that answers with the mean of its answers to several views of an image.
-
-    Mirroring and zooming are linear: a dense layer on a changed image is a dense layer with changed
-    weights on the image as it is. Each further view needs one kernel more and shares all layers
-    after it.
-
-    Args:
-        network: one that begins with a dense layer on flattened pixels.
-        flip: whether to take each view mirrored, too.
-        zoom: also look at the middle of the image, this share of its side, enlarged; 1: do not. A
-            network that was trained on zoomed crops knows objects larger than they are in whole
-            images (Touvron et al., "Fixing the train-test resolution discrepancy", 2019).
-
-    Raises:
-        InputError: the network does not begin with a dense layer on flattened pixels.
-    """
-    flatten = next((x for x in network.layers if isinstance(x, keras.layers.Flatten)), None)
-    if flatten is None:
-        raise InputError("average_flip and average_zoom need a network of dense layers on pixels")
-    first = network.layers[network.layers.index(flatten) + 1]
-    weights = []
-    answers: list[keras.KerasTensor] = []
-    for extent in dict.fromkeys((1.0, zoom)):
-        for mirrored in (False, True) if flip else (False,):
-            name = f"{first.name}_{len(answers)}"
-            view = keras.layers.Dense.from_config({**first.get_config(), "name": name})
-            answers.append(_branch(network, flatten, first, view))
-            weights.append((view, _kernel_of_view(first.kernel, extent, mirrored)))
-    for view, kernel in weights:
-        view.set_weights([kernel, first.bias])
-    answer = keras.layers.Average(name="mean_of_views")(answers)
-    averaged = keras.Model(network.input, answer, name=network.name)
-    # A copy has only the connections of this graph, not those that the layers had before.
-    copy = keras.Model.from_config(averaged.get_config())
-    copy.set_weights(averaged.get_weights())
-    return copy
 
 
 def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> None:
@@ -173,39 +132,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip() or None
-
-
-def _branch(
-    network: keras.Model,
-    flatten: keras.layers.Layer,
-    first: keras.layers.Layer,
-    view: keras.layers.Layer,
-) -> keras.KerasTensor:
-    """Calls `view` in the place of the first dense layer, and all layers after it once more."""
-    tensors = {id(first.output): view(flatten.output)}
-    output = tensors[id(first.output)]
-    for layer in network.layers[network.layers.index(first) + 1 :]:
-        given = layer.input
-        if isinstance(given, list):
-            output = layer([tensors[id(tensor)] for tensor in given])
-        else:
-            output = layer(tensors[id(given)])
-        tensors[id(layer.output)] = output
-    return output
-
-
-def _kernel_of_view(kernel: Any, extent: float, mirrored: bool) -> np.ndarray:
-    """Returns the kernel that does to the image what `kernel` does to a view of it."""
-    start, length = np.array([[(1 - extent) * SIZE / 2], [extent]], "float32")
-    rows, columns = (
-        keras.ops.convert_to_numpy(
-            sampling_matrix(start, length, np.array([backwards], "float32"))
-        )[0]
-        for backwards in (False, mirrored)
-    )
-    pixels = keras.ops.convert_to_numpy(kernel).reshape(SIZE, SIZE, 3, -1)
-    seen = np.einsum("ij,ilcu->jlcu", rows, pixels)
-    return np.einsum("lk,jlcu->jkcu", columns, seen).reshape(SIZE * SIZE * 3, -1)
 
 
 def _halve(path: Path) -> None:

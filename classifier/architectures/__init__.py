@@ -13,7 +13,12 @@ HIDDEN_LAYERS = {"mlp": mlp.hidden, "residual_mlp": residual_mlp.hidden, "cnn": 
 
 
 def build_network(
-    settings: Settings, *, classes: int, mean: np.ndarray, deviation: np.ndarray
+    settings: Settings,
+    *,
+    classes: int,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    test_time_augmentation: bool = False,
 ) -> keras.Model:
     """Builds the network that is trained and exported, out of built-in Keras layers alone.
 
@@ -22,6 +27,8 @@ def build_network(
         classes: number of classes, C.
         mean: float32, (3,): the training images' mean of each channel, 0–255.
         deviation: float32, (3,): their standard deviation.
+        test_time_augmentation: whether the answer is the mean over the views that the settings
+            ask for, which pass the network in one batch.
 
     Returns:
         A model from raw pixels (N, 32, 32, 3), 0–255, RGB, to softmax probabilities (N, C) in
@@ -31,7 +38,9 @@ def build_network(
     normalisation = keras.layers.Normalization(
         mean=mean.tolist(), variance=(deviation**2).tolist(), name="normalisation"
     )
-    features = HIDDEN_LAYERS[settings.architecture](normalisation(images), settings)
+    views = _views(images, settings) if test_time_augmentation else [images]
+    pixels = keras.layers.Concatenate(axis=0, name="views")(views) if len(views) > 1 else images
+    features = HIDDEN_LAYERS[settings.architecture](normalisation(pixels), settings)
     probabilities = keras.layers.Dense(
         classes,
         activation="softmax",
@@ -40,7 +49,22 @@ def build_network(
         kernel_regularizer=regularizer(settings),
         name="probabilities",
     )(features)
+    if len(views) > 1:
+        probabilities = keras.ops.reshape(probabilities, (len(views), -1, classes))
+        probabilities = keras.ops.mean(probabilities, axis=0)
     return keras.Model(images, probabilities, name=settings.architecture)
+
+
+def _views(images: keras.KerasTensor, settings: Settings) -> list[keras.KerasTensor]:
+    """Returns the image, its enlarged middle and their mirror images, as the settings ask."""
+    views = [images]
+    margin = round(INPUT_SHAPE[0] * (1 - settings.average_zoom) / 2)
+    if margin:
+        middle = keras.layers.Cropping2D(margin, name="middle")(images)
+        views.append(keras.layers.Resizing(*INPUT_SHAPE[:2], name="enlarged")(middle))
+    if settings.average_flip:
+        views += [keras.ops.flip(view, axis=2) for view in views]
+    return views
 
 
 def regularizer(settings: Settings) -> keras.Regularizer | None:
