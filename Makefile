@@ -29,7 +29,7 @@ lock: $(VENV)/.dev
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
 
 space: $(VENV)/.app
-	$(BIN)/python -m classifier.hub.space --space "$(SPACE)" --model "$(MODEL)"
+	$(BIN)/python deploy.py --space "$(SPACE)" --model "$(MODEL)"
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier import command_line
-from classifier.data import DEFAULT_DATASET
-from classifier.distribution import ALONE, Team, read_team
+from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import InputError
-from classifier.run_folder import Run, open_run
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
+from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
+from classifier.training.run_folder import Run, open_run
 
 if TYPE_CHECKING:  # Keras takes seconds to import: `--help` and wrong calls do without
     import keras
 
-    from classifier.checkpoints import RunState
-    from classifier.training_data import TrainingData
+    from classifier.training.checkpoints import RunState
+    from classifier.training.training_data import TrainingData
 
 DEFAULT_PRESET = "mlp-baseline"
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         publish(options.source, options)
         return
     settings, given = choose_settings(options)
-    team = read_team() if options.distributed else ALONE
+    group = read_process_group() if options.distributed else ALONE
     with open_run(
         Path(options.output or Path("runs") / settings.preset),
         settings,
@@ -47,40 +47,40 @@ def main(arguments: list[str]) -> None:
         label_column=options.label_column,
         resume=options.resume,
         given=given,
-        lead=team.leads,
+        lead=group.is_chief,
     ) as run:
         if run.complete:
             print(f"The run in {run.folder} is complete.")
         else:
-            train(run, team, distributed=options.distributed)
-        if team.leads:
+            train(run, group, distributed=options.distributed)
+        if group.is_chief:
             print(f"Model folder: {run.model}")
             if options.push:
                 publish(str(run.model), options)
 
 
-def train(run: Run, team: Team = ALONE, *, distributed: bool = False) -> None:
+def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -> None:
     """Trains what the run asks for and writes its model folder, complete, by rename."""
     # TensorFlow announces its processor at length; what a reader should know is printed here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from classifier.training_data import load_training_data
+    from classifier.training.training_data import load_training_data
 
     settings = run.settings
     print(f"Loading {run.dataset} …", flush=True)
     data = load_training_data(run.dataset, run.label_column, settings)
     if distributed:
         plan = {**settings.to_dict(), "data set": data.split.fingerprint}
-        team = team.join(settings.batch_size, plan)
-    if team.leads:
+        group = group.join(settings.batch_size, plan)
+    if group.is_chief:
         run.start()
 
     import keras
 
-    from classifier import precision
     from classifier.architectures import build_network
-    from classifier.distillation import epoch_images
-    from classifier.fast_convolution import accelerate
-    from classifier.training import fit
+    from classifier.training import precision
+    from classifier.training.distillation import epoch_images
+    from classifier.training.fast_convolution import accelerate
+    from classifier.training.fit import fit
 
     number_format = precision.resolve(settings.precision)
     precision.set_policy(number_format)
@@ -96,8 +96,8 @@ def train(run: Run, team: Team = ALONE, *, distributed: bool = False) -> None:
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
         f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}"
-        + (f"; process {team.number + 1} of {team.processes}, {team.devices} devices in all")
-        * bool(team.devices),
+        + (f"; process {group.number + 1} of {group.processes}, {group.devices} devices in all")
+        * bool(group.devices),
         flush=True,
     )
     try:
@@ -110,15 +110,15 @@ def train(run: Run, team: Team = ALONE, *, distributed: bool = False) -> None:
             checkpoints=run.checkpoints,
             tensorboard=run.tensorboard,
             augmentation=augmentation,
-            team=team,
+            group=group,
         )
-        if team.devices:
+        if group.devices:
             weights = network.get_weights()
-            team.leave()
+            group.leave()
             network = build()
             network.set_weights(weights)
-        if team.leads:
-            finish(run, network, state, data, team)
+        if group.is_chief:
+            finish(run, network, state, data, group)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; the state of the last whole epoch is in {run.checkpoints}. "
@@ -127,12 +127,14 @@ def train(run: Run, team: Team = ALONE, *, distributed: bool = False) -> None:
 
 
 def finish(
-    run: Run, network: "keras.Model", state: "RunState", data: "TrainingData", team: Team
+    run: Run, network: "keras.Model", state: "RunState", data: "TrainingData", group: ProcessGroup
 ) -> None:
     """Calibrates, exports and evaluates the trained network into the run's model folder."""
-    from classifier import card, export
-    from classifier.calibration import calibrate
-    from classifier.model_folder import Labels, ModelFolder, write_atomically
+    from classifier.files import write_atomically
+    from classifier.hub import card
+    from classifier.model_folder.folder import ClassNames, ModelFolder
+    from classifier.training import export
+    from classifier.training.calibration import calibrate
     from evaluation import report
 
     settings = run.settings
@@ -143,13 +145,15 @@ def finish(
     def write(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         export.save_model(model, folder, half=settings.store_half)
-        Labels(split.dataset, split.classes, split.superclasses, split.superclass_of).write(folder)
+        ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of).write(
+            folder
+        )
         export.write_history(state.rows, folder / "history.csv")
         if run.tensorboard.exists():
             shutil.copytree(run.tensorboard, folder / "runs")
         training = describe(run, model, state, data, temperature)
-        if team.devices:
-            training["distributed"] = {"processes": team.processes, "devices": team.devices}
+        if group.devices:
+            training["distributed"] = {"processes": group.processes, "devices": group.devices}
         export.write_json(training, folder / "training.json")
         print("Evaluating on the test split …", flush=True)
         evaluation = report.evaluate(folder, data.test, training_split=split)
@@ -172,10 +176,11 @@ def describe(
     temperature: float | None,
 ) -> dict[str, Any]:
     """Returns the content of `training.json`."""
-    from classifier import export, precision
+    from classifier import provenance
     from classifier.architectures import flops_per_image
-    from classifier.confidence import choose_threshold
-    from classifier.training import VALIDATION_BATCH, top1
+    from classifier.prediction.confidence import choose_threshold
+    from classifier.training import precision
+    from classifier.training.fit import VALIDATION_BATCH, top1
 
     validation = data.validation
     probabilities = model.predict(validation.images, batch_size=VALIDATION_BATCH, verbose=0)
@@ -196,9 +201,9 @@ def describe(
             "training_images": len(data.training.images),
             "validation_images": len(data.validation.images),
         },
-        "git_commit": export.git_commit(),
-        "versions": export.library_versions(),
-        "machine": export.machine(),
+        "git_commit": provenance.git_commit(),
+        "versions": provenance.library_versions(),
+        "machine": provenance.machine(),
         "parameters": model.count_params(),
         "flops_per_image": flops_per_image(model),
         "train_top1": top1(model, data.training),
@@ -213,9 +218,9 @@ def describe(
 def publish(source: str, options: argparse.Namespace) -> None:
     """Uploads a model folder to the Hub in one commit, once its figures have been found again."""
     from classifier import hub
-    from classifier.data import load_split
-    from classifier.prediction import Classifier
-    from classifier.sources import local_folder
+    from classifier.data.loading import load_split
+    from classifier.hub.sources import local_folder
+    from classifier.prediction.classifier import Classifier
     from evaluation.report import check_classes, summarise
 
     folder = local_folder(source)

@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 
 from classifier import command_line
-from classifier.data import DEFAULT_DATASET
+from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import InputError
 from classifier.search import PRUNERS, SAMPLERS
 from classifier.search.space import SearchSpace, load_search_space
@@ -39,16 +39,16 @@ def main(arguments: list[str]) -> None:
 def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, command: str) -> None:
     """Opens the study, works on it, and writes what it found, also when it is interrupted."""
     from classifier.search import results, storage, worker
-    from classifier.search.lost import try_again
+    from classifier.search.lost import requeue
     from classifier.search.trial import run_trial
-    from classifier.training_data import load_training_data
+    from classifier.training.training_data import load_training_data
 
     settings = space.settings
     dataset = options.dataset or DEFAULT_DATASET
     worker.say(f"Loading {dataset} …")
     data = load_training_data(dataset, options.label_column, settings)
     url = options.storage
-    kept = storage.open_storage(url, grace=options.grace, when_stale=try_again)
+    kept = storage.open_storage(url, grace=options.grace, when_stale=requeue)
     study = worker.open_study(
         kept,
         options.study_name,

@@ -41,17 +41,19 @@ sys.path.insert(
 )  # for `python benchmarks/compare.py`, too
 
 from benchmarks import readme
-from classifier import command_line, sources
-from classifier.data import DEFAULT_DATASET, load_split
+from classifier import command_line
+from classifier.data.loading import DEFAULT_DATASET, load_split
+from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder import ModelFolder, write_atomically
-from classifier.split import Split
+from classifier.files import write_atomically
+from classifier.hub import sources
+from classifier.model_folder.folder import ModelFolder
 from evaluation import plots, report
 from evaluation.disturbances import LEVELS, disturb, series
 from evaluation.samples import stratified_subset
 
 if TYPE_CHECKING:  # takes seconds to import: `--help` and wrong calls do without
-    from classifier.prediction import Classifier
+    from classifier.prediction.classifier import Classifier
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
@@ -95,14 +97,14 @@ def compare(
     Returns:
         The content of `comparison.json`, but for the command.
     """
-    from classifier import export
+    from classifier import provenance
 
     measured = {name: measure(folder, name, images, labels) for name, folder in folders.items()}
     order = sorted(measured, key=lambda name: measured[name]["figures"]["top1"])
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": export.machine(),
-        "versions": export.library_versions(),
+        "machine": provenance.machine(),
+        "versions": provenance.library_versions(),
         "dataset": {
             "id": split.dataset,
             "revision": split.revision,
@@ -128,7 +130,7 @@ def measure(
 ) -> dict[str, Any]:
     """Measures one model: its figures, its accuracy by class, and its robustness."""
     from classifier.architectures import flops_per_image
-    from classifier.prediction import Classifier
+    from classifier.prediction.classifier import Classifier
 
     latency = one_core_latency(folder)
     model = folder.load_model()
@@ -236,7 +238,7 @@ def examples() -> dict[str, list[np.ndarray]]:
     """Returns for each disturbance a photograph at each of its levels, uint8, (32, 32, 3)."""
     import gradio
 
-    from classifier.images import open_image, to_model_input
+    from classifier.data.images import open_image, to_model_input
 
     return series(to_model_input(open_image(gradio.get_image(PHOTOGRAPH))), seed=SEED)
 

@@ -47,7 +47,7 @@ def measure(folder: Path) -> dict[str, float]:
         Milliseconds: `median`, and the tenth and ninetieth percentile, `low` and `high`; and the
         number of `repetitions`.
     """
-    from classifier.prediction import Classifier
+    from classifier.prediction.classifier import Classifier
 
     classifier = Classifier.load(folder)
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python bench
 
 from classifier import command_line
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder import write_atomically
+from classifier.files import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"

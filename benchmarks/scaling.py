@@ -37,9 +37,9 @@ from benchmarks import readme
 from benchmarks.training import PROJECT, RESULTS, SETTINGS
 from classifier import command_line
 from classifier.errors import ClassifierError
-from classifier.model_folder import write_atomically
+from classifier.files import write_atomically
 
-FORETOLD = (1, 2, 4, 8, 16)  # workers
+PREDICTED = (1, 2, 4, 8, 16)  # workers
 NETWORKS = {"loopback": None, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}  # bytes/s each way
 
 
@@ -51,13 +51,13 @@ def main(arguments: list[str]) -> None:
         raise ClassifierError("two workers need two cores, and this process has one")
     rounds = [measure(options, cores) for _ in range(options.rounds)]
     figures = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
-    from classifier import export
+    from classifier import provenance
 
     result = {
         "command": shlex.join(["python", "-m", "benchmarks.scaling", *arguments]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": export.machine(),
-        "versions": export.library_versions(),
+        "machine": provenance.machine(),
+        "versions": provenance.library_versions(),
         "batch_size": options.batch_size,
         "steps": options.steps,
         "rounds": rounds,
@@ -109,7 +109,7 @@ def calculate(figures: dict[str, float], batch_size: int) -> dict[str, Any]:
     foretold = {
         network: {
             str(workers): step_seconds(terms, batch_size, workers, bandwidth)
-            for workers in FORETOLD
+            for workers in PREDICTED
         }
         for network, bandwidth in NETWORKS.items()
     }
@@ -184,7 +184,7 @@ def table(result: dict[str, Any]) -> str:
         "| workers | measured | calculated: " + " | ".join(names) + " |",
         "| ---: | ---: |" + " ---: |" * len(names),
     ]
-    for workers in FORETOLD:
+    for workers in PREDICTED:
         measured = result["measured"].get(str(workers))
         cells = [str(workers), f"{1000 * measured:.0f} ms" if measured else ""]
         for name in names:

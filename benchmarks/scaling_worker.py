@@ -30,14 +30,14 @@ def step(batch_size: int, steps: int) -> dict[str, float]:
 
     from benchmarks.training import SETTINGS
     from benchmarks.training_keras import build, random_images
-    from classifier.augmentation import Augmentation
-    from classifier.distribution import read_team
-    from classifier.training import Batches, Trainee, build_optimizer
+    from classifier.training.augmentation import Augmentation
+    from classifier.training.distribution import read_process_group
+    from classifier.training.fit import Batches, TrainingModel, build_optimizer
 
     settings = SETTINGS.replace(batch_size=batch_size)
-    team = read_team().join(batch_size)
+    team = read_process_group().join(batch_size)
     keras.utils.set_random_seed(0)
-    trainee = Trainee(build(settings), Augmentation(settings), team)
+    trainee = TrainingModel(build(settings), Augmentation(settings), team)
     trainee.compile(
         optimizer=build_optimizer(settings, WARM_UP + steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
@@ -61,7 +61,7 @@ def step(batch_size: int, steps: int) -> dict[str, float]:
 def read_input(batch_size: int, steps: int) -> dict[str, float]:
     """Returns the median seconds in which a batch is picked from memory."""
     from benchmarks.training_keras import random_images
-    from classifier.training import Batches
+    from classifier.training.fit import Batches
 
     data = random_images((WARM_UP + steps) * batch_size)
     batches = Batches(lambda epoch: data, batch_size=batch_size, seed=0)
@@ -81,9 +81,9 @@ def all_reduce(batch_size: int, steps: int) -> dict[str, float]:
 
     from benchmarks.training import SETTINGS
     from benchmarks.training_keras import build
-    from classifier.distribution import read_team, undistributed
+    from classifier.training.distribution import read_process_group, undistributed
 
-    team = read_team().join(batch_size)
+    team = read_process_group().join(batch_size)
     with undistributed():
         shapes = [tuple(variable.shape) for variable in build(SETTINGS).trainable_variables]
     sharding = NamedSharding(Mesh(np.array(jax.devices()), ("worker",)), P("worker"))

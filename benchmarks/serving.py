@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python bench
 from benchmarks import readme
 from classifier import command_line
 from classifier.errors import ClassifierError
-from classifier.model_folder import write_atomically
+from classifier.files import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 PICTURE = "lion.jpg"  # a photograph that comes with Gradio
@@ -96,13 +96,13 @@ def main(arguments: list[str]) -> None:
                 table[name] |= measure(app, options.clients)
                 if command is ours:
                     remembered = measure_memory(app, options.classifications)
-    from classifier import export
+    from classifier import provenance
 
     result = {
         "command": shlex.join(["python", "-m", "benchmarks.serving", *arguments]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": export.machine(),
-        "versions": export.library_versions(),
+        "machine": provenance.machine(),
+        "versions": provenance.library_versions(),
         "load_before": round(load, 2),
         "clients": options.clients,
         "calls_of_a_client": CALLS_OF_A_CLIENT,

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python bench
 from benchmarks import readme
 from classifier import command_line
 from classifier.errors import ClassifierError
-from classifier.model_folder import write_atomically
+from classifier.files import write_atomically
 from classifier.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -90,13 +90,13 @@ def main(arguments: list[str]) -> None:
     if load > 0.3:
         print(f"Something else is running (load {load:.1f}): the figures will be too low.")
     figures = {precision: measure(precision, options) for precision in options.precision}
-    from classifier import export
+    from classifier import provenance
 
     result = {
         "command": shlex.join(["python", "-m", "benchmarks.training", *arguments]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": export.machine(),
-        "versions": export.library_versions(),
+        "machine": provenance.machine(),
+        "versions": provenance.library_versions(),
         "load_before": round(load, 2),
         "settings": SETTINGS.replace(batch_size=options.batch_size).to_dict(),
         "images": options.images,

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 
 from benchmarks.training import CLASSES, SETTINGS, WARM_UP
-from classifier import fusion, precision
 from classifier.architectures import build_network
-from classifier.augmentation import Augmentation
-from classifier.memory import KeepFreedMemory
 from classifier.settings import Settings
-from classifier.training import Batches, Trainee, build_optimizer
-from classifier.training_data import Images
+from classifier.training import fusion, precision
+from classifier.training.augmentation import Augmentation
+from classifier.training.fit import Batches, TrainingModel, build_optimizer
+from classifier.training.memory import MallocTuning
+from classifier.training.training_data import Images
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -35,7 +35,7 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 def images_per_second(settings: Settings, number_format: str, images: int, *, fuse: bool) -> float:
-    """Trains on random images, as `classifier.training.fit` does between two validations.
+    """Trains on random images, as `classifier.training.fit.fit` does between two validations.
 
     Args:
         settings: of the network, the optimiser, the augmentation and the batch.
@@ -46,7 +46,7 @@ def images_per_second(settings: Settings, number_format: str, images: int, *, fu
     steps = images // settings.batch_size
     precision.set_policy(number_format)
     fuse = fuse and fusion.is_possible()
-    trainee = Trainee(build(settings), Augmentation(settings), fuse=fuse)
+    trainee = TrainingModel(build(settings), Augmentation(settings), fuse=fuse)
     trainee.compile(
         optimizer=build_optimizer(settings, WARM_UP + steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
@@ -56,7 +56,7 @@ def images_per_second(settings: Settings, number_format: str, images: int, *, fu
     data = random_images((WARM_UP + steps) * settings.batch_size)
     batches = Batches(lambda epoch: data, batch_size=settings.batch_size, seed=0)
     stopwatch = Stopwatch()
-    trainee.fit(batches, shuffle=False, verbose=0, callbacks=[KeepFreedMemory(), stopwatch])
+    trainee.fit(batches, shuffle=False, verbose=0, callbacks=[MallocTuning(), stopwatch])
     return steps * settings.batch_size / stopwatch.seconds
 
 

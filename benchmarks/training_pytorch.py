@@ -52,7 +52,7 @@ class Network(nn.Module):
 
 
 def augment(images: Tensor, targets: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Crops, flips and mixes, as `classifier.augmentation` does.
+    """Crops, flips and mixes, as `classifier.training.augmentation` does.
 
     Args:
         images: float32, (N, 32, 32, 3).
@@ -78,7 +78,7 @@ def augment(images: Tensor, targets: Tensor, settings: Settings) -> tuple[Tensor
 
 
 def sampling_matrix(offset: Tensor, extent: Tensor, mirrored: Tensor) -> Tensor:
-    """Builds the matrices of `classifier.augmentation.sampling_matrix`, (N, 32, 32)."""
+    """Builds the matrices of `classifier.training.augmentation.sampling_matrix`, (N, 32, 32)."""
     pixels = torch.arange(SIZE, dtype=torch.float32)
     steps = pixels[None] + 0.5
     steps = torch.where(mirrored[:, None] > 0, SIZE - steps, steps)

@@ -1,9 +1,1 @@
 """Data, architectures, training, the model folder, the Hub and prediction."""
-
-import os
-
-# Read once, when TensorFlow starts. `classifier.fusion` says what for.
-_STRICT = "--tf_xla_enable_lazy_compilation=false"
-_given = os.environ.get("TF_XLA_FLAGS", "")
-if _STRICT not in _given:
-    os.environ["TF_XLA_FLAGS"] = f"{_given} {_STRICT}".strip()

@@ -45,6 +45,11 @@ FRACTIONS = (
     "plateau_factor",
 )
 INCLUSIVE = ("flip", "mixup_probability", "erasing", "distillation_weight")
+RENAMED = {  # settings of earlier versions, and what they are called now
+    "average_flip": "tta_flip",
+    "average_zoom": "tta_zoom",
+    "sparsity": "prune_threshold",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Settings:
     """
 
     preset: str = "custom"
+
+    image_size: int = 32  # pixels of a side, to which every image is brought
 
     # Network
     architecture: str = "mlp"  # mlp (plain), residual_mlp (inverted bottlenecks) or cnn
@@ -74,7 +81,7 @@ class Settings:
     learning_rate: float = 0.01  # the highest of the schedule
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.0  # decoupled; adamw and lion only
-    sparsity: float = 0.0  # adamw: local weights below this many learning rates are set to 0
+    prune_threshold: float = 0.0  # adamw: local weights below this many learning rates are set to 0
     clip_norm: float = 0.0  # gradients are scaled down to this global norm; 0: never
     label_smoothing: float = 0.0  # share of the label spread evenly over all classes
     batch_size: int = 128  # images per step
@@ -107,8 +114,8 @@ class Settings:
     seed: int = 0  # of weights, order, augmentation and dropout
     precision: str = "auto"  # auto: bfloat16 where the processor multiplies it in hardware
     calibrate: bool = True  # divide the logits by the temperature that fits validation best
-    average_flip: bool = False  # export the mean of the answers to the image and its mirror image
-    average_zoom: float = 1.0  # also average over the enlarged middle of this share of the side
+    tta_flip: bool = False  # export the mean of the answers to the image and its mirror image
+    tta_zoom: float = 1.0  # also average over the enlarged middle of this share of the side
     store_half: bool = False  # write the weights in half precision (they load as float32)
 
     def __post_init__(self) -> None:
@@ -196,6 +203,8 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
 def refuse_unknown(names: Iterable[str], what: str) -> None:
     """Raises `InputError` for the first name that is no setting, with those that are."""
     for name in names:
+        if name in RENAMED:
+            raise InputError(f"the {what} {name!r} is now called {RENAMED[name]!r}")
         if name not in FIELD_TYPES:
             close = difflib.get_close_matches(str(name), FIELD_TYPES, n=1)
             hint = f"Did you mean {close[0]!r}? " if close else ""
@@ -239,7 +248,7 @@ def _check(name: str, value: Any) -> None:
         _check_fraction(name, value)
     if name in ("crop_area",) and not 0.05 <= value <= 1:
         raise InputError(f"{name} must lie between 0.05 and 1. Received: {value!r}")
-    if name == "average_zoom" and not 0.3 <= value <= 1:
+    if name == "tta_zoom" and not 0.3 <= value <= 1:
         raise InputError(f"{name} must lie between 0.3 and 1. Received: {value!r}")
     if name == "crop_aspect" and not 1 <= value <= 4:
         raise InputError(f"{name} must lie between 1 and 4. Received: {value!r}")

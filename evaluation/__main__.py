@@ -13,7 +13,7 @@ from classifier.command_line import argument_parser, run
 from classifier.errors import InputError
 
 if TYPE_CHECKING:
-    from classifier.split import Split
+    from classifier.data.split import Split
 
 RESULTS = Path("evaluation-results")
 
@@ -25,7 +25,8 @@ def main(arguments: list[str]) -> None:
     # Imported when the call is known to be right, so that --help and a wrong option are answered
     # at once.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
-    from classifier import data, sources
+    from classifier.data import loading as data
+    from classifier.hub import sources
     from evaluation import report
 
     folder = sources.find(options.source)
@@ -84,7 +85,7 @@ def summary(evaluation: dict[str, Any], source: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from classifier.data import DEFAULT_DATASET
+    from classifier.data.loading import DEFAULT_DATASET
 
     parser = argument_parser(
         "Measure a model on a data set: writes evaluation.json, predictions.npz and plots/.",
@@ -122,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _training_split(options: argparse.Namespace) -> Split | None:
     """The images to look for duplicates in; None, with a remark, if the data set has none."""
-    from classifier.data import load_split
+    from classifier.data.loading import load_split
 
     if options.split == "train":
         return None
@@ -135,7 +136,7 @@ def _training_split(options: argparse.Namespace) -> Split | None:
 
 def _target(options: argparse.Namespace, folder: Path) -> Path:
     """Where to write unasked: the figures of a part never replace those of the whole."""
-    from classifier import sources
+    from classifier.hub import sources
 
     if sources.local_folder(options.source) is None:
         return RESULTS / sources.hub_id(options.source).replace("/", "--")

@@ -12,21 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder import (
-    EVALUATION,
-    PLOTS,
-    PREDICTIONS,
-    Labels,
-    ModelFolder,
-    write_atomically,
-)
-from classifier.split import Split
+from classifier.files import write_atomically
+from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
 from evaluation import curves, plots
 from evaluation.samples import find_duplicates, storable, stratified_subset
 
 if TYPE_CHECKING:
-    from classifier.prediction import Classifier
+    from classifier.prediction.classifier import Classifier
 
 CONFIDENCE_LEVEL = 0.95
 RANKED_CLASSES = 10  # best and worst classes named in the report
@@ -88,7 +82,7 @@ def evaluate(
 def summarise(
     probabilities: np.ndarray,
     labels: np.ndarray,
-    names: Labels,
+    names: ClassNames,
     *,
     split: str = "test",
     duplicates: Sequence[int] | np.ndarray | None = None,
@@ -137,7 +131,7 @@ def summarise(
     }
 
 
-def check_classes(names: Labels, split: Split) -> None:
+def check_classes(names: ClassNames, split: Split) -> None:
     """Raises InputError, with the first difference, unless a split has the model's classes."""
     advice = "Name the data set that the model was trained on with --dataset"
     if len(names.classes) != len(split.classes):
@@ -153,7 +147,7 @@ def check_classes(names: Labels, split: Split) -> None:
             )
 
 
-def _check_predictions(probabilities: np.ndarray, labels: np.ndarray, names: Labels) -> None:
+def _check_predictions(probabilities: np.ndarray, labels: np.ndarray, names: ClassNames) -> None:
     classes = len(names.classes)
     if np.shape(probabilities) != (len(labels), classes) or not len(labels):
         raise InputError(
@@ -167,7 +161,7 @@ def _check_predictions(probabilities: np.ndarray, labels: np.ndarray, names: Lab
 
 
 def _headline(
-    scores: np.ndarray, predictions: np.ndarray, labels: np.ndarray, names: Labels
+    scores: np.ndarray, predictions: np.ndarray, labels: np.ndarray, names: ClassNames
 ) -> dict[str, Any]:
     groups = names.superclass_of
     right = int((predictions == labels).sum())
@@ -185,7 +179,7 @@ def _headline(
     }
 
 
-def _per_class(scores: np.ndarray, labels: np.ndarray, names: Labels) -> dict[str, Any]:
+def _per_class(scores: np.ndarray, labels: np.ndarray, names: ClassNames) -> dict[str, Any]:
     counted = _compute(
         "precision_recall_f1", scores.argmax(axis=1), labels, classes=len(names.classes)
     )
@@ -271,7 +265,7 @@ def _rounded(value: float | None) -> float | None:
 
 def _load(folder: ModelFolder) -> Classifier:
     # Here and not above: who only wants the figures of given predictions needs no Keras.
-    from classifier.prediction import Classifier
+    from classifier.prediction.classifier import Classifier
 
     return Classifier.load(folder)
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from classifier.prediction import Prediction
+from classifier.prediction.classifier import Prediction
 from interface.classify import AT_ONCE
 from interface.events import in_words, path_of
 from interface.serving import Models

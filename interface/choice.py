@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder import ModelFolder
-from classifier.sources import hub_id, local_folder
+from classifier.hub.sources import hub_id, local_folder
+from classifier.model_folder.folder import ModelFolder
 from interface.serving import Served
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"

@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from classifier.confidence import Confidence
-from classifier.prediction import Prediction
-from classifier.saliency import covered, importance, overlay
+from classifier.prediction.classifier import Prediction
+from classifier.prediction.confidence import Confidence
+from classifier.prediction.occlusion import covered, importance, overlay
 from interface.events import WITH_LANGUAGE, in_words, path_of
 from interface.pictures import data_uri
 from interface.serving import Models, Served, decode

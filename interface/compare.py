@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
-from classifier.images import open_image, to_model_input
 from interface.events import TEXT_EVENT, in_words
 from interface.figures import THEMES, drawing
 from interface.serving import Models, Served

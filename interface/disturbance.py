@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-MOST_SHIFT, MOST_TURN, MOST_BLUR = 12.0, 180.0, 4.0  # pixels of 32, degrees, pixels of 32
+MAX_SHIFT, MAX_TURN, MAX_BLUR = 12.0, 180.0, 4.0  # pixels of 32, degrees, pixels of 32
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Disturbance:
     def of(cls, right: object, down: object, turn: object, blur: object) -> "Disturbance":
         """Returns what a request asks for, within bounds; what is no number counts as nothing."""
         return cls(
-            _bounded(right, MOST_SHIFT),
-            _bounded(down, MOST_SHIFT),
-            _bounded(turn, MOST_TURN),
-            max(_bounded(blur, MOST_BLUR), 0.0),
+            _bounded(right, MAX_SHIFT),
+            _bounded(down, MAX_SHIFT),
+            _bounded(turn, MAX_TURN),
+            max(_bounded(blur, MAX_BLUR), 0.0),
         )
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def _source(served: Served) -> tuple[str, str]:
     dataset = SAME.get(dataset, dataset)
     if "/" not in dataset:
         raise ImagesMissingError("local", dataset)
-    from classifier.hub_dataset import parse_hub_id
+    from classifier.data.hub_dataset import parse_hub_id
 
     revision = evaluation.get("dataset_revision")
     try:
@@ -157,9 +157,9 @@ def _fetch_in_a_process(dataset: str, split: str, folder: Path) -> Path:
 
 def main(arguments: list[str]) -> None:
     """Fetches a split and writes its arrays into a new folder, complete, by rename."""
-    from classifier.data import load_split
-    from classifier.hub_dataset import load_from_hub
-    from classifier.model_folder import write_atomically
+    from classifier.data.hub_dataset import load_from_hub
+    from classifier.data.loading import load_split
+    from classifier.files import write_atomically
 
     dataset, name, folder = arguments
     # An id stays one, even where a folder happens to bear its name.

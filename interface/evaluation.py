@@ -13,7 +13,7 @@ from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
 from interface.events import TEXT_EVENT, in_words
-from interface.figures import MOST_CLASSES, MOST_ZOOMED, alternative, image
+from interface.figures import MAX_CLASSES, MAX_ZOOMED, alternative, image
 from interface.mistakes import ALL, BANDS
 from interface.serving import Models, Served
 from interface.translations import (
@@ -107,7 +107,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
                 _choices(served, LANGUAGES[0]),
                 value=[],
                 multiselect=True,
-                max_choices=MOST_CLASSES,
+                max_choices=MAX_CLASSES,
                 label=text("curve_classes"),
                 elem_id="curve-classes",
             )
@@ -245,7 +245,7 @@ def confused_with(matrix: list[list[int]], chosen: int) -> tuple[int, ...]:
     counts = np.asarray(matrix)
     both = counts[chosen] + counts[:, chosen]
     both[chosen] = -1
-    partners = np.argsort(-both, kind="stable")[: MOST_ZOOMED - 1]
+    partners = np.argsort(-both, kind="stable")[: MAX_ZOOMED - 1]
     return (chosen, *(int(index) for index in partners if both[index] > 0))
 
 
@@ -377,7 +377,7 @@ def _known(served: Served, classes: object) -> list[int]:
     count = len(served.labels.classes)
     numbers = classes if isinstance(classes, list) else []
     known = [index for index in numbers if isinstance(index, int) and 0 <= index < count]
-    return known[:MOST_CLASSES]
+    return known[:MAX_CLASSES]
 
 
 def _heading(key: str) -> I18nData:

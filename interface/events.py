@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from classifier.data.images import ImageError
 from classifier.errors import ClassifierError, InputError
-from classifier.images import ImageError
 from interface.serving import UnknownModelError
 from interface.translations import language_of, word
 

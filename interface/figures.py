@@ -22,8 +22,8 @@ from interface.translations import LANGUAGES, class_names, word
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CLASSES = 6  # curves in one figure that can be told apart
-MOST_ZOOMED = 10  # classes in a part of the confusion matrix
+MAX_CLASSES = 6  # curves in one figure that can be told apart
+MAX_ZOOMED = 10  # classes in a part of the confusion matrix
 THEMES = ("light", "dark")
 KEPT = 400  # figures of about 60 KB
 drawing = threading.Lock()  # drawing is Python: two at once would only stall the page
@@ -129,7 +129,7 @@ def _checked(
         classes = tuple(int(item) for item in query.get("classes", "").split(",") if item)
     except ValueError:
         raise InputError("classes are numbers, with commas between them") from None
-    count, most = len(served.labels.classes), MOST_ZOOMED if "zoom" in figure else MOST_CLASSES
+    count, most = len(served.labels.classes), MAX_ZOOMED if "zoom" in figure else MAX_CLASSES
     if len(set(classes)) > most or any(not 0 <= index < count for index in classes):
         raise InputError(f"at most {most} classes from 0 to {count - 1} can be drawn")
     return served, (figure, theme, language, classes)

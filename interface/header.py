@@ -8,7 +8,7 @@ from html import escape
 import gradio as gr
 import numpy as np
 
-from classifier.images import open_image, to_model_input
+from classifier.data.images import open_image, to_model_input
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import LANGUAGE_NAMES, percent, word

@@ -22,7 +22,7 @@ from interface.translations import (
     word,
 )
 
-SHOWN, MOST_SHOWN = 24, 240
+SHOWN, MAX_SHOWN = 24, 240
 ALL = -1  # in the place of a class
 BANDS = {  # how sure the model was of its wrong answer: from, to
     "all": (0.0, 1.1),
@@ -93,8 +93,8 @@ def build(
             yield f'<p class="line">{escape(line)}</p>', gr.Button(visible=False)
             return
         found = mistakes(served, wanted, band)
-        count = min(max(int(shown or SHOWN), 1), MOST_SHOWN)
-        some_left = count < min(len(found), MOST_SHOWN)
+        count = min(max(int(shown or SHOWN), 1), MAX_SHOWN)
+        some_left = count < min(len(found), MAX_SHOWN)
         yield render(served, pixels, found, count, language), gr.Button(visible=some_left)
 
     filling: dict[str, Any] = {

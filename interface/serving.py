@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
-from classifier.images import open_image, to_model_input
-from classifier.model_folder import Labels, ModelFolder
-from classifier.prediction import TOP, Prediction, rank
+from classifier.model_folder.folder import ClassNames, ModelFolder
+from classifier.prediction.classifier import TOP, Prediction, rank
 from interface.worker import Worker
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Served:
         return f"{self.name}@{self.revision or self.folder.path}"
 
     @cached_property
-    def labels(self) -> Labels:
+    def labels(self) -> ClassNames:
         """Its classes."""
         return self.folder.labels
 

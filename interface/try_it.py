@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from classifier.prediction import Prediction, rank
-from interface.disturbance import MOST_BLUR, MOST_SHIFT, MOST_TURN, Disturbance
+from classifier.prediction.classifier import Prediction, rank
+from interface.disturbance import MAX_BLUR, MAX_SHIFT, MAX_TURN, Disturbance
 from interface.events import in_words, path_of
 from interface.pictures import data_uri
 from interface.serving import Models, Served, decode
@@ -53,10 +53,10 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
                 minimum, maximum, 0, step=step, label=text(f"slider_{name}"), elem_id=f"try-{name}"
             )
             for name, minimum, maximum, step in (
-                ("right", -MOST_SHIFT, MOST_SHIFT, 1),
-                ("down", -MOST_SHIFT, MOST_SHIFT, 1),
-                ("turn", -MOST_TURN, MOST_TURN, 5),
-                ("blur", 0, MOST_BLUR, 0.25),
+                ("right", -MAX_SHIFT, MAX_SHIFT, 1),
+                ("down", -MAX_SHIFT, MAX_SHIFT, 1),
+                ("turn", -MAX_TURN, MAX_TURN, 5),
+                ("blur", 0, MAX_BLUR, 0.25),
             )
         ]
     reset = gr.Button(text("reset"), elem_id="try-reset", size="sm")

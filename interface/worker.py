@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from classifier.prediction import Classifier
+    from classifier.prediction.classifier import Classifier
 
 ANSWERED_TOGETHER = 64  # images: more would keep the next question waiting
 
@@ -215,7 +215,7 @@ def _import_keras() -> None:
 def _load(key: str, folder: Path) -> None:
     import numpy as np
 
-    from classifier.prediction import Classifier
+    from classifier.prediction.classifier import Classifier
 
     try:
         classifier = Classifier.load(folder)

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from classifier import card
-from classifier.model_folder import (
+from classifier.hub import card
+from classifier.model_folder.folder import (
     EVALUATION,
     HISTORY,
     PLOTS,
     PREDICTIONS,
     TRAINING,
-    Labels,
+    ClassNames,
     ModelFolder,
 )
-from classifier.saved_model import for_older_keras
+from classifier.model_folder.saved_model import for_older_keras
 
 CLASSES = ("apple", "bridge", "cloud", "dolphin", "elephant", "fox")
 SUPERCLASSES = ("animals", "things")
 SUPERCLASS_OF = (1, 1, 1, 0, 0, 0)
-LABELS = Labels("shapes", CLASSES, SUPERCLASSES, SUPERCLASS_OF)
+LABELS = ClassNames("shapes", CLASSES, SUPERCLASSES, SUPERCLASS_OF)
 
 
 def make_model_folder(

@@ -20,7 +20,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from app_server import RunningApp, kill_worker, running_app
-from classifier.prediction import Classifier
+from classifier.prediction.classifier import Classifier
 from pictures import bad_pictures, encoded, good_pictures, scene
 
 SECONDS = 5.0

@@ -8,15 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from classifier import export
 from classifier.architectures import build_network, flops_per_image
 from classifier.architectures.local_start import local_kernel, pixel_places
-from classifier.augmentation import sampling_matrix
-from classifier.calibration import calibrate, fit_temperature, fold_temperature
-from classifier.distillation import soften
 from classifier.errors import InputError
 from classifier.settings import Settings, load_preset
-from classifier.training_data import Images
+from classifier.training import export
+from classifier.training.augmentation import sampling_matrix
+from classifier.training.calibration import calibrate, fit_temperature, fold_temperature
+from classifier.training.distillation import soften
+from classifier.training.training_data import Images
 
 MEAN, DEVIATION = np.full(3, 120.0, "float32"), np.full(3, 65.0, "float32")
 SMALL = {
@@ -62,7 +62,7 @@ def layer_classes(folder: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_exported_config_holds_built_in_layers_only(name, tmp_path, images):
-    views = {} if name == "cnn" else {"average_flip": True, "average_zoom": 0.7}
+    views = {} if name == "cnn" else {"tta_flip": True, "tta_zoom": 0.7}
     settings = SMALL[name].replace(**views)
     model = export.exportable(build(settings), settings, mean=MEAN, deviation=DEVIATION)
     export.save_model(model, tmp_path)
@@ -88,7 +88,7 @@ def test_the_presets_keep_within_their_architectures_and_sizes():
 
 
 def test_averaging_flips_answers_with_the_mean_over_image_and_mirror_image(images):
-    settings = SMALL["residual_mlp"].replace(average_flip=True)
+    settings = SMALL["residual_mlp"].replace(tta_flip=True)
     plain = build(settings)
     averaged = export.exportable(plain, settings, mean=MEAN, deviation=DEVIATION)
     expected = plain.predict(images, verbose=0) + plain.predict(images[:, :, ::-1], verbose=0)
@@ -101,7 +101,7 @@ def test_averaging_flips_answers_with_the_mean_over_image_and_mirror_image(image
 
 
 def test_averaging_a_zoom_answers_with_the_mean_over_the_image_and_its_enlarged_middle(images):
-    settings = SMALL["mlp"].replace(average_zoom=0.5)
+    settings = SMALL["mlp"].replace(tta_zoom=0.5)
     plain = build(settings)
     averaged = export.exportable(plain, settings, mean=MEAN, deviation=DEVIATION)
     matrix = sampling_matrix(np.float32([8]), np.float32([0.5]), np.float32([0]))
@@ -131,7 +131,7 @@ def test_half_precision_storage_halves_the_file_and_hardly_moves_the_answers(tmp
 
 
 def test_weights_below_the_highest_threshold_are_not_exported():
-    settings = SMALL["local"].replace(sparsity=0.5, learning_rate=0.02)
+    settings = SMALL["local"].replace(prune_threshold=0.5, learning_rate=0.02)
     network = build(settings)
     model = export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
     for name in ("local_1", "local_2"):
@@ -160,7 +160,7 @@ def test_flops_count_two_for_each_weight_of_a_dense_layer_and_each_use_of_a_conv
     assert flops_per_image(build(SMALL["mlp"])) == 2 * (3072 * 24 + 24 * 16 + 16 * 7)
     stem, stages = 32 * 32 * 27 * 4, 16 * 16 * 36 * 6 + 8 * 8 * (54 * 8 + 72 * 8)
     assert flops_per_image(build(SMALL["cnn"])) == 2 * (stem + stages + 8 * 7)
-    settings = SMALL["mlp"].replace(average_flip=True)
+    settings = SMALL["mlp"].replace(tta_flip=True)
     both = export.exportable(build(settings), settings, mean=MEAN, deviation=DEVIATION)
     assert flops_per_image(both) == 2 * flops_per_image(build(SMALL["mlp"]))
 
@@ -168,7 +168,7 @@ def test_flops_count_two_for_each_weight_of_a_dense_layer_and_each_use_of_a_conv
 def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone():
     random = np.random.default_rng(0)
     places = random.uniform(8, 24, (20, 2))
-    kernel = local_kernel(pixel_places(), places, 9, random)
+    kernel = local_kernel(pixel_places(32), places, 9, random)
     seen = (kernel.reshape(32, 32, 3, 20) != 0).any(axis=2)
     for unit, place in enumerate(places):
         for axis, positions in enumerate(np.nonzero(seen[:, :, unit])):
@@ -224,7 +224,7 @@ def test_the_mean_of_views_is_as_sure_as_it_is_right():
 
 @pytest.mark.parametrize("average", [False, True])
 def test_calibration_lowers_the_loss_on_validation(average, images):
-    settings = SMALL["mlp"].replace(average_flip=average)
+    settings = SMALL["mlp"].replace(tta_flip=average)
     model = export.exportable(build(settings), settings, mean=MEAN, deviation=DEVIATION)
     last = model.get_layer("probabilities")
     last.set_weights([20 * array for array in last.get_weights()])

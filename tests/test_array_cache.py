@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier import array_cache
-from classifier.split import Split, make_split
+from classifier.data import array_cache
+from classifier.data.split import Split, make_split
 
 
 @pytest.fixture(autouse=True)

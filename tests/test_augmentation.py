@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from classifier.augmentation import SIZE, Augmentation, sampling_matrix
 from classifier.settings import Settings
+from classifier.training.augmentation import SIZE, Augmentation, sampling_matrix
 
 STRONG = Settings(
     flip=0.5,

@@ -11,7 +11,7 @@ AUGMENTED = """
 architecture: residual_mlp
 local_units: 48
 local_patches: [9, 16]
-sparsity: 0.8
+prune_threshold: 0.8
 width: 32
 depth: 1
 optimizer: adamw
@@ -24,7 +24,7 @@ flip: 0.5
 crop_area: 0.7
 mixup: 0.2
 distillation_views: 2
-average_flip: true
+tta_flip: true
 store_half: true
 precision: float32
 """
@@ -32,7 +32,7 @@ precision: float32
 PREDICT = """
 import sys, keras, numpy as np
 sys.path.insert(0, sys.argv[3])
-from classifier.model_folder import ModelFolder
+from classifier.model_folder.folder import ModelFolder
 images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3)).astype("uint8")
 model = ModelFolder(sys.argv[1]).load_model()
 np.save(sys.argv[2], np.asarray(model.predict(images, verbose=0)))
@@ -57,7 +57,7 @@ def runs(tmp_path_factory, small_dataset, tiny_run, run_command) -> dict[str, Pa
 
 
 def test_both_backends_learn(runs):
-    from classifier.model_folder import ModelFolder
+    from classifier.model_folder.folder import ModelFolder
 
     for backend, run in runs.items():
         folder = ModelFolder(run / "model")

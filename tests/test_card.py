@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from classifier import card
 from classifier.errors import InputError
-from classifier.model_folder import ModelFolder
+from classifier.hub import card
+from classifier.model_folder.folder import ModelFolder
 from model_folders import make_model_folder, write_figures, write_json
 
 
@@ -116,7 +116,7 @@ def test_layers_that_start_local_are_told_and_nothing_else_is_claimed(
         "architecture": "residual_mlp",
         "local_units": 64,
         "local_patches": [7, 12],
-        "sparsity": 0.8,
+        "prune_threshold": 0.8,
     }
     write_json(folder.path / "training.json", training)
     text = " ".join(card.render(ModelFolder(folder.path)).split())

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import compare
-from classifier.model_folder import ModelFolder
+from classifier.model_folder.folder import ModelFolder
 from evaluation import plots
 from evaluation.disturbances import LEVELS, disturb
 

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from classifier.errors import InputError
-from classifier.model_folder import ModelFolder
+from classifier.model_folder.folder import ModelFolder
 from interface import compare
 from interface.serving import Served
 from interface.translations import LANGUAGES, percent

@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from classifier.data import (
+from classifier.data.loading import (
     Split,
     channel_statistics,
     load_split,
@@ -147,7 +147,7 @@ class TestForms:
             asked.append((dataset, split, label_column))
             raise InputError("enough")
 
-        monkeypatch.setattr("classifier.hub_dataset.load_from_hub", answer)
+        monkeypatch.setattr("classifier.data.hub_dataset.load_from_hub", answer)
         with pytest.raises(InputError):
             load_split()
         assert asked == [("uoft-cs/cifar100", "train", None)]
@@ -365,7 +365,7 @@ class TestWrongData:
     def test_what_is_neither_a_file_nor_a_hub_id_is_refused_without_asking_the_hub(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("classifier.hub_dataset._find_commit", pytest.fail)
+        monkeypatch.setattr("classifier.data.hub_dataset._find_commit", pytest.fail)
         assert "no file or folder" in refusal(name)
 
     def test_links_in_a_circle_are_refused(self, tmp_path: Path) -> None:
@@ -379,14 +379,13 @@ class TestWrongData:
         folder = write_labelled(tmp_path / "d", [encode(noise(32, 32, 3))], [0])
         (folder / "again").symlink_to(folder)
         (folder / "gone").symlink_to(tmp_path / "nowhere")
-        from classifier.local_dataset import state
+        from classifier.data.local_dataset import state
 
         assert state(folder) == state(folder)
 
 
-LOAD = (
-    "import sys; from classifier.command_line import run; from classifier.data import load_split; "
-)
+LOAD = "import sys; from classifier.command_line import run; "
+LOAD += "from classifier.data.loading import load_split; "
 LOAD += "sys.exit(run(lambda arguments: load_split(*arguments)))"
 
 
@@ -550,7 +549,8 @@ class TestRealData:
         monkeypatch.delenv("CIFAR100_MLP_CACHE")
         load_split(str(cifar100_folder))
         second_start = (
-            "import sys, time; start = time.monotonic(); from classifier.data import load_split; "
+            "import sys, time; start = time.monotonic(); "
+            "from classifier.data.loading import load_split; "
             "total = load_split(sys.argv[1]).images.sum(); "
             "print(time.monotonic() - start, time.process_time())"
         )

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier import roll_call
-from classifier.distribution import Team, read_team
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder import ModelFolder
+from classifier.model_folder.folder import ModelFolder
+from classifier.training import rendezvous as rendezvous
+from classifier.training.distribution import ProcessGroup, read_process_group
 from conftest import PROJECT
 
 AUGMENTED = """
 architecture: residual_mlp
 local_units: 48
 local_patches: [9, 16]
-sparsity: 0.8
+prune_threshold: 0.8
 width: 32
 depth: 1
 dropout: 0.1
@@ -55,8 +55,8 @@ def free_port() -> int:
 
 
 def start_two(*arguments: object, each: tuple[list[str], ...] = ([], [])) -> list[Process]:
-    """Starts both processes of a team on loopback, perhaps with more arguments for each."""
-    team = {
+    """Starts both processes of a group on loopback, perhaps with more arguments for each."""
+    group = {
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}",
         "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
     }
@@ -64,7 +64,7 @@ def start_two(*arguments: object, each: tuple[list[str], ...] = ([], [])) -> lis
         subprocess.Popen(
             [sys.executable, "train.py", *map(str, arguments), "--distributed", *more],
             cwd=PROJECT,
-            env={**os.environ, **JAX, **team, "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
+            env={**os.environ, **JAX, **group, "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -134,11 +134,11 @@ def test_two_devices_of_one_process_arrive_there_too(classic, tmp_path, small_da
 def test_each_device_computes_its_part_of_the_batch(run_command):
     code = """
 import jax, numpy as np
-from classifier.distribution import read_team
-team = read_team().join(batch_size=6)
-divided = jax.jit(team.divide)(np.zeros((6, 4)))
+from classifier.training.distribution import read_process_group
+group = read_process_group().join(batch_size=6)
+divided = jax.jit(group.shard)(np.zeros((6, 4)))
 print([shard.data.shape for shard in divided.addressable_shards])
-uneven = jax.jit(team.divide)(np.zeros((5, 4)))
+uneven = jax.jit(group.shard)(np.zeros((5, 4)))
 print([shard.data.shape for shard in uneven.addressable_shards])
 """
     flags = "--xla_force_host_platform_device_count=3"
@@ -206,19 +206,20 @@ def test_a_process_that_is_missing_is_named_in_one_line(tmp_path, small_dataset,
     code = """
 import sys
 import train
-from classifier import command_line, distribution
+from classifier import command_line
+from classifier.training import distribution
 distribution.SECONDS_TO_CONNECT = 1
 sys.exit(command_line.run(train.main))
 """
     address = f"127.0.0.1:{free_port()}"
-    team = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address, "KERAS_DISTRIBUTION_NUM_PROCESSES": "2"}
+    group = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address, "KERAS_DISTRIBUTION_NUM_PROCESSES": "2"}
     for number, message in (
         ("0", f"not all processes came to {address} within 1 s; missing: 1."),
         ("1", f"the first process does not answer at {address} within 1 s (["),
     ):
         result = run_command(
             *("-c", code, *arguments, "--distributed"),
-            **{**JAX, **team, "KERAS_DISTRIBUTION_PROCESS_ID": number},
+            **{**JAX, **group, "KERAS_DISTRIBUTION_PROCESS_ID": number},
         )
         assert result.returncode == 1, result.stderr
         assert message in result.stderr
@@ -251,8 +252,8 @@ def test_a_roll_call_that_does_not_come_out_is_told_to_all(others, message):
     address = f"127.0.0.1:{free_port()}"
     common = {"processes": 3, "plan": {"seed": 0}, "seconds": 20}
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        calls = [pool.submit(roll_call.await_others, address, **common)]
-        calls += [pool.submit(roll_call.report, address, **{**common, **o}) for o in others]
+        calls = [pool.submit(rendezvous.wait_for_processes, address, **common)]
+        calls += [pool.submit(rendezvous.report, address, **{**common, **o}) for o in others]
         for call in calls:
             with pytest.raises(InputError, match=message):
                 call.result(timeout=30)
@@ -263,7 +264,7 @@ def test_whoever_else_connects_does_not_disturb_the_roll_call():
     at = f"{address[0]}:{address[1]}"
     common = {"processes": 2, "plan": {}, "seconds": 20}
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(roll_call.await_others, at, **common)
+        first = pool.submit(rendezvous.wait_for_processes, at, **common)
         for noise in (b"", b"GET / HTTP/1.1\r\n\r\n", b"{}\n", b"[1]\n"):
             for _ in range(100):  # until it listens
                 with contextlib.suppress(ConnectionRefusedError):
@@ -271,7 +272,7 @@ def test_whoever_else_connects_does_not_disturb_the_roll_call():
                         stranger.sendall(noise)
                     break
                 time.sleep(0.05)
-        roll_call.report(at, number=1, **common)
+        rendezvous.report(at, number=1, **common)
         first.result(timeout=30)
     socket.create_server(address).close()  # free for JAX
 
@@ -280,15 +281,15 @@ def test_an_address_that_cannot_be_used_is_named():
     with socket.create_server(("", 0)) as taken:
         at = f"localhost:{taken.getsockname()[1]}"
         with pytest.raises(ClassifierError, match=r"cannot listen at port .* already in use"):
-            roll_call.await_others(at, processes=2, plan={}, seconds=1)
+            rendezvous.wait_for_processes(at, processes=2, plan={}, seconds=1)
     at = "no-such-host.invalid:1234"
     with pytest.raises(ClassifierError, match=f"does not answer at {at}"):
-        roll_call.report(at, number=1, processes=2, plan={}, seconds=0.5)
+        rendezvous.report(at, number=1, processes=2, plan={}, seconds=0.5)
 
 
 def test_without_variables_a_process_is_its_own_team(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert read_team() == Team(processes=1, number=0)
+    assert read_process_group() == ProcessGroup(processes=1, number=0)
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(InputError, match="not on torch"):
-        read_team()
+        read_process_group()

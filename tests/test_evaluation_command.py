@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier.data import load_split
-from classifier.model_folder import Labels, ModelFolder
+from classifier.data.loading import load_split
+from classifier.model_folder.folder import ClassNames, ModelFolder
 from evaluation import report
 
 Command = Callable[..., object]
@@ -152,9 +152,9 @@ def refused(done, *parts: str) -> None:
 def test_a_data_set_with_other_classes_is_refused_and_nothing_is_written(
     model, small_dataset, run_command
 ):
-    labels = Labels.read(model)
+    labels = ClassNames.read(model)
     renamed = tuple("zebra" if name == "cloud" else name for name in labels.classes)
-    Labels(labels.dataset, renamed, labels.superclasses, labels.superclass_of).write(model)
+    ClassNames(labels.dataset, renamed, labels.superclasses, labels.superclass_of).write(model)
     before = fingerprint(model)
     done = run_command("-m", "evaluation", model, "--dataset", small_dataset)
     refused(done, "class 2 is 'zebra' in the model and 'cloud' in the data set", "--dataset")

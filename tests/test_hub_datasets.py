@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.model_folder import ModelFolder
+from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

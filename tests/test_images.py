@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.images import MOST_BYTES, ImageError, open_image, to_model_input, to_rgb
+from classifier.data.images import MAX_BYTES, ImageError, open_image, to_model_input, to_rgb
 from pictures import GREEN, bad_pictures, encoded, good_pictures, orientation, scene
 
 SECONDS = 5.0
@@ -166,7 +166,7 @@ def test_a_huge_file_is_not_read_to_its_end() -> None:
 
     with pytest.raises(ImageError, match="larger than 10 MB"):
         open_image(Endless())  # type: ignore[arg-type]
-    assert Endless.given <= MOST_BYTES + 1
+    assert Endless.given <= MAX_BYTES + 1
 
 
 def _transposed(image: Image.Image, orientation_value: int) -> Image.Image:

@@ -9,11 +9,11 @@ from string import Formatter
 import numpy as np
 import pytest
 
-from classifier.confidence import Confidence, choose_threshold
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder import ModelFolder
-from classifier.prediction import rank
-from classifier.saliency import covered, importance, overlay
+from classifier.model_folder.folder import ModelFolder
+from classifier.prediction.classifier import rank
+from classifier.prediction.confidence import Confidence, choose_threshold
+from classifier.prediction.occlusion import covered, importance, overlay
 from evaluation.plots.appearance import THEMES
 from interface import choice, classify, page
 from interface.choice import choose, embedded
@@ -61,7 +61,7 @@ def test_every_text_that_the_page_uses_is_in_the_table_and_none_is_idle() -> Non
 
 
 def test_all_hundred_and_twenty_names_are_translated(cifar100_folder: Path) -> None:
-    from classifier.data import load_split
+    from classifier.data.loading import load_split
 
     split = load_split(str(cifar100_folder), "test")
     names = {*split.classes, *(split.superclasses or ())}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.data import load_split
-from classifier.model_folder import ModelFolder
+from classifier.data.loading import load_split
+from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub
 from interface import figures, mistakes, rerun
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError

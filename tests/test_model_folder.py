@@ -13,9 +13,11 @@ import h5py
 import numpy as np
 import pytest
 
-from classifier import model_folder, saved_model
 from classifier.errors import InputError
-from classifier.model_folder import Labels, ModelFolder, write_atomically
+from classifier.files import write_atomically
+from classifier.model_folder import folder as model_folder
+from classifier.model_folder import saved_model
+from classifier.model_folder.folder import ClassNames, ModelFolder
 from model_folders import CLASSES, LABELS, SUPERCLASS_OF, make_model_folder, write_json
 
 
@@ -62,7 +64,7 @@ def test_a_complete_folder_passes_and_gives_what_it_holds(folder: ModelFolder) -
 
 def test_a_check_imports_neither_keras_nor_a_backend(folder: ModelFolder) -> None:
     program = (
-        "import sys\nfrom classifier.model_folder import ModelFolder\n"
+        "import sys\nfrom classifier.model_folder.folder import ModelFolder\n"
         f"ModelFolder({str(folder.path)!r}).check(complete=True)\n"
         "print([name for name in ('keras', 'tensorflow', 'jax', 'torch') if name in sys.modules])"
     )
@@ -116,7 +118,7 @@ def test_an_evaluation_of_other_images_than_the_predictions_is_refused(
         folder.check(complete=True)
 
 
-# Labels
+# ClassNames
 
 
 def test_labels_are_written_as_the_contract_says_and_read_again(tmp_path: Path) -> None:
@@ -127,10 +129,10 @@ def test_labels_are_written_as_the_contract_says_and_read_again(tmp_path: Path) 
         "superclasses": ["animals", "things"],
         "superclass_of": list(SUPERCLASS_OF),
     }
-    assert Labels.read(tmp_path) == LABELS
-    plain = Labels("digits", ("zero", "one"))
+    assert ClassNames.read(tmp_path) == LABELS
+    plain = ClassNames("digits", ("zero", "one"))
     plain.write(tmp_path)
-    assert Labels.read(tmp_path) == plain
+    assert ClassNames.read(tmp_path) == plain
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_labels_that_are_wrong_are_refused_with_one_line(
 ) -> None:
     (tmp_path / "labels.json").write_text(content)
     with pytest.raises(InputError, match=said) as caught:
-        Labels.read(tmp_path)
+        ClassNames.read(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -256,7 +258,7 @@ def test_a_configuration_is_refused_that_has(folder: ModelFolder, what: str) -> 
 
 
 def test_outputs_that_are_not_the_classes_are_refused(folder: ModelFolder) -> None:
-    Labels("shapes", CLASSES[:5]).write(folder.path)
+    ClassNames("shapes", CLASSES[:5]).write(folder.path)
     with pytest.raises(InputError, match=r"6 outputs and labels\.json names 5"):
         folder.check()
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from classifier.data import DEFAULT_DATASET
+from classifier.data.loading import DEFAULT_DATASET
 from data_files import make_rows, write_archive, write_toronto_folder
 from hub_server import Hub
 
@@ -142,7 +142,7 @@ def test_it_takes_cifar100_and_a_published_model_from_the_hub(
     given = nbformat.v4.new_code_cell(
         "import keras\n"
         "import numpy as np\n"
-        "from classifier.model_folder import ModelFolder\n"
+        "from classifier.model_folder.folder import ModelFolder\n"
         "probabilities, labels = ModelFolder(Path(RUN) / 'model').predictions()"
     )
     names = ("parameters", "setup", "install", "data")
@@ -215,7 +215,7 @@ def test_in_colab_it_mounts_drive_fetches_the_project_and_downloads_the_model(
     cells = {cell.id: cell for cell in notebook.cells}
     notebook.cells = [cells[name] for name in ("parameters", "setup", "install")]
     given = nbformat.v4.new_code_cell(
-        "from classifier.model_folder import ModelFolder\n"
+        "from classifier.model_folder.folder import ModelFolder\n"
         "folder = ModelFolder(Path(RUN) / 'model')\n"
         "print(PROJECT, DATASET)"
     )

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from classifier import optimizers
 from classifier.settings import Settings
-from classifier.training import build_optimizer
+from classifier.training import optimizers
+from classifier.training.fit import build_optimizer
 
 RATES = [1e-2, keras.optimizers.schedules.CosineDecay(0.0, 9, warmup_target=1e-2, warmup_steps=4)]
 
@@ -64,7 +64,7 @@ def test_a_sparse_weight_leaves_zero_only_if_its_gradients_agree(
     layer.kernel.assign(start)
     # Adam's first steps are as large as its surest ones: as in a training, they are warmed up.
     rate = keras.optimizers.schedules.CosineDecay(0.0, 200, warmup_target=1e-3, warmup_steps=20)
-    optimizer = optimizers.AdamW(learning_rate=rate, weight_decay=0.0, sparsity=0.8)
+    optimizer = optimizers.AdamW(learning_rate=rate, weight_decay=0.0, prune_threshold=0.8)
     optimizer.build(layer.trainable_variables)
     for _ in range(100):
         gradient = random.normal(size=(300, 1)).astype("float32")
@@ -80,7 +80,7 @@ def test_a_sparse_weight_leaves_zero_only_if_its_gradients_agree(
 
 def test_other_layers_are_never_made_sparse() -> None:
     dense = steps_of(optimizers.AdamW(learning_rate=1e-2, weight_decay=0.3))
-    sparse = steps_of(optimizers.AdamW(learning_rate=1e-2, weight_decay=0.3, sparsity=5.0))
+    sparse = steps_of(optimizers.AdamW(learning_rate=1e-2, weight_decay=0.3, prune_threshold=5.0))
     np.testing.assert_array_equal(dense["kernel"], sparse["kernel"])
 
 

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from classifier.model_folder import Labels
+from classifier.model_folder.folder import ClassNames
 from evaluation import curves, plots, report
 from evaluation.plots.appearance import THEMES
 from evaluation.plots.wording import TEXTS
 
 SUPERCLASSES = ("fruit_and_vegetables", "household electrical devices", "trees", "vehicles 1")
-NAMES = Labels(
+NAMES = ClassNames(
     "a-data-set",
     ("apple", "clock", "maple_tree", "bus", "pear", "lamp", "oak_tree", "tram"),
     SUPERCLASSES,
@@ -44,7 +44,7 @@ FIGURES = [
 ]
 
 
-def predict(names: Labels, samples: int = 400) -> tuple[np.ndarray, np.ndarray]:
+def predict(names: ClassNames, samples: int = 400) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of a middling model, (samples, C), and labels."""
     classes = len(names.classes)
     random = np.random.default_rng(11)
@@ -202,7 +202,7 @@ def test_names_are_shown_with_spaces_and_translated_where_a_translation_is_given
 
 
 def test_names_with_dollar_signs_or_of_great_length_do_not_break_a_figure(predictions):
-    odd = Labels("a", ("$x_1$", "a" * 200, "$", "ñandú", "b b", "c", "d", "e"), None, None)
+    odd = ClassNames("a", ("$x_1$", "a" * 200, "$", "ñandú", "b b", "c", "d", "e"), None, None)
     evaluation = report.summarise(*predictions, odd)
     for name, figure in plots.draw_all(evaluation, *predictions, odd):
         assert plots.png(figure), name
@@ -221,7 +221,7 @@ def test_the_class_matrix_is_sorted_by_superclass_and_shows_shares_of_the_true_c
 
 
 def test_a_matrix_of_a_hundred_classes_has_the_superclasses_at_its_sides_and_lines_between():
-    names = Labels(
+    names = ClassNames(
         "a",
         tuple(f"class {index}" for index in range(100)),
         tuple(f"group {index}" for index in range(20)),
@@ -282,7 +282,7 @@ def test_a_class_without_images_is_left_out_of_the_figures(predictions):
 
 @pytest.mark.parametrize("samples", [1, 2, 9])
 def test_very_few_images_and_no_superclasses_can_be_drawn(samples):
-    names = Labels("a", ("cat", "dog", "horse"))
+    names = ClassNames("a", ("cat", "dog", "horse"))
     probabilities, labels = predict(names, samples)
     evaluation = report.summarise(probabilities, labels, names)
     drawn = dict(plots.draw_all(evaluation, probabilities, labels, names, HISTORY[:1]))

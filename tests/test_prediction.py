@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from classifier.data.images import ImageError, to_model_input
 from classifier.errors import InputError
-from classifier.images import ImageError, to_model_input
-from classifier.model_folder import Labels, ModelFolder
-from classifier.prediction import Classifier, rank, superclass_probabilities
+from classifier.model_folder.folder import ClassNames, ModelFolder
+from classifier.prediction.classifier import Classifier, rank, superclass_probabilities
 from pictures import encoded, scene
 
 
@@ -77,13 +77,13 @@ def test_a_bad_picture_is_refused_and_the_next_one_answered(classifier: Classifi
 
 
 def test_superclass_probabilities_are_sums_over_their_classes() -> None:
-    names = Labels("data", ("a", "b", "c"), ("x", "y"), (0, 1, 0))
+    names = ClassNames("data", ("a", "b", "c"), ("x", "y"), (0, 1, 0))
     found = superclass_probabilities(np.array([[0.2, 0.5, 0.3]], np.float32), names)
     assert found[0] == pytest.approx([0.5, 0.5])
 
 
 def test_a_data_set_without_superclasses_gets_none() -> None:
-    names = Labels("data", ("a", "b", "c"))
+    names = ClassNames("data", ("a", "b", "c"))
     pixels = np.zeros((32, 32, 3), np.uint8)
     prediction = rank(np.array([0.2, 0.5, 0.3], np.float32), names, pixels)
     assert prediction.labels == ("b", "c", "a")

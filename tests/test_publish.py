@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier import card
 from classifier import hub as our_hub
 from classifier.errors import InputError
-from classifier.hub import HubError, connection
-from classifier.model_folder import ModelFolder
+from classifier.hub import HubError, card, connection
+from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub
 from model_folders import make_model_folder, write_figures, write_json
 
@@ -42,8 +41,8 @@ def folder(made: Path, tmp_path: Path) -> ModelFolder:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other without the waits that a real fault needs."""
-    monkeypatch.setattr(connection, "WAITS", (0.01,) * 4)
-    monkeypatch.setattr("classifier.hub.commit.WAITS", (0.01,) * 4)
+    monkeypatch.setattr(connection, "BACKOFF", (0.01,) * 4)
+    monkeypatch.setattr("classifier.hub.commit.BACKOFF", (0.01,) * 4)
 
 
 def recomputed(folder: ModelFolder) -> dict[str, Any]:

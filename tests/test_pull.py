@@ -14,11 +14,10 @@ import h5py
 import numpy as np
 import pytest
 
-from classifier import sources
 from classifier.errors import ClassifierError, InputError
-from classifier.hub import Follower, HubError, ModelNotFoundError, Pulled, pull, pulling
-from classifier.model_folder import ModelFolder
-from classifier.prediction import Classifier
+from classifier.hub import Follower, HubError, ModelNotFoundError, Pulled, pull, pulling, sources
+from classifier.model_folder.folder import ModelFolder
+from classifier.prediction.classifier import Classifier
 from hub_server import Hub
 from model_folders import make_model_folder
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from classifier.data import load_split
+from classifier.data.loading import load_split
+from classifier.data.split import make_split
 from classifier.errors import InputError
-from classifier.model_folder import Labels
-from classifier.split import make_split
+from classifier.model_folder.folder import ClassNames
 from evaluation import curves, report
 from evaluation.samples import find_duplicates, storable, stratified_subset
 
-NAMES = Labels(
+NAMES = ClassNames(
     "a-data-set",
     ("apple", "bear", "maple_tree", "oak_tree", "bus", "tram"),
     ("fruit", "animals", "trees", "vehicles"),
@@ -153,7 +153,7 @@ def test_one_single_image_can_be_evaluated(predictions):
 
 
 def test_without_superclasses_there_is_no_superclass_figure(predictions):
-    evaluation = report.summarise(*predictions, Labels("a", NAMES.classes))
+    evaluation = report.summarise(*predictions, ClassNames("a", NAMES.classes))
     assert evaluation["superclass_top1"] is None
 
 

@@ -19,19 +19,20 @@ import yaml
 from huggingface_hub import RepoCard
 from packaging.requirements import Requirement
 
+import deploy
 from classifier.errors import InputError
-from classifier.hub import HubError, connection, space
+from classifier.hub import HubError, connection
 from hub_server import Hub
 from model_folders import make_model_folder
 
-PROJECT = space.PROJECT
+PROJECT = deploy.PROJECT
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other without the waits that a real fault needs."""
-    monkeypatch.setattr(connection, "WAITS", (0.01,) * 4)
-    monkeypatch.setattr("classifier.hub.commit.WAITS", (0.01,) * 4)
+    monkeypatch.setattr(connection, "BACKOFF", (0.01,) * 4)
+    monkeypatch.setattr("classifier.hub.commit.BACKOFF", (0.01,) * 4)
 
 
 @pytest.fixture
@@ -50,11 +51,11 @@ def name(repo_id: str) -> str:
 def test_the_space_holds_what_the_app_needs_and_nothing_else(
     hub: Hub, model: str, name: str
 ) -> None:
-    deployment = space.deploy(name, [model])
+    deployment = deploy.deploy(name, [model])
     repository = hub.spaces[name]
     files = set(repository.main.files) - {".gitattributes"}
     assert {"app.py", "README.md", "requirements.txt", "LICENSE"} <= files
-    assert "classifier/model_folder.py" in files
+    assert "classifier/model_folder/folder.py" in files
     assert "evaluation/report.py" in files
     assert any(file.startswith("interface/") for file in files)
     assert any(fnmatch.fnmatch(file, "pretrained/*/model.weights.h5") for file in files)
@@ -72,7 +73,7 @@ def test_the_space_holds_what_the_app_needs_and_nothing_else(
 def test_the_readme_names_and_preloads_the_model_and_the_variable_is_set(
     hub: Hub, model: str, name: str
 ) -> None:
-    space.deploy(name, [model])
+    deploy.deploy(name, [model])
     repository = hub.spaces[name]
     data = RepoCard(repository.main.files["README.md"].content.decode()).data.to_dict()
     assert data["models"] == [model]
@@ -88,22 +89,22 @@ def test_the_readme_names_and_preloads_the_model_and_the_variable_is_set(
 def test_several_models_are_served_in_their_order(hub: Hub, model: str, name: str) -> None:
     second = f"{model}-two"
     hub.create("models", second)
-    space.deploy(name, [model, second])
+    deploy.deploy(name, [model, second])
     assert hub.spaces[name].variables["MODEL_ID"]["value"] == f"{model},{second}"
 
 
 def test_a_second_deployment_changes_nothing_and_says_so(hub: Hub, model: str, name: str) -> None:
-    space.deploy(name, [model])
-    again = space.deploy(name, [model])
+    deploy.deploy(name, [model])
+    again = deploy.deploy(name, [model])
     assert not again.changed
     assert "Nothing has changed" in str(again)
     assert hub.asked("POST .*/variables") == 1
 
 
 def test_files_that_the_app_has_no_more_go_and_others_stay(hub: Hub, model: str, name: str) -> None:
-    space.deploy(name, [model])
+    deploy.deploy(name, [model])
     hub.put(hub.spaces[name], {"interface/old.py": b"x = 1\n", "notes.md": b"somebody's own"})
-    space.deploy(name, [model])
+    deploy.deploy(name, [model])
     files = hub.spaces[name].main.files
     assert "interface/old.py" not in files
     assert "notes.md" in files
@@ -112,14 +113,14 @@ def test_files_that_the_app_has_no_more_go_and_others_stay(hub: Hub, model: str,
 def test_a_passing_fault_ends_in_one_commit(hub: Hub, model: str, name: str) -> None:
     hub.fail("lose answer", "/commit/")
     hub.fail("status", "/variables", status=500)
-    space.deploy(name, [model])
+    deploy.deploy(name, [model])
     assert len(hub.spaces[name].commits) == 2
 
 
 def test_a_lasting_fault_names_the_command_that_goes_on(hub: Hub, model: str, name: str) -> None:
     hub.fail("status", "/commit/", times=None)
     with pytest.raises(HubError, match=f"make space SPACE={name} MODEL={model}"):
-        space.deploy(name, [model])
+        deploy.deploy(name, [model])
 
 
 def test_wrong_calls_are_refused_before_anything_is_made(
@@ -133,21 +134,21 @@ def test_wrong_calls_are_refused_before_anything_is_made(
         ("other/space", [model], "may not write"),
     ):
         with pytest.raises(InputError, match=said):
-            space.deploy(spaces, models)
+            deploy.deploy(spaces, models)
     monkeypatch.setenv("HF_TOKEN", Hub.READ)
     with pytest.raises(InputError, match="may only read"):
-        space.deploy(name, [model])
+        deploy.deploy(name, [model])
     assert not hub.spaces
 
 
 def test_another_gradio_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
-    for file in space.SINGLE_FILES:
+    for file in deploy.SINGLE_FILES:
         shutil.copy(PROJECT / file, tmp_path)
     readme = tmp_path / "README.md"
     text = readme.read_text(encoding="utf-8")
     readme.write_text(re.sub(r"sdk_version: .*", "sdk_version: 1.2.3", text), encoding="utf-8")
     with pytest.raises(InputError, match=r"sdk_version 1\.2\.3"):
-        space.space_files(["user/name"], tmp_path)
+        deploy.space_files(["user/name"], tmp_path)
 
 
 def test_the_front_matter_is_what_a_space_needs() -> None:
@@ -164,14 +165,14 @@ def test_the_front_matter_is_what_a_space_needs() -> None:
 
 
 def test_the_pictures_of_the_readme_are_uploaded_with_it(tmp_path: Path) -> None:
-    for file in space.SINGLE_FILES:
+    for file in deploy.SINGLE_FILES:
         shutil.copy(PROJECT / file, tmp_path)
     with (tmp_path / "README.md").open("a", encoding="utf-8") as readme:
         readme.write("\n![The app](docs/shown.png) and ![another](https://example.org/far.png)\n")
     (tmp_path / "docs").mkdir()
     for name in ("shown.png", "other.png"):
         (tmp_path / "docs" / name).write_bytes(b"\0")
-    files = space.space_files(["user/name"], tmp_path)
+    files = deploy.space_files(["user/name"], tmp_path)
     assert "docs/shown.png" in files
     assert "docs/other.png" not in files
 
@@ -184,7 +185,7 @@ def test_requirements_alone_start_the_app_laid_out_as_the_space_is(
         hub.create("models", repo_id),
         {file: (made.path / file).read_bytes() for file in made.files()},
     )
-    space.deploy(name, [repo_id])
+    deploy.deploy(name, [repo_id])
     repository = hub.spaces[name]
     root = tmp_path / "space"
     for path, blob in repository.main.files.items():
@@ -274,13 +275,11 @@ def ask_for_models(address: str, app: subprocess.Popen[bytes]) -> list[dict[str,
 def test_the_command_uploads_as_the_makefile_calls_it(
     hub: Hub, model: str, name: str, run_command: Callable[..., object]
 ) -> None:
-    result = run_command(
-        *("-m", "classifier.hub.space", "--space", name, "--model", model), HF_TOKEN=Hub.WRITE
-    )
+    result = run_command(*("deploy.py", "--space", name, "--model", model), HF_TOKEN=Hub.WRITE)
     assert result.returncode == 0, result.stderr  # type: ignore[attr-defined]
     assert f"{hub.endpoint}/spaces/{name}" in result.stdout  # type: ignore[attr-defined]
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    assert '-m classifier.hub.space --space "$(SPACE)" --model "$(MODEL)"' in makefile
+    assert 'deploy.py --space "$(SPACE)" --model "$(MODEL)"' in makefile
 
 
 def test_the_workflow_uploads_only_after_green_tests() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier import toronto
+from classifier.data import cifar100_archive as toronto
 from classifier.errors import InputError
 from data_files import (
     COARSE,

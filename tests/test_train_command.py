@@ -48,7 +48,7 @@ def test_the_history_has_a_row_per_epoch(tiny_model_folder):
 def test_keras_alone_loads_the_model_and_gives_the_stated_accuracy(
     tiny_model_folder, small_dataset
 ):
-    from classifier.data import load_split
+    from classifier.data.loading import load_split
 
     model = keras.saving.load_model(tiny_model_folder)
     test = load_split(str(small_dataset), "test")

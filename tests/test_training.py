@@ -7,14 +7,14 @@ import keras
 import numpy as np
 import pytest
 
-from classifier import fusion
 from classifier.architectures import build_network, flops_per_image
-from classifier.augmentation import Augmentation
-from classifier.checkpoints import RunState
 from classifier.errors import ClassifierError
 from classifier.settings import Settings
-from classifier.training import Trainee, build_optimizer, fit, top1
-from classifier.training_data import Images
+from classifier.training import fusion
+from classifier.training.augmentation import Augmentation
+from classifier.training.checkpoints import RunState
+from classifier.training.fit import TrainingModel, build_optimizer, fit, top1
+from classifier.training.training_data import Images
 
 CLASSES = 5
 TINY = Settings(
@@ -32,7 +32,7 @@ AUGMENTED = TINY.replace(
     architecture="residual_mlp",
     local_units=24,
     local_patches=(9, 16),
-    sparsity=0.8,
+    prune_threshold=0.8,
     width=16,
     depth=1,
     optimizer="adamw",
@@ -113,7 +113,7 @@ def assert_same_weights(one: keras.Model, other: keras.Model) -> None:
 @pytest.fixture
 def kill_in_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """Adds a callback that ends the next trainings in that epoch; None adds none."""
-    from classifier import training
+    from classifier.training import fit as training
 
     build = training.build_callbacks
 
@@ -230,7 +230,7 @@ def operations_for_xla(batch: dict[str, np.ndarray], *, fuse: bool) -> set[str]:
     """Traces a training step, and returns which kinds of operations are marked for XLA."""
     import tensorflow as tf
 
-    trainee = Trainee(build(AUGMENTED), Augmentation(AUGMENTED), fuse=fuse)
+    trainee = TrainingModel(build(AUGMENTED), Augmentation(AUGMENTED), fuse=fuse)
     trainee.compile(optimizer=build_optimizer(AUGMENTED, 1), loss="categorical_crossentropy")
     trainee.optimizer.build(trainee.trainable_variables)
     graph = tf.function(trainee.train_step).get_concrete_function((batch,)).graph.as_graph_def()
@@ -241,7 +241,7 @@ def test_a_short_training_is_not_worth_compiling_for(monkeypatch):
     network = build(AUGMENTED)
     images = fusion.WORTH_COMPILING / (3 * flops_per_image(network))
 
-    assert not fusion.pays(network, int(images * 0.9))
-    assert fusion.pays(network, int(images * 1.1))
+    assert not fusion.xla_is_worthwhile(network, int(images * 0.9))
+    assert fusion.xla_is_worthwhile(network, int(images * 1.1))
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    assert not fusion.pays(network, int(images * 1.1))
+    assert not fusion.xla_is_worthwhile(network, int(images * 1.1))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import training, training_keras
-from classifier import augmentation, precision
 from classifier.architectures import flops_per_image
+from classifier.training import augmentation, precision
 
 torch = pytest.importorskip("torch", reason="PyTorch: see benchmarks/requirements.txt")
 from benchmarks import training_pytorch  # noqa: E402

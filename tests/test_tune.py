@@ -19,7 +19,7 @@ from classifier import command_line
 from classifier.errors import InputError
 from classifier.search import storage as storages
 from classifier.search import worker as workers
-from classifier.search.lost import try_again
+from classifier.search.lost import requeue
 from classifier.search.space import load_search_space
 from classifier.search.trial import Outcome
 from classifier.settings import PRESETS, load_preset, preset_names
@@ -170,10 +170,10 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
     preset = write(tmp_path, {"dropout": [0.0, 0.1, 0.2], "l2": [0.0, 0.1, 0.2]})
     space = load_search_space(preset, load_preset(preset))
     url = kind.format(tmp_path)
-    storages.open_storage(url, grace=60, when_stale=try_again)
+    storages.open_storage(url, grace=60, when_stale=requeue)
 
     def work() -> None:
-        storage = storages.open_storage(url, grace=60, when_stale=try_again)
+        storage = storages.open_storage(url, grace=60, when_stale=requeue)
         pruner = workers.build_pruner("none", 1)
         study = workers.open_study(storage, "tiny", pruner=pruner, contract={})
         workers.Worker(
@@ -193,7 +193,7 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
         thread.start()
     for thread in threads:
         thread.join()
-    storage = storages.open_storage(url, grace=60, when_stale=try_again)
+    storage = storages.open_storage(url, grace=60, when_stale=requeue)
     trials = optuna.load_study(study_name="tiny", storage=storage).trials
     complete = [trial for trial in trials if trial.state == COMPLETE]
     assert len(complete) == 9
@@ -331,7 +331,7 @@ def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
     ):
         monkeypatch.setitem(sys.modules, missing, None)
         with pytest.raises(InputError, match=line) as caught:
-            storages.open_storage(url, grace=60, when_stale=try_again)
+            storages.open_storage(url, grace=60, when_stale=requeue)
         assert "secret" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(InputError, match="pip install -r requirements-dev"):

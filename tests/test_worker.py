@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from classifier.errors import ClassifierError
-from classifier.prediction import Classifier
+from classifier.prediction.classifier import Classifier
 from interface import worker as module
 from interface.worker import Worker
 

@@ -58,11 +58,11 @@ def build_network(
 def _views(images: keras.KerasTensor, settings: Settings) -> list[keras.KerasTensor]:
     """Returns the image, its enlarged middle and their mirror images, as the settings ask."""
     views = [images]
-    margin = round(INPUT_SHAPE[0] * (1 - settings.average_zoom) / 2)
+    margin = round(INPUT_SHAPE[0] * (1 - settings.tta_zoom) / 2)
     if margin:
         middle = keras.layers.Cropping2D(margin, name="middle")(images)
         views.append(keras.layers.Resizing(*INPUT_SHAPE[:2], name="enlarged")(middle))
-    if settings.average_flip:
+    if settings.tta_flip:
         views += [keras.ops.flip(view, axis=2) for view in views]
     return views
 

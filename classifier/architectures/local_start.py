@@ -4,13 +4,12 @@ A dense layer is told nothing about which pixels are neighbours. Trained under a
 few weights it finds out by itself (β-LASSO: Neyshabur, "Towards Learning Convolutions from
 Scratch", 2020), in thousands of epochs. Here it starts with what is found there: each unit has a
 place in the image and weights to what lies around it, zeros to everything else. No weight is fixed:
-`AdamW` with `sparsity` lets those stay that are worth more than the noise of training.
+`AdamW` with `prune_threshold` lets those stay that are worth more than the noise of training.
 """
 
 import keras
 import numpy as np
 
-from classifier.augmentation import SIZE
 from classifier.settings import Settings
 
 CHANNELS = 3
@@ -22,10 +21,10 @@ def local_layers(flat: keras.KerasTensor, settings: Settings) -> keras.KerasTens
     Each unit of a layer sees what lies in a square of `local_patches` pixels around its place: the
     first layer pixels, a later one units of the layer before it.
     """
-    features, places = flat, pixel_places()
+    features, places = flat, pixel_places(settings.image_size)
     for index, patch in enumerate(settings.local_patches, start=1):
         random = np.random.default_rng((settings.seed, index))
-        ends = random.uniform(0, SIZE, (settings.local_units, 2))
+        ends = random.uniform(0, settings.image_size, (settings.local_units, 2))
         layer = keras.layers.Dense(settings.local_units, activation="silu", name=f"local_{index}")
         features = layer(features)
         # Assigned, since an initializer of our own could not be loaded by Keras alone.
@@ -39,9 +38,9 @@ def local_layers(flat: keras.KerasTensor, settings: Settings) -> keras.KerasTens
     return features
 
 
-def pixel_places() -> np.ndarray:
-    """Returns where each value of a flattened image lies: (3072, 2), row and column in pixels."""
-    rows, columns = np.divmod(np.arange(SIZE**2), SIZE)
+def pixel_places(size: int) -> np.ndarray:
+    """Returns row and column, in pixels, of each value of a flattened image: (3·size², 2)."""
+    rows, columns = np.divmod(np.arange(size**2), size)
     return np.stack([rows, columns], axis=1).repeat(CHANNELS, axis=0) + 0.5
 
 

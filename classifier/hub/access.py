@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from classifier.errors import InputError
-from classifier.hub.connection import FORBIDDEN, retried, status_of
+from classifier.hub.connection import FORBIDDEN, status_of, with_retries
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -54,7 +54,7 @@ def check_token(api: HfApi) -> None:
     """
     hint = TOKEN_HINT.format(endpoint=api.endpoint)
     try:
-        answer = retried(api.whoami)
+        answer = with_retries(api.whoami)
     except Exception as error:
         if status_of(error) in FORBIDDEN:
             raise InputError(f"the Hub does not accept the token: {hint}") from error

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from classifier.errors import InputError
-from classifier.hub.connection import is_passing, retried
-from classifier.model_folder import CARD, EVALUATION, ModelFolder
+from classifier.hub.connection import is_transient, with_retries
+from classifier.model_folder.folder import CARD, EVALUATION, ModelFolder
 
 TOLERANCE = 1e-3  # the largest difference between two figures that is rounding
 NEEDED_METADATA = ("license", "library_name", "pipeline_tag")
@@ -66,9 +66,9 @@ def check_card(folder: ModelFolder) -> None:
             "write the card again"
         )
     try:
-        retried(card.validate)
+        with_retries(card.validate)
     except ValueError as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"the Hub refuses the metadata of the card: {reason}") from error

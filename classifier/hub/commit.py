@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.errors import InputError
 from classifier.hub.connection import (
+    BACKOFF,
     PATIENCE_SECONDS,
-    WAITS,
     HubError,
     is_missing,
-    is_passing,
+    is_transient,
     pause,
-    retried,
     status_of,
+    with_retries,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def remote_files(api: HfApi, target: Target, commit: str | None = None) -> dict[
         )
 
     try:
-        entries = retried(listed)
+        entries = with_retries(listed)
     except Exception as error:
         if is_missing(error):  # a repository without any commit has no tree
             return {}
@@ -121,7 +121,7 @@ def commit_files(
         return Committed(target.head, _url(api, target, target.head), False, None, target.revision)
     before = _pull_requests(api, target) if target.create_pr else {}
     start = time.monotonic()
-    for wait in (*WAITS, None):
+    for wait in (*BACKOFF, None):
         try:
             return _attempt(api, target, changed, gone, message)
         except Exception as error:
@@ -129,7 +129,7 @@ def commit_files(
             if found is not None:
                 return found
             late = time.monotonic() - start > PATIENCE_SECONDS
-            if wait is None or late or not is_passing(error):
+            if wait is None or late or not is_transient(error):
                 raise
             pause(error, wait)
     raise AssertionError  # the last attempt returns or raises
@@ -205,7 +205,7 @@ def _landed(
     Raises:
         HubError: the branch moved, and not by us.
     """
-    if status_of(error) is None and not is_passing(error):
+    if status_of(error) is None and not is_transient(error):
         return None
     if target.create_pr:
         new = {
@@ -233,7 +233,7 @@ def _landed(
 def head_of(api: HfApi, target: Target) -> str | None:
     """Returns the commit that the target's branch stands at now, None if it has none."""
     try:
-        info = retried(
+        info = with_retries(
             lambda: api.repo_info(
                 target.repo_id, repo_type=target.repo_type, revision=target.revision, timeout=10
             )
@@ -246,7 +246,7 @@ def head_of(api: HfApi, target: Target) -> str | None:
 
 
 def _pull_requests(api: HfApi, target: Target) -> dict[str, str]:
-    refs = retried(
+    refs = with_retries(
         lambda: api.list_repo_refs(
             target.repo_id, repo_type=target.repo_type, include_pull_requests=True
         )
@@ -278,7 +278,7 @@ def _same(
     if remote.blob_id == sha.git_hash(local):
         return True
     # The hash of a file outside of LFS is Git's affair: its content decides.
-    fetched = retried(
+    fetched = with_retries(
         lambda: api.hf_hub_download(
             target.repo_id, remote.path, repo_type=target.repo_type, revision=commit
         )
@@ -305,7 +305,7 @@ def with_branch(api: HfApi, target: Target) -> Target:
     if target.revision == MAIN:
         return target
     try:
-        retried(
+        with_retries(
             lambda: api.create_branch(
                 target.repo_id,
                 repo_type=target.repo_type,

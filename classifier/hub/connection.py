@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = {"GET": 10.0, "HEAD": 10.0}  # the longest silence that is waited for
 STORING_SECONDS = 20.0  # the same for requests that make the Hub store something
-WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts, as huggingface_hub's `http_backoff` waits
+BACKOFF = (
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+)  # seconds between attempts, as huggingface_hub waits
 PATIENCE_SECONDS = 60.0  # no further attempt after that long
-LONGEST_WAIT = 120.0  # a Hub that asks for more (`Retry-After`) is left alone
+MAX_WAIT = 120.0  # a Hub that asks for more (`Retry-After`) is left alone
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 FORBIDDEN = frozenset({401, 403})
 MISSING = frozenset({404, 410})
@@ -65,7 +70,7 @@ def _prepare_client() -> None:
         constants.HF_HUB_DISABLE_XET = True
 
 
-def retried(call: Callable[[], T], *, waits: tuple[float, ...] | None = None) -> T:
+def with_retries(call: Callable[[], T], *, waits: tuple[float, ...] | None = None) -> T:
     """Returns what a call to the Hub returns, called again while the Hub has a passing fault.
 
     huggingface_hub retries some requests itself; this does the same for those that it does not.
@@ -73,15 +78,15 @@ def retried(call: Callable[[], T], *, waits: tuple[float, ...] | None = None) ->
     Args:
         call: the call.
         waits: seconds to wait before each further attempt, unless the Hub asks for another time;
-            `WAITS` if not given.
+            `BACKOFF` if not given.
     """
     start = time.monotonic()
-    for wait in (*(WAITS if waits is None else waits), None):
+    for wait in (*(BACKOFF if waits is None else waits), None):
         try:
             return call()
         except Exception as error:
             late = time.monotonic() - start > PATIENCE_SECONDS
-            if wait is None or late or not is_passing(error):
+            if wait is None or late or not is_transient(error):
                 raise
             pause(error, wait)
     raise AssertionError  # the last attempt returns or raises
@@ -94,14 +99,14 @@ def pause(error: BaseException, wait: float) -> None:
         BaseException: the error itself, if the Hub asks for a longer wait than is reasonable.
     """
     asked = _retry_after(error)
-    if asked is not None and asked > LONGEST_WAIT:
+    if asked is not None and asked > MAX_WAIT:
         raise error
     wait = wait if asked is None else asked
     logger.warning("%s: trying again in %.0f s", describe(error), wait)
     time.sleep(wait)
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Tells whether a fault may be gone in a moment: a 5xx, a 429, a lost or silent connection."""
     import httpx2
     from huggingface_hub import errors

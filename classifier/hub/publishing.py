@@ -22,11 +22,11 @@ from classifier.hub.connection import (
     HubError,
     connect,
     is_missing,
-    retried,
     status_of,
+    with_retries,
     without_secret,
 )
-from classifier.model_folder import BYTES, EVALUATION, PLOTS, RUNS, ModelFolder
+from classifier.model_folder.folder import BYTES, EVALUATION, PLOTS, RUNS, ModelFolder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -174,7 +174,7 @@ def _look_up(api: HfApi, request: _Request) -> _Destination:
     """Finds out where the commit goes and what is there."""
     info = None
     try:
-        info = retried(lambda: api.repo_info(request.repo_id, timeout=10))
+        info = with_retries(lambda: api.repo_info(request.repo_id, timeout=10))
     except Exception as error:
         if not is_missing(error):
             raise
@@ -189,7 +189,7 @@ def _look_up(api: HfApi, request: _Request) -> _Destination:
         )
     if not (request.branch or request.tag):
         return _Destination(main, exists=True, new_branch=False, tags={})
-    refs = retried(lambda: api.list_repo_refs(request.repo_id))
+    refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
     tags = {ref.name: ref.target_commit for ref in refs.tags}
     heads = {ref.name: ref.target_commit for ref in refs.branches}
     if request.branch is None:
@@ -202,7 +202,9 @@ def _published_top1(api: HfApi, target: Target) -> float | None:
     file = commits.remote_files(api, target).get(EVALUATION)
     if file is None or file.size > BYTES[EVALUATION]:
         return None
-    path = retried(lambda: api.hf_hub_download(target.repo_id, EVALUATION, revision=target.head))
+    path = with_retries(
+        lambda: api.hf_hub_download(target.repo_id, EVALUATION, revision=target.head)
+    )
     try:
         top1 = json.loads(Path(path).read_bytes())["top1"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -252,7 +254,7 @@ def _stale(api: HfApi, target: Target, request: _Request) -> set[str]:
 def _upload(api: HfApi, request: _Request, destination: _Destination) -> Committed:
     target = destination.target
     if not destination.exists:
-        retried(
+        with_retries(
             lambda: api.create_repo(request.repo_id, private=request.private or None, exist_ok=True)
         )
         target = replace(target, head=commits.head_of(api, replace(target, revision=MAIN)))
@@ -274,11 +276,11 @@ def _tag(api: HfApi, request: _Request, made: Committed) -> None:
     if tag is None:
         return
     try:
-        retried(lambda: api.create_tag(request.repo_id, tag=tag, revision=made.commit))
+        with_retries(lambda: api.create_tag(request.repo_id, tag=tag, revision=made.commit))
     except Exception as error:
         if status_of(error) != CONFLICT:
             raise
-        refs = retried(lambda: api.list_repo_refs(request.repo_id))
+        refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
         if {ref.name: ref.target_commit for ref in refs.tags}.get(tag) != made.commit:
             raise HubError(f"the model is published as {made.url}, but tag {tag} exists") from error
 

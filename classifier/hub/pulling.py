@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from classifier.errors import ClassifierError, InputError
+from classifier.files import write_atomically
 from classifier.hub.access import check_repo_id
 from classifier.hub.commit import MAIN
 from classifier.hub.connection import (
@@ -22,16 +23,10 @@ from classifier.hub.connection import (
     ModelNotFoundError,
     connect,
     describe,
-    retried,
     status_of,
+    with_retries,
 )
-from classifier.model_folder import (
-    BYTES,
-    NEEDED_TO_PUBLISH,
-    NEEDED_TO_SERVE,
-    ModelFolder,
-    write_atomically,
-)
+from classifier.model_folder.folder import BYTES, NEEDED_TO_PUBLISH, NEEDED_TO_SERVE, ModelFolder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -158,7 +153,7 @@ def _remember(snapshot: Path, revision: str, commit: str) -> None:
 
 def _commit(api: HfApi, repo_id: str, revision: str | None) -> str:
     try:
-        info = retried(
+        info = with_retries(
             lambda: api.model_info(repo_id, revision=revision, timeout=START_UP_SECONDS),
             waits=SHORT_WAITS,
         )

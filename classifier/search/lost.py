@@ -17,15 +17,15 @@ from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCal
 from optuna.trial import FrozenTrial, TrialState
 
 HEARTBEAT = "heartbeat"
-MOST_RETRIES = 3  # settings that kill every worker that tries them are given up after these
+MAX_RETRIES = 3  # settings that kill every worker that tries them are given up after these
 
 
-def try_again(study: optuna.Study, trial: FrozenTrial) -> None:
+def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     """Queues a lost trial once more, with what it had drawn (its cell of the grid, too)."""
-    RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES)(study, trial)
+    RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, trial)
 
 
-class LostTrials:
+class StaleTrials:
     """Finds the running trials whose workers are gone, whichever the storage.
 
     Args:
@@ -89,4 +89,4 @@ class LostTrials:
         # Another worker may have been quicker: then the trial is queued already.
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             if self.storage.set_trial_state_values(trial_id, state=TrialState.FAIL):
-                try_again(self.study, trial)
+                requeue(self.study, trial)

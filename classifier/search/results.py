@@ -21,17 +21,17 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from classifier import export
+from classifier import provenance
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder import write_atomically
+from classifier.files import write_atomically
 from classifier.search.space import SearchSpace
 from classifier.settings import Settings
-from classifier.training_data import TrainingData
+from classifier.training.training_data import TrainingData
 
 MARK = "# Found by a search of "  # begins a preset that a search wrote, and may replace
 SUMMARY = "study.json"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-FEWEST_TO_PLOT = 2  # complete trials
+MIN_TO_PLOT = 2  # complete trials
 TARGET = "top-1 on validation"
 RESOLUTION = 130  # pixels per inch
 PLOTS = {
@@ -84,9 +84,9 @@ class Results:
         return {
             "command": self.command,
             "date": _today(),
-            "machine": export.machine(),
-            "versions": {**export.library_versions(), "optuna": optuna.__version__},
-            "git_commit": export.git_commit(),
+            "machine": provenance.machine(),
+            "versions": {**provenance.library_versions(), "optuna": optuna.__version__},
+            "git_commit": provenance.git_commit(),
             "study": self.study.study_name,
             "preset": self.space.settings.preset,
             "sampler": self.sampler,
@@ -137,9 +137,9 @@ class Results:
     def write_plots(self, folder: Path) -> list[str]:
         """Writes the plots; returns a line for each that there are too few trials for."""
         complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
-        if len(complete) < FEWEST_TO_PLOT:
+        if len(complete) < MIN_TO_PLOT:
             return [
-                f"No plots: they need {FEWEST_TO_PLOT} complete trials, and there are "
+                f"No plots: they need {MIN_TO_PLOT} complete trials, and there are "
                 f"{len(complete)}. More --trials help"
             ]
         mpl.use("Agg")
@@ -167,7 +167,7 @@ class Results:
         _write(path, self._preset_header(path, self.best) + self._preset_settings(self.best))
 
     def _preset_header(self, path: Path, best: FrozenTrial) -> str:
-        machine = export.machine()
+        machine = provenance.machine()
         searched = ", ".join(self.space.dimensions)
         return (
             f"{MARK}{len(self.trials)} trials ({self.sampler}) over {searched} of the preset\n"
@@ -204,7 +204,7 @@ class Results:
             row = [trial.number, note, f"{_top1(trial):.2%}", *_cost(trial), *own]
             rows.append([str(item) for item in row])
         lines = ["| " + " | ".join(row) + " |" for row in rows]
-        machine = export.machine()
+        machine = provenance.machine()
         return "\n".join(
             [
                 *lines,

@@ -35,7 +35,7 @@ SECTION = "search"
 # about the training.
 FIXED = (
     *("preset", "epochs", "seed", "validation_fraction"),
-    *("calibrate", "average_flip", "average_zoom", "store_half"),
+    *("calibrate", "tta_flip", "tta_zoom", "store_half"),
 )
 RANGE_KEYS = ("low", "high", "step", "log")
 

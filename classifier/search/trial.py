@@ -10,12 +10,12 @@ from pathlib import Path
 import keras
 import optuna
 
-from classifier import precision
 from classifier.architectures import build_network
-from classifier.distillation import epoch_images
 from classifier.settings import Settings
-from classifier.training import fit, top1
-from classifier.training_data import TrainingData
+from classifier.training import precision
+from classifier.training.distillation import epoch_images
+from classifier.training.fit import fit, top1
+from classifier.training.training_data import TrainingData
 
 
 @dataclass(frozen=True)

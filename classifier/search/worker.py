@@ -29,7 +29,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from classifier.errors import ClassifierError, InputError
-from classifier.search.lost import LostTrials, try_again
+from classifier.search.lost import StaleTrials, requeue
 from classifier.search.space import SearchSpace
 from classifier.search.trial import Outcome
 from classifier.settings import Settings
@@ -38,13 +38,13 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 # Drawn at random before TPE has something to learn from, and before a median means something.
 STARTUP_TRIALS = 5
-MOST_FAILURES = 3  # one after the other, before a worker gives up
-CONTRACT = "contract"
+MAX_FAILURES = 3  # one after the other, before a worker gives up
+STUDY_CONFIG = "contract"
 
 Train = Callable[[optuna.Trial, Settings, Path], Outcome]  # the last: an empty folder
 
 
-class Superfluous(Exception):  # noqa: N818 - no error: the study is better off without this trial
+class DuplicateTrial(Exception):  # noqa: N818 - no error: the study is better off without this trial
     """Another trial does what this one would do, or the study has enough of them."""
 
 
@@ -83,9 +83,9 @@ def open_study(
     study = optuna.create_study(
         study_name=name, storage=storage, direction="maximize", pruner=pruner, load_if_exists=True
     )
-    if CONTRACT not in study.user_attrs:
-        study.set_user_attr(CONTRACT, contract)
-    for key, known, value in _differences(study.user_attrs[CONTRACT], contract):
+    if STUDY_CONFIG not in study.user_attrs:
+        study.set_user_attr(STUDY_CONFIG, contract)
+    for key, known, value in _differences(study.user_attrs[STUDY_CONFIG], contract):
         raise InputError(
             f"the study {name!r} is one with {key} {known}, not {value}: call it as before, or "
             "name another one with --study-name"
@@ -139,7 +139,7 @@ class Worker:
         self.folder = folder
         self.train = train
         self.after_trial = after_trial
-        self.lost = LostTrials(study, storage, grace)
+        self.lost = StaleTrials(study, storage, grace)
         self._cells = math.prod(map(len, space.grid().values())) if sampler == "grid" else None
         self._failure: Exception | None = None
         self._failures = 0  # one after the other
@@ -206,7 +206,7 @@ class Worker:
         self._failures = self._failures + 1 if self._failure else 0
         if isinstance(self._failure, InputError):
             raise self._failure
-        if self._failures >= MOST_FAILURES:
+        if self._failures >= MAX_FAILURES:
             raise ClassifierError(
                 f"{self._failures} trials failed one after the other, the last one by "
                 f"{type(self._failure).__name__}: {self._failure}"
@@ -224,7 +224,7 @@ class Worker:
         except optuna.TrialPruned:
             raise
         except KeyboardInterrupt:
-            try_again(self.study, self._frozen(trial))
+            requeue(self.study, self._frozen(trial))
             raise
         except Exception as error:
             self._failure = error
@@ -242,11 +242,11 @@ class Worker:
             if other.number < trial.number and other.state in (*FINISHED, *OPEN)
         ]
         if self._cells and _cell(own) in {_cell(other) for other in earlier}:
-            raise Superfluous
+            raise DuplicateTrial
         if len(earlier) >= self.trials:
             if self._cells:  # its cell is still to be tried, should the study be made longer
-                try_again(self.study, own)
-            raise Superfluous
+                requeue(self.study, own)
+            raise DuplicateTrial
 
     def _draw(self, trial: optuna.Trial) -> Settings:
         """Has the sampler choose, with a seed of this trial: workers must not draw the same."""

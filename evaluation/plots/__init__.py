@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from classifier.model_folder import Labels
+from classifier.model_folder.folder import ClassNames
 from evaluation import curves
 from evaluation.plots.appearance import THEMES
 from evaluation.plots.calibration import reliability_diagram
@@ -53,7 +53,7 @@ def draw_all(
     evaluation: Mapping[str, Any],
     probabilities: np.ndarray,
     labels: np.ndarray,
-    names: Labels,
+    names: ClassNames,
     history: Sequence[Mapping[str, float]] = (),
     *,
     theme: str = "light",

@@ -11,7 +11,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from classifier.model_folder import Labels
+from classifier.model_folder.folder import ClassNames
 from evaluation.curves import superclass_confusion_matrix
 from evaluation.plots.appearance import (
     SMALL_SIZE,
@@ -23,14 +23,14 @@ from evaluation.plots.appearance import (
     style,
 )
 
-MOST_NAMED_CLASSES = 30  # more names than that do not fit beside a matrix
-MOST_NUMBERED_CLASSES = 20  # nor do more numbers fit into its cells
+MAX_NAMED_CLASSES = 30  # more names than that do not fit beside a matrix
+MAX_NUMBERED_CLASSES = 20  # nor do more numbers fit into its cells
 _CONFUSIONS = 8
 
 
 def confusion_matrix(
     matrix: np.ndarray | Sequence[Sequence[int]],
-    names: Labels,
+    names: ClassNames,
     *,
     level: str = "class",
     classes: Sequence[int] | None = None,
@@ -55,7 +55,7 @@ def confusion_matrix(
         return _superclass_matrix(counts, names, look)
     if classes is not None:
         return _chosen_matrix(counts, names, list(classes), look)
-    if len(names.classes) <= MOST_NAMED_CLASSES:
+    if len(names.classes) <= MAX_NAMED_CLASSES:
         order = by_superclass(names)
         title = look.text("confusion_classes", count=len(order))
         note = look.text("confusion_classes_note")
@@ -67,7 +67,7 @@ def confusion_matrix(
 
 def class_confusions(
     matrix: np.ndarray | Sequence[Sequence[int]],
-    names: Labels,
+    names: ClassNames,
     chosen: int,
     *,
     theme: str = "light",
@@ -126,7 +126,7 @@ def _bars(axes: Axes, labels: list[str], values: np.ndarray, colour: str, look: 
         axes.text(0, 0, look.text("no_data"), color=look.colours.muted, size=TEXT_SIZE, va="center")
 
 
-def _superclass_matrix(counts: np.ndarray, names: Labels, look: Look) -> Figure:
+def _superclass_matrix(counts: np.ndarray, names: ClassNames, look: Look) -> Figure:
     if names.superclasses is None or names.superclass_of is None:
         raise ValueError("these classes have no superclasses")
     grouped = superclass_confusion_matrix(counts, names.superclass_of, len(names.superclasses))
@@ -137,7 +137,7 @@ def _superclass_matrix(counts: np.ndarray, names: Labels, look: Look) -> Figure:
     return _named_matrix(grouped, list(names.superclasses), order, look, title, note)
 
 
-def _chosen_matrix(counts: np.ndarray, names: Labels, chosen: list[int], look: Look) -> Figure:
+def _chosen_matrix(counts: np.ndarray, names: ClassNames, chosen: list[int], look: Look) -> Figure:
     labels = [names.classes[index] for index in chosen]
     title, note = look.text("confusion_chosen"), look.text("confusion_classes_note")
     return _named_matrix(counts, labels, chosen, look, title, note)
@@ -151,14 +151,14 @@ def _named_matrix(
     figure = new_figure(look, title, note, height=7.6)
     axes = figure.subplots()
     image = _image(axes, shares, look)
-    if len(order) <= MOST_NAMED_CLASSES:
+    if len(order) <= MAX_NAMED_CLASSES:
         positions = np.arange(len(order))
         _name_ticks(axes, positions, labels, look)
     else:
         axes.set_xticks([])
         axes.set_yticks([])
     _axis_names(axes, look)
-    if len(order) > MOST_NUMBERED_CLASSES:
+    if len(order) > MAX_NUMBERED_CLASSES:
         return figure
     for row, column in np.argwhere(shares >= 0.005):
         share = shares[row, column]
@@ -175,7 +175,7 @@ def _named_matrix(
     return figure
 
 
-def _large_matrix(counts: np.ndarray, names: Labels, look: Look) -> Figure:
+def _large_matrix(counts: np.ndarray, names: ClassNames, look: Look) -> Figure:
     """A matrix of many classes: a picture, with the superclasses' names at its sides."""
     order = by_superclass(names)
     grouped = names.superclass_of is not None
@@ -195,7 +195,7 @@ def _large_matrix(counts: np.ndarray, names: Labels, look: Look) -> Figure:
     return figure
 
 
-def _superclass_ticks(axes: Axes, names: Labels, order: list[int], look: Look) -> None:
+def _superclass_ticks(axes: Axes, names: ClassNames, order: list[int], look: Look) -> None:
     groups = np.asarray(names.superclass_of)[order]
     limits = np.flatnonzero(np.diff(groups)) + 0.5
     for limit in limits:
@@ -230,7 +230,7 @@ def _axis_names(axes: Axes, look: Look) -> None:
     axes.set_ylabel(look.text("true"), labelpad=8)
 
 
-def by_superclass(names: Labels) -> list[int]:
+def by_superclass(names: ClassNames) -> list[int]:
     """Returns the order in which a matrix shows the classes: superclass by superclass."""
     if names.superclass_of is None:
         return list(range(len(names.classes)))

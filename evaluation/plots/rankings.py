@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from classifier.model_folder import Labels
+from classifier.model_folder.folder import ClassNames
 from evaluation.curves import ClassCurves, Curve
 from evaluation.plots.appearance import TEXT_SIZE, Look, new_figure, percent_axis, style
 
@@ -16,7 +16,7 @@ _STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # once every colour is used
 
 def precision_recall_plot(
     curves: ClassCurves,
-    names: Labels,
+    names: ClassNames,
     classes: Sequence[int],
     *,
     theme: str = "light",
@@ -45,7 +45,7 @@ def precision_recall_plot(
 
 def roc_plot(
     curves: ClassCurves,
-    names: Labels,
+    names: ClassNames,
     classes: Sequence[int],
     *,
     theme: str = "light",
@@ -73,7 +73,7 @@ def roc_plot(
 
 
 def _draw(
-    axes: Axes, curves: ClassCurves, names: Labels, classes: Sequence[int], look: Look
+    axes: Axes, curves: ClassCurves, names: ClassNames, classes: Sequence[int], look: Look
 ) -> None:
     style(axes, look)
     colours = look.colours

@@ -1,0 +1,178 @@
+"""Keeps decoded splits on disk, so that the second start has its arrays at once.
+
+A split is stored in two parts under the user's cache folder: its arrays, named by the fingerprint
+of their content, and a small index file per place that the data came from. Equal data from two
+places share the arrays. Every file comes into being by rename, and what is read is checked against
+its fingerprint, so a damaged entry is rebuilt rather than used.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.lib.format import open_memmap
+
+from classifier.data.split import Split, content_fingerprint
+
+FORMAT = 1  # part of every key: raise it when the preprocessing changes what is stored
+KEPT_SPLITS = 24  # least recently used splits go beyond this many
+LOCK_SECONDS = 900  # another process may be fetching and decoding the same data that long
+ORPHAN_SECONDS = 3600  # arrays without an index that are younger may belong to a running process
+# What a missing, damaged or forbidden cache raises (no home folder: RuntimeError; a lock's timeout
+# is an OSError). None of it may stop us: the data can always be read anew.
+UNUSABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)
+
+
+def cache_folder() -> Path:
+    """Returns the folder of the cache: `CIFAR100_MLP_CACHE`, else one in the user's cache."""
+    if named := os.environ.get("CIFAR100_MLP_CACHE"):
+        return Path(named).expanduser()
+    if user_cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(user_cache).expanduser() / "cifar100-mlp"
+    return Path("~/.cache/cifar100-mlp").expanduser()
+
+
+def find(location: str, state: str | None = None) -> Split | None:
+    """Returns the stored split of a location, memory-mapped and read-only, or None.
+
+    Args:
+        location: what the data was asked for: its place, the split, the column.
+        state: what the place held when the data was read, as given to `load_or_build`; None takes
+            the split whatever state it was read in (for when the place cannot be reached).
+    """
+    with contextlib.suppress(*UNUSABLE):
+        index_file = _index_file(location)
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        if index["location"] != location or state not in (None, index["state"]):
+            return None
+        split = _read(index)
+        os.utime(index_file)  # marks the entry as used
+        return split
+    return None
+
+
+def load_or_build(location: str, state: Callable[[], str], build: Callable[[], Split]) -> Split:
+    """Returns the stored split if its place is in the same state, else builds and stores it.
+
+    Of two processes that want the same split at once, one builds and the other waits for it. A
+    cache that cannot be written (no space, no permission) costs time, never the result.
+
+    Args:
+        location: what the data is asked for: its place, the split, the column.
+        state: returns what tells this state of the place from any other, quickly.
+        build: reads and decodes the data.
+    """
+    before = state()
+    if split := find(location, before):
+        return split
+    with _lock(location):
+        if split := find(location, before):
+            return split
+        split = build()
+        if state() == before:  # else the data changed under our reading: do not remember it
+            with contextlib.suppress(*UNUSABLE):
+                _store(location, before, split)
+        return split
+
+
+def _index_file(location: str) -> Path:
+    key = hashlib.sha256(f"{FORMAT}\n{location}".encode()).hexdigest()[:32]
+    return cache_folder() / "index" / f"{key}.json"
+
+
+def _array_files(fingerprint: str) -> tuple[Path, Path]:
+    arrays = cache_folder() / "arrays"
+    return arrays / f"{fingerprint}.images.npy", arrays / f"{fingerprint}.labels.npy"
+
+
+def _read(index: dict[str, Any]) -> Split:
+    """Raises ValueError or OSError where the stored arrays are missing or not what they were."""
+    images_file, labels_file = _array_files(index["fingerprint"])
+    # `open_memmap` reads nothing but plain arrays, whereas `np.load` also opens zips and pickles.
+    # `asarray` sees the mapped pages as a plain array: a `memmap` would spread its type to results.
+    images = np.asarray(open_memmap(images_file, mode="r"))
+    labels = np.asarray(open_memmap(labels_file, mode="r"))
+    if images.dtype != np.uint8 or labels.dtype != np.int32 or len(images) != len(labels):
+        raise ValueError("the stored arrays have another type or length")
+    superclasses = index["superclasses"]
+    names = (
+        tuple(index["classes"]),
+        None if superclasses is None else tuple(superclasses),
+        None if superclasses is None else tuple(index["superclass_of"]),
+    )
+    if content_fingerprint(images, labels, *names) != index["fingerprint"]:
+        raise ValueError("the stored arrays are damaged")
+    return Split(images, labels, *names, index["dataset"], index["revision"], index["fingerprint"])
+
+
+def _store(location: str, state: str, split: Split) -> None:
+    images_file, labels_file = _array_files(split.fingerprint)
+    with _replacing(images_file) as temporary, temporary.open("wb") as file:
+        np.save(file, split.images, allow_pickle=False)
+    with _replacing(labels_file) as temporary, temporary.open("wb") as file:
+        np.save(file, split.labels, allow_pickle=False)
+    index = {
+        "location": location,
+        "state": state,
+        "dataset": split.dataset,
+        "revision": split.revision,
+        "fingerprint": split.fingerprint,
+        "classes": split.classes,
+        "superclasses": split.superclasses,
+        "superclass_of": split.superclass_of,
+    }
+    with _replacing(_index_file(location)) as temporary:
+        temporary.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    _forget_the_oldest()
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary sibling of a file that takes the file's name if the body succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _lock(location: str) -> Iterator[None]:
+    """Holds the entry's lock, or nothing where the folder cannot hold locks or the wait is long."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(*UNUSABLE):
+            path = _index_file(location).with_suffix(".lock")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path, timeout=LOCK_SECONDS))
+        yield
+
+
+def _forget_the_oldest() -> None:
+    """Removes the splits not used for longest, arrays that no split refers to, and remains."""
+    indices, arrays = cache_folder() / "index", cache_folder() / "arrays"
+    used = sorted(indices.glob("*.json"), key=lambda file: -file.stat().st_mtime)
+    kept = {_fingerprint_in(file) for file in used[:KEPT_SPLITS]}
+    for file in used[KEPT_SPLITS:]:
+        file.unlink(missing_ok=True)
+    for file in (*arrays.iterdir(), *indices.glob(".*")):
+        unused = file.name.partition(".")[0] not in kept
+        if unused and time.time() - file.stat().st_mtime > ORPHAN_SECONDS:
+            file.unlink(missing_ok=True)
+
+
+def _fingerprint_in(index_file: Path) -> str | None:
+    with contextlib.suppress(*UNUSABLE):
+        return str(json.loads(index_file.read_text(encoding="utf-8"))["fingerprint"])
+    return None

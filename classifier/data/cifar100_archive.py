@@ -1,0 +1,256 @@
+"""CIFAR-100 as its authors publish it: the Toronto archive, or the folder that it unpacks to.
+
+The files are pickles of Python 2. A pickle can call anything that its reader lets it name, so ours
+lets it name only what an array and a list of numbers need. Archives are read member by member and
+never unpacked: no path or link in them means anything to the file system.
+"""
+
+import gzip
+import hashlib
+import lzma
+import pickle
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple, cast
+
+import numpy as np
+
+from classifier.data.split import Split, check_labels, group_classes, make_split
+from classifier.errors import InputError
+
+SPLITS = ("train", "test")
+FILES = (*SPLITS, "meta")
+COLUMNS = {"fine_label": "fine_labels", "coarse_label": "coarse_labels"}
+CHANNELS, SIDE = 3, 32
+PIXELS = CHANNELS * SIDE * SIDE
+FILE_BYTES = 2**30  # the real train is 155 MB
+ARCHIVE_BYTES = 2**32  # unpacked; the real one is 187 MB
+CHUNK_BYTES = 2**20
+ANOTHER = "give the cifar-100-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html"
+
+
+def recognises(path: Path) -> bool:
+    """Tells whether a path is for this reader: a file, or a folder with `meta`, `train`, `test`."""
+    return path.is_file() or any((path / name).is_file() for name in FILES)
+
+
+def state(path: Path) -> str:
+    """Returns what tells the files' present content from any other, without reading them."""
+    files = [path] if path.is_file() else [path / name for name in FILES]
+    states = [file.stat() for file in files if file.exists()]
+    described = [(item.st_size, item.st_mtime_ns, item.st_ctime_ns) for item in states]
+    return hashlib.sha256(repr(described).encode()).hexdigest()
+
+
+def read(path: Path, split: str, *, label_column: str | None = None) -> Split:
+    """Reads one split of the archive or of the unpacked folder.
+
+    Args:
+        path: the archive (any compression that `tarfile` knows) or the folder.
+        split: "train" or "test".
+        label_column: "fine_label" (the default) or "coarse_label".
+
+    Raises:
+        InputError: a file is missing, truncated or not what it should be; the split or the column
+            does not exist; a label is out of range.
+    """
+    path = path.resolve()
+    column = COLUMNS.get(label_column or "fine_label", label_column or "")
+    if column not in COLUMNS.values():
+        raise InputError(
+            f"{path.name} has no column named {label_column!r}; the columns that would do: "
+            f"{', '.join(COLUMNS)}"
+        )
+    if split not in SPLITS:
+        raise InputError(
+            f"{path.name} has no split named {split!r}: choose one of {', '.join(SPLITS)}"
+        )
+    files = _from_archive(path) if path.is_file() else _from_folder(path)
+    for needed in (split, "meta"):
+        if needed not in files:
+            raise InputError(f"{path.name} holds no file {needed} of CIFAR-100: {ANOTHER}")
+    names = _names(files["meta"], path.name)
+    rows = {
+        name: _rows(files[name], names, f"the {name} split of {path.name}")
+        for name in SPLITS
+        if name in files
+    }
+    return _split(rows, split, names, column, path.name)
+
+
+class _Names(NamedTuple):
+    fine_labels: list[str]
+    coarse_labels: list[str]
+
+
+class _Rows(NamedTuple):
+    """Rows of a split: data uint8 (N, 3072), channel by channel; labels int64 (N,)."""
+
+    data: np.ndarray
+    fine_labels: np.ndarray
+    coarse_labels: np.ndarray
+
+
+def _split(rows: dict[str, _Rows], split: str, names: _Names, column: str, dataset: str) -> Split:
+    chosen = rows[split]
+    images = chosen.data.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
+    if column == "coarse_labels":
+        return make_split(
+            images, chosen.coarse_labels, names.coarse_labels, None, None, dataset=dataset
+        )
+    superclass_of = group_classes(
+        np.concatenate([part.fine_labels for part in rows.values()]),
+        np.concatenate([part.coarse_labels for part in rows.values()]),
+        len(names.fine_labels),
+    )
+    superclasses = None if superclass_of is None else names.coarse_labels
+    return make_split(
+        images, chosen.fine_labels, names.fine_labels, superclasses, superclass_of, dataset=dataset
+    )
+
+
+def _from_folder(folder: Path) -> dict[str, dict[str, Any]]:
+    contents = {}
+    for name in FILES:
+        file = folder / name
+        if file.is_file():
+            if file.stat().st_size > FILE_BYTES:
+                raise InputError(f"{file} is too large to be a file of CIFAR-100: {ANOTHER}")
+            with file.open("rb") as stream:
+                contents[name] = _unpickle(stream, f"{folder.name}/{name}")
+    return contents
+
+
+def _from_archive(path: Path) -> dict[str, dict[str, Any]]:
+    """Reads an archive to its end, so that damage anywhere in it is noticed by its checksum."""
+    contents: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.offset_data + member.size > ARCHIVE_BYTES:
+                    raise InputError(f"{path.name} is too large for CIFAR-100: {ANOTHER}")
+                name = _wanted(member)
+                stream = archive.extractfile(member) if name else None
+                if name is None or stream is None:
+                    continue
+                if name in contents or member.size > FILE_BYTES:
+                    raise InputError(f"{path.name} holds a second or too large {name}: {ANOTHER}")
+                contents[name] = _unpickle(stream, f"{path.name}/{name}")
+            _read_to_end(cast(IO[bytes], archive.fileobj))
+    except tarfile.ReadError as error:
+        fault = "is truncated or damaged" if contents else "is no whole tar archive"
+        raise InputError(f"{path.name} {fault}: {ANOTHER}") from error
+    except (EOFError, OSError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{path.name} is truncated or damaged ({error}): {ANOTHER}") from error
+    return contents
+
+
+def _wanted(member: tarfile.TarInfo) -> str | None:
+    """Returns which of our files a member is, None for links, devices and odd places."""
+    parts = [part for part in PurePosixPath(member.name).parts if part != "."]
+    at_home = 1 <= len(parts) <= 2 and not {"..", "/"} & set(parts)
+    return parts[-1] if member.isreg() and at_home and parts[-1] in FILES else None
+
+
+def _read_to_end(stream: IO[bytes]) -> None:
+    read = 0
+    while chunk := stream.read(CHUNK_BYTES):
+        read += len(chunk)
+        if read > ARCHIVE_BYTES:
+            return
+
+
+def _names(meta: dict[str, Any], source: str) -> _Names:
+    """Returns the names of the classes and of the superclasses."""
+    names = []
+    for key in ("fine_label_names", "coarse_label_names"):
+        values = meta.get(key)
+        if not isinstance(values, list) or not values:
+            raise InputError(f"{source}/meta holds no list {key}: {ANOTHER}")
+        names.append([_text(value) for value in values])
+    if not all(isinstance(name, str) for name in (*names[0], *names[1])):
+        raise InputError(f"{source}/meta holds names that are no text: {ANOTHER}")
+    return _Names(*names)
+
+
+def _rows(content: dict[str, Any], names: _Names, where: str) -> _Rows:
+    """Returns the checked content of `train` or `test`."""
+    data = content.get("data")
+    if (
+        not isinstance(data, np.ndarray)
+        or data.dtype != np.uint8
+        or data.ndim != 2
+        or data.shape[1] != PIXELS
+        or not len(data)
+    ):
+        raise InputError(f"{where} holds no images (data: uint8, N × {PIXELS}): {ANOTHER}")
+    labels = []
+    for key, allowed in zip(COLUMNS.values(), names, strict=True):
+        values = content.get(key)
+        column = np.asarray(values if isinstance(values, (list, np.ndarray)) else [])
+        if column.shape != (len(data),) or column.dtype.kind not in "iu":
+            raise InputError(f"{where} holds no {key}, a whole number for each image: {ANOTHER}")
+        check_labels(column, len(allowed), where=f"column {key} in {where}")
+        labels.append(column.astype(np.int64))
+    return _Rows(data, *labels)
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _unpickle(stream: IO[bytes], source: str) -> dict[str, Any]:
+    """Returns the dictionary that a file holds, with keys of text."""
+    try:
+        content = _Unpickler(stream, encoding="bytes").load()
+    except (tarfile.ReadError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
+        raise  # the archive's fault, not the pickle's
+    except Exception as error:  # a pickle made up by someone can raise anything
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"{source} is truncated or no file of CIFAR-100 ({reason}): {ANOTHER}"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{source} holds no dictionary of CIFAR-100: {ANOTHER}")
+    return {_text(key): value for key, value in content.items()}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds dictionaries, lists, numbers, strings, arrays of whole numbers, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        admitted = _ADMITTED.get((module, name))
+        if admitted is None:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not admitted")
+        return admitted
+
+
+def _reconstruct(array_type: object, shape: object, type_code: object) -> np.ndarray:
+    """What `numpy.core.multiarray._reconstruct` does; the state that follows brings the shape."""
+    return np.ndarray((0,), np.uint8)
+
+
+def _dtype(code: str | bytes, align: object = False, copy: object = True) -> np.dtype:
+    """What `numpy.dtype` does, for whole numbers."""
+    name = _text(code)
+    if name not in ("u1", "i4", "i8"):
+        raise pickle.UnpicklingError(f"it holds an array of type {name!r}")
+    return np.dtype(name, copy=True)
+
+
+def _encode(text: str, encoding: str | bytes = "latin1") -> bytes:
+    """What `_codecs.encode` does, the way that Python 3 writes bytes for protocol 2."""
+    if _text(encoding) not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
+    return text.encode("latin1")
+
+
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    # Only ever an argument of `_reconstruct`: a name in its place cannot be called.
+    ("numpy", "ndarray"): "numpy.ndarray",
+    ("numpy", "dtype"): _dtype,
+    ("_codecs", "encode"): _encode,
+}

@@ -1,0 +1,179 @@
+"""Data sets of the Hub: found, fetched at one commit, and served from the cache offline."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from classifier.data import array_cache
+from classifier.data.split import Split
+from classifier.errors import ClassifierError, InputError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+COMMIT = re.compile("[0-9a-f]{40}")
+FILES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".zip", ".parquet")  # meant a file, not a Hub id
+# `name` or `user/name`, then perhaps a revision: the shape that the Hub admits.
+HUB_ID = re.compile(r"(?P<name>[\w.-]{1,96}(/[\w.-]{1,96})?)(@(?P<revision>[^\s@]+))?", re.ASCII)
+
+
+def load_from_hub(dataset: str, split: str, *, label_column: str | None = None) -> Split:
+    """Loads one split of a data set on the Hub.
+
+    Without a network, or with a Hub that does not answer, the last data that was fetched serves.
+
+    Args:
+        dataset: `user/name`, or `user/name@revision` with a branch, a tag or a commit.
+        split: a split of the data set.
+        label_column: the target, as in `data.load_split`.
+
+    Raises:
+        InputError: there is no such data set, revision, split or column, or the data is damaged.
+        ClassifierError: the Hub cannot be reached and nothing is cached.
+    """
+    name, revision = parse_hub_id(dataset)
+    location = f"hub {name}@{revision or 'main'}\n{split}\n{label_column or ''}"
+    if revision and COMMIT.fullmatch(revision):  # a commit never changes: nothing to ask the Hub
+        stored = array_cache.find(location, _state(revision))
+        if stored:
+            return stored
+    from classifier.data.timeout import HubUnreachableError
+
+    try:
+        commit = _find_commit(name, revision)
+    except HubUnreachableError as error:
+        return _load_offline(name, revision, split, label_column, location, error)
+    return array_cache.load_or_build(
+        location,
+        lambda: _state(commit),
+        lambda: _fetch(name, commit, split, label_column),
+    )
+
+
+def parse_hub_id(dataset: str) -> tuple[str, str | None]:
+    """Returns the repository and the revision, or raises InputError where it can be neither."""
+    match = HUB_ID.fullmatch(dataset)
+    if match is None or ".." in dataset or dataset.startswith(".") or dataset.endswith(FILES):
+        raise InputError(
+            f"there is no file or folder {dataset!r}, and it is no Hub id: give user/name, "
+            "user/name@revision, a folder, or the Toronto archive"
+        )
+    return match["name"], match["revision"]
+
+
+def _state(commit: str) -> str:
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT} {commit}"
+
+
+def _find_commit(name: str, revision: str | None) -> str:
+    """Asks the Hub once which commit a revision is at present."""
+    from huggingface_hub import HfApi, constants, errors
+
+    from classifier.data.local_dataset import first_line
+    from classifier.data.timeout import SILENCE_SECONDS, HubUnreachableError
+
+    try:
+        found = HfApi().dataset_info(
+            name, revision=revision, timeout=SILENCE_SECONDS, expand=["sha"]
+        )
+        if found.sha:
+            return found.sha
+        raise ValueError("the answer names no commit")
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"{name} is gated: accept its terms on {constants.ENDPOINT}/datasets/{name}, then log "
+            "in with `hf auth login`"
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise InputError(
+            f"{name} is neither a file or folder here nor a data set on the Hub: check the "
+            "spelling, and log in with `hf auth login` if it is private"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(
+            f"{name} has no revision {revision!r} on the Hub: give a branch, a tag or a commit"
+        ) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise HubUnreachableError("HF_HUB_OFFLINE is set") from error
+    except Exception as error:  # no network has many faces: DNS, sockets, proxies, login pages
+        raise HubUnreachableError(first_line(error)) from error
+
+
+def _fetch(name: str, commit: str, split: str, label_column: str | None) -> Split:
+    """Downloads what is not yet here of one commit, and decodes a split of it."""
+    from classifier.data.image_table import read_split
+    from classifier.data.local_dataset import load_tables
+    from classifier.data.timeout import HubUnreachableError, patience
+
+    try:
+        with patience():
+            tables = load_tables(name, name, revision=commit)
+    except HubUnreachableError as error:
+        raise ClassifierError(
+            f"the Hub stopped answering while {name} was fetched ({error}): try again later"
+        ) from error
+    if commit_of(tables) not in (None, commit):
+        raise ClassifierError(
+            f"{name} could not be fetched at commit {commit[:7]}: check the network and try again"
+        )
+    return read_split(tables, split, dataset=name, revision=commit, label_column=label_column)
+
+
+def _load_offline(
+    name: str,
+    revision: str | None,
+    split: str,
+    label_column: str | None,
+    location: str,
+    error: ClassifierError,
+) -> Split:
+    """Returns the split from our cache, or from what `datasets` fetched earlier."""
+    from huggingface_hub import constants
+
+    from classifier.data.image_table import read_split
+
+    reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
+    found = array_cache.find(location)
+    if found is None:
+        tables = _fetched_earlier(name, revision)
+        if tables is None:
+            raise ClassifierError(
+                f"{reason}, and the data is not in the cache: check the network, or name a folder "
+                "or the Toronto archive"
+            ) from error
+        commit = str(commit_of(tables))
+        found = array_cache.load_or_build(
+            location,
+            lambda: _state(commit),
+            lambda: read_split(
+                tables, split, dataset=name, revision=commit, label_column=label_column
+            ),
+        )
+    logging.getLogger(__name__).warning(
+        "%s: using the cached data of commit %s", reason, found.revision
+    )
+    return found
+
+
+def _fetched_earlier(name: str, revision: str | None) -> DatasetDict | None:
+    """Returns what `datasets` fetched last, if that was asked for: the latest, or its commit."""
+    from classifier.data.local_dataset import load_tables
+    from classifier.data.timeout import patience
+
+    try:
+        with patience(offline=True):
+            tables = load_tables(name, name)
+    except ClassifierError:
+        return None
+    return tables if revision in (None, "main", commit_of(tables)) else None
+
+
+def commit_of(tables: DatasetDict) -> str | None:
+    """Returns the commit of these tables, by which `datasets` names the folder of their files."""
+    files = [file["filename"] for table in tables.values() for file in table.cache_files]
+    return Path(files[0]).parent.name if files else None

@@ -1,0 +1,173 @@
+"""Turns a table of the `datasets` library, with images and a `ClassLabel`, into arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from classifier.data.images import SIZE, open_image, to_model_input
+from classifier.data.split import Split, check_labels, group_classes, make_split
+from classifier.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+BATCH_ROWS = 1000
+
+
+def read_split(
+    tables: DatasetDict,
+    split: str,
+    *,
+    dataset: str,
+    revision: str | None = None,
+    label_column: str | None = None,
+) -> Split:
+    """Decodes one split.
+
+    Args:
+        tables: all splits, as `datasets.load_dataset` gives them.
+        split: the name of the one to read; the others only tell which class has which superclass.
+        dataset: the name that messages and the result cite.
+        revision: the commit, for a data set from the Hub.
+        label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
+
+    Raises:
+        InputError: the split does not exist or is empty, no column serves as image or target, an
+            image does not decode, or a label is out of range.
+    """
+    if split not in tables:
+        raise InputError(
+            f"{dataset} has no split named {split!r}: choose one of {', '.join(sorted(tables))}"
+        )
+    table = tables[split]
+    image_column = find_image_column(table, dataset)
+    label_column = find_label_column(table, dataset, label_column)
+    if not len(table):
+        raise InputError(f"the {split} split of {dataset} has no rows: give a data set with images")
+    classes = table.features[label_column].names
+    labels = _labels(table, label_column, f"the {split} split of {dataset}")
+    images = _images(table, image_column, f"the {split} split of {dataset}")
+    superclasses, superclass_of = _superclasses(tables, label_column, dataset)
+    return make_split(
+        images, labels, classes, superclasses, superclass_of, dataset=dataset, revision=revision
+    )
+
+
+def find_image_column(table: Dataset, dataset: str) -> str:
+    """Returns the only column of images; of several, the one named `img` or `image`."""
+    from datasets import Image
+
+    columns = [name for name, feature in table.features.items() if isinstance(feature, Image)]
+    usual = [name for name in columns if name in ("img", "image")]
+    for choice in (columns, usual):
+        if len(choice) == 1:
+            return choice[0]
+    if columns:
+        raise InputError(
+            f"{dataset} has several image columns ({', '.join(columns)}) and not one named img or "
+            "image: keep one of them"
+        )
+    raise InputError(
+        f"{dataset} has no image column (its columns: {', '.join(table.column_names)}): give an "
+        "image-classification data set, with a column of the `datasets` type Image"
+    )
+
+
+def find_label_column(table: Dataset, dataset: str, named: str | None = None) -> str:
+    """Returns the target: the named column, `fine_label`, `label`, or the only `ClassLabel`."""
+    from datasets import ClassLabel
+
+    columns = [
+        name
+        for name, feature in table.features.items()
+        if isinstance(feature, ClassLabel) and feature.names
+    ]
+    would_do = f"the columns that would do: {', '.join(columns) or 'none'}"
+    if named is not None:
+        if named in columns:
+            return named
+        missing = "no column" if named not in table.column_names else "no ClassLabel column"
+        raise InputError(f"{dataset} has {missing} named {named!r}; {would_do}")
+    for usual in ("fine_label", "label"):
+        if usual in columns:
+            return usual
+    if len(columns) == 1:
+        return columns[0]
+    if columns:
+        raise InputError(
+            f"{dataset} has no column fine_label or label and more than one ClassLabel: name the "
+            f"target with --label-column; {would_do}"
+        )
+    raise InputError(
+        f"{dataset} has no label column (of type ClassLabel; its columns: "
+        f"{', '.join(table.column_names)}): give a data set whose labels `datasets` reads "
+        "as ClassLabel, such as images in folders by class"
+    )
+
+
+def _labels(table: Dataset, column: str, where: str) -> np.ndarray:
+    """Returns int64 labels, (N,), all of them in range."""
+    stored = table.select_columns(column).with_format("arrow")[:].column(0)
+    labels = stored.fill_null(-1).to_numpy().astype(np.int64)
+    check_labels(labels, table.features[column].num_classes, where=f"column {column} in {where}")
+    return labels
+
+
+def _superclasses(
+    tables: DatasetDict, label_column: str, dataset: str
+) -> tuple[list[str] | None, tuple[int, ...] | None]:
+    """Returns the superclasses' names and each class's index, as `coarse_label` gives them."""
+    from datasets import ClassLabel
+
+    column = "coarse_label"
+    wanted = {label_column, column}
+    pairs = []
+    names: list[str] | None = None
+    if label_column == column:
+        return None, None
+    for split, table in tables.items():
+        features = table.features
+        if not all(isinstance(features.get(name), ClassLabel) for name in wanted):
+            continue
+        names = features[column].names
+        where = f"the {split} split of {dataset}"
+        pairs.append([_labels(table, name, where) for name in (label_column, column)])
+    if names is None:
+        return None, None
+    labels, groups = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    superclass_of = group_classes(labels, groups, features[label_column].num_classes)
+    return (None, None) if superclass_of is None else (names, superclass_of)
+
+
+def _images(table: Dataset, column: str, where: str) -> np.ndarray:
+    """Returns uint8, (N, 32, 32, 3)."""
+    from datasets import Image
+
+    images = np.empty((len(table), SIZE, SIZE, 3), np.uint8)
+    stored = table.select_columns(column).cast_column(column, Image(decode=False))
+    row = 0
+    for batch in stored.iter(batch_size=BATCH_ROWS):
+        for value in batch[column]:
+            images[row] = _decode(value, row, where)
+            row += 1
+    return images
+
+
+def _decode(value: dict[str, Any] | None, row: int, where: str) -> np.ndarray:
+    """Returns the image of a row, uint8, (32, 32, 3), as the app would show it to a model."""
+    value = value or {}
+    data, path = value.get("bytes"), value.get("path")
+    named = f" ({Path(path).name})" if path else ""
+    try:
+        if data is None and path is None:
+            raise InputError("the row holds no image")
+        return to_model_input(open_image(Path(str(path)) if data is None else data), SIZE)
+    except InputError as error:
+        reason = str(error).partition(":")[0]
+        raise InputError(
+            f"the image in row {row}{named} of {where} does not decode ({reason}): replace or "
+            "remove it"
+        ) from error

@@ -1,0 +1,135 @@
+"""Data sets as arrays: loading a split, dividing it, and what training asks of it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from classifier.data import array_cache, hub_dataset, local_dataset
+from classifier.data import cifar100_archive as toronto
+from classifier.data.split import Split
+from classifier.errors import InputError
+
+__all__ = [
+    "DEFAULT_DATASET",
+    "Split",
+    "channel_statistics",
+    "load_split",
+    "one_hot",
+    "stratified_split",
+]
+
+DEFAULT_DATASET = "uoft-cs/cifar100"
+STATISTICS_ROWS = 4096  # images counted at a time, which bounds the memory that it takes
+
+
+def load_split(
+    dataset: str = DEFAULT_DATASET, split: str = "train", *, label_column: str | None = None
+) -> Split:
+    """Loads one split, decoded to 32×32 RGB; the second time from the cache, in a moment.
+
+    Args:
+        dataset: a Hub id, with `@revision` if wanted; a folder that `datasets.load_dataset` reads;
+            the Toronto archive `cifar-100-python.tar.gz`; or the folder that it unpacks to.
+        split: a split of the data set, usually "train" or "test".
+        label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
+
+    Returns:
+        The split; its arrays are read-only, perhaps memory-mapped.
+
+    Raises:
+        InputError: the data set, the split or the column does not exist, or the data is damaged.
+        ClassifierError: the Hub cannot be reached and the data is not in the cache.
+
+    Example:
+        >>> train = load_split("uoft-cs/cifar100")
+        >>> train.images.shape, train.classes[:2]
+        ((50000, 32, 32, 3), ('apple', 'aquarium_fish'))
+    """
+    if not dataset or not os.path.lexists(os.path.expanduser(dataset)):  # noqa: PTH111
+        return hub_dataset.load_from_hub(dataset, split, label_column=label_column)
+    try:
+        path = Path(dataset).expanduser().resolve()
+        reader = toronto if toronto.recognises(path) else local_dataset
+        return array_cache.load_or_build(
+            f"{path}\n{split}\n{label_column or ''}",
+            lambda: reader.state(path),
+            lambda: reader.read(path, split, label_column=label_column),
+        )
+    except (OSError, RuntimeError) as error:  # of the file system; links in a circle are the latter
+        raise InputError(
+            f"{dataset} cannot be read ({error}): check it and its permissions"
+        ) from error
+
+
+def stratified_split(
+    labels: np.ndarray, *, fraction: float = 0.1, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divides rows into two parts that hold every class in the same proportion.
+
+    Args:
+        labels: integers, (N,).
+        fraction: the share of each class that goes to validation, between 0 and 1; each class
+            leaves at least one image in either part.
+        seed: the same seed gives the same parts.
+
+    Returns:
+        The rows for training and those for validation: sorted int64 arrays.
+
+    Raises:
+        InputError: the fraction is impossible, or a class has fewer than two images.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"the validation fraction must lie between 0 and 1. Received: {fraction}")
+    generator = np.random.default_rng(seed)
+    validation = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if rows.size < 2:
+            raise InputError(
+                f"class {label} has a single image, too few to train and to validate on: add "
+                "images or remove the class"
+            )
+        count = min(max(round(fraction * rows.size), 1), rows.size - 1)
+        validation.append(generator.permutation(rows)[:count])
+    chosen = np.sort(np.concatenate(validation)) if validation else np.empty(0, np.int64)
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the labels, integers (N,), as float32 (N, `classes`) with a single 1 a row.
+
+    Raises:
+        InputError: a label does not lie in 0 … classes - 1.
+    """
+    labels = np.asarray(labels)
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise InputError(
+            f"labels must lie in 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}"
+        )
+    encoded = np.zeros((len(labels), classes), np.float32)
+    encoded[np.arange(len(labels)), labels] = 1
+    return encoded
+
+
+def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the standard deviation of each channel, on the 0–255 scale.
+
+    Args:
+        images: uint8, (N, height, width, 3).
+
+    Returns:
+        Two float32 arrays, (3,), exact but for their rounding: the values are counted, not summed.
+    """
+    counts = np.zeros((3, 256), np.int64)
+    for start in range(0, len(images), STATISTICS_ROWS):
+        part = images[start : start + STATISTICS_ROWS]
+        for channel in range(3):
+            counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+    if not counts.any():
+        raise InputError("no images to take the mean and the deviation of: give at least one")
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    values = np.arange(256)
+    mean = shares @ values
+    variance = (shares * (values - mean[:, None]) ** 2).sum(axis=1)
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)

@@ -1,0 +1,399 @@
+"""Writes the model card: a template, filled from the model folder's own files and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classifier import command_line
+from classifier.errors import InputError
+from classifier.files import write_atomically
+from classifier.hub.sources import embedded_models, find
+from classifier.model_folder.folder import CARD, EVALUATION, TRAINING, ModelFolder
+from classifier.model_folder.saved_model import OLDEST_KERAS
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
+LICENCE = "mit"
+HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
+PROJECT_TITLE = "Image classifiers made of dense layers for CIFAR-100"
+
+# What the text says of each architecture; figures come from the model folder.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "mlp": {
+        "kind": "a plain multilayer perceptron",
+        "description": "An image classifier made of dense layers: pixels are flattened, pass "
+        "through dense layers with ReLU, and end in a softmax.",
+        "tags": ["mlp", "multilayer-perceptron"],
+        "flattens": True,
+    },
+    "residual_mlp": {
+        "kind": "a network of dense layers with residual connections",
+        "description": "An image classifier made of dense layers: pixels are flattened, pass "
+        "through residual inverted-bottleneck blocks of dense layers (layer normalisation, SiLU), "
+        "and end in a softmax.",
+        "tags": ["mlp", "residual-mlp"],
+        "flattens": True,
+    },
+    "cnn": {
+        "kind": "a small convolutional network",
+        "description": "An image classifier made of 3×3 convolutions with batch normalisation and "
+        "residual connections: the yardstick for networks of dense layers.",
+        "tags": ["cnn"],
+        "flattens": False,
+    },
+}
+UNKNOWN_ARCHITECTURE: dict[str, Any] = {
+    "kind": "this network",
+    "description": "An image classifier.",
+    "tags": [],
+    "flattens": False,
+}
+OPTIMIZERS = {"sgd": "SGD with Nesterov momentum", "adamw": "AdamW", "lion": "Lion"}
+SCHEDULES = {
+    "plateau": "a learning rate that falls when the validation loss does not",
+    "cosine": "a learning rate that follows a cosine to zero",
+    "constant": "a constant learning rate",
+}
+AUGMENTATIONS = {
+    "flip": "mirrored",
+    "shift": "shifted",
+    "brightness": "brighter or darker",
+    "contrast": "with more or less contrast",
+    "erasing": "partly greyed out",
+    "mixup": "mixed in pairs",
+}
+# Parts of training.json that the card shows elsewhere than in its last table.
+RENDERED_KEYS = ("preset", "settings", "dataset", "parameters", "command", "machine", "versions")
+MACHINE_TOLD = ("accelerator", "processor", "cores")
+SHOWN_PLOTS = (
+    "training",
+    "confusion_matrix",
+    "superclass_confusion_matrix",
+    "precision_recall",
+    "roc",
+    "class_histograms",
+    "reliability",
+    "best_and_worst_classes",
+    "most_confused_pairs",
+)
+HEADLINE = {
+    "top1": "Top-1 accuracy",
+    "top5": "Top-5 accuracy",
+    "superclass_top1": "Superclass accuracy",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "macro_f1": "Macro F1",
+    "macro_average_precision": "Macro average precision",
+    "macro_roc_auc": "Macro ROC AUC",
+    "expected_calibration_error": "Expected calibration error",
+    "loss": "Cross-entropy",
+}
+SHARES = ("top1", "top5", "superclass_top1")
+CIFAR = """@techreport{krizhevsky2009learning,
+  title = {Learning Multiple Layers of Features from Tiny Images},
+  author = {Krizhevsky, Alex},
+  institution = {University of Toronto},
+  year = {2009}
+}"""
+SCALING_MLPS = """@inproceedings{bachmann2023scaling,
+  title = {Scaling {MLPs}: A Tale of Inductive Bias},
+  author = {Bachmann, Gregor and Anagnostidis, Sotiris and Hofmann, Thomas},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2023}
+}"""
+BETA_LASSO = """@inproceedings{neyshabur2020towards,
+  title = {Towards Learning Convolutions from Scratch},
+  author = {Neyshabur, Behnam},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2020}
+}"""
+
+
+def write(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -> Path:
+    """Writes the card into a model folder and returns its path; raises what `render` raises."""
+    folder = folder if isinstance(folder, ModelFolder) else ModelFolder(Path(folder))
+    text = render(folder, compare=compare)
+    path = folder.path / CARD
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return path
+
+
+def render(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -> str:
+    """Renders the card of a model folder, metadata included.
+
+    Args:
+        folder: with `labels.json`, `training.json` and `evaluation.json`.
+        compare: other models to put beside this one; those without figures are left out.
+
+    Raises:
+        InputError: the folder lacks one of the files.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    folder = folder if isinstance(folder, ModelFolder) else ModelFolder(Path(folder))
+    training, evaluation = folder.training, folder.evaluation
+    if not training or not evaluation:
+        missing = TRAINING if not training else EVALUATION
+        raise InputError(f"{folder.path} has no {missing}: a card tells what it holds")
+    labels = folder.labels
+    dataset = (training.get("dataset") or {}).get("id") or labels.dataset or "its data set"
+    name = _name(folder)
+    settings = training.get("settings") or {}
+    architecture = ARCHITECTURES.get(settings.get("architecture", ""), UNKNOWN_ARCHITECTURE)
+    data = ModelCardData(
+        model_name=name,
+        language="en",
+        license=LICENCE,
+        library_name="keras",
+        pipeline_tag="image-classification",
+        datasets=[dataset] if HUB_ID.fullmatch(dataset) else None,
+        tags=["image-classification", "keras", *architecture["tags"]],
+        metrics=["accuracy", "f1"],
+        eval_results=_results(evaluation, dataset),
+        ignore_metadata_errors=False,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        **_text_parts(folder, training, evaluation, architecture),
+        **_formats(),
+        name=name,
+        dataset=dataset,
+        class_count=len(labels.classes),
+        comparison=_comparison(folder, compare),
+    )
+    return _tidy(str(card))
+
+
+def _text_parts(
+    folder: ModelFolder,
+    training: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    architecture: Mapping[str, Any],
+) -> dict[str, Any]:
+    plots = [path.stem for path in folder.plots]
+    settings = training.get("settings") or {}
+    return {
+        "training": {"dataset": {}, **training, "settings": settings},
+        "evaluation": evaluation,
+        "classes": {row["name"]: row for row in evaluation["per_class"]},
+        "architecture": {**architecture, "procedure": _procedure(settings)},
+        "headline": _headline(evaluation),
+        "plots": plots,
+        "other_plots": [name for name in plots if name not in SHOWN_PLOTS],
+        "facts": _facts(training),
+        "machine": _machine(training.get("machine") or {}),
+        "oldest_keras": OLDEST_KERAS,
+        "citation": _citation(_name(folder), training),
+        "references": _references(folder, settings),
+    }
+
+
+def _name(folder: ModelFolder) -> str:
+    return str(folder.training.get("preset") or folder.path.name)
+
+
+def _results(evaluation: Mapping[str, Any], dataset: str) -> list[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    def result(key: str, kind: str, name: str) -> EvalResult:
+        return EvalResult(
+            task_type="image-classification",
+            task_name="Image classification",
+            dataset_type=evaluation.get("dataset") or dataset,
+            dataset_name=evaluation.get("dataset") or dataset,
+            dataset_split=evaluation["split"],
+            dataset_revision=evaluation.get("dataset_revision"),
+            metric_type=kind,
+            metric_name=name,
+            metric_value=evaluation[key],
+        )
+
+    return [
+        result("top1", "accuracy", "Top-1 accuracy"),
+        result("top5", "top_5_accuracy", "Top-5 accuracy"),
+        result("macro_f1", "f1", "Macro F1"),
+    ]
+
+
+def _headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for key, label in HEADLINE.items():
+        value = evaluation.get(key)
+        if value is not None:
+            rows.append((label, _percent(value) if key in SHARES else _number(value)))
+    return rows
+
+
+def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dict[str, Any]]:
+    """Returns the models with figures, best first; this one among them, once."""
+    others = [
+        other
+        for other in compare
+        if other.path.resolve() != folder.path.resolve() and _name(other) != _name(folder)
+    ]
+    rows = [
+        {
+            "name": _name(model),
+            "this": model is folder,
+            "training": model.training,
+            "evaluation": model.evaluation,
+        }
+        for model in (folder, *others)
+        if model.training and model.evaluation
+    ]
+    return sorted(rows, key=lambda row: -row["evaluation"]["top1"])
+
+
+def _procedure(settings: Mapping[str, Any]) -> str:
+    """Says in words what the settings name, as far as it knows them."""
+    optimizer = OPTIMIZERS.get(settings.get("optimizer", ""))
+    schedule = SCHEDULES.get(settings.get("schedule", ""))
+    rate, batch = settings.get("learning_rate"), settings.get("batch_size")
+    parts = []
+    if optimizer:
+        parts.append(f"Trained with {optimizer} on one-hot labels (categorical cross-entropy)")
+    if batch:
+        parts.append(f"in batches of {batch:,}")
+    if schedule and rate:
+        parts.append(f"with {schedule}, at most {rate:g}")
+    if settings.get("teacher"):
+        parts.append(f"towards the answers of a trained model, {_text(settings['teacher'])}")
+    cropped = settings.get("crop_area", 1) < 1 or settings.get("crop_aspect", 1) > 1
+    changes = ["cropped"] if cropped else []
+    changes += [words for key, words in AUGMENTATIONS.items() if settings.get(key)]
+    if changes:
+        parts.append(f"on images that were changed at random each time ({', '.join(changes)})")
+    sentences = [f"{', '.join(parts)}."] if parts else []
+    return " ".join([*sentences, *_local_start(settings)])
+
+
+def _local_start(settings: Mapping[str, Any]) -> list[str]:
+    """Says what the first layers were given, in one sentence, if they were given anything."""
+    if not settings.get("local_units"):
+        return []
+    patches = settings.get("local_patches") or []
+    sides = " and ".join(f"{side}×{side}" for side in patches)
+    start = f"Before the training, each unit of the first {len(patches)} dense layers was given a "
+    start += f"random place, and weights to what lies within {sides} pixels around it alone"
+    if settings.get("prune_threshold"):
+        start += (
+            "; all weights were free to change, but those that did not grow out of the noise of "
+            "training were set to zero again (the hard threshold of β-LASSO)"
+        )
+    return [f"{start}."]
+
+
+def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns whatever `training.json` records beside what the card tells in words or tables."""
+    versions = training.get("versions") or {}
+    rows = [(f"version of {library}", version) for library, version in versions.items()]
+    return [(key, value) for key, value in training.items() if key not in RENDERED_KEYS] + rows
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    if not machine:
+        return "not recorded"
+    described = [
+        str(machine["accelerator"]) if machine.get("accelerator") else "",
+        str(machine.get("processor") or ""),
+        f"{machine['cores']} cores" if machine.get("cores") else "",
+    ]
+    rest = [
+        f"{key}: {value}" for key, value in machine.items() if key not in MACHINE_TOLD and value
+    ]
+    return ", ".join(part for part in [*described, *rest] if part)
+
+
+def _citation(name: str, training: Mapping[str, Any]) -> str:
+    year = re.match(r"\d{4}", str(training.get("date") or ""))
+    lines = [f"  title = {{{PROJECT_TITLE}}},", f"  note = {{Model: {name}}}"]
+    if year:
+        lines = [*lines[:-1], f"{lines[-1]},", f"  year = {{{year[0]}}}"]
+    return "\n".join(["@misc{cifar100-mlp,", *lines, "}"])
+
+
+def _references(folder: ModelFolder, settings: Mapping[str, Any]) -> str:
+    known = f"{folder.labels.dataset} {(folder.training.get('dataset') or {}).get('id')}".lower()
+    parts = [CIFAR] if "cifar" in known else []
+    if settings.get("architecture") == "residual_mlp":
+        parts.append(SCALING_MLPS)
+    if settings.get("prune_threshold"):
+        parts.append(BETA_LASSO)
+    return "\n\n".join(parts)
+
+
+def _formats() -> dict[str, Any]:
+    """The functions that the template formats values with; None becomes a dash in all of them."""
+    return {
+        "percent": _percent,
+        "number": _number,
+        "text": _text,
+        "points": lambda value: _given(value, lambda known: f"{100 * known:.1f}"),
+        "whole": lambda value: _given(value, lambda known: f"{known:,}"),
+        "hours": lambda value: _given(value, lambda known: f"{known / 3600:.2f}"),
+        "megaflops": lambda value: _given(value, lambda known: f"{known / 1e6:,.1f}"),
+        "duration": lambda value: _given(value, _duration),
+    }
+
+
+def _given(value: Any, form: Any) -> str:
+    return form(value) if isinstance(value, (int, float)) else "–"
+
+
+def _percent(value: Any) -> str:
+    return _given(value, lambda known: f"{known:.2%}")
+
+
+def _number(value: Any) -> str:
+    return _given(value, lambda known: f"{known:.4f}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _text(value: Any) -> str:
+    """Returns a value as it may stand in a table of Markdown."""
+    if not isinstance(value, str):
+        value = "–" if value is None else json.dumps(value, ensure_ascii=False)
+    line = " ".join(value.split())
+    return re.sub(r"([\\`|<>\[\]*])", r"\\\1", line)
+
+
+def _tidy(text: str) -> str:
+    """Brings the blank lines that a template leaves down to one."""
+    lines: Iterable[str] = (line.rstrip() for line in text.split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the cards of model folders anew, each compared with the embedded models."""
+    parser = command_line.argument_parser("Writes the cards of model folders anew.")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER")
+    for name in parser.parse_args(arguments).folders:
+        folder = find(name)
+        print(write(folder, compare=others(folder)))
+
+
+def others(folder: ModelFolder) -> list[ModelFolder]:
+    """Returns the embedded models of other presets that know the same classes."""
+    return [
+        other
+        for other in embedded_models()
+        if other.training.get("preset") != folder.training.get("preset")
+        and other.labels.classes == folder.labels.classes
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))

@@ -1,0 +1,187 @@
+"""What a trained model says of pictures: the one `Classifier` of the app, evaluation and tests."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from classifier.data.images import SIZE, open_image, to_model_input
+from classifier.errors import InputError
+from classifier.model_folder.folder import ClassNames, ModelFolder
+
+if TYPE_CHECKING:
+    import keras
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one picture.
+
+    Attributes:
+        labels: the most probable classes, as the data set names them, the best first.
+        probabilities: theirs, 0–1.
+        superclasses: all superclasses, the best first; empty where the data set has none.
+        superclass_probabilities: theirs: each is the sum over the superclass's classes.
+        model_input: uint8, (32, 32, 3), the pixels that the model was given.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    superclasses: tuple[str, ...]
+    superclass_probabilities: tuple[float, ...]
+    model_input: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def confidences(self) -> dict[str, float]:
+        """Class names and probabilities, the best first: the value of a `gr.Label`."""
+        return dict(zip(self.labels, self.probabilities, strict=True))
+
+    @property
+    def superclass(self) -> str | None:
+        """The superclass with the largest sum of probabilities."""
+        return self.superclasses[0] if self.superclasses else None
+
+
+class Classifier:
+    """A model in memory, ready to answer.
+
+    Attributes:
+        name: what the app calls it.
+        source: where it came from: "hub", "cache", "embedded" or "folder".
+        revision: the commit on the Hub, None for a folder.
+        reason: why it is not the one that was asked for, None if it is.
+        folder: its model folder.
+        labels: its classes.
+
+    Example:
+        >>> classifier = Classifier.load("pretrained/mlp-baseline")
+        >>> classifier.classify("photo.jpg").labels[0]
+        'lion'
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        folder: ModelFolder,
+        *,
+        name: str | None = None,
+        source: str = "folder",
+        revision: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self.folder, self.labels = folder, folder.labels
+        self.name = name or folder.path.name
+        self.source, self.revision, self.reason = source, revision, reason
+        self._model = model
+        self._one_at_a_time = threading.Lock()  # not every backend answers two threads at once
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path | ModelFolder,
+        *,
+        name: str | None = None,
+        source: str = "folder",
+        revision: str | None = None,
+        reason: str | None = None,
+    ) -> Classifier:
+        """Loads a model folder with Keras, on whatever backend is chosen; checks it first.
+
+        Raises:
+            InputError: it is not a model folder, or not one that may be loaded.
+        """
+        # TensorFlow announces its processor at length on standard error.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        if not isinstance(folder, ModelFolder):
+            folder = ModelFolder(Path(folder))
+        return cls(
+            folder.load_model(),
+            folder,
+            name=name,
+            source=source,
+            revision=revision,
+            reason=reason,
+        )
+
+    def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Returns the probability of each class for each image.
+
+        Args:
+            images: uint8 or float, (N, 32, 32, 3), RGB, 0–255.
+            batch_size: how many images the model sees at a time.
+
+        Returns:
+            float32, (N, C); each row sums to 1.
+
+        Raises:
+            InputError: the images have another shape.
+        """
+        if images.ndim != 4 or images.shape[1:] != (SIZE, SIZE, 3):
+            raise InputError(f"images must be (N, 32, 32, 3), RGB. Received: {images.shape}")
+        answers = [np.empty((0, len(self.labels.classes)), np.float32)]
+        for start in range(0, len(images), batch_size):
+            # One number format for all callers, so that the model is compiled only once.
+            batch = np.asarray(images[start : start + batch_size], np.float32)
+            with self._one_at_a_time:
+                answers.append(np.asarray(self._model.predict_on_batch(batch), np.float32))
+        return np.concatenate(answers)
+
+    def classify(
+        self, image: Image.Image | str | Path | bytes | BinaryIO, top: int = TOP
+    ) -> Prediction:
+        """Says what a picture shows.
+
+        Args:
+            image: a picture of Pillow, a path, the bytes of a file, or a file opened for reading.
+            top: how many classes to name.
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+        picture = image if isinstance(image, Image.Image) else open_image(image)
+        pixels = to_model_input(picture)
+        return rank(self.probabilities(pixels[None])[0], self.labels, pixels, top)
+
+
+def rank(
+    probabilities: np.ndarray, labels: ClassNames, model_input: np.ndarray, top: int = TOP
+) -> Prediction:
+    """Names the most probable classes and sums the probabilities up by superclass.
+
+    Args:
+        probabilities: float, (C,).
+        labels: the names of the C classes.
+        model_input: uint8, (32, 32, 3), what the model saw.
+        top: how many classes to name.
+    """
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    names = labels.superclasses or ()
+    sums = superclass_probabilities(probabilities[None], labels)[0] if names else np.empty(0)
+    groups = np.argsort(-sums, kind="stable")
+    return Prediction(
+        labels=tuple(labels.classes[index] for index in best),
+        probabilities=tuple(float(probabilities[index]) for index in best),
+        superclasses=tuple(names[index] for index in groups),
+        superclass_probabilities=tuple(float(sums[index]) for index in groups),
+        model_input=model_input,
+    )
+
+
+def superclass_probabilities(probabilities: np.ndarray, labels: ClassNames) -> np.ndarray:
+    """Sums the probabilities of classes, (N, C), to those of the S superclasses, (N, S).
+
+    Raises:
+        InputError: the data set has no superclasses.
+    """
+    if labels.superclasses is None or labels.superclass_of is None:
+        raise InputError(f"the classes of {labels.dataset} have no superclasses")
+    membership = np.eye(len(labels.superclasses), dtype=np.float32)[list(labels.superclass_of)]
+    return probabilities @ membership

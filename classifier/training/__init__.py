@@ -1,0 +1,9 @@
+"""Fitting: what a run trains on, how, and how its state is kept."""
+
+import os
+
+# Read once, when TensorFlow starts. `fusion` says what for.
+_STRICT = "--tf_xla_enable_lazy_compilation=false"
+_given = os.environ.get("TF_XLA_FLAGS", "")
+if _STRICT not in _given:
+    os.environ["TF_XLA_FLAGS"] = f"{_given} {_STRICT}".strip()

@@ -1,0 +1,173 @@
+"""Random changes of training images, written with `keras.ops` so that they run in the graph.
+
+Crops, zooms, shifts and flips are separable: each is a product of the image with a matrix over its
+rows and one over its columns. Two small matrix products per image are quicker on a processor than
+gathering pixels one by one, and the same code runs on every Keras backend.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from classifier.settings import Settings
+
+SIZE = 32  # pixels of a side
+GREY = 127.5
+MAX_ERASED_SIDE = 0.5  # of the image's side; Zhong et al., "Random Erasing", 2020
+
+
+class Augmentation(keras.layers.Layer):
+    """Augments a batch of images and their targets by the settings, at random.
+
+    Its random state is a variable: a training that is resumed draws the same numbers again.
+    """
+
+    def __init__(self, settings: Settings, *, geometry: bool = True, mixing: bool = True) -> None:
+        """Args:
+        settings: gives the strength of each change.
+        geometry: whether to crop, shift, change colours and erase.
+        mixing: whether to flip and mix.
+        """
+        super().__init__(dtype="float32", autocast=False)
+        self.settings = settings
+        self.geometry = geometry
+        self.mixing = mixing
+        self.random = keras.random.SeedGenerator(settings.seed + 777)
+
+    def call(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Changes a batch.
+
+        Args:
+            images: (N, 32, 32, 3), 0–255.
+            targets: (N, C), each row a distribution over the classes.
+
+        Returns:
+            images: float32, (N, 32, 32, 3), 0–255; targets: float32, (N, C), rows of the same sum.
+        """
+        images, targets = ops.cast(images, "float32"), ops.cast(targets, "float32")
+        images = self._move(images)
+        if self.geometry:
+            images = self._recolour(images)
+            images = self._erase(images)
+        if self.mixing and self.settings.mixup:
+            images, targets = self._mix(images, targets)
+        return images, targets
+
+    def compute_output_shape(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Returns the shapes given: augmentation changes none."""
+        return images, targets
+
+    def _move(self, images: Any) -> Any:
+        settings = self.settings
+        count = ops.shape(images)[0]
+        moves = self.geometry and (
+            settings.crop_area < 1 or settings.crop_aspect > 1 or settings.shift
+        )
+        flips = self.mixing and settings.flip
+        if not moves and not flips:
+            return images
+        height = width = ops.ones((count,))
+        top = left = ops.zeros((count,))
+        if moves:
+            area = self._uniform(count, settings.crop_area, 1.0)
+            limit = math.log(settings.crop_aspect) / 2
+            stretch = ops.exp(self._uniform(count, -limit, limit))
+            height = ops.minimum(ops.sqrt(area) * stretch, 1.0)
+            width = ops.minimum(ops.sqrt(area) / stretch, 1.0)
+            top = self._offset(count, height)
+            left = self._offset(count, width)
+        mirrored = ops.zeros((count,))
+        if flips:
+            mirrored = ops.cast(self._uniform(count, 0.0, 1.0) < settings.flip, "float32")
+        rows = sampling_matrix(top, height, ops.zeros((count,)))
+        columns = sampling_matrix(left, width, mirrored)
+        return _transposed(_resampled(_transposed(_resampled(images, rows)), columns))
+
+    def _offset(self, count: Any, extent: Any) -> Any:
+        """Places crops of these extents inside the image, then shifts them by whole pixels."""
+        offset = self._uniform(count, 0.0, 1.0) * (1.0 - extent) * SIZE
+        if self.settings.shift:
+            reach = self.settings.shift
+            offset = offset + ops.floor(self._uniform(count, -reach, reach + 1))
+        return offset
+
+    def _recolour(self, images: Any) -> Any:
+        settings = self.settings
+        count = ops.shape(images)[0]
+        if settings.contrast:
+            factor = self._uniform(count, 1 - settings.contrast, 1 + settings.contrast)
+            mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
+            images = mean + (images - mean) * ops.reshape(factor, (-1, 1, 1, 1))
+        if settings.brightness:
+            change = self._uniform(count, -settings.brightness, settings.brightness)
+            images = images + 255.0 * ops.reshape(change, (-1, 1, 1, 1))
+        if settings.contrast or settings.brightness:
+            images = ops.clip(images, 0.0, 255.0)
+        return images
+
+    def _erase(self, images: Any) -> Any:
+        if not self.settings.erasing:
+            return images
+        count = ops.shape(images)[0]
+        chosen = self._uniform(count, 0.0, 1.0) < self.settings.erasing
+        inside = ops.reshape(chosen, (-1, 1, 1))
+        positions = ops.arange(SIZE, dtype="float32")
+        for shape in ((-1, SIZE, 1), (-1, 1, SIZE)):
+            half = self._uniform(count, 0.1, MAX_ERASED_SIDE) * SIZE / 2
+            centre = self._uniform(count, 0.0, SIZE - 1.0)
+            distance = ops.abs(positions[None, :] - centre[:, None])
+            inside = ops.logical_and(inside, ops.reshape(distance < half[:, None], shape))
+        return ops.where(inside[..., None], GREY, images)
+
+    def _mix(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Mixup (Zhang et al., 2018): each image with its neighbour in the shuffled batch."""
+        alpha = self.settings.mixup
+        count = ops.shape(images)[0]
+        share = keras.random.beta((count, 1), alpha, alpha, seed=self.random)
+        if self.settings.mixup_probability < 1:
+            # One draw for the batch, so that whole batches stay clean.
+            draw = keras.random.uniform((1, 1), seed=self.random)
+            share = ops.where(draw < self.settings.mixup_probability, share, 1.0)
+        other_images = ops.roll(images, 1, axis=0)
+        other_targets = ops.roll(targets, 1, axis=0)
+        share_of_image = ops.reshape(share, (-1, 1, 1, 1))
+        images = share_of_image * images + (1.0 - share_of_image) * other_images
+        return images, share * targets + (1.0 - share) * other_targets
+
+    def _uniform(self, count: Any, low: float, high: float) -> Any:
+        return keras.random.uniform((count,), low, high, seed=self.random)
+
+
+def sampling_matrix(offset: Any, extent: Any, mirrored: Any) -> Any:
+    """Builds the matrices that cut a stretch out of 32 pixels and spread it over 32 again.
+
+    Args:
+        offset: float32, (N,): where the stretch starts, in pixels; may lie outside the image, where
+            the edge's pixel is repeated.
+        extent: float32, (N,): its length as a share of 32 pixels.
+        mirrored: float32, (N,): 1 to read the stretch backwards, else 0.
+
+    Returns:
+        float32, (N, 32, 32): row i holds the weights, linear in distance, of the pixels that
+        pixel i of the result is made of; each row sums to 1.
+    """
+    pixels = ops.arange(SIZE, dtype="float32")
+    steps = pixels[None, :] + 0.5
+    mirrored = mirrored[:, None]
+    steps = mirrored * (SIZE - steps) + (1.0 - mirrored) * steps
+    places = offset[:, None] + steps * extent[:, None] - 0.5
+    places = ops.clip(places, 0.0, SIZE - 1.0)
+    return ops.maximum(0.0, 1.0 - ops.abs(places[:, :, None] - pixels[None, None, :]))
+
+
+def _resampled(images: Any, matrices: Any) -> Any:
+    """Multiplies the second axis of images, (N, 32, 32, 3), by matrices, (N, 32, 32)."""
+    products = ops.matmul(matrices, ops.reshape(images, (-1, SIZE, SIZE * 3)))
+    return ops.reshape(products, (-1, SIZE, SIZE, 3))
+
+
+def _transposed(images: Any) -> Any:
+    """Swaps rows and columns; two of these cost less than a product over the third axis."""
+    return ops.transpose(images, (0, 2, 1, 3))

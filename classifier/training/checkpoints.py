@@ -1,0 +1,153 @@
+"""The state of a run on disk, so that a training killed at any moment goes on where it was."""
+
+import json
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from classifier.errors import ClassifierError
+from classifier.files import write_atomically
+
+# What each callback remembers between epochs; their best weights are kept apart, as arrays.
+REMEMBERED = {
+    "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
+    "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
+    "ModelCheckpoint": ("best",),
+}
+
+
+class RunState(keras.callbacks.Callback):
+    """Writes the whole state of a training after each epoch, and takes it up again.
+
+    One file holds every variable of model and optimiser (random states included), what the other
+    callbacks remember, and the history. It is written beside the old one and renamed over it, so
+    that there is a whole one at any moment. This callback must be the last of the list: it looks
+    at the others after they have seen the epoch.
+
+    Args:
+        path: the file, `….npz`.
+        others: the callbacks whose memory belongs to the state.
+        write: whether this process is the one that writes the file.
+    """
+
+    def __init__(
+        self, path: Path, others: list[keras.callbacks.Callback], *, write: bool = True
+    ) -> None:
+        super().__init__()
+        self.write = write
+        self.path = path
+        self.others = {type(other).__name__: other for other in others}
+        self.rows: list[dict[str, float]] = []
+        self.finished = False
+        self._best_weights: list[np.ndarray] | None = None
+        self._memories: dict[str, dict[str, Any]] = {}
+        self._epoch_began = 0.0
+        self._began = time.perf_counter()
+        self._seconds_before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of the training, those before interruptions included."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, counted from 1, with the lowest loss on validation."""
+        return min(range(len(self.rows)), key=lambda index: self.rows[index]["val_loss"]) + 1
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of whole epochs that this state has behind it."""
+        return len(self.rows)
+
+    def restore(self, model: keras.Model) -> None:
+        """Sets the built model and its optimiser to the state on disk, if there is one.
+
+        Raises:
+            ClassifierError: the file does not fit this model or is damaged.
+        """
+        if not self.path.exists():
+            return
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                memory = json.loads(str(stored["memory"]))
+                variables = _variables(model)
+                arrays = [stored[f"variable_{index}"] for index in range(len(variables))]
+                best = [stored[f"best_{index}"] for index in range(memory["best_weights"])]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ClassifierError(
+                f"the checkpoint {self.path} cannot be read ({error}): remove it to start anew"
+            ) from None
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        self.rows = memory["rows"]
+        self.finished = memory["finished"]
+        self._seconds_before = memory["seconds"]
+        self._memories = memory["callbacks"]
+        self._best_weights = best or None
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Gives the other callbacks their memory back, which they forgot just now."""
+        for name, other in self.others.items():
+            for attribute, value in self._memories.get(name, {}).items():
+                setattr(other, attribute, value)
+        if self._best_weights is not None:
+            self.others["EarlyStopping"].best_weights = self._best_weights
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the epoch's clock."""
+        self._epoch_began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Adds the epoch's row to the history and writes the state."""
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        numbers.pop("learning_rate", None)
+        seconds = round(time.perf_counter() - self._epoch_began, 3)
+        row = {"epoch": epoch + 1, **numbers, "learning_rate": rate, "seconds": seconds}
+        self.rows.append(row)
+        self.finished = bool(self.model.stop_training)
+        if self.write:
+            write_atomically(self.path, self._write)
+            self._remove_old_weights()
+
+    def _write(self, path: Path) -> None:
+        variables = _variables(self.model)
+        arrays = {
+            f"variable_{index}": keras.ops.convert_to_numpy(variable.value)
+            for index, variable in enumerate(variables)
+        }
+        stopping = self.others.get("EarlyStopping")
+        best = (stopping.best_weights if stopping else None) or []
+        arrays |= {f"best_{index}": np.asarray(array) for index, array in enumerate(best)}
+        memory = {
+            "rows": self.rows,
+            "finished": self.finished,
+            "seconds": self.seconds,
+            "best_weights": len(best),
+            "callbacks": {
+                name: {attribute: _plain(getattr(other, attribute)) for attribute in attributes}
+                for name, other in self.others.items()
+                if (attributes := REMEMBERED.get(name))
+            },
+        }
+        with path.open("wb") as file:
+            np.savez(file, memory=np.array(json.dumps(memory)), **arrays)
+
+    def _remove_old_weights(self) -> None:
+        """Keeps the newest of the best weights that `ModelCheckpoint` wrote."""
+        for old in sorted(self.path.parent.glob("best-*.weights.h5"))[:-1]:
+            old.unlink(missing_ok=True)
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _plain(value: Any) -> Any:
+    """Returns NumPy numbers as Python's, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,123 @@
+"""From a trained network to the files of the model folder that describe it and its training."""
+
+import csv
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from classifier.architectures import build_network
+from classifier.model_folder.folder import CONFIG, WEIGHTS
+from classifier.model_folder.saved_model import for_older_keras
+from classifier.settings import Settings
+from classifier.training import precision
+from classifier.training.optimizers import SPARSE_LAYERS
+
+SIGNIFICANT_BITS, STEPS = 7, 64  # of weights that are stored in half precision
+PACKING = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+SAVED_FILES = (CONFIG, "metadata.json", WEIGHTS)
+
+
+def exportable(
+    network: keras.Model, settings: Settings, *, mean: np.ndarray, deviation: np.ndarray
+) -> keras.Model:
+    """Rebuilds a trained network in float32, as others load it, and averages views if asked to.
+
+    Args:
+        network: from `build_network`, trained in any precision.
+        settings: those of the training.
+        mean, deviation: float32, (3,): what the network was built with.
+    """
+    classes = network.output_shape[-1]
+    precision.set_policy("float32")
+    plain = build_network(
+        settings, classes=classes, mean=mean, deviation=deviation, test_time_augmentation=True
+    )
+    plain.set_weights(network.get_weights())
+    if settings.prune_threshold:
+        prune(plain, settings)
+    return plain
+
+
+def prune(network: keras.Model, settings: Settings) -> None:
+    """Sets to zero the weights that the pressure to few weights leaves behind at its end.
+
+    The threshold of `AdamW` falls with the learning rate, and lets ever smaller weights leave zero;
+    here the one at the highest learning rate is applied once more.
+    """
+    smallest = settings.prune_threshold * settings.learning_rate
+    for layer in network.layers:
+        if layer.name.startswith(SPARSE_LAYERS) and isinstance(layer, keras.layers.Dense):
+            kernel = keras.ops.convert_to_numpy(layer.kernel)
+            layer.kernel.assign(np.where(np.abs(kernel) < smallest, 0.0, kernel))
+
+
+def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> None:
+    """Writes `config.json`, `metadata.json` and `model.weights.h5`, uncompiled.
+
+    Args:
+        network: in float32.
+        folder: exists; other files in it stay.
+        half: store the weights as float16, rounded so that they pack better; Keras loads them as
+            float32.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        network.save(temporary, zipped=False)
+        written = Path(temporary)
+        config = json.loads((written / CONFIG).read_text(encoding="utf-8"))
+        (written / CONFIG).write_text(json.dumps(for_older_keras(config)), encoding="utf-8")
+        if half:
+            _halve(written / WEIGHTS)
+        for name in SAVED_FILES:  # and not the empty folder `assets` beside them
+            (written / name).rename(folder / name)
+
+
+def write_history(rows: list[dict[str, float]], path: Path) -> None:
+    """Writes one row per epoch as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["epoch"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Writes indented JSON; a number that JSON does not know (NaN) raises `ValueError`."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _halve(path: Path) -> None:
+    halved = path.with_suffix(".half")
+    with h5py.File(path, "r") as source, h5py.File(halved, "w") as target:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Group):
+                new = target.require_group(name)
+            elif item.dtype == np.float32:
+                rounded = _rounded(item[()]).astype("float16")
+                packed = PACKING if item.ndim else {}
+                new = target.create_dataset(name, data=rounded, **packed)
+            else:
+                new = target.create_dataset(name, data=item[()])
+            new.attrs.update(item.attrs)
+
+        target.attrs.update(source.attrs)
+        source.visititems(copy)
+    halved.replace(path)
+
+
+def _rounded(weights: np.ndarray) -> np.ndarray:
+    """Rounds to `SIGNIFICANT_BITS`, and kernels to `STEPS` steps in their deviation at most."""
+    mantissa, exponent = np.frexp(weights)
+    scale = 2.0**SIGNIFICANT_BITS
+    rounded = np.ldexp(np.rint(mantissa * scale) / scale, exponent)
+    spread = float(weights.std()) if weights.ndim > 1 else 0.0
+    if not spread:
+        return rounded
+    step = 2.0 ** math.floor(math.log2(spread)) / STEPS
+    return np.rint(rounded / step) * step

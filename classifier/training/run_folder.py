@@ -1,0 +1,172 @@
+"""The folder of one training: what it was started with, its checkpoints, and the finished model."""
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from classifier.errors import InputError
+from classifier.files import write_atomically
+from classifier.settings import RENAMED, Settings, load_preset
+
+START = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and where it lives.
+
+    Attributes:
+        folder: `model/` appears in it when the training is complete; beside it `checkpoints/`,
+            `tensorboard/` and `run.json`, which says how the run was started.
+        settings: the recipe.
+        dataset: as given on the command line.
+        label_column: likewise, or None.
+    """
+
+    folder: Path
+    settings: Settings
+    dataset: str
+    label_column: str | None
+
+    def start(self) -> None:
+        """Writes down what the run was started with, from when on the folder holds a run."""
+        content = {
+            "settings": self.settings.to_dict(),
+            "dataset": self.dataset,
+            "label_column": self.label_column,
+        }
+        text = json.dumps(content, indent=2) + "\n"
+        write_atomically(self.folder / START, lambda path: path.write_text(text, encoding="utf-8"))
+
+    @property
+    def model(self) -> Path:
+        """The model folder, there only when it is complete."""
+        return self.folder / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the state that a resumed training takes up."""
+        return self.folder / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.folder / "tensorboard"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the training has ended and its model folder is written."""
+        return self.model.is_dir()
+
+    @property
+    def command(self) -> str:
+        """The command that trains the same model anew, in another folder."""
+        settings = _preset(self.settings.preset)
+        words = ["python", "train.py", "--preset", self.settings.preset, "--dataset", self.dataset]
+        if self.label_column:
+            words += ["--label-column", self.label_column]
+        for name, value in self.settings.to_dict().items():
+            if settings.to_dict()[name] != value:
+                words += ["--set", f"{name}={json.dumps(value)}"]
+        return shlex.join(words)
+
+    @property
+    def command_to_resume(self) -> str:
+        """The command that goes on with this run."""
+        return f"python train.py --output {shlex.quote(str(self.folder))} --resume"
+
+
+@contextlib.contextmanager
+def open_run(
+    folder: Path,
+    settings: Settings,
+    *,
+    dataset: str,
+    label_column: str | None,
+    resume: bool,
+    given: dict[str, Any],
+    lead: bool = True,
+) -> Iterator[Run]:
+    """Starts a run in this folder, or opens the one that is there; holds its lock meanwhile.
+
+    Args:
+        folder: created if needed.
+        settings: of a new run; a resumed one has its own.
+        dataset: of a new run.
+        label_column: of a new run.
+        resume: whether a run that is there may be gone on with.
+        given: what the caller asked for by name; on resuming it must agree with the run.
+        lead: whether this process is the one that writes; the others of its team take no lock.
+
+    Raises:
+        InputError: there is a run and `resume` is not set, or it differs from what was asked for,
+            or another process is at work on it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder with --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0) if lead else contextlib.nullcontext():
+            yield _start_or_take_up(
+                Run(folder, settings, dataset, label_column), resume=resume, given=given
+            )
+    except Timeout:
+        raise InputError(
+            f"another training is at work in {folder}: wait for it, or choose another --output"
+        ) from None
+    except PermissionError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}): choose --output") from None
+
+
+def _start_or_take_up(run: Run, *, resume: bool, given: dict[str, Any]) -> Run:
+    start = run.folder / START
+    holds_run = start.exists() or run.complete or run.checkpoints.exists()
+    if not holds_run:
+        others = [path.name for path in run.folder.iterdir() if path.name != ".lock"]
+        if others:
+            raise InputError(
+                f"{run.folder} holds other files ({others[0]}): choose an empty or new --output"
+            )
+        return run
+    if not resume:
+        raise InputError(
+            f"{run.folder} holds a run already: go on with it by --resume, or choose another "
+            "--output"
+        )
+    return _read(run.folder, given)
+
+
+def _read(folder: Path, given: dict[str, Any]) -> Run:
+    start = folder / START
+    try:
+        content = json.loads(start.read_text(encoding="utf-8"))
+        settings = {RENAMED.get(name, name): item for name, item in content["settings"].items()}
+        stored = Settings().replace(**settings)
+        run = Run(folder, stored, content["dataset"], content["label_column"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{start} cannot be read ({error}): the run in {folder} cannot go on; start another"
+        ) from None
+    known = {**stored.to_dict(), "dataset": run.dataset, "label_column": run.label_column}
+    for name, value in given.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if known[name] != value:
+            raise InputError(
+                f"the run in {folder} has {name} {known[name]!r}, not {value!r}: leave it out to "
+                "go on, or choose another --output"
+            )
+    return run
+
+
+def _preset(name: str) -> Settings:
+    """Returns the preset that a run began with; one from a file is not known by its name."""
+    try:
+        return load_preset(name)
+    except InputError:
+        return Settings(preset=name)

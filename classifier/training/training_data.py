@@ -1,0 +1,54 @@
+"""What a training works on: the train split in two parts, and the test split for the evaluation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from classifier.data.loading import Split, channel_statistics, load_split, one_hot, stratified_split
+from classifier.settings import Settings
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with the distribution over the classes that each should get.
+
+    images: uint8, (N, 32, 32, 3), RGB 0–255; targets: float32, (N, C).
+    """
+
+    images: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The train split in two parts, and the normalisation.
+
+    Attributes:
+        split: the whole train split, for its classes and its identity.
+        test: read by the evaluation alone. It is opened before the training, so that a data set
+            without one is refused at once and not after hours.
+        training: what the network learns from.
+        validation: what settings, learning rate and temperature are chosen on.
+        mean, deviation: float32, (3,): of each channel of the training part, 0–255.
+    """
+
+    split: Split
+    test: Split
+    training: Images
+    validation: Images
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def load_training_data(dataset: str, label_column: str | None, settings: Settings) -> TrainingData:
+    """Loads a data set and divides its train split; raises what `load_split` raises."""
+    split = load_split(dataset, "train", label_column=label_column)
+    test = load_split(dataset, "test", label_column=label_column)
+    chosen, held_out = stratified_split(
+        split.labels, fraction=settings.validation_fraction, seed=settings.seed
+    )
+    targets = one_hot(split.labels, len(split.classes))
+    training = Images(split.images[chosen], targets[chosen])
+    mean, deviation = channel_statistics(training.images)
+    validation = Images(split.images[held_out], targets[held_out])
+    return TrainingData(split, test, training, validation, mean, deviation)

@@ -1,0 +1,210 @@
+"""Uploads the Space: the app and what it imports, with the models that it is to serve.
+
+python deploy.py --space user/name --model user/name
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from classifier import command_line
+from classifier.errors import InputError
+from classifier.hub import commit as commits
+from classifier.hub.access import check_repo_id, check_token, find_token
+from classifier.hub.commit import MAIN, Target
+from classifier.hub.connection import (
+    FORBIDDEN,
+    HubError,
+    connect,
+    is_missing,
+    status_of,
+    with_retries,
+    without_secret,
+)
+from classifier.hub.pulling import SERVED_FILES, commit_at
+from classifier.model_folder.folder import ModelFolder
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+PROJECT = Path(__file__).resolve().parent
+README = "README.md"
+REQUIREMENTS = "requirements.txt"
+SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
+MEASURED = "benchmarks/results/comparison.json"  # what the app's comparison is drawn from, if there
+PACKAGES = ("classifier", "evaluation", "interface")  # whole, but for what Python makes of them
+EMBEDDED = "pretrained"
+MODEL_VARIABLE = "MODEL_ID"
+PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")  # that the README shows
+NEVER = ("*.pyc", "*.pyo", "*.tmp", "*.log", "*~")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A Space that is on the Hub: its page, the commit's page, and whether anything changed."""
+
+    page: str
+    commit: str
+    changed: bool
+
+    def __str__(self) -> str:
+        first = "Uploaded" if self.changed else "Nothing has changed since"
+        return f"{first}: {self.commit}\nThe Space: {self.page}"
+
+
+def main(arguments: list[str]) -> None:
+    """Reads the command line and uploads the Space."""
+    parser = command_line.argument_parser(
+        "Uploads the Space: the app and what it imports, in one commit."
+    )
+    parser.add_argument("--space", required=True, metavar="USER/NAME")
+    parser.add_argument(
+        "--model", required=True, metavar="USER/NAME[,USER/NAME…]", help="what it is to serve"
+    )
+    options = parser.parse_args(arguments)
+    models = [name.strip() for name in options.model.split(",") if name.strip()]
+    print(deploy(options.space, models))
+
+
+def deploy(space: str, models: Sequence[str], *, token: str | None = None) -> Deployment:
+    """Uploads what the Space needs and nothing else, and tells it which models to serve.
+
+    Args:
+        space: user/name of the Space; created if it is not there.
+        models: user/name of each model.
+        token: otherwise `HF_TOKEN`, or what `hf auth login` stored.
+
+    Raises:
+        InputError: a name is wrong, a model is not there, the token may not write, or the README
+            and the requirements name different versions of Gradio.
+        HubError: the Hub failed lastingly; the Space is as it was.
+    """
+    check_repo_id(space, "SPACE")
+    if not models:
+        raise InputError("MODEL names no model: give user/name")
+    for model in models:
+        check_repo_id(model, "MODEL")
+    token = find_token(token)
+    api = connect(token)
+    files = space_files(models)
+    try:
+        check_token(api)
+        for model in models:
+            commit_at(model, token=token)
+        target = _existing_or_new(api, space)
+        _set_models(api, space, models)
+        made = commits.commit_files(
+            api, target, files, remove=_stale(api, target, files), message="Deploy the app"
+        )
+    except InputError:
+        raise
+    except Exception as error:
+        text = without_secret(error, token)
+        if status_of(error) in FORBIDDEN:
+            raise InputError(f"{text}: the token may not write to {space}") from error
+        raise HubError(
+            f"{text.rstrip('.')}. The Space serves what it served; go on with: "
+            f"make space SPACE={space} MODEL={','.join(models)}"
+        ) from error
+    return Deployment(f"{api.endpoint}/spaces/{space}", made.url, made.changed)
+
+
+def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Path | bytes]:
+    """Returns the content of every file that the Space needs, by its path in it.
+
+    Args:
+        models: what the Space is to serve; written into the front matter of its README.
+        project: the root of the repository.
+    """
+    files: dict[str, Path | bytes] = {}
+    for name in SINGLE_FILES:
+        if not (project / name).is_file():
+            raise InputError(f"{project} holds no {name}: run this in a copy of the repository")
+        files[name] = project / name
+    if (project / MEASURED).is_file():
+        files[MEASURED] = project / MEASURED
+    for package in PACKAGES:
+        for path in sorted((project / package).rglob("*")):
+            relative = path.relative_to(project)
+            if path.is_file() and not _is_litter(relative):
+                files[relative.as_posix()] = path
+    for folder in sorted((project / EMBEDDED).glob("*")):
+        for name in ModelFolder(folder).files() if folder.is_dir() else []:
+            files[(folder / name).relative_to(project).as_posix()] = folder / name
+    readme = (project / README).read_text(encoding="utf-8")
+    for name in PICTURE.findall(readme):
+        if (project / name).is_file():
+            files[name] = project / name
+    _check_gradio_version(readme, (project / REQUIREMENTS).read_text(encoding="utf-8"))
+    files[README] = with_models(readme, models).encode()
+    return files
+
+
+def with_models(readme: str, models: Sequence[str]) -> str:
+    """Returns the text of a README whose front matter names these models and preloads them."""
+    from huggingface_hub import RepoCard
+
+    card = RepoCard(readme)
+    card.data["models"] = list(models)
+    card.data["preload_from_hub"] = [f"{model} {','.join(SERVED_FILES)}" for model in models]
+    return str(card)
+
+
+def _check_gradio_version(readme: str, requirements: str) -> None:
+    from huggingface_hub import RepoCard
+
+    stated = str(RepoCard(readme).data.get("sdk_version"))
+    pinned = re.search(r"^gradio(?:\[[^\]]*\])?==([\w.]+)", requirements, re.MULTILINE)
+    if pinned is None or pinned[1] != stated:
+        raise InputError(
+            f"{README} states sdk_version {stated} and {REQUIREMENTS} pins "
+            f"{pinned[1] if pinned else 'no'} gradio: a Space needs the same version in both"
+        )
+
+
+def _is_litter(path: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+    return hidden or any(fnmatch.fnmatch(path.name, pattern) for pattern in NEVER)
+
+
+def _existing_or_new(api: HfApi, space: str) -> Target:
+    def head() -> str | None:
+        return api.repo_info(space, repo_type="space", timeout=10).sha
+
+    try:
+        return Target(space, "space", MAIN, with_retries(head))
+    except Exception as error:
+        if not is_missing(error):
+            raise
+    with_retries(
+        lambda: api.create_repo(space, repo_type="space", space_sdk="gradio", exist_ok=True)
+    )
+    return Target(space, "space", MAIN, with_retries(head))
+
+
+def _set_models(api: HfApi, space: str, models: Sequence[str]) -> None:
+    """Sets `MODEL_ID`, unless it is what it should be: a change restarts the Space."""
+    wanted = ",".join(models)
+    variable = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
+    if variable is None or variable.value != wanted:
+        with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, wanted))
+
+
+def _stale(api: HfApi, target: Target, files: dict[str, Path | bytes]) -> set[str]:
+    """Returns the files of an earlier state of the app that are no longer part of it."""
+    ours = tuple(f"{folder}/" for folder in (*PACKAGES, EMBEDDED))
+    return {
+        name
+        for name in commits.remote_files(api, target)
+        if name not in files and (name.startswith(ours) or name in SINGLE_FILES)
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
