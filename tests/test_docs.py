@@ -205,6 +205,7 @@ def test_every_command_of_a_page_works(page: str, workshop: Workshop) -> None:
         check(block, workshop)
 
 
+@pytest.mark.documents
 def test_both_readmes_say_the_same() -> None:
     pages = [(PROJECT / name).read_text(encoding="utf-8") for name in ("README.md", "README.es.md")]
     english, spanish = (re.sub(r"^---\n.*?^---\n", "", page, flags=re.M | re.S) for page in pages)
@@ -222,6 +223,7 @@ def test_both_readmes_say_the_same() -> None:
     assert links[0] == links[1]
 
 
+@pytest.mark.documents
 def test_searches_of_one_name_are_the_same_search_on_all_pages() -> None:
     """Else a reader who has followed one page is refused on the next: the study is another."""
     studies: dict[str, tuple[object, str]] = {}
@@ -239,6 +241,7 @@ def test_searches_of_one_name_are_the_same_search_on_all_pages() -> None:
     assert len(studies) > 4
 
 
+@pytest.mark.documents
 def test_the_documents_state_what_the_real_study_found() -> None:
     results = PROJECT / "benchmarks" / "results" / "search"
     study = json.loads((results / "study.json").read_text())

@@ -8,6 +8,8 @@ import pytest
 from benchmarks import readme
 from classifier.errors import InputError
 
+pytestmark = pytest.mark.documents
+
 PROJECT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"\d[\d.,]*")
 
