@@ -8,13 +8,10 @@ python train.py --push --from runs/mine --repo-id user/name
 """
 
 import argparse
-import datetime
 import functools
-import os
-import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
@@ -22,12 +19,7 @@ from classifier.errors import InputError
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
 from classifier.training.run_folder import Run, open_run
-
-if TYPE_CHECKING:  # Keras takes seconds to import: `--help` and wrong calls do without
-    import keras
-
-    from classifier.training.checkpoints import RunState
-    from classifier.training.training_data import TrainingData
+from classifier.training.training_data import TrainingData, load_training_data
 
 DEFAULT_PRESET = "mlp-baseline"
 
@@ -60,26 +52,25 @@ def main(arguments: list[str]) -> None:
 
 
 def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -> None:
-    """Trains what the run asks for and writes its model folder, complete, by rename."""
-    # TensorFlow announces its processor at length; what a reader should know is printed here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from classifier.training.training_data import load_training_data
-
+    """Trains what the run asks for and writes its model folder."""
     settings = run.settings
     print(f"Loading {run.dataset} …", flush=True)
     data = load_training_data(run.dataset, run.label_column, settings)
     if distributed:
-        plan = {**settings.to_dict(), "data set": data.split.fingerprint}
-        group = group.join(settings.batch_size, plan)
+        group = group.join(
+            settings.batch_size, {**settings.to_dict(), "data set": data.split.fingerprint}
+        )
     if group.is_chief:
         run.start()
 
+    # Keras takes seconds to import: nothing that is refused at once waits for it.
     import keras
 
     from classifier.architectures import build_network
     from classifier.training import precision
     from classifier.training.distillation import epoch_images
     from classifier.training.fast_convolution import accelerate
+    from classifier.training.finish import finish
     from classifier.training.fit import fit
 
     number_format = precision.resolve(settings.precision)
@@ -96,11 +87,10 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
         f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}"
-        + (f"; process {group.number + 1} of {group.processes}, {group.devices} devices in all")
-        * bool(group.devices),
+        f"{group.in_words()}",
         flush=True,
     )
-    try:
+    with run.resumable(distributed=distributed):
         load_epoch, augmentation = epoch_images(data, settings)
         state = fit(
             network,
@@ -112,139 +102,45 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
             augmentation=augmentation,
             group=group,
         )
-        if group.devices:
+        if group.devices:  # the rest is the work of one process, on a network of its own
             weights = network.get_weights()
             group.leave()
             network = build()
             network.set_weights(weights)
         if group.is_chief:
-            finish(run, network, state, data, group)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped; the state of the last whole epoch is in {run.checkpoints}. "
-            f"Go on with: {run.command_to_resume}{' --distributed' * distributed}"
-        ) from None
+            evaluate = functools.partial(evaluate_on_test, data=data)
+            finish(run, network, state, data, evaluate=evaluate, group=group)
 
 
-def finish(
-    run: Run, network: "keras.Model", state: "RunState", data: "TrainingData", group: ProcessGroup
-) -> None:
-    """Calibrates, exports and evaluates the trained network into the run's model folder."""
-    from classifier.files import write_atomically
-    from classifier.hub import card
-    from classifier.model_folder.folder import ClassNames, ModelFolder
-    from classifier.training import export
-    from classifier.training.calibration import calibrate
+def evaluate_on_test(folder: Path, data: TrainingData) -> None:
+    """Adds the figures on the test split to a model folder, and prints the main ones."""
     from evaluation import report
 
-    settings = run.settings
-    model = export.exportable(network, settings, mean=data.mean, deviation=data.deviation)
-    temperature = calibrate(model, data.validation) if settings.calibrate else None
-    split = data.split
-
-    def write(folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        export.save_model(model, folder, half=settings.store_half)
-        ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of).write(
-            folder
-        )
-        export.write_history(state.rows, folder / "history.csv")
-        if run.tensorboard.exists():
-            shutil.copytree(run.tensorboard, folder / "runs")
-        training = describe(run, model, state, data, temperature)
-        if group.devices:
-            training["distributed"] = {"processes": group.processes, "devices": group.devices}
-        export.write_json(training, folder / "training.json")
-        print("Evaluating on the test split …", flush=True)
-        evaluation = report.evaluate(folder, data.test, training_split=split)
-        written = ModelFolder(folder)
-        card.write(written, compare=card.others(written))
-        low, high = evaluation["top1_interval"]
-        print(
-            f"Test top-1 {evaluation['top1']:.2%} (95% interval {low:.2%} to {high:.2%}), "
-            f"top-5 {evaluation['top5']:.2%}"
-        )
-
-    write_atomically(run.model, write)
-
-
-def describe(
-    run: Run,
-    model: "keras.Model",
-    state: "RunState",
-    data: "TrainingData",
-    temperature: float | None,
-) -> dict[str, Any]:
-    """Returns the content of `training.json`."""
-    from classifier import provenance
-    from classifier.architectures import flops_per_image
-    from classifier.prediction.confidence import choose_threshold
-    from classifier.training import precision
-    from classifier.training.fit import VALIDATION_BATCH, top1
-
-    validation = data.validation
-    probabilities = model.predict(validation.images, batch_size=VALIDATION_BATCH, verbose=0)
-    confidence = choose_threshold(probabilities, validation.targets.argmax(axis=1))
-
-    return {
-        "preset": run.settings.preset,
-        "settings": run.settings.to_dict(),
-        "seed": run.settings.seed,
-        "precision": precision.resolve(run.settings.precision),
-        "epochs_run": state.epochs_done,
-        "best_epoch": state.best_epoch,
-        "wall_seconds": round(state.seconds, 1),
-        "dataset": {
-            "id": data.split.dataset,
-            "revision": data.split.revision,
-            "fingerprint": data.split.fingerprint,
-            "training_images": len(data.training.images),
-            "validation_images": len(data.validation.images),
-        },
-        "git_commit": provenance.git_commit(),
-        "versions": provenance.library_versions(),
-        "machine": provenance.machine(),
-        "parameters": model.count_params(),
-        "flops_per_image": flops_per_image(model),
-        "train_top1": top1(model, data.training),
-        "validation_top1": top1(model, data.validation),
-        "temperature": temperature,
-        "confidence": confidence and confidence.to_dict(),
-        "command": run.command,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+    print("Evaluating on the test split …", flush=True)
+    evaluation = report.evaluate(folder, data.test, training_split=data.split)
+    low, high = evaluation["top1_interval"]
+    print(
+        f"Test top-1 {evaluation['top1']:.2%} (95% interval {low:.2%} to {high:.2%}), "
+        f"top-5 {evaluation['top5']:.2%}"
+    )
 
 
 def publish(source: str, options: argparse.Namespace) -> None:
     """Uploads a model folder to the Hub in one commit, once its figures have been found again."""
     from classifier import hub
-    from classifier.data.loading import load_split
     from classifier.hub.sources import local_folder
-    from classifier.prediction.classifier import Classifier
-    from evaluation.report import check_classes, summarise
+    from evaluation import report
 
     folder = local_folder(source)
     if folder is None:
         raise InputError(f"--from {source}: there is no such folder. Name a model or run folder")
-
-    def recompute() -> dict[str, Any]:
-        predictions = folder.predictions()
-        return summarise(*predictions, folder.labels) if predictions else {}
-
-    def measure() -> dict[str, Any]:
-        split = load_split(
-            options.dataset,
-            (folder.evaluation or {}).get("split", "test"),
-            label_column=options.label_column,
-        )
-        check_classes(folder.labels, split)
-        probabilities = Classifier.load(folder).probabilities(split.images)
-        return summarise(probabilities, split.labels, folder.labels)
-
+    measure = functools.partial(
+        report.measure_again, folder, options.dataset, label_column=options.label_column
+    )
     publication = hub.publish(
         folder,
         repo_id=options.repo_id,
-        recomputed=recompute,
+        recomputed=functools.partial(report.recompute, folder),
         measured=measure if options.source and options.dataset else None,
         private=options.private,
         branch=options.branch,
@@ -257,14 +153,9 @@ def publish(source: str, options: argparse.Namespace) -> None:
 
 def choose_settings(options: argparse.Namespace) -> tuple[Settings, dict[str, Any]]:
     """Returns the settings of a new run, and those that the command line named itself."""
-    named = {"epochs": options.epochs, "batch_size": options.batch_size, "seed": options.seed}
-    named["precision"] = options.precision
-    changes = parse_overrides(options.set)
-    for name, value in named.items():
-        if value is not None:
-            if name in changes:
-                raise InputError(f"{name} is given twice: by its option and by --set")
-            changes[name] = value
+    options_of_settings = ("epochs", "batch_size", "seed", "precision")
+    named = {name: getattr(options, name) for name in options_of_settings}
+    changes = parse_overrides(options.set, **named)
     settings = load_preset(options.preset or DEFAULT_PRESET).replace(**changes)
     given = {name: settings.to_dict()[name] for name in changes}
     if options.preset:

@@ -8,8 +8,6 @@ Call it again, anywhere, with the same storage to work on the same study, or to 
 """
 
 import argparse
-import logging
-import os
 import shlex
 import sys
 import warnings
@@ -91,12 +89,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
 
 def choose_space(options: argparse.Namespace) -> SearchSpace:
     """Returns what is searched, and the settings that all trials have in common."""
-    changes = parse_overrides(options.set)
-    for name, value in {"epochs": options.epochs, "seed": options.seed}.items():
-        if value is not None:
-            if name in changes:
-                raise InputError(f"{name} is given twice: by its option and by --set")
-            changes[name] = value
+    changes = parse_overrides(options.set, epochs=options.epochs, seed=options.seed)
     settings = load_preset(options.preset).replace(**changes)
     space = load_search_space(options.preset, settings, fixed=changes)
     if options.sampler == "grid":
@@ -107,15 +100,12 @@ def choose_space(options: argparse.Namespace) -> SearchSpace:
 def prepare(options: argparse.Namespace, folder: Path) -> None:
     """Refuses what cannot be, before anything is written or loaded; makes the results' folder.
 
-    The libraries are told to say only what a reader should know.
+    Optuna is told to say only what a reader should know.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import optuna
     except ImportError:
         raise InputError("the search needs optuna: pip install -r requirements-dev.txt") from None
-    # That each trial is a new network, and compiled anew, is no fault.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     from classifier.search import results, storage

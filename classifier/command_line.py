@@ -1,6 +1,7 @@
 """What the project's commands share: one-line errors, exit statuses and `--debug`."""
 
 import argparse
+import logging
 import os
 import sys
 import traceback
@@ -38,6 +39,7 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
         130 interrupted from the keyboard.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    quieten_libraries()
     try:
         main(arguments)
         sys.stdout.flush()
@@ -55,6 +57,16 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
         _report(f"{type(error).__name__}: {error}. Run again with --debug for details.", arguments)
         return 1
     return 0
+
+
+def quieten_libraries() -> None:
+    """Keeps to themselves what TensorFlow, oneDNN and absl say of the machine and of retracing.
+
+    To be called before Keras is imported; processes that are started from here on inherit it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name in ("tensorflow", "absl", "jax"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _report(message: str, arguments: list[str]) -> None:

@@ -185,8 +185,16 @@ def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
     return content
 
 
-def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """Turns `["dropout=0.2"]`, as `--set` gives them, into `{"dropout": 0.2}` (YAML values)."""
+def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
+    """Returns the settings that a command line changes.
+
+    Args:
+        pairs: `["dropout=0.2"]`, as `--set` gives them; the values are YAML.
+        named: what options of their own, such as `--epochs`, set; None where one is not given.
+
+    Raises:
+        InputError: a name is unknown or given in both ways, or a value cannot be read.
+    """
     overrides: dict[str, Any] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
@@ -197,7 +205,10 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise InputError(f"--set {name.strip()}: cannot read the value {value!r}") from None
     refuse_unknown(overrides, "setting")
-    return overrides
+    given = {name: value for name, value in named.items() if value is not None}
+    for name in given.keys() & overrides.keys():
+        raise InputError(f"{name} is given twice: by its option and by --set")
+    return overrides | given
 
 
 def refuse_unknown(names: Iterable[str], what: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,6 @@ def main(arguments: list[str]) -> None:
     start = time.monotonic()
     # Imported when the call is known to be right, so that --help and a wrong option are answered
     # at once.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
     from classifier.data import loading as data
     from classifier.hub import sources
     from evaluation import report

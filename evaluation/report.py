@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classifier.data.loading import load_split
 from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
@@ -145,6 +146,22 @@ def check_classes(names: ClassNames, split: Split) -> None:
                 f"class {index} is '{ours}' in the model and '{theirs}' in the data set "
                 f"{split.dataset}. {advice}"
             )
+
+
+def recompute(folder: ModelFolder) -> dict[str, Any]:
+    """Returns the figures that a folder's `predictions.npz` gives; none where it has no such."""
+    predictions = folder.predictions()
+    return summarise(*predictions, folder.labels) if predictions else {}
+
+
+def measure_again(
+    folder: ModelFolder, dataset: str, *, label_column: str | None = None
+) -> dict[str, Any]:
+    """Returns the figures of a folder's model on the split that its `evaluation.json` names."""
+    name = (folder.evaluation or {}).get("split", "test")
+    split = load_split(dataset, name, label_column=label_column)
+    check_classes(folder.labels, split)
+    return summarise(_load(folder).probabilities(split.images), split.labels, folder.labels)
 
 
 def _check_predictions(probabilities: np.ndarray, labels: np.ndarray, names: ClassNames) -> None:

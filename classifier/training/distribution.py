@@ -46,6 +46,12 @@ class ProcessGroup:
         """Whether this process is the one that writes."""
         return self.number == 0
 
+    def in_words(self) -> str:
+        """Returns what the line that begins a training adds of the group."""
+        if not self.devices:
+            return ""
+        return f"; process {self.number + 1} of {self.processes}, {self.devices} devices in all"
+
     def join(self, batch_size: int, plan: Mapping[str, Any] | None = None) -> "ProcessGroup":
         """Joins the other processes, and distributes what is built from now on.
 

@@ -81,6 +81,17 @@ class Run:
         """The command that goes on with this run."""
         return f"python train.py --output {shlex.quote(str(self.folder))} --resume"
 
+    @contextlib.contextmanager
+    def resumable(self, *, distributed: bool) -> Iterator[None]:
+        """Has an interruption from the keyboard say how to go on."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped; the state of the last whole epoch is in {self.checkpoints}. "
+                f"Go on with: {self.command_to_resume}{' --distributed' * distributed}"
+            ) from None
+
 
 @contextlib.contextmanager
 def open_run(

@@ -1,0 +1,100 @@
+"""From a trained network to the model folder: calibrated, exported, described, evaluated."""
+
+import datetime
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from classifier import provenance
+from classifier.architectures import flops_per_image
+from classifier.files import write_atomically
+from classifier.hub import card
+from classifier.model_folder.folder import ClassNames, ModelFolder
+from classifier.prediction.confidence import choose_threshold
+from classifier.training import export, precision
+from classifier.training.calibration import calibrate
+from classifier.training.checkpoints import RunState
+from classifier.training.distribution import ALONE, ProcessGroup
+from classifier.training.fit import VALIDATION_BATCH, top1
+from classifier.training.run_folder import Run
+from classifier.training.training_data import TrainingData
+
+
+def finish(
+    run: Run,
+    network: keras.Model,
+    state: RunState,
+    data: TrainingData,
+    *,
+    evaluate: Callable[[Path], object],
+    group: ProcessGroup = ALONE,
+) -> None:
+    """Writes the run's model folder, whole, by one rename.
+
+    Args:
+        run: says where, and with which settings.
+        network: trained, in any precision.
+        state: after the last epoch.
+        data: what it was trained on.
+        evaluate: adds the evaluation's files to the model folder that it is given.
+        group: the processes that trained.
+    """
+    settings, split = run.settings, data.split
+    model = export.exportable(network, settings, mean=data.mean, deviation=data.deviation)
+    temperature = calibrate(model, data.validation) if settings.calibrate else None
+    training = describe(run, model, state, data)
+    training["temperature"] = temperature
+    if group.devices:
+        training["distributed"] = {"processes": group.processes, "devices": group.devices}
+
+    def write(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        export.save_model(model, folder, half=settings.store_half)
+        ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of).write(
+            folder
+        )
+        export.write_history(state.rows, folder / "history.csv")
+        if run.tensorboard.exists():
+            shutil.copytree(run.tensorboard, folder / "runs")
+        export.write_json(training, folder / "training.json")
+        evaluate(folder)
+        written = ModelFolder(folder)
+        card.write(written, compare=card.others(written))
+
+    write_atomically(run.model, write)
+
+
+def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) -> dict[str, Any]:
+    """Returns the content of `training.json`, measured on the model as it is exported."""
+    settings, validation = run.settings, data.validation
+    probabilities = model.predict(validation.images, batch_size=VALIDATION_BATCH, verbose=0)
+    confidence = choose_threshold(probabilities, validation.targets.argmax(axis=1))
+    return {
+        "preset": settings.preset,
+        "settings": settings.to_dict(),
+        "seed": settings.seed,
+        "precision": precision.resolve(settings.precision),
+        "epochs_run": state.epochs_done,
+        "best_epoch": state.best_epoch,
+        "wall_seconds": round(state.seconds, 1),
+        "dataset": {
+            "id": data.split.dataset,
+            "revision": data.split.revision,
+            "fingerprint": data.split.fingerprint,
+            "training_images": len(data.training.images),
+            "validation_images": len(validation.images),
+        },
+        "git_commit": provenance.git_commit(),
+        "versions": provenance.library_versions(),
+        "machine": provenance.machine(),
+        "parameters": model.count_params(),
+        "flops_per_image": flops_per_image(model),
+        "train_top1": top1(model, data.training),
+        "validation_top1": top1(model, validation),
+        "confidence": confidence and confidence.to_dict(),
+        "command": run.command,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
