@@ -51,6 +51,7 @@ from classifier.model_folder.folder import ModelFolder
 from evaluation import plots, report
 from evaluation.disturbances import LEVELS, disturb, series
 from evaluation.samples import stratified_subset
+from evaluation.themes import DARK, LIGHT
 
 if TYPE_CHECKING:  # takes seconds to import: `--help` and wrong calls do without
     from classifier.prediction.classifier import Classifier
@@ -225,7 +226,7 @@ def draw(comparison: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     """Draws the figures on light and dark ground; yields names of files and their content."""
     pictures = examples()
     best = list(comparison["class_accuracy"])[:-3:-1]
-    for theme, suffix in (("light", ""), ("dark", "-dark")):
+    for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):
         figure = plots.robustness_curves(comparison["robustness"], examples=pictures, theme=theme)
         yield f"robustness{suffix}.png", plots.png(figure)
         if len(best) == 2:

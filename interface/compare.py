@@ -18,13 +18,14 @@ from starlette.routing import Route
 
 from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
+from evaluation.themes import THEMES
 from interface.events import TEXT_EVENT, in_words
-from interface.figures import THEMES, drawing
+from interface.figures import drawing
 from interface.serving import Models, Served
 from interface.translations import (
     LANGUAGES,
-    class_names,
     language_of,
+    locale,
     number,
     percent,
     static_html,
@@ -151,7 +152,7 @@ def route() -> Route:
 
     async def answer(request: Request) -> Response:
         query = request.query_params
-        theme, language = query.get("theme", THEMES[0]), query.get("language", LANGUAGES[0])
+        theme, language = query.get("theme", "light"), query.get("language", LANGUAGES[0])
         first, second = query.get("first", ""), query.get("second", "")
         figure = request.path_params["figure"]
         try:
@@ -178,11 +179,7 @@ def png(figure: str, theme: str, language: str, first: str = "", second: str = "
     from evaluation import plots
 
     comparison = measured() or {}
-    look: dict[str, Any] = {
-        "theme": theme,
-        "language": language,
-        "class_names": class_names(language),
-    }
+    look: dict[str, Any] = {"theme": THEMES[theme], "locale": locale(language)}
     with drawing:
         if figure == "robustness":
             curves = comparison["robustness"]

@@ -16,15 +16,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from classifier.errors import InputError
+from evaluation.themes import THEMES
 from interface.serving import Models, Served
-from interface.translations import LANGUAGES, class_names, word
+from interface.translations import LANGUAGES, locale, word
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_CLASSES = 6  # curves in one figure that can be told apart
 MAX_ZOOMED = 10  # classes in a part of the confusion matrix
-THEMES = ("light", "dark")
 KEPT = 400  # figures of about 60 KB
 drawing = threading.Lock()  # drawing is Python: two at once would only stall the page
 
@@ -54,7 +54,7 @@ def image(
 def png(
     served: Served,
     figure: str,
-    theme: str = THEMES[0],
+    theme: str = "light",
     language: str = LANGUAGES[0],
     classes: tuple[int, ...] = (),
 ) -> bytes:
@@ -122,7 +122,7 @@ def _checked(
     models: Models, figure: str, query: Mapping[str, str]
 ) -> tuple[Served, tuple[str, str, str, tuple[int, ...]]]:
     served = models.get(query.get("model"))
-    theme, language = query.get("theme", THEMES[0]), query.get("language", LANGUAGES[0])
+    theme, language = query.get("theme", "light"), query.get("language", LANGUAGES[0])
     if figure not in DRAWN or theme not in THEMES or language not in LANGUAGES:
         raise InputError("there is no such figure")
     try:
@@ -143,7 +143,7 @@ def _cached(
     from evaluation import plots
 
     with drawing:
-        look = {"theme": theme, "language": language, "class_names": class_names(language)}
+        look = {"theme": THEMES[theme], "locale": locale(language)}
         drawn = DRAWN[figure](served, classes, look)
         content = plots.png(drawn)
         return content, tuple(map(float, drawn.axes[0].get_position().extents))

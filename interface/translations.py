@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from evaluation.locales import LOCALES, Locale
+
 if TYPE_CHECKING:
     import gradio as gr
     from gradio.i18n import I18nData
 
-LANGUAGES = ("en", "es")
+LANGUAGES = tuple(LOCALES)
 LANGUAGE_NAMES = {"en": "English", "es": "Español"}
 _FOLDER = Path(__file__).parent
 
@@ -32,25 +34,23 @@ def word(key: str, language: str, **values: object) -> str:
 
 def class_name(name: str, language: str) -> str:
     """Returns the name of a class or superclass in a language; unknown ones without underscores."""
-    return class_names(language).get(name) or name.replace("_", " ")
+    return locale(language).name(name)
 
 
 def percent(share: float | None, language: str, digits: int = 1) -> str:
     """Returns a share, 0–1, as a percentage in the notation of the language."""
-    if share is None:
-        return "–"
-    text = f"{100 * share:.{digits}f}"
-    return f"{text.replace('.', ',')}\N{NO-BREAK SPACE}%" if language == "es" else f"{text}%"
+    return locale(language).percent(share, digits)
 
 
 def number(value: float | None, language: str, digits: int = 0) -> str:
     """Returns a number in the notation of the language."""
-    if value is None:
-        return "–"
-    text = f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    if language == "es":
-        return text.translate(str.maketrans(",.", "\N{NO-BREAK SPACE},"))
-    return text
+    return locale(language).number(value, digits)
+
+
+@cache
+def locale(language: str) -> Locale:
+    """Returns the notation of a language, with the classes' names in it."""
+    return LOCALES[language].with_class_names(class_names(language))
 
 
 @cache

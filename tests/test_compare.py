@@ -15,6 +15,7 @@ from benchmarks import compare
 from classifier.model_folder.folder import ModelFolder
 from evaluation import plots
 from evaluation.disturbances import LEVELS, disturb
+from evaluation.locales import LOCALES, Locale
 
 CURVES = {
     "shift": {
@@ -207,11 +208,11 @@ def test_a_process_kept_to_one_core_says_so(run_command: Callable) -> None:
     assert result.stdout.strip() == "1"
 
 
-@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize("locale", LOCALES.values(), ids=LOCALES)
 def test_the_ends_of_the_curves_are_named_with_their_figures_and_do_not_overlap(
-    language: str,
+    locale: Locale,
 ) -> None:
-    figure = plots.robustness_curves(CURVES, language=language)
+    figure = plots.robustness_curves(CURVES, locale=locale)
     figure.draw_without_rendering()
     for axes, kind in zip(figure.axes, CURVES, strict=True):
         ends = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)

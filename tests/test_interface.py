@@ -14,12 +14,12 @@ from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import covered, importance, overlay
-from evaluation.plots.appearance import THEMES
+from evaluation.themes import DARK, LIGHT
 from interface import choice, classify, page
 from interface.choice import choose, embedded
 from interface.disturbance import Disturbance
 from interface.serving import Served
-from interface.theme import DARK, LIGHT
+from interface.theme import CSS_FILE
 from interface.translations import (
     LANGUAGES,
     class_name,
@@ -93,10 +93,15 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert word("tile_interval", "en", low="1%", high="2%") == "95% interval 1% to 2%"
 
 
-@pytest.mark.parametrize(("theme", "colours"), [("light", LIGHT), ("dark", DARK)])
-def test_cards_have_the_colours_of_the_figures_on_them(theme: str, colours: dict[str, str]) -> None:
-    for name, colour in colours.items():
-        assert getattr(THEMES[theme], name) == colour
+def test_cards_have_the_colours_of_the_figures_on_them() -> None:
+    light, dark = CSS_FILE.read_text(encoding="utf-8").split("}")[:2]
+    for rules, theme in ((light, LIGHT), (dark, DARK)):
+        for variable, colour in (
+            ("ink", theme.ink),
+            ("sheet", theme.background),
+            ("blue", theme.main),
+        ):
+            assert f"--{variable}: {colour};" in rules
 
 
 def test_covering_meets_every_pixel_equally_often() -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from classifier.model_folder.folder import ClassNames
 from evaluation import curves
-from evaluation.plots.appearance import THEMES
+from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.calibration import reliability_diagram
 from evaluation.plots.classes import (
     best_and_worst_classes,
@@ -26,9 +26,9 @@ from evaluation.plots.comparison import class_differences, robustness_curves
 from evaluation.plots.matrices import by_superclass, class_confusions, confusion_matrix
 from evaluation.plots.rankings import precision_recall_plot, roc_plot
 from evaluation.plots.training import training_curves
+from evaluation.themes import LIGHT, Theme
 
 __all__ = [
-    "THEMES",
     "best_and_worst_classes",
     "by_superclass",
     "class_confusions",
@@ -56,9 +56,8 @@ def draw_all(
     names: ClassNames,
     history: Sequence[Mapping[str, float]] = (),
     *,
-    theme: str = "light",
-    language: str = "en",
-    class_names: Mapping[str, str] | None = None,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
 ) -> Iterator[tuple[str, Figure]]:
     """Draws the figures of a model card, one after the other.
 
@@ -68,14 +67,13 @@ def draw_all(
         labels: integers, (N,).
         names: the classes.
         history: the rows of `history.csv`; without them there are no training curves.
-        theme: "light" or "dark".
-        language: "en" or "es".
-        class_names: translations of class and superclass names.
+        theme: the colours.
+        locale: the language and the names of classes and superclasses.
 
     Yields:
         The name of a figure and the figure.
     """
-    look: dict[str, Any] = {"theme": theme, "language": language, "class_names": class_names}
+    look: dict[str, Any] = {"theme": theme, "locale": locale}
     matrix = evaluation["confusion_matrix"]
     chosen = default_classes(evaluation)
     yield "confusion_matrix", confusion_matrix(matrix, names, **look)

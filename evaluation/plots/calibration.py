@@ -1,8 +1,6 @@
-"""Whether a model is as often right as it is sure."""
+"""The reliability diagram: whether a model is right as often as its confidence says."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,108 +8,95 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evaluation.curves import Reliability
+from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import (
     TEXT_SIZE,
-    Look,
     mark_value,
     new_figure,
     percent_axis,
-    style,
+    style_axes,
 )
+from evaluation.themes import LIGHT, Theme
 
 
 def reliability_diagram(
-    reliability: Reliability,
-    *,
-    theme: str = "light",
-    language: str = "en",
-    class_names: Mapping[str, str] | None = None,
+    reliability: Reliability, *, theme: Theme = LIGHT, locale: Locale = ENGLISH
 ) -> Figure:
-    """Draws accuracy over confidence, and under it how confidence is spread.
+    """Draws accuracy over confidence, and under it how the confidence is distributed.
 
     Args:
         reliability: from `curves.reliability`.
-        theme: "light" or "dark".
-        language: "en" or "es".
-        class_names: taken like the other figures do; this one names no class.
+        theme: the colours.
+        locale: the language.
     """
-    look = Look(theme, language, class_names)
     filled = reliability.counts > 0
     weights = reliability.counts[filled]
     confidence = float(np.average(reliability.confidence[filled], weights=weights))
     accuracy = float(np.average(reliability.accuracy[filled], weights=weights))
-    figure = new_figure(
-        look,
-        look.text("reliability"),
-        look.text(
-            "reliability_note",
-            error=look.percent(reliability.expected_calibration_error, 1),
-            bins=len(reliability.counts),
-            direction=_direction(confidence - accuracy, look),
-        ),
-        height=6.4,
+    note = locale.text(
+        "reliability_note",
+        error=locale.percent(reliability.expected_calibration_error),
+        bins=len(reliability.counts),
+        direction=_direction(confidence - accuracy, locale),
     )
+    figure = new_figure(locale.text("reliability"), note, theme=theme, height=6.4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
-    _accuracy_bars(above, reliability, look)
-    _confidence_bars(below, reliability, look)
+    _accuracy_bars(above, reliability, theme, locale)
+    _confidence_bars(below, reliability, theme, locale)
     sides = ("right", "left") if accuracy > confidence else ("left", "right")
     for share, key, colour, side in (
-        (accuracy, "mean_accuracy", look.colours.main, sides[0]),
-        (confidence, "mean_confidence", look.colours.contrary, sides[1]),
+        (accuracy, "mean_accuracy", theme.main, sides[0]),
+        (confidence, "mean_confidence", theme.contrary, sides[1]),
     ):
-        text = look.text(key, value=look.percent(share, 1))
-        mark_value(below, share, text, colour, look, side=side)
+        text = locale.text(key, value=locale.percent(share))
+        mark_value(below, share, text, colour, theme, side=side)
     return figure
 
 
-def _direction(gap: float, look: Look) -> str:
+def _direction(gap: float, locale: Locale) -> str:
     key = "over_confident" if gap >= 0 else "under_confident"
-    return look.text(key, gap=look.number(100 * abs(gap), 1))
+    return locale.text(key, gap=locale.number(100 * abs(gap), 1))
 
 
-def _accuracy_bars(axes: Axes, reliability: Reliability, look: Look) -> None:
-    colours = look.colours
-    style(axes, look)
+def _accuracy_bars(axes: Axes, reliability: Reliability, theme: Theme, locale: Locale) -> None:
+    style_axes(axes, theme)
     centres, width = _bins(reliability)
     accuracy = np.nan_to_num(reliability.accuracy)
-    axes.bar(centres, accuracy, width=0.86 * width, color=colours.main)
+    axes.bar(centres, accuracy, width=0.86 * width, color=theme.main)
     for centre, bar, sure in zip(centres, accuracy, reliability.confidence, strict=True):
-        if np.isfinite(sure):  # the gap between what was promised and what was kept
-            half = 0.43 * width
-            axes.fill_between(
-                [centre - half, centre + half], bar, sure, color=colours.contrary, alpha=0.35, lw=0
-            )
-            axes.plot(
-                [centre - half, centre + half], [sure, sure], color=colours.contrary, linewidth=1.8
-            )
+        if np.isfinite(sure):  # the gap between confidence and accuracy
+            sides = [centre - 0.43 * width, centre + 0.43 * width]
+            axes.fill_between(sides, bar, sure, color=theme.contrary, alpha=0.35, lw=0)
+            axes.plot(sides, [sure, sure], color=theme.contrary, linewidth=1.8)
     axes.plot(
         [0, 1],
         [0, 1],
-        color=colours.muted,
+        color=theme.muted,
         linewidth=1.2,
         linestyle=(0, (3, 2)),
-        label=look.text("perfect"),
+        label=locale.text("perfect"),
     )
-    axes.legend(loc="upper left", frameon=False, fontsize=TEXT_SIZE, labelcolor=colours.muted)
+    axes.legend(loc="upper left", frameon=False, fontsize=TEXT_SIZE, labelcolor=theme.muted)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    percent_axis(axes, look, "y")
-    axes.set_ylabel(look.text("right_answers"))
+    percent_axis(axes, locale, "y")
+    axes.set_ylabel(locale.text("right_answers"))
 
 
-def _confidence_bars(axes: Axes, reliability: Reliability, look: Look) -> None:
-    style(axes, look, grid="y")
+def _confidence_bars(axes: Axes, reliability: Reliability, theme: Theme, locale: Locale) -> None:
+    style_axes(axes, theme, grid="y")
     centres, width = _bins(reliability)
     shares = reliability.counts / reliability.counts.sum()
-    axes.bar(centres, shares, width=0.86 * width, color=look.colours.muted, alpha=0.55)
+    axes.bar(centres, shares, width=0.86 * width, color=theme.muted, alpha=0.55)
     axes.set_ylim(0, shares.max() * 1.45)
     axes.yaxis.set_major_locator(MaxNLocator(3))
-    axes.yaxis.set_major_formatter(lambda value, _: look.percent(value))
-    percent_axis(axes, look, "x")
-    axes.set_xlabel(look.text("confidence"))
-    axes.set_ylabel(look.text("images"))
+    axes.yaxis.set_major_formatter(lambda value, _: locale.percent(value, 0))
+    percent_axis(axes, locale, "x")
+    axes.set_xlabel(locale.text("confidence"))
+    axes.set_ylabel(locale.text("images"))
 
 
 def _bins(reliability: Reliability) -> tuple[np.ndarray, float]:
+    """The centres of the bins and their width."""
     edges = reliability.edges
     return (edges[:-1] + edges[1:]) / 2, float(edges[1] - edges[0])

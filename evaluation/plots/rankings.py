@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from classifier.model_folder.folder import ClassNames
 from evaluation.curves import ClassCurves, Curve
-from evaluation.plots.appearance import TEXT_SIZE, Look, new_figure, percent_axis, style
+from evaluation.locales import ENGLISH, Locale
+from evaluation.plots.appearance import (
+    TEXT_SIZE,
+    fit_name,
+    new_figure,
+    percent_axis,
+    style_axes,
+)
+from evaluation.themes import LIGHT, Theme
 
-_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # once every colour is used
+_LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next one once every colour is used
 
 
 def precision_recall_plot(
@@ -19,9 +27,8 @@ def precision_recall_plot(
     names: ClassNames,
     classes: Sequence[int],
     *,
-    theme: str = "light",
-    language: str = "en",
-    class_names: Mapping[str, str] | None = None,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
 ) -> Figure:
     """Draws the precision-recall curves of chosen classes and the micro and macro averages.
 
@@ -29,17 +36,15 @@ def precision_recall_plot(
         curves: of every class, from `curves.precision_recall_curves`.
         names: the classes.
         classes: indices of the classes to draw; may be empty.
-        theme: "light" or "dark".
-        language: "en" or "es".
-        class_names: translations of class names.
+        theme: the colours.
+        locale: the language and the names of the classes.
     """
-    look = Look(theme, language, class_names)
-    note = look.text("precision_recall_note")
-    figure = new_figure(look, look.text("precision_recall"), note, height=5.2)
+    note = locale.text("precision_recall_note")
+    figure = new_figure(locale.text("precision_recall"), note, theme=theme, height=5.2)
     axes = figure.subplots()
-    _draw(axes, curves, names, classes, look)
-    axes.set_xlabel(look.text("recall"))
-    axes.set_ylabel(look.text("precision"))
+    _draw_curves(axes, curves, names, classes, theme, locale)
+    axes.set_xlabel(locale.text("recall"))
+    axes.set_ylabel(locale.text("precision"))
     return figure
 
 
@@ -48,9 +53,8 @@ def roc_plot(
     names: ClassNames,
     classes: Sequence[int],
     *,
-    theme: str = "light",
-    language: str = "en",
-    class_names: Mapping[str, str] | None = None,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
 ) -> Figure:
     """Draws the ROC curves of chosen classes and the micro and macro averages.
 
@@ -58,68 +62,56 @@ def roc_plot(
         curves: of every class, from `curves.roc_curves`.
         names: the classes.
         classes: indices of the classes to draw; may be empty.
-        theme: "light" or "dark".
-        language: "en" or "es".
-        class_names: translations of class names.
+        theme: the colours.
+        locale: the language and the names of the classes.
     """
-    look = Look(theme, language, class_names)
-    figure = new_figure(look, look.text("roc"), look.text("roc_note"), height=5.2)
+    note = locale.text("roc_note")
+    figure = new_figure(locale.text("roc"), note, theme=theme, height=5.2)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=look.colours.grid, linewidth=1.2)
-    _draw(axes, curves, names, classes, look)
-    axes.set_xlabel(look.text("false_positive_rate"))
-    axes.set_ylabel(look.text("true_positive_rate"))
+    axes.plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2)  # a classifier that guesses
+    _draw_curves(axes, curves, names, classes, theme, locale)
+    axes.set_xlabel(locale.text("false_positive_rate"))
+    axes.set_ylabel(locale.text("true_positive_rate"))
     return figure
 
 
-def _draw(
-    axes: Axes, curves: ClassCurves, names: ClassNames, classes: Sequence[int], look: Look
+def _draw_curves(
+    axes: Axes,
+    curves: ClassCurves,
+    names: ClassNames,
+    classes: Sequence[int],
+    theme: Theme,
+    locale: Locale,
 ) -> None:
-    style(axes, look)
-    colours = look.colours
-    _line(axes, curves.micro, look.text("micro"), look, color=colours.ink, linewidth=3.2)
-    _line(
-        axes,
-        curves.macro,
-        look.text("macro"),
-        look,
-        color=colours.muted,
-        linewidth=1.6,
-    )
-    drawn = [index for index in classes if curves.classes[index] is not None]
-    drawn.sort(key=lambda index: -_area(curves.classes[index]))
-    for order, index in enumerate(drawn):
-        curve = curves.classes[index]
-        assert curve is not None
-        turn, colour = divmod(order, len(colours.series))
-        _line(
-            axes,
-            curve,
-            look.name(names.classes[index], wrap=16),
-            look,
-            color=colours.series[colour],
-            linewidth=1.5,
-            linestyle=_STYLES[turn % len(_STYLES)],
+    def line(curve: Curve, name: str, color: str, width: float, style: object = "solid") -> None:
+        label = f"{locale.number(curve.area, 3)}  {name}"
+        axes.plot(
+            curve.x,
+            curve.y,
+            label=label,
+            color=color,
+            linewidth=width,
+            linestyle=style,
+            solid_joinstyle="round",
         )
+
+    style_axes(axes, theme)
+    line(curves.micro, locale.text("micro"), theme.ink, 3.2)
+    line(curves.macro, locale.text("macro"), theme.muted, 1.6)
+    chosen = [(curves.classes[index], names.classes[index]) for index in classes]
+    drawn = [(curve, name) for curve, name in chosen if curve is not None]
+    drawn.sort(key=lambda item: -item[0].area)
+    for order, (curve, name) in enumerate(drawn):
+        turn, colour = divmod(order, len(theme.series))
+        style = _LINE_STYLES[turn % len(_LINE_STYLES)]
+        label = fit_name(locale.name(name), 16, lines=3)
+        line(curve, label, theme.series[colour], 1.5, style)
     axes.set_aspect("equal")
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.02)
-    percent_axis(axes, look, "x")
-    percent_axis(axes, look, "y")
-    _legend(axes)
-
-
-def _area(curve: Curve | None) -> float:
-    return 0.0 if curve is None else curve.area
-
-
-def _line(axes: Axes, curve: Curve, name: str, look: Look, **options: object) -> None:
-    label = f"{look.number(curve.area, 3)}  {name}"
-    axes.plot(curve.x, curve.y, label=label, solid_joinstyle="round", **options)  # type: ignore[arg-type]
-
-
-def _legend(axes: Axes) -> None:
-    legend = axes.legend(
+    percent_axis(axes, locale, "x")
+    percent_axis(axes, locale, "y")
+    axes.legend(
         loc="upper left",
         bbox_to_anchor=(1.02, 1.0),
         frameon=False,
@@ -129,5 +121,3 @@ def _legend(axes: Axes) -> None:
         labelcolor="linecolor",
         borderaxespad=0,
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
