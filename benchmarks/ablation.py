@@ -192,9 +192,10 @@ def table(ablation: dict[str, Any]) -> str:
             f"{row['seconds'] / 60:.0f} min",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    machine = ablation["machine"]
     note = (
-        f"Test images; {ablation['epochs']} epochs each, on {ablation['machine']['cores']} cores of "
-        f"{ablation['machine']['processor']}. {ablation['date']}, `{ablation['command']}`."
+        f"Test images; {ablation['epochs']} epochs each, on {machine['cores']} cores of "
+        f"{machine['processor']}. {ablation['date']}, `{ablation['command']}`."
     )
     return "\n".join([*lines, "", note, ""])
 
@@ -212,8 +213,9 @@ def write(ablation: dict[str, Any], output: Path) -> None:
 def draw(ablation: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     """Draws the figure on light and dark ground; yields names of files and their content."""
     from evaluation import plots
+    from evaluation.themes import DARK, LIGHT
 
-    for theme, suffix in (("light", ""), ("dark", "-dark")):
+    for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):
         yield f"ablation{suffix}.png", plots.png(plots.ablation_bars(ablation["rows"], theme=theme))
 
 

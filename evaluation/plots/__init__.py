@@ -22,13 +22,14 @@ from evaluation.plots.classes import (
     class_histograms,
     most_confused_pairs,
 )
-from evaluation.plots.comparison import class_differences, robustness_curves
+from evaluation.plots.comparison import ablation_bars, class_differences, robustness_curves
 from evaluation.plots.matrices import by_superclass, class_confusions, confusion_matrix
 from evaluation.plots.rankings import precision_recall_plot, roc_plot
 from evaluation.plots.training import training_curves
 from evaluation.themes import LIGHT, Theme
 
 __all__ = [
+    "ablation_bars",
     "best_and_worst_classes",
     "by_superclass",
     "class_confusions",

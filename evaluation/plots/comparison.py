@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,6 +110,37 @@ def class_differences(
     horizontal_bars(axes, shown, values, labels, colours, theme)
     axes.axvline(0, color=theme.muted, linewidth=1)
     axes.margins(x=0.1)
+    return figure
+
+
+def ablation_bars(
+    rows: Sequence[Mapping[str, Any]], *, theme: Theme = LIGHT, locale: Locale = ENGLISH
+) -> Figure:
+    """Draws the top-1 of a recipe as its ingredients are added one by one.
+
+    Args:
+        rows: those of `ablation.json`: each with its `name`, its `category` and its `top1`, the
+            shares that its seeds reached.
+        theme: the colours; each category has its own.
+        locale: the language.
+    """
+    figure = new_figure(
+        locale.text("ablation"),
+        locale.text("ablation_note"),
+        theme=theme,
+        height=1.2 + 0.34 * max(len(rows), 2),
+    )
+    axes = style_axes(figure.subplots(), theme, grid=None)
+    categories = list(dict.fromkeys(row["category"] for row in rows))
+    means = [statistics.mean(row["top1"]) for row in rows]
+    labels = [locale.percent(mean) for mean in means]
+    for index, row in enumerate(rows):
+        if len(row["top1"]) > 1:
+            labels[index] += f" ± {locale.number(100 * statistics.stdev(row['top1']), 1)}"
+    colours = [theme.series[categories.index(row["category"])] for row in rows]
+    names = [locale.text(f"ablation_{row['name']}") for row in rows]
+    horizontal_bars(axes, names, means, labels, colours, theme)
+    axes.margins(x=0.16)
     return figure
 
 
