@@ -3,15 +3,16 @@
 python -m benchmarks.compare                               # every model in pretrained/
 python -m benchmarks.compare --dataset path/to/cifar100 pretrained/mlp runs/mine
 
-It writes, into `benchmarks/results` or `--output`, a table (`comparison.md`), the figures
+It writes, into `benchmarks/results` or `--output`, tables (`comparison.md`, `summary.md`), figures
 (`robustness.png`, `class_differences.png`, and the same on dark ground), and all numbers as
 `comparison.json`, from which the app draws its comparison without a data set:
 
     {"command", "date", "machine", "versions",
      "dataset": {"id", "revision", "fingerprint", "split", "images"},
-     "models": [{"name", "parameters", "flops_per_image", "bytes", "top1", "top1_interval", "top5",
-                 "macro_f1", "superclass_top1", "expected_calibration_error", "train_top1",
-                 "train_test_gap", "training_seconds", "training_machine",
+     "models": [{"name", "category", "seed", "parameters", "flops_per_image", "bytes", "top1",
+                 "top1_interval", "top5", "macro_f1", "superclass_top1",
+                 "expected_calibration_error", "train_top1", "train_test_gap",
+                 "training_seconds", "training_machine",
                  "latency_ms": {"median", "low", "high", "repetitions"}}],
      "robustness": {"shift": {"levels": [0, …], "top1": {"mlp": [0.5, …], …}}, …},
      "robustness_seed",
@@ -29,7 +30,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
+from classifier.settings import preset_names
 from evaluation import plots, report
 from evaluation.disturbances import LEVELS, disturb, series
 from evaluation.samples import stratified_subset
@@ -144,6 +146,8 @@ def measure(
     kept = ("top1", "top1_interval", "top5", "macro_f1", "superclass_top1")
     figures = {
         "name": name,
+        "category": category(training.get("settings", {})),
+        "seed": training.get("seed"),
         "parameters": model.count_params(),
         "flops_per_image": flops_per_image(model),
         "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
@@ -159,6 +163,13 @@ def measure(
         "class_accuracy": {row["name"]: row["accuracy"] for row in evaluation["per_class"]},
         "robustness": robustness(classifier, images, labels, untouched=evaluation["top1"]),
     }
+
+
+def category(settings: Mapping[str, Any]) -> str:
+    """Returns who a model may be compared with, by the settings of its training."""
+    if settings.get("architecture") == "cnn":
+        return "convolutional"
+    return "dense only, taught by our CNN" if settings.get("teacher") else "dense only, alone"
 
 
 def robustness(
@@ -209,6 +220,37 @@ def table(comparison: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note, ""])
 
 
+def summary(comparison: dict[str, Any]) -> str:
+    """Returns what matters most as Markdown: a row per model."""
+    lines = [
+        "| | | top-1 | top-5 | calibration error | parameters | one image, one core | training |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for model in comparison["models"]:
+        name = model["name"]
+        link = f"[`{name}`](presets/{name}.yaml)" if name in preset_names() else f"`{name}`"
+        cells = [
+            link,
+            model["category"],
+            f"**{_percent(model['top1'])}**",
+            _percent(model["top5"]),
+            _percent(model["expected_calibration_error"]),
+            f"{model['parameters'] / 1e6:.1f} M",
+            f"{model['latency_ms']['median']:.1f} ms",
+            _minutes(model["training_seconds"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    data, machine = comparison["dataset"], comparison["machine"]
+    seeds = ", ".join(
+        str(seed) for seed in sorted({model["seed"] for model in comparison["models"]})
+    )
+    note = (
+        f"{data['images']:,} test images of {data['id']}; seed {seeds}; {machine['processor']}. "
+        f"{comparison['date']}, `{comparison['command']}`."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 def write(comparison: dict[str, Any], output: Path) -> None:
     """Writes the numbers, the table and the figures into a folder, each by rename."""
     output.mkdir(parents=True, exist_ok=True)
@@ -216,6 +258,7 @@ def write(comparison: dict[str, Any], output: Path) -> None:
     files = {
         "comparison.json": numbers.encode(),
         "comparison.md": table(comparison).encode(),
+        "summary.md": summary(comparison).encode(),
         **dict(draw(comparison)),
     }
     for name, content in files.items():

@@ -3,7 +3,7 @@
 python -m benchmarks.readme        # every benchmark does so itself when it is through
 
 A table stands between `<!-- benchmarks/results/NAME.md -->` and `<!-- / -->`. The Spanish README
-has the same figures under translated labels.
+has the summary, with its terms translated, and links to the others.
 """
 
 import re
@@ -19,65 +19,27 @@ from classifier.files import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
-PAGES = ("README.md", "README.es.md", "docs/scale-out.md")
+PAGES = (
+    "README.md",
+    "README.es.md",
+    "docs/results.md",
+    "docs/scale-out.md",
+    "docs/serving-speed.md",
+    "docs/training-speed.md",
+)
 TABLE = re.compile(r"(<!-- benchmarks/results/([\w-]+\.md) -->\n).*?(<!-- / -->)", re.DOTALL)
 
+# The terms of the one table that stands in the Spanish README.
 SPANISH = {
+    "training": "entrenamiento",
     "parameters": "parámetros",
-    "operations per image": "operaciones por imagen",
-    "model folder": "carpeta del modelo",
-    "latency, one image on one core": "latencia, una imagen en un núcleo",
-    "training time": "tiempo de entrenamiento",
-    "95% interval": "intervalo del 95%",
-    "macro F1": "F1 macro",
-    "superclass top-1": "top-1 por superclase",
     "calibration error": "error de calibración",
-    "top-1 on training images": "top-1 en las imágenes de entrenamiento",
-    "train–test gap": "brecha entrenamiento–test",
-    "points": "puntos",
-    "shifted by 4 pixels": "desplazada 4 píxeles",
-    "shifted by 8 pixels": "desplazada 8 píxeles",
-    "rotated by": "girada",
-    "blurred (radius 1 pixel)": "desenfocada (radio de 1 píxel)",
-    "at 40% of the brightness": "con el 40% del brillo",
-    "noise (σ = 20 of 255)": "ruido (σ = 20 de 255)",
+    "one image, one core": "una imagen, un núcleo",
+    "dense only, alone": "solo densas, sin maestra",
+    "dense only, taught by our CNN": "solo densas, con nuestra CNN de maestra",
+    "convolutional": "convolucional",
     "test images of": "imágenes de test de",
-    "Latency: one image on one core of": "Latencia: una imagen en un núcleo de",
-    "Keras on": "Keras con",
-    "images/s": "imágenes/s",
-    "range": "rango",
-    "share of the matrix product": "parte del producto de matrices",
-    "Keras is faster by": "Keras es más rápido",
-    "Keras, this project's training step": "Keras, el paso de entrenamiento de este proyecto",
-    "Keras, this project's step without fusing": "Keras, el paso de este proyecto sin fusionar",
-    "matrix product alone": "solo el producto de matrices",
-    "fused AdamW": "AdamW fusionado",
-    "Medians of": "Medianas de",
-    "interleaved rounds of": "rondas alternas de",
-    "images, batch": "imágenes, lotes de",
-    "on": "en",
-    "cores of": "núcleos de",
-    "constant app": "aplicación constante",
-    "this app": "esta aplicación",
-    "ratio": "proporción",
-    "target": "objetivo",
-    "page, after process start": "página, desde el inicio del proceso",
-    "first `/classify`, after process start": "primer `/classify`, desde el inicio del proceso",
-    "median, one client": "mediana, un cliente",
-    "answers a second": "respuestas por segundo",
-    "clients at once": "clientes a la vez",
-    "95th percentile": "percentil 95 de la espera",
-    "slowest client to median client": "cliente más lento frente al mediano",
-    "memory growth over": "crecimiento de la memoria en",
-    "classifications": "clasificaciones",
-    "peak memory, three models": "pico de memoria, tres modelos",
-    "at most": "como máximo",
-    "at least": "al menos",
-    "below": "menos de",
-    "clients, 5": "clientes, 5",
-    "images each, no errors": "imágenes cada uno, sin errores",
-    "starts, on": "arranques, en",
-    "clients included": "clientes incluidos",
+    "seed": "semilla",
 }
 
 
