@@ -56,6 +56,8 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     settings = run.settings
     print(f"Loading {run.dataset} …", flush=True)
     data = load_training_data(run.dataset, run.label_column, settings)
+    for remark in data.remarks:
+        print(remark, flush=True)
     if distributed:
         group = group.join(
             settings.batch_size, {**settings.to_dict(), "data set": data.split.fingerprint}

@@ -45,6 +45,8 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     dataset = options.dataset or DEFAULT_DATASET
     worker.say(f"Loading {dataset} …")
     data = load_training_data(dataset, options.label_column, settings)
+    for remark in data.remarks:
+        worker.say(remark)
     url = options.storage
     kept = storage.open_storage(url, grace=options.grace, when_stale=requeue)
     study = worker.open_study(

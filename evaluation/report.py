@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classifier.data.loading import load_split
-from classifier.data.split import Split
+from classifier.data.loading import Split, find_duplicates, load_split
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
 from evaluation import curves, plots
-from evaluation.samples import find_duplicates, storable, stratified_subset
+from evaluation.samples import storable, stratified_subset
 
 if TYPE_CHECKING:
     from classifier.prediction.classifier import Classifier

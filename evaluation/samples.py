@@ -1,6 +1,4 @@
-"""Which images are evaluated, which of them the training has seen, and what is kept of each."""
-
-import hashlib
+"""Which images are evaluated, and what is kept of each."""
 
 import numpy as np
 
@@ -36,20 +34,6 @@ def stratified_subset(labels: np.ndarray, limit: int | None, *, seed: int = 0) -
     return np.sort(order[np.argsort(share_given, kind="stable")[:limit]])
 
 
-def find_duplicates(images: np.ndarray, training_images: np.ndarray) -> np.ndarray:
-    """Finds the images that are also training images, byte for byte.
-
-    Args:
-        images: uint8, (N, 32, 32, 3).
-        training_images: uint8, (M, 32, 32, 3).
-
-    Returns:
-        Sorted indices into `images`, int64.
-    """
-    seen = {_digest(image) for image in training_images}
-    return np.flatnonzero([_digest(image) in seen for image in images])
-
-
 def storable(probabilities: np.ndarray) -> np.ndarray:
     """Rounds probabilities to what `predictions.npz` keeps, without changing any answer.
 
@@ -70,7 +54,3 @@ def storable(probabilities: np.ndarray) -> np.ndarray:
     tied = rounded[rows, winner[rows]]
     rounded[rows, winner[rows]] = np.nextafter(tied, np.float16(2))
     return rounded
-
-
-def _digest(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

@@ -324,7 +324,7 @@ class TestWrongData:
         good = encode(noise(32, 32, 3))
         write_image_folder(tmp_path / "pets" / "train", {"cat": [good, good[:300]], "dog": [good]})
         message = refusal(tmp_path / "pets")
-        assert "row 1 (1.png)" in message
+        assert "train/cat/1.png of pets does not decode" in message
 
     @pytest.mark.parametrize("files", [{}, {"README.md": "# Nothing"}, {"x.bin": "x"}])
     def test_an_empty_folder_is_refused(self, tmp_path: Path, files: dict[str, str]) -> None:

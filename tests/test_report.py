@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from classifier.data.loading import load_split
+from classifier.data.loading import find_duplicates, load_split
 from classifier.data.split import make_split
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames
 from evaluation import curves, report
-from evaluation.samples import find_duplicates, storable, stratified_subset
+from evaluation.samples import storable, stratified_subset
 
 NAMES = ClassNames(
     "a-data-set",

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +20,9 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from classifier.data.split import Split, content_fingerprint
+from classifier.files import write_atomically
 
-FORMAT = 1  # part of every key: raise it when the preprocessing changes what is stored
+FORMAT = 2  # part of every key: raise it when the preprocessing changes what is stored
 KEPT_SPLITS = 24  # least recently used splits go beyond this many
 LOCK_SECONDS = 900  # another process may be fetching and decoding the same data that long
 ORPHAN_SECONDS = 3600  # arrays without an index that are younger may belong to a running process
@@ -110,15 +110,25 @@ def _read(index: dict[str, Any]) -> Split:
     )
     if content_fingerprint(images, labels, *names) != index["fingerprint"]:
         raise ValueError("the stored arrays are damaged")
-    return Split(images, labels, *names, index["dataset"], index["revision"], index["fingerprint"])
+    files, remarks = tuple(index["files"]), tuple(index["remarks"])
+    if len(files) not in (0, len(images)):
+        raise ValueError("the stored index is damaged")
+    return Split(
+        images,
+        labels,
+        *names,
+        dataset=index["dataset"],
+        revision=index["revision"],
+        fingerprint=index["fingerprint"],
+        files=files,
+        remarks=remarks,
+    )
 
 
 def _store(location: str, state: str, split: Split) -> None:
     images_file, labels_file = _array_files(split.fingerprint)
-    with _replacing(images_file) as temporary, temporary.open("wb") as file:
-        np.save(file, split.images, allow_pickle=False)
-    with _replacing(labels_file) as temporary, temporary.open("wb") as file:
-        np.save(file, split.labels, allow_pickle=False)
+    _write(images_file, lambda path: _save(path, split.images))
+    _write(labels_file, lambda path: _save(path, split.labels))
     index = {
         "location": location,
         "state": state,
@@ -128,24 +138,22 @@ def _store(location: str, state: str, split: Split) -> None:
         "classes": split.classes,
         "superclasses": split.superclasses,
         "superclass_of": split.superclass_of,
+        "files": split.files,
+        "remarks": split.remarks,
     }
-    with _replacing(_index_file(location)) as temporary:
-        temporary.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    text = json.dumps(index, indent=1)
+    _write(_index_file(location), lambda path: path.write_text(text, encoding="utf-8"))
     _forget_the_oldest()
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary sibling of a file that takes the file's name if the body succeeds."""
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, write)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a name, `np.save` would add its own suffix
+        np.save(file, array, allow_pickle=False)
 
 
 @contextlib.contextmanager

@@ -111,6 +111,17 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     return image
 
 
+def is_image(file: BinaryIO) -> bool:
+    """Tells whether a file begins as a picture of one of `FORMATS`; decodes nothing."""
+    try:
+        Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # whatever a plugin trips over in a file that is no picture
+        return False
+    return True
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Turns a picture of any mode upright and into RGB, transparent parts on white.
 

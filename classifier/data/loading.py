@@ -1,11 +1,14 @@
 """Data sets as arrays: loading a split, dividing it, and what training asks of it."""
 
+import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from classifier.data import array_cache, hub_dataset, local_dataset
+from classifier.data import array_cache, hub_dataset, image_folder, local_dataset
 from classifier.data import cifar100_archive as toronto
 from classifier.data.split import Split
 from classifier.errors import InputError
@@ -14,6 +17,7 @@ __all__ = [
     "DEFAULT_DATASET",
     "Split",
     "channel_statistics",
+    "find_duplicates",
     "load_split",
     "one_hot",
     "stratified_split",
@@ -50,7 +54,7 @@ def load_split(
         return hub_dataset.load_from_hub(dataset, split, label_column=label_column)
     try:
         path = Path(dataset).expanduser().resolve()
-        reader = toronto if toronto.recognises(path) else local_dataset
+        reader = _reader(path)
         return array_cache.load_or_build(
             f"{path}\n{split}\n{label_column or ''}",
             lambda: reader.state(path),
@@ -62,8 +66,38 @@ def load_split(
         ) from error
 
 
+def _reader(path: Path) -> ModuleType:
+    """Returns the module that reads a file or folder."""
+    if image_folder.recognises(path):
+        return image_folder
+    return toronto if toronto.recognises(path) else local_dataset
+
+
+def find_duplicates(images: np.ndarray, training_images: np.ndarray) -> np.ndarray:
+    """Finds the images that are also training images, byte for byte.
+
+    Args:
+        images: uint8, (N, height, width, 3).
+        training_images: uint8, (M, height, width, 3).
+
+    Returns:
+        Sorted indices into `images`, int64.
+    """
+    seen = {_digest(image) for image in training_images}
+    return np.flatnonzero([_digest(image) in seen for image in images])
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+
 def stratified_split(
-    labels: np.ndarray, *, fraction: float = 0.1, seed: int
+    labels: np.ndarray,
+    *,
+    fraction: float = 0.1,
+    seed: int,
+    classes: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divides rows into two parts that hold every class in the same proportion.
 
@@ -72,6 +106,7 @@ def stratified_split(
         fraction: the share of each class that goes to validation, between 0 and 1; each class
             leaves at least one image in either part.
         seed: the same seed gives the same parts.
+        classes, files: the names of the classes and of the rows' files, for messages.
 
     Returns:
         The rows for training and those for validation: sorted int64 arrays.
@@ -86,8 +121,10 @@ def stratified_split(
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if rows.size < 2:
+            name = f"{classes[label]!r}" if classes else label
+            file = f" ({files[rows[0]]})" if files else ""
             raise InputError(
-                f"class {label} has a single image, too few to train and to validate on: add "
+                f"class {name} has a single image{file}, too few to train and to validate on: add "
                 "images or remove the class"
             )
         count = min(max(round(fraction * rows.size), 1), rows.size - 1)

@@ -6,12 +6,12 @@ import contextlib
 import errno
 import hashlib
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifier.data.data_files import walk
 from classifier.data.split import Split, check_labels
 from classifier.errors import ClassifierError, InputError
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def state(folder: Path) -> str:
     """Returns a hash of the names, sizes and times of a folder's files, which it does not open."""
     digest = hashlib.sha256()
-    for path, status in sorted(_files(folder)):
-        digest.update(f"{path}\0{status}\n".encode(errors="surrogateescape"))
+    for file in walk(folder):
+        line = "\0".join((*file.parts, file.state, ""))
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -61,19 +62,6 @@ def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
             if "Class label" in str(_origin(error)):
                 _name_the_wrong_label(path, name, **options)
             raise _in_one_line(error, name) from error
-
-
-def _files(folder: Path, above: frozenset[int] = frozenset()) -> Iterator[tuple[str, str]]:
-    """Gives each file's path and what changes when the file does; hidden ones are not data."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or not Path(entry.path).exists():
-                continue
-            status = entry.stat()
-            if entry.is_file():
-                yield entry.path, f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-            elif entry.is_dir() and status.st_ino not in above:  # a link may lead back up
-                yield from _files(Path(entry.path), above | {status.st_ino})
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ class Split:
         revision: the commit of a data set from the Hub, None for files of this machine.
         fingerprint: a hash of everything above but the last two: the same rows have the same
             fingerprint, whatever form they were read from.
+        files: the path or name of each image's file, (N,); empty where images have none.
+        remarks: what a user should know of the reading, a sentence each: files that were not read.
     """
 
     images: np.ndarray
@@ -34,6 +36,14 @@ class Split:
     dataset: str
     revision: str | None
     fingerprint: str
+    files: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def describe(self, row: int) -> str:
+        """Returns an image's file, or else its row and class, as messages name it."""
+        if self.files:
+            return self.files[row]
+        return f"row {row}, {self.classes[self.labels[row]]}"
 
 
 def make_split(
@@ -45,6 +55,8 @@ def make_split(
     *,
     dataset: str,
     revision: str | None = None,
+    files: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> Split:
     """Returns the `Split` of these rows, with their fingerprint.
 
@@ -58,7 +70,18 @@ def make_split(
     groups = None if superclasses is None else tuple(superclasses)
     group_of = None if superclass_of is None else tuple(int(index) for index in superclass_of)
     fingerprint = content_fingerprint(images, labels, names, groups, group_of)
-    return Split(images, labels, names, groups, group_of, dataset, revision, fingerprint)
+    return Split(
+        images,
+        labels,
+        names,
+        groups,
+        group_of,
+        dataset,
+        revision,
+        fingerprint,
+        tuple(files),
+        tuple(remarks),
+    )
 
 
 def content_fingerprint(

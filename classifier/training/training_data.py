@@ -4,8 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classifier.data.loading import Split, channel_statistics, load_split, one_hot, stratified_split
+from classifier.data.loading import (
+    Split,
+    channel_statistics,
+    find_duplicates,
+    load_split,
+    one_hot,
+    stratified_split,
+)
 from classifier.settings import Settings
+
+NAMED = 5  # images or classes that a warning names
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class TrainingData:
         training: what the network learns from.
         validation: what settings, learning rate and temperature are chosen on.
         mean, deviation: float32, (3,): of each channel of the training part, 0–255.
+        remarks: what a user should know of the data before the training, a line each.
     """
 
     split: Split
@@ -38,6 +48,7 @@ class TrainingData:
     validation: Images
     mean: np.ndarray
     deviation: np.ndarray
+    remarks: tuple[str, ...] = ()
 
 
 def load_training_data(dataset: str, label_column: str | None, settings: Settings) -> TrainingData:
@@ -45,10 +56,38 @@ def load_training_data(dataset: str, label_column: str | None, settings: Setting
     split = load_split(dataset, "train", label_column=label_column)
     test = load_split(dataset, "test", label_column=label_column)
     chosen, held_out = stratified_split(
-        split.labels, fraction=settings.validation_fraction, seed=settings.seed
+        split.labels,
+        fraction=settings.validation_fraction,
+        seed=settings.seed,
+        classes=split.classes,
+        files=split.files,
     )
     targets = one_hot(split.labels, len(split.classes))
     training = Images(split.images[chosen], targets[chosen])
     mean, deviation = channel_statistics(training.images)
     validation = Images(split.images[held_out], targets[held_out])
-    return TrainingData(split, test, training, validation, mean, deviation)
+    remarks = (*split.remarks, *test.remarks, *_warnings(split, test))
+    return TrainingData(split, test, training, validation, mean, deviation, remarks)
+
+
+def _warnings(split: Split, test: Split) -> list[str]:
+    """Returns a sentence for test images that are training images, and for untrained classes."""
+    warnings = []
+    repeated = find_duplicates(test.images, split.images)
+    if repeated.size:
+        warnings.append(
+            f"Warning: {repeated.size:,} of the {len(test.images):,} test images are, byte for "
+            f"byte, also training images ({_some([test.describe(row) for row in repeated])}): the "
+            "test accuracy is too high by them."
+        )
+    untrained = np.setdiff1d(test.labels, split.labels)
+    if untrained.size:
+        names = _some([test.classes[label] for label in untrained])
+        warnings.append(f"Warning: without a training image, in the test split alone: {names}.")
+    return warnings
+
+
+def _some(names: list[str]) -> str:
+    """Lists names; of more than a few, the first."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,155 @@
+"""Labels of images in a `metadata.csv` or `metadata.jsonl` beside them, as text."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from classifier.data.data_files import METADATA_FILES, DataFile, printable
+from classifier.errors import InputError
+
+FILE_NAME = "file_name"
+SUPERCLASS = "coarse_label"
+USUAL_COLUMNS = ("fine_label", "label")
+
+
+@dataclass(frozen=True)
+class Label:
+    """The class of an image, its superclass if there is one, and the line that says so."""
+
+    name: str
+    superclass: str | None
+    source: str
+
+
+def is_metadata(file: DataFile) -> bool:
+    """Tells whether a file is a metadata file, by its name."""
+    return file.parts[-1].lower() in METADATA_FILES and file.open is not None
+
+
+def read_labels(
+    files: Sequence[DataFile], dataset: str, label_column: str | None
+) -> tuple[dict[tuple[str, ...], Label], list[str]]:
+    """Reads the labels that the metadata files among these files give to others of them.
+
+    Metadata without a column of labels (captions, say) is no business of ours and is not read.
+
+    Args:
+        files: all files of the data set.
+        dataset: its name, for messages.
+        label_column: the column; by default `fine_label`, else `label`.
+
+    Returns:
+        The label of each file by its path, and the columns of all metadata files.
+
+    Raises:
+        InputError: a metadata file with labels cannot be read, or names no file, a file that is
+            not there, or one twice.
+    """
+    metadata = [file for file in files if is_metadata(file)]
+    labels: dict[tuple[str, ...], Label] = {}
+    columns: dict[str, None] = {}
+    there = {_normal(file.parts): file.parts for file in files} if metadata else {}
+    there |= {file.parts: file.parts for file in files} if metadata else {}
+    for file in metadata:
+        header = _columns(file)
+        columns |= dict.fromkeys(header)
+        wanted = USUAL_COLUMNS if label_column is None else (label_column,)
+        column = next((name for name in wanted if name in header), None)
+        if column is None or FILE_NAME not in header:
+            continue
+        for line, row in _rows(file, dataset):
+            source = f"line {line} of {file.path}"
+            name = _text(row.get(FILE_NAME), source)
+            superclass = None if column == SUPERCLASS else _text(row.get(SUPERCLASS), source)
+            label = Label(_text(row.get(column), source), superclass or None, source)
+            path = _find(name, file.parts[:-1], there)
+            if path is None:
+                raise InputError(
+                    f"{source} in {dataset} names the file {printable(name)!r}, which is not "
+                    "there: correct or remove the line"
+                )
+            if path in labels:
+                raise InputError(
+                    f"{source} in {dataset} names {printable(name)!r} again, after "
+                    f"{labels[path].source}: remove one of them"
+                )
+            labels[path] = label
+    return labels, list(columns)
+
+
+def _find(
+    name: str, folder: tuple[str, ...], there: dict[tuple[str, ...], tuple[str, ...]]
+) -> tuple[str, ...] | None:
+    for spelling in (name, name.replace("\\", "/")):
+        parts = (*folder, *(part for part in spelling.split("/") if part not in ("", ".")))
+        found = there.get(parts) or there.get(_normal(parts))
+        if found and found != folder:
+            return found
+    return None
+
+
+def _normal(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Unpacked on another system, a file's name may have another Unicode normal form."""
+    return tuple(unicodedata.normalize("NFC", part) for part in parts)
+
+
+def _content(file: DataFile) -> tuple[bytes, str]:
+    """Returns what a file holds and its encoding."""
+    assert file.open is not None
+    with file.open() as stream:
+        content = stream.read()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content, "utf-16" if wide else "utf-8-sig"
+
+
+def _columns(file: DataFile) -> list[str]:
+    """Returns the names of the columns, as far as they can be read."""
+    content, encoding = _content(file)
+    text = content.decode(encoding, "replace")
+    try:
+        if file.kind == ".csv":
+            return next(csv.reader(io.StringIO(text, newline="")), [])
+        rows = (json.loads(line) for line in text.splitlines() if line.strip())
+        return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+    except (csv.Error, ValueError, RecursionError):
+        return []
+
+
+def _rows(file: DataFile, dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Gives each row with its line."""
+    content, encoding = _content(file)
+    try:
+        text = content.decode(encoding)
+        if file.kind == ".csv":
+            reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            for row in reader:
+                yield reader.line_num, row
+        else:
+            for number, line in enumerate(text.split("\n"), start=1):
+                if line.strip():
+                    yield number, json.loads(line)
+    except (csv.Error, ValueError) as error:
+        raise InputError(
+            f"{file.path} in {dataset} cannot be read ({error}): save it as UTF-8, with one row an "
+            "image"
+        ) from error
+
+
+def _text(value: Any, source: str) -> str:
+    """Returns a value as text; nothing at all as ""."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    raise InputError(
+        f"{source} holds a list or an object as a label or file name: write it as text"
+    )
