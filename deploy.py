@@ -18,7 +18,8 @@ from classifier.errors import InputError
 from classifier.hub import commit as commits
 from classifier.hub.access import check_repo_id, check_token, find_token
 from classifier.hub.commit import MAIN, Target
-from classifier.hub.connection import (
+from classifier.hub.pulling import SERVED_FILES, commit_at
+from classifier.hub_client import (
     FORBIDDEN,
     HubError,
     connect,
@@ -27,7 +28,6 @@ from classifier.hub.connection import (
     with_retries,
     without_secret,
 )
-from classifier.hub.pulling import SERVED_FILES, commit_at
 from classifier.model_folder.folder import ModelFolder
 
 if TYPE_CHECKING:

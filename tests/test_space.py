@@ -20,8 +20,9 @@ from huggingface_hub import RepoCard
 from packaging.requirements import Requirement
 
 import deploy
+from classifier import hub_client
 from classifier.errors import InputError
-from classifier.hub import HubError, connection
+from classifier.hub import HubError
 from hub_server import Hub
 from model_folders import make_model_folder
 
@@ -31,8 +32,7 @@ PROJECT = deploy.PROJECT
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other without the waits that a real fault needs."""
-    monkeypatch.setattr(connection, "BACKOFF", (0.01,) * 4)
-    monkeypatch.setattr("classifier.hub.commit.BACKOFF", (0.01,) * 4)
+    monkeypatch.setattr(hub_client, "BACKOFF", (0.01,) * 4)
 
 
 @pytest.fixture
