@@ -358,8 +358,9 @@ def test_the_command_uploads_as_the_makefile_calls_it(
 
 def test_the_workflow_uploads_only_after_green_tests() -> None:
     text = (PROJECT / ".github" / "workflows" / "space.yml").read_text(encoding="utf-8")
-    jobs = yaml.safe_load(text)["jobs"]
-    assert jobs["deploy"]["needs"] == "test"
-    assert any("make test" in step.get("run", "") for step in jobs["test"]["steps"])
+    workflow = yaml.safe_load(text)
+    jobs = workflow["jobs"]
+    assert workflow[True]["workflow_run"]["workflows"] == ["CI"]  # YAML reads `on` as true
+    assert "workflow_run.conclusion == 'success'" in jobs["deploy"]["if"]
     (step,) = [step for step in jobs["deploy"]["steps"] if "make space" in step.get("run", "")]
     assert step["env"]["HF_TOKEN"] == "${{ secrets.HF_TOKEN }}"
