@@ -6,6 +6,7 @@ python deploy.py --space user/name --model user/name
 from __future__ import annotations
 
 import fnmatch
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -18,26 +19,28 @@ from classifier.errors import InputError
 from classifier.hub import commit as commits
 from classifier.hub.access import check_repo_id, check_token, find_token
 from classifier.hub.commit import MAIN, Target
-from classifier.hub.connection import (
+from classifier.hub.pulling import SERVED_FILES, commit_at
+from classifier.hub_client import (
     FORBIDDEN,
     HubError,
     connect,
+    describe,
     is_missing,
     status_of,
     with_retries,
     without_secret,
 )
-from classifier.hub.pulling import SERVED_FILES, commit_at
 from classifier.model_folder.folder import ModelFolder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+logger = logging.getLogger(__name__)
+
 PROJECT = Path(__file__).resolve().parent
 README = "README.md"
 REQUIREMENTS = "requirements.txt"
 SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
-MEASURED = "benchmarks/results/comparison.json"  # what the app's comparison is drawn from, if there
 PACKAGES = ("classifier", "evaluation", "interface")  # whole, but for what Python makes of them
 EMBEDDED = "pretrained"
 MODEL_VARIABLE = "MODEL_ID"
@@ -83,7 +86,7 @@ def deploy(space: str, models: Sequence[str], *, token: str | None = None) -> De
     Raises:
         InputError: a name is wrong, a model is not there, the token may not write, or the README
             and the requirements name different versions of Gradio.
-        HubError: the Hub failed lastingly; the Space is as it was.
+        HubError: the Hub failed lastingly, with what was done, what remains and how to go on.
     """
     check_repo_id(space, "SPACE")
     if not models:
@@ -92,27 +95,35 @@ def deploy(space: str, models: Sequence[str], *, token: str | None = None) -> De
         check_repo_id(model, "MODEL")
     token = find_token(token)
     api = connect(token)
+    page = f"{api.endpoint}/spaces/{space}"
     files = space_files(models)
+    done: list[str] = []
+    served = ",".join(models)
+    variable = f"to set its variable {MODEL_VARIABLE} to {served} (by hand: {page}/settings)"
+    left = ["to upload the app", variable]
     try:
         check_token(api)
         for model in models:
             commit_at(model, token=token)
-        target = _existing_or_new(api, space)
-        _set_models(api, space, models)
+        target = _existing_or_new(api, space, done)
         made = commits.commit_files(
             api, target, files, remove=_stale(api, target, files), message="Deploy the app"
         )
+        done.append(f"the app is uploaded ({made.url})")
+        del left[0]
+        _set_models(api, space, models)
     except InputError:
         raise
     except Exception as error:
-        text = without_secret(error, token)
-        if status_of(error) in FORBIDDEN:
+        text = without_secret(error, token).rstrip(".")
+        if status_of(error) in FORBIDDEN and not done:
             raise InputError(f"{text}: the token may not write to {space}") from error
         raise HubError(
-            f"{text.rstrip('.')}. The Space serves what it served; go on with: "
-            f"make space SPACE={space} MODEL={','.join(models)}"
+            f"{text}. Done: {', '.join(done) or 'nothing, the Space serves what it served'}. "
+            f"What remains: {' and '.join(left)}. Go on with: "
+            f"make space SPACE={space} MODEL={served}"
         ) from error
-    return Deployment(f"{api.endpoint}/spaces/{space}", made.url, made.changed)
+    return Deployment(page, made.url, made.changed)
 
 
 def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Path | bytes]:
@@ -127,16 +138,16 @@ def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Pat
         if not (project / name).is_file():
             raise InputError(f"{project} holds no {name}: run this in a copy of the repository")
         files[name] = project / name
-    if (project / MEASURED).is_file():
-        files[MEASURED] = project / MEASURED
     for package in PACKAGES:
         for path in sorted((project / package).rglob("*")):
             relative = path.relative_to(project)
             if path.is_file() and not _is_litter(relative):
                 files[relative.as_posix()] = path
-    for folder in sorted((project / EMBEDDED).glob("*")):
-        for name in ModelFolder(folder).files() if folder.is_dir() else []:
-            files[(folder / name).relative_to(project).as_posix()] = folder / name
+    for path in sorted((project / EMBEDDED).glob("[!.]*")):
+        # The models, and comparison.json beside them, which a tab of the app is drawn from.
+        inner = [path / name for name in ModelFolder(path).files()] if path.is_dir() else [path]
+        for found in inner:
+            files[found.relative_to(project).as_posix()] = found
     readme = (project / README).read_text(encoding="utf-8")
     for name in PICTURE.findall(readme):
         if (project / name).is_file():
@@ -173,9 +184,9 @@ def _is_litter(path: Path) -> bool:
     return hidden or any(fnmatch.fnmatch(path.name, pattern) for pattern in NEVER)
 
 
-def _existing_or_new(api: HfApi, space: str) -> Target:
+def _existing_or_new(api: HfApi, space: str, done: list[str]) -> Target:
     def head() -> str | None:
-        return api.repo_info(space, repo_type="space", timeout=10).sha
+        return api.repo_info(space, repo_type="space").sha
 
     try:
         return Target(space, "space", MAIN, with_retries(head))
@@ -185,15 +196,20 @@ def _existing_or_new(api: HfApi, space: str) -> Target:
     with_retries(
         lambda: api.create_repo(space, repo_type="space", space_sdk="gradio", exist_ok=True)
     )
+    done.append("the Space is created")
     return Target(space, "space", MAIN, with_retries(head))
 
 
 def _set_models(api: HfApi, space: str, models: Sequence[str]) -> None:
     """Sets `MODEL_ID`, unless it is what it should be: a change restarts the Space."""
     wanted = ",".join(models)
-    variable = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
-    if variable is None or variable.value != wanted:
-        with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, wanted))
+    try:
+        variable = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
+        if variable is not None and variable.value == wanted:
+            return
+    except Exception as error:  # a Hub that does not list variables may take them all the same
+        logger.info("the variables of %s are not listed: %s", space, describe(error))
+    with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, wanted))
 
 
 def _stale(api: HfApi, target: Target, files: dict[str, Path | bytes]) -> set[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from classifier.errors import ClassifierError, InputError
-from classifier.hub.sources import hub_id, local_folder
-from classifier.model_folder.folder import ModelFolder
+from classifier.hub.pulling import START_UP_SECONDS
+from classifier.hub.sources import PRETRAINED, embedded_models, locate
 from interface.serving import Served
 
-PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 # The first of these that is there is the default.
 EMBEDDED_ORDER = ("mlp", "mlp-baseline", "cnn")
 
@@ -61,12 +61,11 @@ def embedded(folder: Path) -> list[Served]:
     Raises:
         ClassifierError: there are none.
     """
-    present = {path.name for path in folder.glob("*") if (path / "labels.json").is_file()}
-    names = [name for name in EMBEDDED_ORDER if name in present]
-    names += sorted(present.difference(EMBEDDED_ORDER))
-    if not names:
+    models = {model.path.name: model for model in embedded_models(folder)}
+    if not models:
         raise ClassifierError(f"{folder} holds no model: name one with --model")
-    return [Served(name, ModelFolder(folder / name), "embedded") for name in names]
+    names = sorted(models, key=lambda name: (*(name != first for first in EMBEDDED_ORDER), name))
+    return [Served(name, models[name], "embedded") for name in names]
 
 
 def _found(sources: Sequence[str], revision: str | None) -> list[Served | ClassifierError]:
@@ -74,30 +73,12 @@ def _found(sources: Sequence[str], revision: str | None) -> list[Served | Classi
 
     def attempt(source: str) -> Served | ClassifierError:
         try:
-            return _find(source, revision)
+            return Served(**vars(locate(source, revision=revision, timeout=START_UP_SECONDS)))
         except ClassifierError as error:
             return error
 
     with ThreadPoolExecutor(len(sources)) as threads:
         return list(threads.map(attempt, sources))
-
-
-def _find(source: str, revision: str | None) -> Served:
-    folder = local_folder(source)
-    if folder is not None:
-        if revision is not None:
-            raise InputError(f"{source} is a folder: a revision is for models on the Hub")
-        folder.check()
-        path = folder.path.resolve()
-        if path.parent == PRETRAINED:
-            return Served(path.name, folder, "embedded")
-        name = path.parent.name if path.name == "model" else path.name
-        return Served(name, folder, "folder")
-    repo_id = hub_id(source)
-    from classifier.hub import pull
-
-    pulled = pull(repo_id, revision=revision)
-    return Served(repo_id, pulled.folder, pulled.source, pulled.commit, pulled.reason)
 
 
 def _named_apart(served: Served, others: Sequence[Served]) -> Served:
@@ -106,6 +87,4 @@ def _named_apart(served: Served, others: Sequence[Served]) -> Served:
     if served.name not in taken:
         return served
     number = next(n for n in range(2, len(taken) + 3) if f"{served.name} ({n})" not in taken)
-    return Served(
-        f"{served.name} ({number})", served.folder, served.source, served.revision, served.reason
-    )
+    return replace(served, name=f"{served.name} ({number})")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from classifier import hub as our_hub
+from classifier import hub_client
 from classifier.errors import InputError
-from classifier.hub import HubError, card, connection
+from classifier.hub import HubError, card
 from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub
 from model_folders import make_model_folder, write_figures, write_json
@@ -41,8 +42,7 @@ def folder(made: Path, tmp_path: Path) -> ModelFolder:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other without the waits that a real fault needs."""
-    monkeypatch.setattr(connection, "BACKOFF", (0.01,) * 4)
-    monkeypatch.setattr("classifier.hub.commit.BACKOFF", (0.01,) * 4)
+    monkeypatch.setattr(hub_client, "BACKOFF", (0.01,) * 4)
 
 
 def recomputed(folder: ModelFolder) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_a_published_folder_is_on_the_hub_whole_in_one_commit(
     repository = hub.models[repo_id]
     assert len(repository.commits) == 2  # the Hub's own first one, and ours
     files = {name for name in repository.main.files if name != ".gitattributes"}
-    assert files == set(folder.files())
+    assert files == {*folder.files(), "handler.py", "requirements.txt"}
     for name in folder.files():
         assert repository.main.files[name].content == (folder.path / name).read_bytes()
     assert repository.main.files["model.weights.h5"].lfs
@@ -445,7 +445,7 @@ def test_a_push_of_somebody_else_meanwhile_is_noticed_and_not_overwritten(
 def test_a_silent_hub_is_given_up(
     hub: Hub, repo_id: str, folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", {"GET": 0.2, "HEAD": 0.2})
+    monkeypatch.setattr(hub_client, "SILENCE_SECONDS", 0.2)
     hub.fail("silence", "/whoami", times=None)
     with pytest.raises(HubError, match="does not answer"):
         publish(folder, repo_id)
@@ -461,13 +461,13 @@ def test_an_interrupted_upload_ends_at_once_and_names_the_command_that_goes_on(
     silence = hub.fail("silence", "/storage/", method="PUT", times=None, then=uploading.set)
     with subprocess.Popen(
         [sys.executable, "train.py", "--push", "--from", folder.path, "--repo-id", repo_id],
-        cwd=Path(card.__file__).parent.parent,
+        cwd=Path(__file__).parent.parent,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert uploading.wait(60)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=15)
     assert process.returncode == 130
     line = said.strip().splitlines()[-1]
     assert line.startswith("error: interrupted: what is published is whole")
@@ -486,6 +486,6 @@ def test_a_token_that_the_hub_repeats_is_not_shown(
     with pytest.raises(HubError) as caught:
         publish(folder, repo_id)
     assert Hub.WRITE not in str(caught.value)
-    assert all(Hub.WRITE not in str(cause) for cause in connection.causes(caught.value))
+    assert all(Hub.WRITE not in str(cause) for cause in hub_client.causes(caught.value))
     for path in folder.path.rglob("*"):
         assert not path.is_file() or Hub.WRITE.encode() not in path.read_bytes()

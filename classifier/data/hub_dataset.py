@@ -40,7 +40,7 @@ def load_from_hub(dataset: str, split: str, *, label_column: str | None = None) 
         stored = array_cache.find(location, _state(revision))
         if stored:
             return stored
-    from classifier.data.timeout import HubUnreachableError
+    from classifier.hub_client import HubUnreachableError
 
     try:
         commit = _find_commit(name, revision)
@@ -72,15 +72,12 @@ def _state(commit: str) -> str:
 
 def _find_commit(name: str, revision: str | None) -> str:
     """Asks the Hub once which commit a revision is at present."""
-    from huggingface_hub import HfApi, constants, errors
+    from huggingface_hub import constants, errors
 
-    from classifier.data.local_dataset import first_line
-    from classifier.data.timeout import SILENCE_SECONDS, HubUnreachableError
+    from classifier.hub_client import HubUnreachableError, connect, describe
 
     try:
-        found = HfApi().dataset_info(
-            name, revision=revision, timeout=SILENCE_SECONDS, expand=["sha"]
-        )
+        found = connect().dataset_info(name, revision=revision, expand=["sha"])
         if found.sha:
             return found.sha
         raise ValueError("the answer names no commit")
@@ -98,17 +95,15 @@ def _find_commit(name: str, revision: str | None) -> str:
         raise InputError(
             f"{name} has no revision {revision!r} on the Hub: give a branch, a tag or a commit"
         ) from error
-    except errors.OfflineModeIsEnabled as error:
-        raise HubUnreachableError("HF_HUB_OFFLINE is set") from error
     except Exception as error:  # no network has many faces: DNS, sockets, proxies, login pages
-        raise HubUnreachableError(first_line(error)) from error
+        raise HubUnreachableError(describe(error)) from error
 
 
 def _fetch(name: str, commit: str, split: str, label_column: str | None) -> Split:
     """Downloads what is not yet here of one commit, and decodes a split of it."""
     from classifier.data.image_table import read_split
     from classifier.data.local_dataset import load_tables
-    from classifier.data.timeout import HubUnreachableError, patience
+    from classifier.hub_client import HubUnreachableError, patience
 
     try:
         with patience():
@@ -163,7 +158,7 @@ def _load_offline(
 def _fetched_earlier(name: str, revision: str | None) -> DatasetDict | None:
     """Returns what `datasets` fetched last, if that was asked for: the latest, or its commit."""
     from classifier.data.local_dataset import load_tables
-    from classifier.data.timeout import patience
+    from classifier.hub_client import patience
 
     try:
         with patience(offline=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from classifier.errors import InputError
-from classifier.hub.connection import FORBIDDEN, status_of, with_retries
+from classifier.hub_client import FORBIDDEN, status_of, with_retries
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

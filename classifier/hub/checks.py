@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from classifier.errors import InputError
-from classifier.hub.connection import is_transient, with_retries
+from classifier.hub_client import is_transient, with_retries
 from classifier.model_folder.folder import CARD, EVALUATION, ModelFolder
 
 TOLERANCE = 1e-3  # the largest difference between two figures that is rounding
@@ -79,7 +79,8 @@ def check_model(folder: ModelFolder) -> None:
     import numpy as np
 
     model = folder.load_model()
-    ramp = np.linspace(0, 255, 32 * 32 * 3).reshape(1, 32, 32, 3).astype("float32")
+    shape = (1, *model.input_shape[1:])
+    ramp = np.linspace(0, 255, math.prod(shape)).reshape(shape).astype("float32")
     answer = np.asarray(model.predict_on_batch(ramp), "float32")
     if not np.isfinite(answer).all() or abs(float(answer.sum()) - 1) > 1e-2:
         raise InputError(

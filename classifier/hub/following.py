@@ -6,8 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from classifier.hub.connection import HubError, describe
 from classifier.hub.pulling import Pulled, commit_at, pull
+from classifier.hub_client import HubError, describe
 
 POLL_SECONDS = 300.0
 

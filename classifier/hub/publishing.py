@@ -16,7 +16,7 @@ from classifier.hub import commit as commits
 from classifier.hub.access import check_repo_id, check_token, find_token
 from classifier.hub.checks import check_card, check_figures, check_model
 from classifier.hub.commit import MAIN, Committed, Target
-from classifier.hub.connection import (
+from classifier.hub_client import (
     CONFLICT,
     FORBIDDEN,
     HubError,
@@ -27,9 +27,16 @@ from classifier.hub.connection import (
     without_secret,
 )
 from classifier.model_folder.folder import BYTES, EVALUATION, PLOTS, RUNS, ModelFolder
+from classifier.model_folder.saved_model import OLDEST_KERAS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+# The handler that an Inference Endpoint calls, and what is missing in the container it runs in.
+ENDPOINT_FILES: dict[str, Path | bytes] = {
+    "handler.py": Path(__file__).with_name("handler.py"),
+    "requirements.txt": f"keras>={OLDEST_KERAS}\npillow\n".encode(),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +51,8 @@ class Publication:
         url: the page of the commit.
         reference: the branch, or the reference of the pull request.
         changed: False if the Hub held exactly this folder already.
-        pull_request: the page of the pull request, None if there is none.
+        create_pr: whether a pull request was asked for.
+        pull_request: its page, None if there is none.
         tag: the tag of the commit, None if there is none.
     """
 
@@ -53,6 +61,7 @@ class Publication:
     url: str
     reference: str
     changed: bool
+    create_pr: bool = False
     pull_request: str | None = None
     tag: str | None = None
 
@@ -66,6 +75,8 @@ class Publication:
 
     def __str__(self) -> str:
         first = "Published" if self.changed else "Nothing has changed since"
+        if self.create_pr and not self.changed:
+            first += ", so no pull request was opened"
         lines = [f"{first}: {self.url}"]
         if self.pull_request:
             lines.append(f"Pull request: {self.pull_request}")
@@ -166,7 +177,14 @@ def publish(
         made = _upload(api, request, destination)
         _tag(api, request, made)
     return Publication(
-        repo_id, made.commit, made.url, made.reference, made.changed, made.pull_request, tag
+        repo_id,
+        made.commit,
+        made.url,
+        made.reference,
+        made.changed,
+        create_pr=create_pr,
+        pull_request=made.pull_request,
+        tag=tag,
     )
 
 
@@ -174,7 +192,7 @@ def _look_up(api: HfApi, request: _Request) -> _Destination:
     """Finds out where the commit goes and what is there."""
     info = None
     try:
-        info = with_retries(lambda: api.repo_info(request.repo_id, timeout=10))
+        info = with_retries(lambda: api.repo_info(request.repo_id))
     except Exception as error:
         if not is_missing(error):
             raise
@@ -229,15 +247,18 @@ def _check_tag(api: HfApi, request: _Request, destination: _Destination) -> None
         return
     target = replace(destination.target, head=tagged)
     unmoved = tagged == destination.target.head and not request.create_pr
-    if not unmoved or commits.differ(api, target, _files(request), _stale(api, target, request)):
+    stale = _stale(api, target, request)
+    if not unmoved or any(commits.differences(api, target, _files(request), stale)):
         raise InputError(
             f"{request.repo_id} has a tag {request.tag} already, on commit {tagged[:7]}: choose "
             "another --tag"
         )
 
 
-def _files(request: _Request) -> dict[str, Path]:
-    return {name: request.folder.path / name for name in request.folder.files()}
+def _files(request: _Request) -> dict[str, Path | bytes]:
+    """Returns the model folder's files, and what an Inference Endpoint needs beside them."""
+    folder = request.folder
+    return {**{name: folder.path / name for name in folder.files()}, **ENDPOINT_FILES}
 
 
 def _stale(api: HfApi, target: Target, request: _Request) -> set[str]:

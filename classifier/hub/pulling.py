@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.hub.access import check_repo_id
-from classifier.hub.commit import MAIN
-from classifier.hub.connection import (
+from classifier.hub.commit import MAIN, Target, remote_files
+from classifier.hub_client import (
     FORBIDDEN,
     MISSING,
     HubError,
-    ModelNotFoundError,
     connect,
     describe,
     status_of,
@@ -29,14 +27,17 @@ from classifier.hub.connection import (
 from classifier.model_folder.folder import BYTES, NEEDED_TO_PUBLISH, NEEDED_TO_SERVE, ModelFolder
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub import HfApi, RepoFile
 
 T = TypeVar("T")
 START_UP_SECONDS = 8.0  # with what comes after it, an app starts within 10 s
 SHORT_WAITS = (1.0, 2.0)  # seconds between attempts while an app waits to start
 # Everything but the plots and the event files: the app draws its own figures.
 SERVED_FILES = NEEDED_TO_PUBLISH
+
+
+class ModelNotFoundError(InputError):
+    """The Hub says that there is no such model or revision, or that it may not be read."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def pull(
             reason = f"{api.endpoint} did not answer within {timeout:.0f} s"
         else:
             reason = describe(error)
-        return _from_cache(api, repo_id, revision, reason, error)
+        return _from_cache(repo_id, revision, reason, error)
 
 
 def commit_at(repo_id: str, *, revision: str | None = None, token: str | None = None) -> str:
@@ -105,19 +106,28 @@ def commit_at(repo_id: str, *, revision: str | None = None, token: str | None = 
     return _commit(connect(token), repo_id, revision)
 
 
+def _commit(api: HfApi, repo_id: str, revision: str | None) -> str:
+    with _denials(repo_id, revision):
+        info = with_retries(
+            lambda: api.model_info(repo_id, revision=revision, timeout=START_UP_SECONDS),
+            waits=SHORT_WAITS,
+        )
+    if not info.sha:
+        raise ModelNotFoundError(f"{repo_id} on the Hub is empty: publish a model to it first")
+    return info.sha
+
+
 def _from_hub(api: HfApi, repo_id: str, revision: str | None) -> Pulled:
     commit = _commit(api, repo_id, revision)
-    try:
-        files = _listing(api, repo_id, commit)
+    with _denials(repo_id, revision):
+        there = remote_files(api, Target(repo_id, "model", MAIN, commit))
+        files = {name: file for name, file in there.items() if name in SERVED_FILES}
         _check_listing(files, repo_id)
         path = _download(api, repo_id, commit, files)
-        _mend_damaged(api, repo_id, commit, path, files)
-    except Exception as error:
-        _refuse_if_denied(error, repo_id, revision)
-        raise
+        _mend_damaged(api, repo_id, commit, files)
     folder = ModelFolder(path)
     folder.check()
-    _remember(folder.path, revision or MAIN, commit)
+    _remember(path, revision or MAIN, commit)
     return Pulled(folder, repo_id, commit, "hub")
 
 
@@ -127,15 +137,12 @@ def _download(api: HfApi, repo_id: str, commit: str, files: Iterable[str]) -> Pa
     By its commit: what the cache knows as the branch is still the last good one. In threads of our
     own: the program would wait at its end for those that `snapshot_download` begins.
     """
-    from huggingface_hub import snapshot_download
-
     downloads = [
         _begin(lambda name=name: api.hf_hub_download(repo_id, name, revision=commit))  # type: ignore[misc]
         for name in files
     ]
-    for download in downloads:
-        download.result()
-    return Path(snapshot_download(repo_id, revision=commit, local_files_only=True))
+    paths = [download.result() for download in downloads]
+    return Path(paths[0]).parent
 
 
 def _remember(snapshot: Path, revision: str, commit: str) -> None:
@@ -149,31 +156,6 @@ def _remember(snapshot: Path, revision: str, commit: str) -> None:
     with contextlib.suppress(OSError):  # a cache that cannot be written still serves
         reference.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(reference, lambda path: path.write_text(commit, encoding="utf-8"))
-
-
-def _commit(api: HfApi, repo_id: str, revision: str | None) -> str:
-    try:
-        info = with_retries(
-            lambda: api.model_info(repo_id, revision=revision, timeout=START_UP_SECONDS),
-            waits=SHORT_WAITS,
-        )
-    except Exception as error:
-        _refuse_if_denied(error, repo_id, revision)
-        raise
-    if not info.sha:
-        raise ModelNotFoundError(f"{repo_id} on the Hub is empty: publish a model to it first")
-    return info.sha
-
-
-def _listing(api: HfApi, repo_id: str, commit: str) -> dict[str, RepoFile]:
-    from huggingface_hub.hf_api import RepoFile
-
-    entries = api.list_repo_tree(repo_id, recursive=True, revision=commit)
-    return {
-        entry.path: entry
-        for entry in entries
-        if isinstance(entry, RepoFile) and entry.path in SERVED_FILES
-    }
 
 
 def _check_listing(files: dict[str, RepoFile], repo_id: str) -> None:
@@ -191,39 +173,31 @@ def _check_listing(files: dict[str, RepoFile], repo_id: str) -> None:
             )
 
 
-def _mend_damaged(
-    api: HfApi, repo_id: str, commit: str, folder: Path, files: dict[str, RepoFile]
-) -> None:
-    """Compares files with the hashes that the Hub states, and fetches what differs once more.
+def _mend_damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFile]) -> None:
+    """Fetches files once more whose checksum is not the one that the Hub states.
 
     Raises:
         HubError: a file differs again; it does not stay in the cache.
     """
-    intact = {name for name, file in files.items() if _is_intact(folder / name, file)}
+    damaged = _damaged(api, repo_id, commit, files)
+    for name in damaged:
+        api.hf_hub_download(repo_id, name, revision=commit, force_download=True)
+    for name in damaged and _damaged(api, repo_id, commit, files):
+        path = Path(api.hf_hub_download(repo_id, name, revision=commit, local_files_only=True))
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise HubError(f"{name} of {repo_id} arrived damaged, twice: its checksum is wrong")
+
+
+def _damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFile]) -> set[str]:
+    found = api.verify_repo_checksums(repo_id, revision=commit).mismatches
+    damaged = {item["path"] for item in found} & set(files)
     # Files outside of LFS have Git's hash; where none of them fits, the Hub has hashes of its own.
     plain = {name for name, file in files.items() if file.lfs is None}
-    doubtful = set(files) - intact if plain & intact else set(files) - intact - plain
-    for name in sorted(doubtful):
-        api.hf_hub_download(repo_id, name, revision=commit, force_download=True)
-        path = folder / name
-        if not _is_intact(path, files[name]):
-            path.resolve().unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
-            raise HubError(f"{name} of {repo_id} arrived damaged, twice: its checksum is wrong")
+    return damaged - plain if plain <= damaged else damaged
 
 
-def _is_intact(path: Path, file: RepoFile) -> bool:
-    from huggingface_hub.utils import sha
-
-    if file.lfs is None:
-        return sha.git_hash(path.read_bytes()) == file.blob_id
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == file.lfs.sha256
-
-
-def _from_cache(
-    api: HfApi, repo_id: str, revision: str | None, reason: str, error: Exception
-) -> Pulled:
+def _from_cache(repo_id: str, revision: str | None, reason: str, error: Exception) -> Pulled:
     from huggingface_hub import snapshot_download
 
     named = repo_id if revision is None else f"{repo_id} at {revision}"
@@ -231,7 +205,7 @@ def _from_cache(
         path = Path(
             snapshot_download(
                 repo_id,
-                revision=revision or MAIN,
+                revision=revision,
                 allow_patterns=list(SERVED_FILES),
                 local_files_only=True,
             )
@@ -247,19 +221,24 @@ def _from_cache(
     return Pulled(folder, repo_id, path.name, "cache", reason)
 
 
-def _refuse_if_denied(error: Exception, repo_id: str, revision: str | None) -> None:
+@contextlib.contextmanager
+def _denials(repo_id: str, revision: str | None) -> Iterator[None]:
     """Raises `ModelNotFoundError` if the Hub's answer is a sure no."""
     from huggingface_hub import errors
 
-    if isinstance(error, errors.GatedRepoError):
+    try:
+        yield
+    except errors.GatedRepoError as error:
         raise ModelNotFoundError(
             f"{repo_id} is gated: accept its terms on the Hub, and log in with `hf auth login`"
         ) from error
-    if isinstance(error, errors.RevisionNotFoundError):
+    except errors.RevisionNotFoundError as error:
         raise ModelNotFoundError(
             f"{repo_id} has no revision {revision!r} on the Hub: name a branch, a tag or a commit"
         ) from error
-    if status_of(error) in MISSING | FORBIDDEN:
+    except Exception as error:
+        if status_of(error) not in MISSING | FORBIDDEN:
+            raise
         raise ModelNotFoundError(
             f"there is no model {repo_id} on the Hub that may be read: check the spelling, and log "
             "in with `hf auth login` if it is private"

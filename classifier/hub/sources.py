@@ -1,6 +1,7 @@
 """Finds the model folder that a user names: a folder of this machine, or a model on the Hub."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from classifier.errors import InputError
@@ -12,13 +13,49 @@ PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Found:
+    """A model that a source names.
+
+    Attributes:
+        name: what to call it: the Hub id, or the name of the model or run folder.
+        folder: its model folder, checked.
+        source: "hub", "cache", "embedded" or "folder".
+        revision: the commit on the Hub, None for a folder.
+        reason: why it is not what was asked for, None if it is.
+    """
+
+    name: str
+    folder: ModelFolder
+    source: str
+    revision: str | None = None
+    reason: str | None = None
+
+
 def find(source: str, *, revision: str | None = None) -> ModelFolder:
-    """Returns the model folder that a `SOURCE` names, checked.
+    """Returns the model folder that a `SOURCE` names; a model from the cache is logged as such.
+
+    Args and errors as in `locate`.
+    """
+    found = locate(source, revision=revision)
+    if found.reason:
+        logger.warning(
+            "%s: using commit %s from the cache (%s)",
+            source,
+            str(found.revision)[:7],
+            found.reason,
+        )
+    return found.folder
+
+
+def locate(source: str, *, revision: str | None = None, timeout: float | None = None) -> Found:
+    """Finds the model that a `SOURCE` names, and says where it came from.
 
     Args:
         source: a model folder, a run folder with `model/` in it, a Hub id (`user/name`), or
             `hf://user/name`.
         revision: of a model on the Hub: a branch, a tag or a commit.
+        timeout: seconds after which the cache is used; None waits as long as the Hub does answer.
 
     Raises:
         InputError: there is no such folder, or no such model on the Hub; a folder has no revision.
@@ -29,24 +66,21 @@ def find(source: str, *, revision: str | None = None) -> ModelFolder:
         if revision is not None:
             raise InputError(f"{source} is a folder: a revision is for models on the Hub")
         local.check()
-        return local
-    from classifier.hub.connection import ModelNotFoundError
-    from classifier.hub.pulling import pull
+        path = local.path.resolve()
+        name = path.parent.name if path.name == "model" else path.name
+        return Found(name, local, "embedded" if path.parent == PRETRAINED else "folder")
+    from classifier.hub.pulling import ModelNotFoundError, pull
 
     try:
-        pulled = pull(hub_id(source), revision=revision, timeout=None)
+        pulled = pull(hub_id(source), revision=revision, timeout=timeout)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"there is no folder {source!r} here, and {error}") from error
-    if pulled.reason:
-        logger.warning(
-            "%s: using commit %s from the cache (%s)", source, pulled.commit[:7], pulled.reason
-        )
-    return pulled.folder
+    return Found(pulled.repo_id, pulled.folder, pulled.source, pulled.commit, pulled.reason)
 
 
-def embedded_models() -> list[ModelFolder]:
+def embedded_models(folder: Path = PRETRAINED) -> list[ModelFolder]:
     """Returns the model folders that lie in the repository, by name."""
-    return [ModelFolder(path.parent) for path in sorted(PRETRAINED.glob(f"*/{CONFIG}"))]
+    return [ModelFolder(path.parent) for path in sorted(folder.glob(f"*/{CONFIG}"))]
 
 
 def local_folder(source: str) -> ModelFolder | None:
