@@ -3,9 +3,10 @@
 python -m benchmarks.compare                               # every model in pretrained/
 python -m benchmarks.compare --dataset path/to/cifar100 pretrained/mlp runs/mine
 
-It writes, into `benchmarks/results` or `--output`, tables (`comparison.md`, `summary.md`), figures
+It writes, into `benchmarks/results`, tables (`comparison.md`, `summary.md`) and figures
 (`robustness.png`, `class_differences.png`, and the same on dark ground), and all numbers as
-`comparison.json`, from which the app draws its comparison without a data set:
+`pretrained/comparison.json`, from which the app draws its comparison without a data set. With
+`--output`, all of them lie in that folder. The numbers:
 
     {"command", "date", "machine", "versions",
      "dataset": {"id", "revision", "fingerprint", "split", "images"},
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> None:
         "command": shlex.join(["python", "-m", "benchmarks.compare", *arguments]),
         **comparison,
     }
-    write(comparison, options.output or RESULTS)
+    write(comparison, options.output or RESULTS, options.output or sources.PRETRAINED)
     if options.output is None:
         readme.refresh()
     print(table(comparison))
@@ -251,18 +252,18 @@ def summary(comparison: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note, ""])
 
 
-def write(comparison: dict[str, Any], output: Path) -> None:
-    """Writes the numbers, the table and the figures into a folder, each by rename."""
-    output.mkdir(parents=True, exist_ok=True)
+def write(comparison: dict[str, Any], output: Path, numbers_folder: Path) -> None:
+    """Writes table and figures into one folder, the numbers into another, each by rename."""
     numbers = json.dumps(comparison, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = {
-        "comparison.json": numbers.encode(),
-        "comparison.md": table(comparison).encode(),
-        "summary.md": summary(comparison).encode(),
-        **dict(draw(comparison)),
+        numbers_folder / "comparison.json": numbers.encode(),
+        output / "comparison.md": table(comparison).encode(),
+        output / "summary.md": summary(comparison).encode(),
+        **{output / name: content for name, content in draw(comparison)},
     }
-    for name, content in files.items():
-        write_atomically(output / name, partial(Path.write_bytes, data=content))
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, partial(Path.write_bytes, data=content))
 
 
 def draw(comparison: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
@@ -320,7 +321,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--label-column", metavar="NAME", help="the target, where the data set leaves it open"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write (default: benchmarks/results, the numbers in pretrained)",
     )
     parser.add_argument(
         "--limit",

@@ -34,7 +34,7 @@ from interface.translations import (
 )
 
 # Written by `python -m benchmarks.compare`.
-COMPARISON = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "comparison.json"
+COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
 PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a disturbance does
 SHIFT, NOISE = 4, 20  # pixels, and deviation of 255, in the sentences above the figure
 FIGURES = ("robustness", "class_differences")

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from benchmarks import compare
+from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from evaluation import plots
 from evaluation.disturbances import LEVELS, disturb
 from evaluation.locales import LOCALES, Locale
+from interface import compare as app_comparison
 
 CURVES = {
     "shift": {
@@ -235,3 +237,14 @@ def test_pictures_stand_above_the_levels_that_the_axis_names() -> None:
         assert places == pytest.approx(axes.get_xticks())
         assert places[0] == LEVELS[kind][0]
         assert places[-1] == LEVELS[kind][-1]
+
+
+def test_the_numbers_go_where_the_app_reads_them(
+    comparison: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, pretrained = tmp_path / "results", tmp_path / "pretrained"
+    monkeypatch.setattr(compare, "draw", lambda _: [("robustness.png", b"a figure")])
+    compare.write(comparison, results, pretrained)
+    assert {path.name for path in results.iterdir()} == {"comparison.md", "robustness.png"}
+    assert [path.name for path in pretrained.iterdir()] == [app_comparison.COMPARISON.name]
+    assert app_comparison.COMPARISON.parent == sources.PRETRAINED

@@ -31,6 +31,7 @@ def embedded() -> Shown:
     return Shown(
         Served(path.name, ModelFolder(path), "embedded")
         for path in sorted((PROJECT / "pretrained").iterdir())
+        if path.is_dir()
     )
 
 
