@@ -12,6 +12,9 @@ import yaml
 
 from classifier.errors import InputError
 
+DEFAULT_IMAGE_SIZE = 32  # pixels of a side; CIFAR's
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 256
+
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 CHOICES = {
@@ -62,7 +65,9 @@ class Settings:
 
     preset: str = "custom"
 
-    image_size: int = 32  # pixels of a side, to which every image is brought
+    # Pixels of a side, to which every image is brought. Lengths below that are in "pixels of 32"
+    # stand for the same share of the side at any size.
+    image_size: int = DEFAULT_IMAGE_SIZE
 
     # Network
     architecture: str = "mlp"  # mlp (plain), residual_mlp (inverted bottlenecks) or cnn
@@ -73,7 +78,7 @@ class Settings:
     depth: int = 6  # residual_mlp: number of blocks
     expansion: int = 4  # residual_mlp: units inside a block, as a multiple of width
     local_units: int = 0  # residual_mlp: units of each layer that starts local; 0: no such layers
-    local_patches: tuple[int, ...] = (9,)  # pixels: the side that each such layer starts with
+    local_patches: tuple[int, ...] = (9,)  # pixels of 32: the side that each such layer starts with
     channels: tuple[int, ...] = (32, 64, 128, 256)  # cnn: filters of each stage
 
     # Optimisation
@@ -94,9 +99,9 @@ class Settings:
 
     # Augmentation of the training images, in the graph
     flip: float = 0.0  # probability of a horizontal flip
-    crop_area: float = 1.0  # smallest share of the area that a random crop keeps, zoomed to 32×32
+    crop_area: float = 1.0  # smallest share of the area that a random crop keeps, zoomed back
     crop_aspect: float = 1.0  # widest ratio of a crop's sides
-    shift: int = 0  # pixels, at most, in each direction
+    shift: int = 0  # pixels of 32, at most, in each direction
     brightness: float = 0.0  # widest change, as a share of the full scale
     contrast: float = 0.0  # widest change of contrast, as a share of it
     erasing: float = 0.0  # probability that a random rectangle is greyed out
@@ -263,8 +268,15 @@ def _check(name: str, value: Any) -> None:
         raise InputError(f"{name} must lie between 0.3 and 1. Received: {value!r}")
     if name == "crop_aspect" and not 1 <= value <= 4:
         raise InputError(f"{name} must lie between 1 and 4. Received: {value!r}")
-    if name == "shift" and not 0 <= value <= 32:
-        raise InputError(f"{name} must lie between 0 and 32 pixels. Received: {value!r}")
+    if name == "shift" and not 0 <= value <= DEFAULT_IMAGE_SIZE:
+        raise InputError(
+            f"{name} must lie between 0 and {DEFAULT_IMAGE_SIZE} pixels. Received: {value!r}"
+        )
+    if name == "image_size" and not MIN_IMAGE_SIZE <= value <= MAX_IMAGE_SIZE:
+        raise InputError(
+            f"{name} must lie between {MIN_IMAGE_SIZE} and {MAX_IMAGE_SIZE} pixels. "
+            f"Received: {value!r}"
+        )
     if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
         raise InputError(f"{name} must not be negative or infinite. Received: {value!r}")
 

@@ -7,13 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from classifier.architectures import build_network, flops_per_image
+from classifier.architectures.cnn import poolings
 from classifier.architectures.local_start import local_kernel, pixel_places
-from classifier.errors import InputError
+from classifier.model_folder import saved_model
+from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.settings import Settings, load_preset
-from classifier.training import export
-from classifier.training.augmentation import sampling_matrix
+from classifier.training import calibration, export
 from classifier.training.calibration import calibrate, fit_temperature, fold_temperature
 from classifier.training.distillation import soften
 from classifier.training.training_data import Images
@@ -29,8 +31,12 @@ SMALL = {
 }
 DENSE_LAYERS = {
     *("InputLayer", "Normalization", "Flatten", "Dense", "Dropout", "LayerNormalization"),
-    *("Add", "Average"),
+    "Add",
 }
+SIZES = (8, 9, 20, 33, 48, 64, 96, 128, 224, 256)
+# With which the answer is the mean over views, on either side of the network.
+VIEW_LAYERS = {"Cropping2D", "Resizing", "Concatenate"}
+VIEW_OPERATIONS = {"Flip", "Reshape", "Mean"}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,10 @@ def images() -> np.ndarray:
 def build(settings: Settings, classes: int = 7) -> keras.Model:
     keras.utils.set_random_seed(0)
     return build_network(settings, classes=classes, mean=MEAN, deviation=DEVIATION)
+
+
+def exported(network: keras.Model, settings: Settings) -> keras.Model:
+    return export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
 
 
 def layer_classes(folder: Path) -> list[tuple[str, str]]:
@@ -62,19 +72,20 @@ def layer_classes(folder: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_exported_config_holds_built_in_layers_only(name, tmp_path, images):
-    views = {} if name == "cnn" else {"tta_flip": True, "tta_zoom": 0.7}
-    settings = SMALL[name].replace(**views)
-    model = export.exportable(build(settings), settings, mean=MEAN, deviation=DEVIATION)
+    settings = SMALL[name].replace(tta_flip=True, tta_zoom=0.7)
+    model = exported(build(settings), settings)
     export.save_model(model, tmp_path)
 
     assert {path.name for path in tmp_path.iterdir()} == set(export.SAVED_FILES)
     found = layer_classes(tmp_path)
     assert all(module == "" or module.split(".")[0] == "keras" for module, _ in found)
+    assert {name for module, name in found if ".ops." in module} == VIEW_OPERATIONS
     layers = {name for module, name in found if module == "keras.layers"}
-    assert "Lambda" not in layers
+    assert layers <= saved_model.LAYERS
     if name != "cnn":
-        assert layers <= DENSE_LAYERS
-    loaded = keras.saving.load_model(tmp_path)
+        assert layers <= DENSE_LAYERS | VIEW_LAYERS
+    ClassNames("shapes", tuple("abcdefg")).write(tmp_path)
+    loaded = ModelFolder(tmp_path).load_model()
     np.testing.assert_allclose(
         loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
     )
@@ -84,13 +95,13 @@ def test_the_presets_keep_within_their_architectures_and_sizes():
     for name in ("mlp-baseline", "mlp"):
         network = build(load_preset(name), classes=100)
         assert {type(layer).__name__ for layer in network.layers} <= DENSE_LAYERS
-    assert build(load_preset("cnn"), classes=100).count_params() <= 1_500_000
+    assert build(load_preset("cnn"), classes=100).count_params() <= 7_000_000
 
 
 def test_averaging_flips_answers_with_the_mean_over_image_and_mirror_image(images):
     settings = SMALL["residual_mlp"].replace(tta_flip=True)
     plain = build(settings)
-    averaged = export.exportable(plain, settings, mean=MEAN, deviation=DEVIATION)
+    averaged = exported(plain, settings)
     expected = plain.predict(images, verbose=0) + plain.predict(images[:, :, ::-1], verbose=0)
     np.testing.assert_allclose(averaged.predict(images, verbose=0), expected / 2, atol=1e-5)
     np.testing.assert_allclose(
@@ -100,20 +111,76 @@ def test_averaging_flips_answers_with_the_mean_over_image_and_mirror_image(image
     )
 
 
-def test_averaging_a_zoom_answers_with_the_mean_over_the_image_and_its_enlarged_middle(images):
-    settings = SMALL["mlp"].replace(tta_zoom=0.5)
+@pytest.mark.parametrize("size", [8, 20, 33])
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_the_answer_is_the_mean_over_the_image_its_enlarged_middle_and_their_mirror_images(
+    name, size
+):
+    settings = SMALL[name].replace(tta_flip=True, tta_zoom=0.6, image_size=size)
     plain = build(settings)
-    averaged = export.exportable(plain, settings, mean=MEAN, deviation=DEVIATION)
-    matrix = sampling_matrix(np.float32([8]), np.float32([0.5]), np.float32([0]))
-    matrix = keras.ops.convert_to_numpy(matrix)[0]
-    middle = np.einsum("ij,lk,njkc->nilc", matrix, matrix, images)
-    expected = plain.predict(images, verbose=0) + plain.predict(middle, verbose=0)
-    np.testing.assert_allclose(averaged.predict(images, verbose=0), expected / 2, atol=1e-5)
+    averaged = exported(plain, settings)
+    images = np.random.default_rng(0).integers(0, 256, (5, size, size, 3)).astype("float32")
+    margin = round(size * 0.4 / 2)
+    middle = enlarged(images[:, margin : size - margin, margin : size - margin], size)
+    views = [images, middle, images[:, :, ::-1], middle[:, :, ::-1]]
+    expected = np.mean([plain.predict(view, verbose=0) for view in views], axis=0)
+    np.testing.assert_allclose(averaged.predict(images, verbose=0), expected, atol=1e-5)
+    called = keras.ops.convert_to_numpy(averaged(images))  # as users may, without `predict`
+    np.testing.assert_allclose(called, expected, atol=1e-5)
 
 
-def test_averaging_views_of_a_convolutional_network_is_refused():
-    with pytest.raises(InputError, match="dense layers on pixels"):
-        export.average_views(build(SMALL["cnn"]), flip=True)
+def enlarged(images: np.ndarray, size: int) -> np.ndarray:
+    """Returns images, float32, (N, H, W, 3), brought to a size by Pillow."""
+    return np.stack(
+        [
+            np.stack(
+                [
+                    Image.fromarray(channel).resize((size, size), Image.Resampling.BILINEAR)
+                    for channel in image.transpose(2, 0, 1)
+                ],
+                axis=-1,
+            )
+            for image in images
+        ]
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_last_map_of_the_cnn_has_4_to_8_pixels_a_side_at_any_size(size):
+    settings = Settings(architecture="cnn", channels=(2, 2, 2, 2), image_size=size)
+    network = build(settings)
+    assert network.input_shape == (None, size, size, 3)
+    _, height, width, _ = network.get_layer("pool").input.shape
+    assert 4 <= height == width <= 8
+
+
+def test_every_size_and_number_of_stages_gives_a_last_map_of_4_to_8_pixels_a_side():
+    for size in range(8, 257):
+        for stages in range(6):
+            in_stem, in_stages = poolings(size, stages)
+            assert 4 <= size // 2 ** (in_stem + in_stages) <= 8
+            assert in_stages <= stages
+
+
+def test_the_cnn_for_32_pixels_has_the_layers_that_its_trainings_were_saved_with():
+    names = [layer.name for layer in build(Settings(architecture="cnn")).layers]
+    convolution = ["_convolution", "_normalisation", "_relu"]
+    pooled = ["_convolution", "_pool", "_normalisation", "_relu"]
+    expected = ["images", "normalisation", *(f"stem{end}" for end in convolution)]
+    for stage in (1, 2, 3):
+        expected += [f"stage_{stage}{end}" for end in pooled]
+        if stage != 2:
+            expected += [f"residual_{stage}_{i}{end}" for i in (1, 2) for end in convolution]
+            expected.append(f"add_{stage}")
+    assert names == [*expected, "pool", "logit_scale", "probabilities"]
+
+
+@pytest.mark.parametrize("size", [8, 33, 64])
+@pytest.mark.parametrize("name", ["mlp", "residual_mlp", "local"])
+def test_dense_networks_flatten_whatever_size_they_are_given(name, size):
+    network = build(SMALL[name].replace(image_size=size))
+    images = np.zeros((2, size, size, 3), "uint8")
+    assert network.predict(images, verbose=0).shape == (2, 7)
 
 
 def test_half_precision_storage_halves_the_file_and_hardly_moves_the_answers(tmp_path, images):
@@ -133,7 +200,7 @@ def test_half_precision_storage_halves_the_file_and_hardly_moves_the_answers(tmp
 def test_weights_below_the_highest_threshold_are_not_exported():
     settings = SMALL["local"].replace(prune_threshold=0.5, learning_rate=0.02)
     network = build(settings)
-    model = export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
+    model = exported(network, settings)
     for name in ("local_1", "local_2"):
         before, after = (x.get_layer(name).get_weights()[0] for x in (network, model))
         np.testing.assert_array_equal(after, np.where(np.abs(before) < 0.01, 0, before))
@@ -148,7 +215,7 @@ def test_a_network_trained_in_bfloat16_is_exported_in_float32(images):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         trained = build(SMALL["residual_mlp"])
-        model = export.exportable(trained, SMALL["residual_mlp"], mean=MEAN, deviation=DEVIATION)
+        model = exported(trained, SMALL["residual_mlp"])
     finally:
         keras.config.set_dtype_policy("float32")
     assert all(layer.dtype_policy.name == "float32" for layer in model.layers)
@@ -158,11 +225,25 @@ def test_a_network_trained_in_bfloat16_is_exported_in_float32(images):
 
 def test_flops_count_two_for_each_weight_of_a_dense_layer_and_each_use_of_a_convolution():
     assert flops_per_image(build(SMALL["mlp"])) == 2 * (3072 * 24 + 24 * 16 + 16 * 7)
-    stem, stages = 32 * 32 * 27 * 4, 16 * 16 * 36 * 6 + 8 * 8 * (54 * 8 + 72 * 8)
-    assert flops_per_image(build(SMALL["cnn"])) == 2 * (stem + stages + 8 * 7)
+    stem, first = 32 * 32 * 27 * 4, 32 * 32 * 36 * 6 + 2 * 16 * 16 * 54 * 6
+    second = 16 * 16 * 54 * 8  # a stage's convolution comes before its pooling
+    assert flops_per_image(build(SMALL["cnn"])) == 2 * (stem + first + second + 8 * 7)
     settings = SMALL["mlp"].replace(tta_flip=True)
-    both = export.exportable(build(settings), settings, mean=MEAN, deviation=DEVIATION)
+    both = exported(build(settings), settings)
     assert flops_per_image(both) == 2 * flops_per_image(build(SMALL["mlp"]))
+    for name, size in (("cnn", 32), ("cnn", 64), ("local", 20)):
+        settings = SMALL[name].replace(tta_flip=True, tta_zoom=0.7, image_size=size)
+        plain = build(settings)
+        assert flops_per_image(exported(plain, settings)) == 4 * flops_per_image(plain)
+
+
+def test_counting_operations_leaves_the_network_as_it_was(images):
+    network = build(SMALL["cnn"])
+    before, weights = network.predict(images, verbose=0), network.get_weights()
+    flops_per_image(network)
+    np.testing.assert_array_equal(network.predict(images, verbose=0), before)
+    for one, other in zip(network.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone():
@@ -175,6 +256,15 @@ def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone(
             assert np.ptp(positions) == 8
             assert abs(positions.mean() + 0.5 - place[axis]) <= 0.5
     assert kernel[kernel != 0].std() == pytest.approx(np.sqrt(2 / (3 * 9**2)), rel=0.05)
+
+
+def test_a_local_patch_covers_the_same_share_of_an_image_of_another_size():
+    random = np.random.default_rng(0)
+    ends = random.uniform(8, 24, (20, 2))
+    seen = [local_kernel(pixel_places(size), ends, 8, random) != 0 for size in (32, 64)]
+    shares = [kernel.mean(axis=0) for kernel in seen]
+    np.testing.assert_allclose(shares[0], shares[1], rtol=0.05)
+    np.testing.assert_allclose(shares[0], (8 / 32) ** 2, rtol=0.05)
 
 
 def test_a_second_local_layer_sees_units_around_it_and_the_same_seed_draws_the_same_network():
@@ -222,10 +312,31 @@ def test_the_mean_of_views_is_as_sure_as_it_is_right():
     assert answers.max(axis=1).mean() == pytest.approx(right, abs=0.005)
 
 
+def test_calibration_sees_every_view_of_every_image_in_its_place(images, monkeypatch):
+    monkeypatch.setattr(calibration, "BATCH_SIZE", 20)  # 50 images: the last batch is smaller
+    settings = SMALL["cnn"].replace(tta_flip=True, tta_zoom=0.7)
+    plain = build(settings)
+    labels = np.zeros(len(images), int)
+    received = []
+    monkeypatch.setattr(
+        calibration, "fit_temperature", lambda views, labels: received.append(views) or 2.0
+    )
+    model = exported(plain, settings)
+    answers = model.predict(images, verbose=0)
+    assert calibrate(model, Images(images, np.eye(7, dtype="float32")[labels])) == 2.0
+    assert received[0].shape == (4, 50, 7)
+    np.testing.assert_allclose(received[0][0], plain.predict(images, verbose=0), atol=1e-5)
+    mirrored = plain.predict(images[:, :, ::-1], verbose=0)
+    np.testing.assert_allclose(received[0][2], mirrored, atol=1e-5)
+    np.testing.assert_allclose(received[0].mean(axis=0), answers, atol=1e-5)
+    expected = np.mean([soften(view, 2.0) for view in received[0]], axis=0)
+    np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("average", [False, True])
 def test_calibration_lowers_the_loss_on_validation(average, images):
     settings = SMALL["mlp"].replace(tta_flip=average)
-    model = export.exportable(build(settings), settings, mean=MEAN, deviation=DEVIATION)
+    model = exported(build(settings), settings)
     last = model.get_layer("probabilities")
     last.set_weights([20 * array for array in last.get_weights()])
     labels = np.random.default_rng(1).integers(0, 7, len(images))

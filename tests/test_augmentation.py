@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from classifier.settings import Settings
-from classifier.training.augmentation import SIZE, Augmentation, sampling_matrix
+from classifier.training.augmentation import Augmentation, sampling_matrix
 
 STRONG = Settings(
     flip=0.5,
@@ -79,13 +79,36 @@ def test_a_shift_moves_by_whole_pixels_and_repeats_the_edge(batch):
     assert len(moved) > 10
 
 
+@pytest.mark.parametrize("size", [8, 20, 33, 64])
+def test_images_of_any_size_are_augmented(size):
+    images = np.random.default_rng(1).integers(0, 256, (16, size, size, 3)).astype("uint8")
+    targets = np.eye(16, dtype="float32")
+    changed, _ = augment(STRONG.replace(image_size=size), (images, targets))
+    assert changed.shape == images.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+
+
+def test_a_shift_is_the_same_share_of_the_side_at_any_size():
+    images = np.random.default_rng(1).integers(0, 256, (64, 64, 64, 3)).astype("uint8")
+    shifted, _ = augment(Settings(shift=2, image_size=64), (images, np.ones((64, 1), "float32")))
+    moved = {
+        (down, right)
+        for image, original in zip(shifted, images, strict=True)
+        for down in range(-6, 7)
+        for right in range(-6, 7)
+        if np.allclose(image, _shifted(original, down, right), atol=1e-3)
+    }
+    assert {abs(step) for pair in moved for step in pair} == {0, 1, 2, 3, 4}
+
+
 def test_the_sampling_matrix_zooms_into_the_stretch_it_is_given():
     matrix = keras.ops.convert_to_numpy(
-        sampling_matrix(np.float32([8]), np.float32([0.5]), np.float32([0]))
+        sampling_matrix(np.float32([8]), np.float32([0.5]), np.float32([0]), 32)
     )[0]
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)
-    places = matrix @ np.arange(SIZE)
-    np.testing.assert_allclose(places, 8 + (np.arange(SIZE) + 0.5) * 0.5 - 0.5, atol=1e-4)
+    places = matrix @ np.arange(32)
+    np.testing.assert_allclose(places, 8 + (np.arange(32) + 0.5) * 0.5 - 0.5, atol=1e-4)
 
 
 def test_mixup_mixes_images_and_targets_by_the_same_share(batch):
@@ -119,6 +142,7 @@ def test_geometry_and_mixing_can_be_had_apart(batch):
 
 
 def _shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
-    rows = np.clip(np.arange(SIZE) + down, 0, SIZE - 1)
-    columns = np.clip(np.arange(SIZE) + right, 0, SIZE - 1)
+    rows, columns = (
+        np.clip(np.arange(len(image)) + offset, 0, len(image) - 1) for offset in (down, right)
+    )
     return image[rows][:, columns].astype("float32")

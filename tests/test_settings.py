@@ -78,6 +78,10 @@ def test_an_override_is_read_as_the_type_of_its_setting(pair, name, value):
         ({"validation_fraction": 0}, "validation_fraction must be greater than 0"),
         ({"crop_area": 0.0}, "crop_area must lie between"),
         ({"calibrate": 1}, "calibrate must be true or false"),
+        ({"image_size": 7}, "image_size must lie between 8 and 256 pixels"),
+        ({"image_size": 257}, "image_size must lie between 8 and 256 pixels"),
+        ({"image_size": 32.5}, "image_size must be a whole number"),
+        ({"shift": 33}, "shift must lie between 0 and 32 pixels"),
         ({"precision": "half"}, "precision must be one of auto, float32, bfloat16"),
     ],
 )

@@ -1,6 +1,7 @@
 """One architecture a file, one factory, and what a network costs."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,7 +9,6 @@ import numpy as np
 from classifier.architectures import cnn, mlp, residual_mlp
 from classifier.settings import Settings
 
-INPUT_SHAPE = (32, 32, 3)
 HIDDEN_LAYERS = {"mlp": mlp.hidden, "residual_mlp": residual_mlp.hidden, "cnn": cnn.hidden}
 
 
@@ -31,10 +31,11 @@ def build_network(
             ask for, which pass the network in one batch.
 
     Returns:
-        A model from raw pixels (N, 32, 32, 3), 0–255, RGB, to softmax probabilities (N, C) in
-        float32.
+        A model from raw pixels (N, S, S, 3), 0–255, RGB, with S the settings' `image_size`, to
+        softmax probabilities (N, C) in float32.
     """
-    images = keras.Input(INPUT_SHAPE, name="images")
+    side = settings.image_size
+    images = keras.Input((side, side, 3), name="images")
     normalisation = keras.layers.Normalization(
         mean=mean.tolist(), variance=(deviation**2).tolist(), name="normalisation"
     )
@@ -58,10 +59,13 @@ def build_network(
 def _views(images: keras.KerasTensor, settings: Settings) -> list[keras.KerasTensor]:
     """Returns the image, its enlarged middle and their mirror images, as the settings ask."""
     views = [images]
-    margin = round(INPUT_SHAPE[0] * (1 - settings.tta_zoom) / 2)
+    margin = round(settings.image_size * (1 - settings.tta_zoom) / 2)
     if margin:
         middle = keras.layers.Cropping2D(margin, name="middle")(images)
-        views.append(keras.layers.Resizing(*INPUT_SHAPE[:2], name="enlarged")(middle))
+        side = settings.image_size
+        # By default it asks for the training mode, which all layers after it would then take over.
+        enlarge = keras.layers.Resizing(side, side, name="enlarged")
+        views.append(enlarge(middle, training=False))
     if settings.tta_flip:
         views += [keras.ops.flip(view, axis=2) for view in views]
     return views
@@ -76,14 +80,20 @@ def flops_per_image(network: keras.Model) -> int:
     """Counts the floating-point operations of one forward pass in dense and convolution layers.
 
     A multiplication and an addition count as two operations, as usual; normalisation, activation
-    and bias are left out (under 1% here). A layer that is called twice counts twice.
+    and bias are left out (under 1% here). A layer that sees several views of the image, in one
+    batch or one after the other, counts once for each.
     """
     total = 0
-    for operation in network.operations:
-        for node in operation._inbound_nodes:
-            if isinstance(operation, keras.layers.Dense):
-                total += 2 * math.prod(operation.kernel.shape)
-            elif isinstance(operation, keras.layers.Conv2D):
-                _, height, width, _ = node.output_tensors[0].shape
-                total += 2 * math.prod(operation.kernel.shape) * height * width
+
+    def count(layer: keras.Layer, *inputs: Any, **options: Any) -> Any:
+        nonlocal total
+        outputs = layer(*inputs, **options)
+        if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)):
+            # Each output is a sum over all but the last axis of the kernel.
+            total += 2 * math.prod(outputs.shape) * math.prod(layer.kernel.shape[:-1])
+        return outputs
+
+    # A copy is built on a batch of one image, so that every shape says how many views there are.
+    one_image = keras.Input(batch_shape=(1, *network.input_shape[1:]))
+    keras.models.clone_model(network, input_tensors=one_image, call_function=count)
     return total

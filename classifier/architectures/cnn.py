@@ -1,7 +1,9 @@
 """ResNet-9: 3×3 convolutions with batch normalisation and two residual pairs, the yardstick.
 
 Source: Page, "How to Train Your ResNet", 2018, the network of the DAWNBench competition: pooling
-right after the convolution, global max pooling at the end, logits scaled by 1/8.
+right after the convolution, global max pooling at the end, logits scaled by 1/8. Its last map has
+4×4 to 8×8 places at any size of the image: small images are pooled in fewer stages, large ones
+already in the stem, which then has a stage for each further pooling.
 """
 
 import keras
@@ -9,13 +11,19 @@ import keras
 from classifier.settings import Settings
 
 LOGIT_SCALE = 0.125  # Page 2018
+MIN_MAP, MAX_MAP = 4, 8  # pixels of a side of the last feature map
 
 
 def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
-    """Maps normalised pixels (N, 32, 32, 3) to features (N, last of `channels`)."""
-    features = _convolution(pixels, settings, settings.channels[0], "stem")
+    """Maps normalised pixels (N, S, S, 3) to features (N, last of `channels`)."""
+    in_stem, in_stages = poolings(settings.image_size, len(settings.channels) - 1)
+    features = _convolution(pixels, settings, settings.channels[0], "stem", pool=in_stem > 0)
+    for number in range(2, in_stem + 1):
+        name = f"stem_{number}"
+        features = _convolution(features, settings, settings.channels[0], name, pool=True)
     for stage, channels in enumerate(settings.channels[1:], start=1):
-        features = _convolution(features, settings, channels, f"stage_{stage}", pool=True)
+        pool = stage <= in_stages
+        features = _convolution(features, settings, channels, f"stage_{stage}", pool=pool)
         if stage % 2:
             inner = _convolution(features, settings, channels, f"residual_{stage}_1")
             inner = _convolution(inner, settings, channels, f"residual_{stage}_2")
@@ -24,6 +32,22 @@ def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
     if settings.dropout:
         features = keras.layers.Dropout(settings.dropout, seed=settings.seed)(features)
     return keras.layers.Rescaling(LOGIT_SCALE, name="logit_scale")(features)
+
+
+def poolings(size: int, stages: int) -> tuple[int, int]:
+    """Returns how often the stem and how many of the stages halve the map, from `size` pixels.
+
+    Example:
+        >>> poolings(32, stages=3), poolings(8, stages=3), poolings(224, stages=3)
+        ((0, 3), (0, 1), (2, 3))
+    """
+    in_stages = 0
+    while in_stages < stages and size // 2 >= MIN_MAP:
+        size, in_stages = size // 2, in_stages + 1
+    in_stem = 0
+    while size > MAX_MAP:
+        size, in_stem = size // 2, in_stem + 1
+    return in_stem, in_stages
 
 
 def _convolution(

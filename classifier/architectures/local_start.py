@@ -10,21 +10,22 @@ place in the image and weights to what lies around it, zeros to everything else.
 import keras
 import numpy as np
 
-from classifier.settings import Settings
+from classifier.settings import DEFAULT_IMAGE_SIZE, Settings
 
 CHANNELS = 3
 
 
 def local_layers(flat: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
-    """Maps flattened pixels (N, 3072) to features (N, `local_units`), through a layer a patch size.
+    """Maps flattened pixels (N, 3·S²) to features (N, `local_units`), through a layer a patch size.
 
-    Each unit of a layer sees what lies in a square of `local_patches` pixels around its place: the
-    first layer pixels, a later one units of the layer before it.
+    Each unit of a layer sees what lies in a square of `local_patches` around its place: the first
+    layer pixels, a later one units of the layer before it. Places are in pixels of an image of 32,
+    so that a patch covers the same share of an image of any size.
     """
     features, places = flat, pixel_places(settings.image_size)
     for index, patch in enumerate(settings.local_patches, start=1):
         random = np.random.default_rng((settings.seed, index))
-        ends = random.uniform(0, settings.image_size, (settings.local_units, 2))
+        ends = random.uniform(0, DEFAULT_IMAGE_SIZE, (settings.local_units, 2))
         layer = keras.layers.Dense(settings.local_units, activation="silu", name=f"local_{index}")
         features = layer(features)
         # Assigned, since an initializer of our own could not be loaded by Keras alone.
@@ -39,9 +40,10 @@ def local_layers(flat: keras.KerasTensor, settings: Settings) -> keras.KerasTens
 
 
 def pixel_places(size: int) -> np.ndarray:
-    """Returns row and column, in pixels, of each value of a flattened image: (3·size², 2)."""
+    """Returns row and column, in pixels of 32, of each value of a flattened image: (3·size², 2)."""
     rows, columns = np.divmod(np.arange(size**2), size)
-    return np.stack([rows, columns], axis=1).repeat(CHANNELS, axis=0) + 0.5
+    places = np.stack([rows, columns], axis=1).repeat(CHANNELS, axis=0) + 0.5
+    return places * (DEFAULT_IMAGE_SIZE / size)
 
 
 def local_kernel(
@@ -50,9 +52,9 @@ def local_kernel(
     """Draws weights between neighbours alone.
 
     Args:
-        starts: (I, 2), places of the inputs, in pixels.
+        starts: (I, 2), places of the inputs, in pixels of 32.
         ends: (U, 2), places of the units.
-        patch: side of the square, in pixels, that a unit sees around its place.
+        patch: side of the square, in pixels of 32, that a unit sees around its place.
         random: what to draw with.
 
     Returns:

@@ -6,7 +6,7 @@ from classifier.settings import Settings
 
 
 def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
-    """Maps normalised pixels (N, 32, 32, 3) to features (N, last of `hidden_units`)."""
+    """Maps normalised pixels (N, S, S, 3) to features (N, last of `hidden_units`)."""
     features = keras.layers.Flatten(name="flatten")(pixels)
     for index, units in enumerate(settings.hidden_units):
         features = keras.layers.Dense(

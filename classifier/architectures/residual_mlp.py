@@ -13,7 +13,7 @@ from classifier.settings import Settings
 
 
 def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
-    """Maps normalised pixels (N, 32, 32, 3) to features (N, width)."""
+    """Maps normalised pixels (N, S, S, 3) to features (N, width)."""
     features = keras.layers.Flatten(name="flatten")(pixels)
     if settings.local_units:
         features = local_layers(features, settings)

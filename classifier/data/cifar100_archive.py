@@ -15,9 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
+from PIL import Image
 
+from classifier.data.images import to_model_input
 from classifier.data.split import Split, check_labels, group_classes, make_split
 from classifier.errors import InputError
+from classifier.settings import DEFAULT_IMAGE_SIZE
 
 SPLITS = ("train", "test")
 FILES = (*SPLITS, "meta")
@@ -43,13 +46,16 @@ def state(path: Path) -> str:
     return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
-def read(path: Path, split: str, *, label_column: str | None = None) -> Split:
+def read(
+    path: Path, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
+) -> Split:
     """Reads one split of the archive or of the unpacked folder.
 
     Args:
         path: the archive (any compression that `tarfile` knows) or the folder.
         split: "train" or "test".
         label_column: "fine_label" (the default) or "coarse_label".
+        size: the side of the images in pixels; other than the archive's, they are resized.
 
     Raises:
         InputError: a file is missing, truncated or not what it should be; the split or the column
@@ -76,7 +82,7 @@ def read(path: Path, split: str, *, label_column: str | None = None) -> Split:
         for name in SPLITS
         if name in files
     }
-    return _split(rows, split, names, column, path.name)
+    return _split(rows, split, names, column, size, path.name)
 
 
 class _Names(NamedTuple):
@@ -92,9 +98,13 @@ class _Rows(NamedTuple):
     coarse_labels: np.ndarray
 
 
-def _split(rows: dict[str, _Rows], split: str, names: _Names, column: str, dataset: str) -> Split:
+def _split(
+    rows: dict[str, _Rows], split: str, names: _Names, column: str, size: int, dataset: str
+) -> Split:
     chosen = rows[split]
     images = chosen.data.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
+    if size != SIDE:
+        images = np.stack([to_model_input(Image.fromarray(image), size) for image in images])
     if column == "coarse_labels":
         return make_split(
             images, chosen.coarse_labels, names.coarse_labels, None, None, dataset=dataset

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from classifier.data import array_cache
 from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
+from classifier.settings import DEFAULT_IMAGE_SIZE
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -20,7 +21,13 @@ FILES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".zip", ".parquet")  # meant a fi
 HUB_ID = re.compile(r"(?P<name>[\w.-]{1,96}(/[\w.-]{1,96})?)(@(?P<revision>[^\s@]+))?", re.ASCII)
 
 
-def load_from_hub(dataset: str, split: str, *, label_column: str | None = None) -> Split:
+def load_from_hub(
+    dataset: str,
+    split: str,
+    *,
+    label_column: str | None = None,
+    size: int = DEFAULT_IMAGE_SIZE,
+) -> Split:
     """Loads one split of a data set on the Hub.
 
     Without a network, or with a Hub that does not answer, the last data that was fetched serves.
@@ -29,13 +36,14 @@ def load_from_hub(dataset: str, split: str, *, label_column: str | None = None) 
         dataset: `user/name`, or `user/name@revision` with a branch, a tag or a commit.
         split: a split of the data set.
         label_column: the target, as in `data.load_split`.
+        size: the side of the images in pixels.
 
     Raises:
         InputError: there is no such data set, revision, split or column, or the data is damaged.
         ClassifierError: the Hub cannot be reached and nothing is cached.
     """
     name, revision = parse_hub_id(dataset)
-    location = f"hub {name}@{revision or 'main'}\n{split}\n{label_column or ''}"
+    location = f"hub {name}@{revision or 'main'}\n{split}\n{label_column or ''}\n{size}"
     if revision and COMMIT.fullmatch(revision):  # a commit never changes: nothing to ask the Hub
         stored = array_cache.find(location, _state(revision))
         if stored:
@@ -45,11 +53,11 @@ def load_from_hub(dataset: str, split: str, *, label_column: str | None = None) 
     try:
         commit = _find_commit(name, revision)
     except HubUnreachableError as error:
-        return _load_offline(name, revision, split, label_column, location, error)
+        return _load_offline(name, revision, split, label_column, size, location, error)
     return array_cache.load_or_build(
         location,
         lambda: _state(commit),
-        lambda: _fetch(name, commit, split, label_column),
+        lambda: _fetch(name, commit, split, label_column, size),
     )
 
 
@@ -99,7 +107,7 @@ def _find_commit(name: str, revision: str | None) -> str:
         raise HubUnreachableError(describe(error)) from error
 
 
-def _fetch(name: str, commit: str, split: str, label_column: str | None) -> Split:
+def _fetch(name: str, commit: str, split: str, label_column: str | None, size: int) -> Split:
     """Downloads what is not yet here of one commit, and decodes a split of it."""
     from classifier.data.image_table import read_split
     from classifier.data.local_dataset import load_tables
@@ -116,7 +124,9 @@ def _fetch(name: str, commit: str, split: str, label_column: str | None) -> Spli
         raise ClassifierError(
             f"{name} could not be fetched at commit {commit[:7]}: check the network and try again"
         )
-    return read_split(tables, split, dataset=name, revision=commit, label_column=label_column)
+    return read_split(
+        tables, split, dataset=name, revision=commit, label_column=label_column, size=size
+    )
 
 
 def _load_offline(
@@ -124,6 +134,7 @@ def _load_offline(
     revision: str | None,
     split: str,
     label_column: str | None,
+    size: int,
     location: str,
     error: ClassifierError,
 ) -> Split:
@@ -146,7 +157,12 @@ def _load_offline(
             location,
             lambda: _state(commit),
             lambda: read_split(
-                tables, split, dataset=name, revision=commit, label_column=label_column
+                tables,
+                split,
+                dataset=name,
+                revision=commit,
+                label_column=label_column,
+                size=size,
             ),
         )
     logging.getLogger(__name__).warning(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classifier.data.images import SIZE, open_image, to_model_input
+from classifier.data.images import open_image, to_model_input
 from classifier.data.split import Split, check_labels, group_classes, make_split
 from classifier.errors import InputError
 
@@ -24,6 +24,7 @@ def read_split(
     dataset: str,
     revision: str | None = None,
     label_column: str | None = None,
+    size: int,
 ) -> Split:
     """Decodes one split.
 
@@ -33,6 +34,7 @@ def read_split(
         dataset: the name that messages and the result cite.
         revision: the commit, for a data set from the Hub.
         label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
+        size: the side of the images in pixels.
 
     Raises:
         InputError: the split does not exist or is empty, no column serves as image or target, an
@@ -49,7 +51,7 @@ def read_split(
         raise InputError(f"the {split} split of {dataset} has no rows: give a data set with images")
     classes = table.features[label_column].names
     labels = _labels(table, label_column, f"the {split} split of {dataset}")
-    images = _images(table, image_column, f"the {split} split of {dataset}")
+    images = _images(table, image_column, size, f"the {split} split of {dataset}")
     superclasses, superclass_of = _superclasses(tables, label_column, dataset)
     return make_split(
         images, labels, classes, superclasses, superclass_of, dataset=dataset, revision=revision
@@ -142,29 +144,29 @@ def _superclasses(
     return (None, None) if superclass_of is None else (names, superclass_of)
 
 
-def _images(table: Dataset, column: str, where: str) -> np.ndarray:
-    """Returns uint8, (N, 32, 32, 3)."""
+def _images(table: Dataset, column: str, size: int, where: str) -> np.ndarray:
+    """Returns uint8, (N, size, size, 3)."""
     from datasets import Image
 
-    images = np.empty((len(table), SIZE, SIZE, 3), np.uint8)
+    images = np.empty((len(table), size, size, 3), np.uint8)
     stored = table.select_columns(column).cast_column(column, Image(decode=False))
     row = 0
     for batch in stored.iter(batch_size=BATCH_ROWS):
         for value in batch[column]:
-            images[row] = _decode(value, row, where)
+            images[row] = _decode(value, row, size, where)
             row += 1
     return images
 
 
-def _decode(value: dict[str, Any] | None, row: int, where: str) -> np.ndarray:
-    """Returns the image of a row, uint8, (32, 32, 3), as the app would show it to a model."""
+def _decode(value: dict[str, Any] | None, row: int, size: int, where: str) -> np.ndarray:
+    """Returns the image of a row, uint8, (size, size, 3), as the app would show it to a model."""
     value = value or {}
     data, path = value.get("bytes"), value.get("path")
     named = f" ({Path(path).name})" if path else ""
     try:
         if data is None and path is None:
             raise InputError("the row holds no image")
-        return to_model_input(open_image(Path(str(path)) if data is None else data), SIZE)
+        return to_model_input(open_image(Path(str(path)) if data is None else data), size)
     except InputError as error:
         reason = str(error).partition(":")[0]
         raise InputError(

@@ -1,4 +1,4 @@
-"""From any picture that a visitor may bring to the 32×32 RGB pixels that the models take."""
+"""From any picture that a visitor may bring to the square of RGB pixels that a model takes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from PIL import (
 )
 
 from classifier.errors import InputError
+from classifier.settings import DEFAULT_IMAGE_SIZE
 
-SIZE = 32  # side of the images that the models take, in pixels
 # What Pillow decodes by itself and in bounded time: nothing that calls another program (EPS, WMF)
 # and nothing that is not a picture (HDF5, GRIB, MPEG). MPO comes with JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
@@ -146,7 +146,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return background
 
 
-def to_model_input(image: Image.Image, size: int = SIZE) -> np.ndarray:
+def to_model_input(image: Image.Image, size: int = DEFAULT_IMAGE_SIZE) -> np.ndarray:
     """Turns a picture into the pixels that a model takes.
 
     The largest square in the middle is cut out and brought to the size with an antialiasing

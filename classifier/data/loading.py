@@ -12,6 +12,7 @@ from classifier.data import array_cache, hub_dataset, image_folder, local_datase
 from classifier.data import cifar100_archive as toronto
 from classifier.data.split import Split
 from classifier.errors import InputError
+from classifier.settings import DEFAULT_IMAGE_SIZE
 
 __all__ = [
     "DEFAULT_DATASET",
@@ -28,15 +29,20 @@ STATISTICS_ROWS = 4096  # images counted at a time, which bounds the memory that
 
 
 def load_split(
-    dataset: str = DEFAULT_DATASET, split: str = "train", *, label_column: str | None = None
+    dataset: str = DEFAULT_DATASET,
+    split: str = "train",
+    *,
+    label_column: str | None = None,
+    size: int = DEFAULT_IMAGE_SIZE,
 ) -> Split:
-    """Loads one split, decoded to 32×32 RGB; the second time from the cache, in a moment.
+    """Loads one split, decoded to RGB of one size; the second time from the cache, in a moment.
 
     Args:
         dataset: a Hub id, with `@revision` if wanted; a folder that `datasets.load_dataset` reads;
             the Toronto archive `cifar-100-python.tar.gz`; or the folder that it unpacks to.
         split: a split of the data set, usually "train" or "test".
         label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
+        size: the side of the images in pixels.
 
     Returns:
         The split; its arrays are read-only, perhaps memory-mapped.
@@ -51,14 +57,14 @@ def load_split(
         ((50000, 32, 32, 3), ('apple', 'aquarium_fish'))
     """
     if not dataset or not os.path.lexists(os.path.expanduser(dataset)):  # noqa: PTH111
-        return hub_dataset.load_from_hub(dataset, split, label_column=label_column)
+        return hub_dataset.load_from_hub(dataset, split, label_column=label_column, size=size)
     try:
         path = Path(dataset).expanduser().resolve()
         reader = _reader(path)
         return array_cache.load_or_build(
-            f"{path}\n{split}\n{label_column or ''}",
+            f"{path}\n{split}\n{label_column or ''}\n{size}",
             lambda: reader.state(path),
-            lambda: reader.read(path, split, label_column=label_column),
+            lambda: reader.read(path, split, label_column=label_column, size=size),
         )
     except (OSError, RuntimeError) as error:  # of the file system; links in a circle are the latter
         raise InputError(

@@ -28,7 +28,7 @@ def state(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read(folder: Path, split: str, *, label_column: str | None = None) -> Split:
+def read(folder: Path, split: str, *, label_column: str | None = None, size: int) -> Split:
     """Reads and decodes a split of a folder that `datasets.load_dataset` reads.
 
     Raises:
@@ -38,7 +38,7 @@ def read(folder: Path, split: str, *, label_column: str | None = None) -> Split:
 
     folder = folder.resolve()
     tables = load_tables(str(folder), folder.name)
-    return read_split(tables, split, dataset=folder.name, label_column=label_column)
+    return read_split(tables, split, dataset=folder.name, label_column=label_column, size=size)
 
 
 def load_tables(path: str, name: str, **options: Any) -> DatasetDict:

@@ -15,7 +15,7 @@ class Split:
     """The images and labels of one split, decoded; its arrays are read-only, perhaps memory-mapped.
 
     Attributes:
-        images: uint8, (N, 32, 32, 3), RGB 0–255.
+        images: uint8, (N, S, S, 3), RGB 0–255.
         labels: int32, (N,), indices into `classes`.
         classes: the names of the classes, as the data set gives them.
         superclasses: the names of the superclasses, None where the data set has none.
@@ -61,7 +61,7 @@ def make_split(
     """Returns the `Split` of these rows, with their fingerprint.
 
     Args:
-        images: uint8, (N, 32, 32, 3).
+        images: uint8, (N, S, S, 3).
         labels: integers, (N,), already checked by `check_labels`.
     """
     images = _read_only(np.ascontiguousarray(images, dtype=np.uint8))

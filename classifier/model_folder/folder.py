@@ -61,7 +61,6 @@ MAX_PLOTS = 100
 MAX_CLASSES = 10_000
 MAX_NAME = 200  # characters
 UNPACKED_PREDICTIONS = 1024 * MEGABYTE
-INPUT_SHAPE = saved_model.INPUT_SHAPE
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,11 @@ class ModelFolder:
     def labels(self) -> ClassNames:
         """The names of the classes; raises `InputError` if `labels.json` is missing or wrong."""
         return ClassNames.read(self.path)
+
+    @property
+    def image_size(self) -> int:
+        """The side, in pixels, of the images that the model takes; raises `InputError`."""
+        return saved_model.image_size(_read_json(self.path / CONFIG))
 
     @property
     def training(self) -> dict[str, Any]:

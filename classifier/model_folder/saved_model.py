@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier.errors import InputError
+from classifier.settings import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 
 if TYPE_CHECKING:
     import h5py
@@ -24,7 +25,6 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-INPUT_SHAPE = (None, 32, 32, 3)
 OLDEST_KERAS = "3.6.0"  # the first whose `load_model` takes hf://; tried with four backends
 # What Keras 3.15 writes of a layer and 3.6 does not know, each with the value that changes nothing.
 NEWER_SETTINGS: dict[str, Any] = {
@@ -37,82 +37,68 @@ NEWER_SETTINGS: dict[str, Any] = {
     "renorm": False,
     "renorm_clipping": None,
     "renorm_momentum": 0.99,
+    "antialias": False,
 }
 MAX_PARAMETERS = 250_000_000  # 1 GB in float32
 MAX_ELEMENTS = 2**23  # of any array that passes between two layers, per image
 MAX_SIZE = 2**16  # units, filters, padding …
+MAX_VIEWS = 16  # of an image, that a model may join to one batch
 MAX_DEPTH = 60  # levels of nesting of a configuration
 MAX_LAYERS = 5_000
 
 MODELS = {
-    ("keras", "Functional"),
-    ("keras", "Model"),
-    ("keras", "Sequential"),
-    ("keras.models", "Functional"),
-    ("keras.models", "Model"),
-    ("keras.models", "Sequential"),
-    ("keras.src.models.functional", "Functional"),
-    ("keras.src.models.sequential", "Sequential"),
+    (module, name)
+    for module in (
+        "keras",
+        "keras.models",
+        "keras.src.models.functional",
+        "keras.src.models.sequential",
+    )
+    for name in ("Functional", "Model", "Sequential")
 }
 # Layers that compute and do nothing else: none reads a file, holds code or calls another framework.
 LAYERS = _words(
     """
-    InputLayer Dense EinsumDense Flatten Reshape Permute RepeatVector Identity Masking
-    Activation ReLU LeakyReLU PReLU ELU Softmax
-    Conv1D Conv2D Conv3D DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D
-    Conv1DTranspose Conv2DTranspose Conv3DTranspose
-    MaxPooling1D MaxPooling2D AveragePooling1D AveragePooling2D
-    GlobalMaxPooling1D GlobalMaxPooling2D GlobalAveragePooling1D GlobalAveragePooling2D
-    AdaptiveAveragePooling2D AdaptiveMaxPooling2D
-    ZeroPadding1D ZeroPadding2D Cropping1D Cropping2D UpSampling1D UpSampling2D
-    BatchNormalization LayerNormalization GroupNormalization RMSNormalization UnitNormalization
-    SpectralNormalization Normalization Rescaling Resizing CenterCrop
-    Dropout SpatialDropout1D SpatialDropout2D AlphaDropout GaussianDropout GaussianNoise
-    ActivityRegularization
-    Add Subtract Multiply Average Maximum Minimum Concatenate Dot
-    Attention AdditiveAttention MultiHeadAttention GroupQueryAttention
-    RandomFlip RandomCrop RandomTranslation RandomRotation RandomZoom RandomContrast
-    RandomBrightness TimeDistributed
+    InputLayer Dense Flatten Reshape Identity Activation ReLU LeakyReLU ELU Softmax
+    Conv2D DepthwiseConv2D SeparableConv2D ZeroPadding2D Cropping2D UpSampling2D
+    MaxPooling2D AveragePooling2D GlobalMaxPooling2D GlobalAveragePooling2D
+    BatchNormalization LayerNormalization GroupNormalization Normalization Rescaling Resizing
+    Dropout SpatialDropout2D GaussianNoise
+    Add Subtract Multiply Average Maximum Concatenate
+    RandomFlip RandomTranslation RandomRotation RandomZoom RandomContrast RandomBrightness
     """
 )
+# Operations between layers, with which a model averages over views, and their arguments.
+OPERATIONS = {"Flip": {"axis"}, "Reshape": {"newshape"}, "Mean": {"axis", "keepdims"}}
+OPERATIONS_MODULE = "keras.src.ops.numpy"
 PARTS = {
-    "keras": frozenset({"DTypePolicy", "DTypePolicyMap"}),
-    "keras.dtype_policies": frozenset({"DTypePolicy", "DTypePolicyMap"}),
+    "keras": frozenset({"DTypePolicy"}),
     "keras.initializers": _words(
         """
-        Zeros Ones Constant Identity IdentityInitializer RandomNormal RandomUniform TruncatedNormal
-        VarianceScaling GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform
-        Orthogonal OrthogonalInitializer
+        Zeros Ones Constant RandomNormal RandomUniform TruncatedNormal VarianceScaling
+        GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform
         """
     ),
-    "keras.regularizers": frozenset({"L1", "L2", "L1L2", "OrthogonalRegularizer"}),
-    "keras.constraints": frozenset({"MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"}),
+    "keras.regularizers": frozenset({"L1", "L2", "L1L2"}),
+    "keras.constraints": frozenset({"MaxNorm", "NonNeg", "UnitNorm"}),
     "keras.random": frozenset({"SeedGenerator"}),
     "keras.src.random.seed_generator": frozenset({"SeedGenerator"}),
 }
 VALUES = frozenset({"__keras_tensor__", "__numpy__", "__tuple__", "__slice__", "__ellipsis__"})
 ACTIVATIONS = _words(
     """
-    celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu
-    linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu swish soft_shrink softmax
-    softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus tanh tanh_shrink threshold
+    elu exponential gelu hard_sigmoid hard_silu leaky_relu linear log_softmax mish relu relu6 selu
+    sigmoid silu softmax softplus softsign swish tanh
     """
 )
 SIZES = _words(
     """
-    units filters kernel_size padding cropping size pool_size strides dilation_rate n target_shape
-    output_shape output_size height width depth_multiplier num_heads key_dim value_dim head_dim
-    num_query_heads num_key_value_heads groups
+    units filters kernel_size padding cropping size pool_size strides dilation_rate target_shape
+    height width depth_multiplier groups
     """
 )
-KERNELS = {"Dense", "Conv1D", "Conv2D", "Conv3D"}  # layers whose kernel is counted exactly
-# Layers that leave the last axis of their (first) input as it is.
-SAME_WIDTH = _words(
-    """
-    Activation ReLU LeakyReLU PReLU ELU Softmax Identity Dropout Add Average Multiply Maximum
-    Minimum Subtract Rescaling BatchNormalization LayerNormalization UnitNormalization
-    """
-)
+# Layers that leave the last axis of their input as it is.
+SAME_WIDTH = _words("Activation ReLU LeakyReLU Softmax Identity Dropout Average Flip Reshape Mean")
 ANOTHER = "only models made of Keras's own computing layers are loaded"
 
 
@@ -126,14 +112,19 @@ def check(config: dict[str, Any], weights: Path, *, classes: int) -> None:
 
     Raises:
         InputError: an object of the configuration is not in our lists, its input is not
-            (None, 32, 32, 3), its output is not (None, `classes`), it is too large, or the weights
-            are not plain arrays inside the file.
+            (None, S, S, 3), its output is not (None, `classes`), it is too large, or the
+            weights are not plain arrays inside the file.
     """
     config = {key: value for key, value in config.items() if key != "compile_config"}
     if not _is_model(config):
         raise InputError(f"config.json describes no Keras 3 model: {ANOTHER}")
     _check_objects(config)
-    _check_shapes(config, classes)
+    image_size(config)
+    width = _output_width(config)
+    if width not in (None, classes):
+        raise InputError(
+            f"the model has {width} outputs and labels.json names {classes} classes: they must fit"
+        )
     parameters = sum(_parameters(layer) for layer in _layers(config))
     if parameters > MAX_PARAMETERS:
         raise InputError(
@@ -141,6 +132,22 @@ def check(config: dict[str, Any], weights: Path, *, classes: int) -> None:
             "loaded"
         )
     _check_weights(weights)
+
+
+def image_size(config: dict[str, Any]) -> int:
+    """Returns the side, in pixels, of the images that a saved model takes.
+
+    Args:
+        config: the content of `config.json`.
+
+    Raises:
+        InputError: its input is not (None, S, S, 3), with S a size that models may have.
+    """
+    entries = [layer for layer in _own_layers(config) if layer["class_name"] == "InputLayer"]
+    shape = entries[0]["config"].get("batch_shape") if entries else None
+    if len(entries) > 1:
+        shape = f"{len(entries)} inputs"
+    return _side(shape)
 
 
 def load(folder: Path, *, classes: int) -> keras.Model:
@@ -158,34 +165,48 @@ def load(folder: Path, *, classes: int) -> keras.Model:
         raise InputError(
             f"Keras {keras.__version__} cannot load the model in {folder}: {reason}"
         ) from error
-    shapes = (tuple(model.input_shape), tuple(model.output_shape))
-    if shapes != (INPUT_SHAPE, (None, classes)):
-        raise InputError(
-            f"the model in {folder} must map {INPUT_SHAPE} to (None, {classes}). "
-            f"Received: {shapes[0]} to {shapes[1]}"
-        )
+    _check_loaded(model, folder, classes)
     return model
 
 
 def for_older_keras(config: Any) -> Any:
-    """Returns a configuration without settings at their defaults that older Keras 3 stumbles over.
+    """Returns a configuration without what older Keras 3 stumbles over and newer does not need.
 
-    A model that uses one of them keeps it, and needs the Keras that knows it.
+    That is settings at their defaults, and the names of operations, which stand beside their
+    configuration too. A model that uses a newer setting keeps it, and needs a Keras that knows it.
 
     Args:
         config: the content of a `config.json`, or a part of it.
     """
     if isinstance(config, dict):
-        return {
+        older = {
             key: for_older_keras(value)
             for key, value in config.items()
             if key not in NEWER_SETTINGS or value != NEWER_SETTINGS[key]
         }
+        if config.get("module") == OPERATIONS_MODULE and isinstance(config.get("config"), dict):
+            older["config"].pop("name", None)
+        return older
     return [for_older_keras(item) for item in config] if isinstance(config, list) else config
 
 
 def _is_model(node: Any) -> bool:
     return isinstance(node, dict) and (node.get("module"), node.get("class_name")) in MODELS
+
+
+def _side(shape: Any) -> int:
+    """Returns S of an input's shape, which must be [None, S, S, 3]; else raises `InputError`."""
+    side = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
+    if (
+        type(side) is not int
+        or shape != [None, side, side, 3]
+        or not MIN_IMAGE_SIZE <= side <= MAX_IMAGE_SIZE
+    ):
+        raise InputError(
+            f"the model's input must be (None, S, S, 3): RGB images of S = "
+            f"{MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels. Received: {shape}"
+        )
+    return side
 
 
 def _walk(node: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
@@ -228,14 +249,43 @@ def _check_object(described: dict[str, Any]) -> None:
         raise InputError(f"the model uses the function {described.get('config')!r}: {ANOTHER}")
     if name in ("Lambda", "__lambda__"):
         raise InputError(f"the model has a Lambda layer, which holds code: {ANOTHER}")
+    if module == OPERATIONS_MODULE and name in OPERATIONS:
+        _check_operation(str(name), described.get("config"))
+    if (module, name) == ("keras.layers", "Concatenate"):
+        _check_concatenation(described)
     known = (
         (module, name) in MODELS
+        or (module == OPERATIONS_MODULE and name in OPERATIONS)
         or (module == "keras.layers" and name in LAYERS)
         or name in PARTS.get(str(module), ())
     )
     if not known or registered not in (None, name):
         shown = registered if isinstance(registered, str) and known else f"{module}.{name}"
         raise InputError(f"the model uses {shown}, which is not a layer of Keras: {ANOTHER}")
+
+
+def _check_operation(name: str, config: Any) -> None:
+    """Refuses arguments that are not those of `OPERATIONS`, or neither whole numbers nor plain."""
+    arguments = dict(config) if isinstance(config, dict) else {"": config}
+    arguments.pop("name", None)
+    for argument, value in arguments.items():
+        plain = all(
+            item is None or (type(item) in (int, bool) and abs(item) <= MAX_SIZE)
+            for item in (value if isinstance(value, list) else [value])
+        )
+        if argument not in OPERATIONS[name] or not plain:
+            raise InputError(f"the model calls {name} with {argument}={value!r}: {ANOTHER}")
+
+
+def _check_concatenation(described: dict[str, Any]) -> None:
+    """Refuses to join more than `MAX_VIEWS` arrays to one batch: each is a further image's work."""
+    config = described.get("config")
+    axis = config.get("axis", -1) if isinstance(config, dict) else None
+    joined = sum(key == "keras_history" for key, _ in _walk(described.get("inbound_nodes")))
+    if type(axis) is not int or not (axis in (-1, 1, 2, 3) or (axis == 0 and joined <= MAX_VIEWS)):
+        raise InputError(
+            f"the model joins {joined} arrays along the axis {axis!r}: too many to be loaded"
+        )
 
 
 def _check_sizes(key: str, value: Any) -> None:
@@ -275,67 +325,27 @@ def _own_layers(model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _parameters(layer: dict[str, Any]) -> int:
-    """Returns how many weights Keras will allocate for a layer, roughly, 0 if it has none."""
+    """Returns how many weights a layer's kernels will have, at most; 0 if it has none."""
     settings, build = layer["config"], layer.get("build_config")
+    if layer["class_name"] not in ("Dense", "Conv2D", "DepthwiseConv2D", "SeparableConv2D"):
+        return 0
     shape = build.get("input_shape") if isinstance(build, dict) else None
-    width = _last(shape)
-    if layer["class_name"] in KERNELS:
-        outputs = settings.get("units", settings.get("filters"))
-        window = settings.get("kernel_size", 1)
-        window = math.prod(window) if isinstance(window, list) else window
-        if not all(type(value) is int for value in (width, outputs, window)):
-            raise InputError(
-                f"the size of the layer {settings.get('name')!r} is not stated in config.json: "
-                "build the model and save it with Keras 3"
-            )
-        return width * outputs * window
-    if layer["class_name"] in ("EinsumDense", "MultiHeadAttention", "GroupQueryAttention"):
-        sizes = [value for key, item in settings.items() if key in SIZES for value in _whole(item)]
-        return (width or 1) * math.prod(sizes)
-    return 0
-
-
-def _whole(value: Any) -> list[int]:
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if type(item) is int and item > 0]
-
-
-def _last(shape: Any) -> int | None:
-    return shape[-1] if isinstance(shape, list) and shape and type(shape[-1]) is int else None
-
-
-def _check_shapes(config: dict[str, Any], classes: int) -> None:
-    received = _input_shape(config)
-    if received != list(INPUT_SHAPE):
+    width = shape[-1] if isinstance(shape, list) and shape else None
+    outputs = settings.get("units", settings.get("filters", 1))
+    multiplier = settings.get("depth_multiplier", 1)
+    window = settings.get("kernel_size", 1)
+    factors = [width, outputs, multiplier, *(window if isinstance(window, list) else [window])]
+    if not all(type(factor) is int for factor in factors):
         raise InputError(
-            f"the model's input must be {INPUT_SHAPE}: 32×32 RGB images. Received: {received}"
+            f"the size of the layer {settings.get('name')!r} is not stated in config.json: build "
+            "the model and save it with Keras 3"
         )
-    width = _output_width(config)
-    if width not in (None, classes):
-        raise InputError(
-            f"the model has {width} outputs and labels.json names {classes} classes: they must fit"
-        )
-
-
-def _input_shape(model: dict[str, Any]) -> Any:
-    layers = _own_layers(model)
-    entries = [layer for layer in layers if layer["class_name"] == "InputLayer"]
-    named = _reference(model["config"].get("input_layers"))
-    chosen = [layer for layer in entries if layer["config"].get("name") == named] or entries
-    if len(chosen) != 1:
-        build = model["config"].get("build_input_shape")
-        return build if not chosen else f"{len(chosen)} inputs"
-    return chosen[0]["config"].get("batch_shape")
+    return math.prod(factors)
 
 
 def _output_width(model: dict[str, Any]) -> int | None:
-    """Follows the output back to the layer that sets its width; None if that cannot be told."""
-    layers = _own_layers(model)
-    by_name = {layer["config"].get("name"): index for index, layer in enumerate(layers)}
-    named = _reference(model["config"].get("output_layers"))
-    index = by_name.get(named, len(layers) - 1)
-    for _ in range(len(layers)):
-        layer = layers[index]
+    """Returns the units of the dense layer that gives the answer; None if that cannot be told."""
+    for layer in reversed(_own_layers(model)):
         if _is_model(layer):
             return _output_width(layer)
         if layer["class_name"] == "Dense":
@@ -343,25 +353,31 @@ def _output_width(model: dict[str, Any]) -> int | None:
             return units if type(units) is int else None
         if layer["class_name"] not in SAME_WIDTH:
             return None
-        previous = _source(layer)
-        index = by_name.get(previous, index - 1) if previous or index else 0
     return None
 
 
-def _source(layer: dict[str, Any]) -> str | None:
-    """Returns the name of the layer that the first input comes from."""
-    for key, value in _walk(layer.get("inbound_nodes")):
-        if key == "keras_history":
-            return _reference(value)
-    return None
+def _check_loaded(model: keras.Model, folder: Path, classes: int) -> None:
+    """Checks a model's real shapes: what its configuration states of them may be wrong."""
+    _side(list(model.input_shape))
+    if tuple(model.output_shape) != (None, classes):
+        raise InputError(
+            f"the model in {folder} must map images to (None, {classes}). "
+            f"Received: {tuple(model.output_shape)}"
+        )
+    for shape in _shapes(model):
+        _check_elements(shape)
 
 
-def _reference(history: Any) -> str | None:
-    """Returns the layer's name out of `["name", 0, 0]` or `[["name", 0, 0]]`."""
-    while isinstance(history, list) and history and isinstance(history[0], list):
-        history = history[0]
-    name = history[0] if isinstance(history, list) and history else None
-    return name if isinstance(name, str) else None
+def _shapes(model: keras.Model) -> Iterator[list[int | None]]:
+    """Gives the shape of each array that passes between the layers of a loaded model."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _shapes(layer)
+        else:
+            for tensor in keras.tree.flatten(layer.output):
+                yield list(tensor.shape)
 
 
 def _check_weights(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
-from classifier.data.images import SIZE, open_image, to_model_input
+from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 
@@ -30,7 +30,7 @@ class Prediction:
         probabilities: theirs, 0–1.
         superclasses: all superclasses, the best first; empty where the data set has none.
         superclass_probabilities: theirs: each is the sum over the superclass's classes.
-        model_input: uint8, (32, 32, 3), the pixels that the model was given.
+        model_input: uint8, (S, S, 3), the pixels that the model was given.
     """
 
     labels: tuple[str, ...]
@@ -60,6 +60,7 @@ class Classifier:
         reason: why it is not the one that was asked for, None if it is.
         folder: its model folder.
         labels: its classes.
+        image_size: S, the side in pixels of the images that it takes.
 
     Example:
         >>> classifier = Classifier.load("pretrained/mlp-baseline")
@@ -81,6 +82,7 @@ class Classifier:
         self.name = name or folder.path.name
         self.source, self.revision, self.reason = source, revision, reason
         self._model = model
+        self.image_size: int = model.input_shape[1]
         self._one_at_a_time = threading.Lock()  # not every backend answers two threads at once
 
     @classmethod
@@ -115,7 +117,7 @@ class Classifier:
         """Returns the probability of each class for each image.
 
         Args:
-            images: uint8 or float, (N, 32, 32, 3), RGB, 0–255.
+            images: uint8 or float, (N, S, S, 3), RGB, 0–255.
             batch_size: how many images the model sees at a time.
 
         Returns:
@@ -124,8 +126,9 @@ class Classifier:
         Raises:
             InputError: the images have another shape.
         """
-        if images.ndim != 4 or images.shape[1:] != (SIZE, SIZE, 3):
-            raise InputError(f"images must be (N, 32, 32, 3), RGB. Received: {images.shape}")
+        size = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise InputError(f"images must be (N, {size}, {size}, 3). Received: {images.shape}")
         answers = [np.empty((0, len(self.labels.classes)), np.float32)]
         for start in range(0, len(images), batch_size):
             # One number format for all callers, so that the model is compiled only once.
@@ -147,7 +150,7 @@ class Classifier:
             ImageError: the picture cannot be used.
         """
         picture = image if isinstance(image, Image.Image) else open_image(image)
-        pixels = to_model_input(picture)
+        pixels = to_model_input(picture, self.image_size)
         return rank(self.probabilities(pixels[None])[0], self.labels, pixels, top)
 
 
@@ -159,7 +162,7 @@ def rank(
     Args:
         probabilities: float, (C,).
         labels: the names of the C classes.
-        model_input: uint8, (32, 32, 3), what the model saw.
+        model_input: uint8, (S, S, 3), what the model saw.
         top: how many classes to name.
     """
     best = np.argsort(-probabilities, kind="stable")[:top]

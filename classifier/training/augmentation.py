@@ -11,9 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from classifier.settings import Settings
+from classifier.settings import DEFAULT_IMAGE_SIZE, Settings
 
-SIZE = 32  # pixels of a side
 GREY = 127.5
 MAX_ERASED_SIDE = 0.5  # of the image's side; Zhong et al., "Random Erasing", 2020
 
@@ -32,6 +31,8 @@ class Augmentation(keras.layers.Layer):
         """
         super().__init__(dtype="float32", autocast=False)
         self.settings = settings
+        self.size = settings.image_size
+        self.shift = round(settings.shift * self.size / DEFAULT_IMAGE_SIZE)  # pixels
         self.geometry = geometry
         self.mixing = mixing
         self.random = keras.random.SeedGenerator(settings.seed + 777)
@@ -40,11 +41,11 @@ class Augmentation(keras.layers.Layer):
         """Changes a batch.
 
         Args:
-            images: (N, 32, 32, 3), 0–255.
+            images: (N, S, S, 3), 0–255, with S the settings' `image_size`.
             targets: (N, C), each row a distribution over the classes.
 
         Returns:
-            images: float32, (N, 32, 32, 3), 0–255; targets: float32, (N, C), rows of the same sum.
+            images: float32, (N, S, S, 3), 0–255; targets: float32, (N, C), rows of the same sum.
         """
         images, targets = ops.cast(images, "float32"), ops.cast(targets, "float32")
         images = self._move(images)
@@ -62,9 +63,7 @@ class Augmentation(keras.layers.Layer):
     def _move(self, images: Any) -> Any:
         settings = self.settings
         count = ops.shape(images)[0]
-        moves = self.geometry and (
-            settings.crop_area < 1 or settings.crop_aspect > 1 or settings.shift
-        )
+        moves = self.geometry and (settings.crop_area < 1 or settings.crop_aspect > 1 or self.shift)
         flips = self.mixing and settings.flip
         if not moves and not flips:
             return images
@@ -81,16 +80,16 @@ class Augmentation(keras.layers.Layer):
         mirrored = ops.zeros((count,))
         if flips:
             mirrored = ops.cast(self._uniform(count, 0.0, 1.0) < settings.flip, "float32")
-        rows = sampling_matrix(top, height, ops.zeros((count,)))
-        columns = sampling_matrix(left, width, mirrored)
-        return _transposed(_resampled(_transposed(_resampled(images, rows)), columns))
+        rows = sampling_matrix(top, height, ops.zeros((count,)), self.size)
+        columns = sampling_matrix(left, width, mirrored, self.size)
+        resampled = _transposed(_resampled(images, rows, self.size))
+        return _transposed(_resampled(resampled, columns, self.size))
 
     def _offset(self, count: Any, extent: Any) -> Any:
         """Places crops of these extents inside the image, then shifts them by whole pixels."""
-        offset = self._uniform(count, 0.0, 1.0) * (1.0 - extent) * SIZE
-        if self.settings.shift:
-            reach = self.settings.shift
-            offset = offset + ops.floor(self._uniform(count, -reach, reach + 1))
+        offset = self._uniform(count, 0.0, 1.0) * (1.0 - extent) * self.size
+        if self.shift:
+            offset = offset + ops.floor(self._uniform(count, -self.shift, self.shift + 1))
         return offset
 
     def _recolour(self, images: Any) -> Any:
@@ -113,10 +112,11 @@ class Augmentation(keras.layers.Layer):
         count = ops.shape(images)[0]
         chosen = self._uniform(count, 0.0, 1.0) < self.settings.erasing
         inside = ops.reshape(chosen, (-1, 1, 1))
-        positions = ops.arange(SIZE, dtype="float32")
-        for shape in ((-1, SIZE, 1), (-1, 1, SIZE)):
-            half = self._uniform(count, 0.1, MAX_ERASED_SIDE) * SIZE / 2
-            centre = self._uniform(count, 0.0, SIZE - 1.0)
+        size = self.size
+        positions = ops.arange(size, dtype="float32")
+        for shape in ((-1, size, 1), (-1, 1, size)):
+            half = self._uniform(count, 0.1, MAX_ERASED_SIDE) * size / 2
+            centre = self._uniform(count, 0.0, size - 1.0)
             distance = ops.abs(positions[None, :] - centre[:, None])
             inside = ops.logical_and(inside, ops.reshape(distance < half[:, None], shape))
         return ops.where(inside[..., None], GREY, images)
@@ -140,32 +140,33 @@ class Augmentation(keras.layers.Layer):
         return keras.random.uniform((count,), low, high, seed=self.random)
 
 
-def sampling_matrix(offset: Any, extent: Any, mirrored: Any) -> Any:
-    """Builds the matrices that cut a stretch out of 32 pixels and spread it over 32 again.
+def sampling_matrix(offset: Any, extent: Any, mirrored: Any, size: int) -> Any:
+    """Builds the matrices that cut a stretch out of a line of pixels and spread it over as many.
 
     Args:
         offset: float32, (N,): where the stretch starts, in pixels; may lie outside the image, where
             the edge's pixel is repeated.
-        extent: float32, (N,): its length as a share of 32 pixels.
+        extent: float32, (N,): its length as a share of the line.
         mirrored: float32, (N,): 1 to read the stretch backwards, else 0.
+        size: pixels of the line, S.
 
     Returns:
-        float32, (N, 32, 32): row i holds the weights, linear in distance, of the pixels that
+        float32, (N, S, S): row i holds the weights, linear in distance, of the pixels that
         pixel i of the result is made of; each row sums to 1.
     """
-    pixels = ops.arange(SIZE, dtype="float32")
+    pixels = ops.arange(size, dtype="float32")
     steps = pixels[None, :] + 0.5
     mirrored = mirrored[:, None]
-    steps = mirrored * (SIZE - steps) + (1.0 - mirrored) * steps
+    steps = mirrored * (size - steps) + (1.0 - mirrored) * steps
     places = offset[:, None] + steps * extent[:, None] - 0.5
-    places = ops.clip(places, 0.0, SIZE - 1.0)
+    places = ops.clip(places, 0.0, size - 1.0)
     return ops.maximum(0.0, 1.0 - ops.abs(places[:, :, None] - pixels[None, None, :]))
 
 
-def _resampled(images: Any, matrices: Any) -> Any:
-    """Multiplies the second axis of images, (N, 32, 32, 3), by matrices, (N, 32, 32)."""
-    products = ops.matmul(matrices, ops.reshape(images, (-1, SIZE, SIZE * 3)))
-    return ops.reshape(products, (-1, SIZE, SIZE, 3))
+def _resampled(images: Any, matrices: Any, size: int) -> Any:
+    """Multiplies the second axis of images, (N, S, S, 3), by matrices, (N, S, S)."""
+    products = ops.matmul(matrices, ops.reshape(images, (-1, size, size * 3)))
+    return ops.reshape(products, (-1, size, size, 3))
 
 
 def _transposed(images: Any) -> Any:

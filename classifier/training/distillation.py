@@ -30,13 +30,18 @@ def epoch_images(
     flipped and mixed.
 
     Raises:
-        InputError: the teacher cannot be had, or knows other classes.
+        InputError: the teacher cannot be had, or knows other classes or images of another size.
     """
     if not settings.teacher:
         return lambda epoch: data.training, Augmentation(settings)
     folder = find(settings.teacher)
     if tuple(folder.labels.classes) != tuple(data.split.classes):
         raise InputError(f"the teacher {settings.teacher!r} was trained on other classes")
+    if folder.image_size != settings.image_size:
+        raise InputError(
+            f"the teacher {settings.teacher!r} takes images of {folder.image_size} pixels, not "
+            f"{settings.image_size}: set image_size={folder.image_size}, or choose another teacher"
+        )
     with undistributed():  # each process asks its own
         teacher = folder.load_model()
     views = DistilledViews(
@@ -55,7 +60,7 @@ class DistilledViews:
     seed and its number alone, so a resumed training sees the same ones.
 
     Args:
-        teacher: takes images, uint8, (N, 32, 32, 3), and returns probabilities, (N, C).
+        teacher: takes images, uint8, (N, S, S, 3), and returns probabilities, (N, C).
         training: the images and their one-hot labels.
         settings: the augmentation, the number of views and the teacher's share.
     """

@@ -21,7 +21,7 @@ NAMED = 5  # images or classes that a warning names
 class Images:
     """Images with the distribution over the classes that each should get.
 
-    images: uint8, (N, 32, 32, 3), RGB 0–255; targets: float32, (N, C).
+    images: uint8, (N, S, S, 3), RGB 0–255; targets: float32, (N, C).
     """
 
     images: np.ndarray
@@ -53,8 +53,10 @@ class TrainingData:
 
 def load_training_data(dataset: str, label_column: str | None, settings: Settings) -> TrainingData:
     """Loads a data set and divides its train split; raises what `load_split` raises."""
-    split = load_split(dataset, "train", label_column=label_column)
-    test = load_split(dataset, "test", label_column=label_column)
+    split, test = (
+        load_split(dataset, name, label_column=label_column, size=settings.image_size)
+        for name in ("train", "test")
+    )
     chosen, held_out = stratified_split(
         split.labels,
         fraction=settings.validation_fraction,
