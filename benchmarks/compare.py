@@ -70,7 +70,15 @@ def main(arguments: list[str]) -> None:
     options = parse(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
     folders = choose(options.models)
-    split = load_split(options.dataset, "test", label_column=options.label_column)
+    sizes = {folder.image_size for folder in folders.values()}
+    if len(sizes) > 1:
+        raise InputError(
+            f"the models take images of {' and '.join(map(str, sorted(sizes)))} pixels: compare "
+            "models of one size"
+        )
+    split = load_split(
+        options.dataset, "test", label_column=options.label_column, size=sizes.pop()
+    )
     for folder in folders.values():
         report.check_classes(folder.labels, split)
     chosen = stratified_subset(split.labels, options.limit)

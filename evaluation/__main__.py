@@ -28,14 +28,19 @@ def main(arguments: list[str]) -> None:
     from evaluation import report
 
     folder = sources.find(options.source)
-    split = data.load_split(options.dataset, options.split, label_column=options.label_column)
+    split = data.load_split(
+        options.dataset,
+        options.split,
+        label_column=options.label_column,
+        size=folder.image_size,
+    )
     report.check_classes(folder.labels, split)
     target = options.output or _target(options, folder.path)
     evaluation = report.evaluate(
         folder,
         split,
         split_name=options.split,
-        training_split=_training_split(options),
+        training_split=_training_split(options, folder.image_size),
         limit=options.limit,
         output=target,
     )
@@ -119,14 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _training_split(options: argparse.Namespace) -> Split | None:
+def _training_split(options: argparse.Namespace, size: int) -> Split | None:
     """The images to look for duplicates in; None, with a remark, if the data set has none."""
     from classifier.data.loading import load_split
 
     if options.split == "train":
         return None
     try:
-        return load_split(options.dataset, "train", label_column=options.label_column)
+        return load_split(
+            options.dataset, "train", label_column=options.label_column, size=size
+        )
     except InputError as error:
         print(f"duplicates are not counted: {error}", file=sys.stderr)
         return None

@@ -158,7 +158,7 @@ def measure_again(
 ) -> dict[str, Any]:
     """Returns the figures of a folder's model on the split that its `evaluation.json` names."""
     name = (folder.evaluation or {}).get("split", "test")
-    split = load_split(dataset, name, label_column=label_column)
+    split = load_split(dataset, name, label_column=label_column, size=folder.image_size)
     check_classes(folder.labels, split)
     return summarise(_load(folder).probabilities(split.images), split.labels, folder.labels)
 

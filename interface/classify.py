@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from classifier.prediction.classifier import Prediction
 from classifier.prediction.confidence import Confidence
-from classifier.prediction.occlusion import covered, importance, overlay
+from classifier.prediction.occlusion import importance, occlude, overlay
 from interface.events import WITH_LANGUAGE, in_words, path_of
 from interface.pictures import data_uri
 from interface.serving import Models, Served, decode
@@ -97,14 +98,15 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
         language = language_of(language)
         if picture is None or len(models.names) < 2:
             return ""
-        pixels = await decode(path_of(picture, language))
+        pixels = await decode(path_of(picture, language), models.image_sizes)
         return render_all(await ask_every(models, pixels), models.get(name), language)
 
     async def explain(picture: Any, name: str, language: str) -> str:
         language = language_of(language)
         if picture is None:
             return ""
-        pixels = await decode(path_of(picture, language))
+        size = models.get(name).image_size
+        pixels = (await decode(path_of(picture, language), {size}))[size]
         return render_view(pixels, await saliency(models, name, pixels), language)
 
     common: dict[str, Any] = {
@@ -153,18 +155,25 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
 
 
 async def saliency(models: Models, name: str | None, pixels: np.ndarray) -> np.ndarray:
-    """Returns how much each pixel, float, (32, 32), added to a model's answer."""
-    images, masks = covered(pixels)
+    """Returns how much each pixel, float, (S, S), added to a model's answer."""
+    images, masks = occlude(pixels)
     answers = await models.probabilities(np.concatenate([pixels[None], images]), name)
     answer = int(answers[0].argmax())
     return importance(float(answers[0, answer]), answers[1:, answer], masks)
 
 
-async def ask_every(models: Models, pixels: np.ndarray) -> list[tuple[Served, np.ndarray]]:
-    """Returns every served model with its probabilities, (C,), for pixels, uint8, (32, 32, 3)."""
+async def ask_every(
+    models: Models, pixels: Mapping[int, np.ndarray]
+) -> list[tuple[Served, np.ndarray]]:
+    """Returns every served model with its probabilities, (C,), for a picture.
+
+    Args:
+        models: the served models.
+        pixels: what those of each size S see of it, uint8, (S, S, 3), as `decode` gives it.
+    """
     served = list(models)
     answers = await asyncio.gather(
-        *(models.probabilities(pixels[None], item.name) for item in served)
+        *(models.probabilities(pixels[item.image_size][None], item.name) for item in served)
     )
     return [(item, answer[0]) for item, answer in zip(served, answers, strict=True)]
 
@@ -270,11 +279,12 @@ def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str
     """Returns what the model sees as HTML, with the pixels that mattered laid over it if known.
 
     Args:
-        pixels: uint8, (32, 32, 3).
-        importance: float, (32, 32), as `saliency` gives it; None while it is not known.
+        pixels: uint8, (S, S, 3).
+        importance: float, (S, S), as `saliency` gives it; None while it is not known.
         language: the visitor's.
     """
-    layer, controls = "", f"<p>{escape(word('model_view_note', language))}</p>"
+    size = len(pixels)
+    layer, controls = "", f"<p>{escape(word('model_view_note', language, size=size))}</p>"
     if importance is not None:
         layer = f'<img class="pixels layer" src="{data_uri(overlay(importance))}" alt="">'
         controls = (
@@ -287,7 +297,7 @@ def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str
     return (
         f'<section class="card view"><h2>{escape(word("model_view", language))}</h2>'
         f'<div class="stack"><img class="pixels" width="256" height="256" src="{data_uri(pixels)}" '
-        f'alt="{escape(word("model_view_alt", language), quote=True)}">{layer}</div>'
+        f'alt="{escape(word("model_view_alt", language, size=size), quote=True)}">{layer}</div>'
         f"{controls}</section>"
     )
 

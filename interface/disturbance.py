@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from classifier.settings import DEFAULT_IMAGE_SIZE
+
 MAX_SHIFT, MAX_TURN, MAX_BLUR = 12.0, 180.0, 4.0  # pixels of 32, degrees, pixels of 32
 
 
@@ -28,21 +30,22 @@ class Disturbance:
         )
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Disturbs a picture, uint8, (32, 32, 3); what comes in from outside has its mean colour.
+        """Disturbs a picture, uint8, (S, S, 3); what comes in from outside has its mean colour.
 
         Without a disturbance the pixels come back as they are.
         """
         if self == Disturbance():
             return pixels
+        scale = len(pixels) / DEFAULT_IMAGE_SIZE
         mean = tuple(int(value) for value in pixels.reshape(-1, 3).mean(axis=0).round())
         image = Image.fromarray(pixels).rotate(
             -self.turn,
             Image.Resampling.BICUBIC,
-            translate=(round(self.right), round(self.down)),
+            translate=(round(self.right * scale), round(self.down * scale)),
             fillcolor=mean,
         )
         if self.blur:
-            image = image.filter(ImageFilter.GaussianBlur(self.blur))
+            image = image.filter(ImageFilter.GaussianBlur(self.blur * scale))
         return np.asarray(image)
 
 

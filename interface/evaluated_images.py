@@ -53,25 +53,25 @@ class EvaluatedImages:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="images")
         self._lock = threading.Lock()
-        self._fetches: dict[tuple[str, str], tuple[float, Future[Path]]] = {}
+        self._fetches: dict[tuple[str, str, int], tuple[float, Future[Path]]] = {}
         self._folder: TemporaryDirectory[str] | None = None
 
     def at_hand(self, served: Served) -> bool:
         """Whether the images of a model have been fetched."""
         try:
-            _, fetch = self._fetches[_source(served)]
+            _, fetch = self._fetches[(*_source(served), served.image_size)]
         except (KeyError, ImagesMissingError):
             return False
         return fetch.done() and fetch.exception() is None
 
     async def of(self, served: Served) -> np.ndarray:
-        """Returns the images behind a model's predictions, uint8, (N, 32, 32, 3), in their order.
+        """Returns the images behind a model's predictions, uint8, (N, S, S, 3), in their order.
 
         Raises:
             ImagesMissingError: they cannot be had, or are others than those.
         """
-        dataset, _ = source = _source(served)
-        fetch = asyncio.wrap_future(self._fetch(source))
+        dataset, split = _source(served)
+        fetch = asyncio.wrap_future(self._fetch((dataset, split, served.image_size)))
         try:
             folder = await asyncio.shield(fetch)  # a visitor who leaves takes nothing from others
         except ClassifierError as error:
@@ -79,7 +79,7 @@ class EvaluatedImages:
             raise ImagesMissingError("unreachable", dataset) from error
         return _matching(served, dataset, folder)
 
-    def _fetch(self, source: tuple[str, str]) -> Future[Path]:
+    def _fetch(self, source: tuple[str, str, int]) -> Future[Path]:
         with self._lock:
             known = self._fetches.get(source)
             if known is not None:
@@ -137,8 +137,9 @@ def _matching(served: Served, dataset: str, folder: Path) -> np.ndarray:
     return images if len(chosen) == len(images) else images[chosen]
 
 
-def _fetch_in_a_process(dataset: str, split: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "interface.evaluated_images", dataset, split, str(folder)]
+def _fetch_in_a_process(dataset: str, split: str, size: int, folder: Path) -> Path:
+    command = [sys.executable, "-m", "interface.evaluated_images"]
+    command += [dataset, split, str(size), str(folder)]
     try:
         result = subprocess.run(
             command,
@@ -161,10 +162,13 @@ def main(arguments: list[str]) -> None:
     from classifier.data.loading import load_split
     from classifier.files import write_atomically
 
-    dataset, name, folder = arguments
+    dataset, name, side, folder = arguments
+    size = int(side)
     # An id stays one, even where a folder happens to bear its name.
     split = (
-        load_split(dataset, name) if Path(dataset).is_absolute() else load_from_hub(dataset, name)
+        load_split(dataset, name, size=size)
+        if Path(dataset).is_absolute()
+        else load_from_hub(dataset, name, size=size)
     )
 
     def write(path: Path) -> None:

@@ -9,8 +9,6 @@ import numpy as np
 from classifier.hub import Follower, Pulled
 from interface.serving import Models, Served
 
-_TEST_IMAGE = np.full((1, 32, 32, 3), 127, np.uint8)
-
 
 def follow(models: Models, revision: str | None, seconds: float) -> list[Follower]:
     """Looks for new commits of every served model of the Hub, and swaps when one answers.
@@ -41,6 +39,8 @@ def follow(models: Models, revision: str | None, seconds: float) -> list[Followe
 
 def _taking_over(models: Models, name: str) -> Callable[[Pulled], None]:
     def accept(pulled: Pulled) -> None:
-        models.replace(Served(name, pulled.folder, pulled.source, pulled.commit), _TEST_IMAGE)
+        served = Served(name, pulled.folder, pulled.source, pulled.commit)
+        test_image = np.full((1, served.image_size, served.image_size, 3), 127, np.uint8)
+        models.replace(served, test_image)
 
     return accept

@@ -39,7 +39,7 @@ def render(models: Models, language: str, name: str | None = None) -> str:
     {_appearance(language)}
   </nav>
   <p class="eyebrow">CIFAR-100 · Keras · Hugging Face</p>
-  <h1>{escape(word("title", language))}</h1>
+  <h1>{escape(word("title", language, size=served.image_size))}</h1>
   <p class="lead">{escape(word("subtitle", language))}</p>
   <dl class="facts">{facts}</dl>
 </header>

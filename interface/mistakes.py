@@ -152,7 +152,7 @@ def render(served: Served, images: np.ndarray, found: np.ndarray, shown: int, la
 
     Args:
         served: an evaluated model.
-        images: uint8, (N, 32, 32, 3): what it was evaluated on.
+        images: uint8, (N, S, S, 3): what it was evaluated on.
         found: which of them to show.
         shown: how many of those, at most.
         language: of names and numbers.

@@ -109,7 +109,9 @@ def build(models: Models, *, changing: bool = False) -> Page:
         changing: whether their revisions may change while the page is served.
     """
     text = static_texts()
-    with Page(title=text("title"), analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
+    # Of models of several sizes the page's title names that of the default one.
+    title = static_html("title", lambda code: word("title", code, size=models.get().image_size))
+    with Page(title=title, analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
         page.models = models
         head = gr.HTML(
             static_html("head", lambda language: header.render(models, language)), elem_id="head"

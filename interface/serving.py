@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -66,6 +66,11 @@ class Served:
     def labels(self) -> ClassNames:
         """Its classes."""
         return self.folder.labels
+
+    @cached_property
+    def image_size(self) -> int:
+        """The side, in pixels, of the images that it takes."""
+        return self.folder.image_size
 
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
@@ -137,6 +142,11 @@ class Models:
         """The names of the served models; the first is the default."""
         return list(self._served)
 
+    @property
+    def image_sizes(self) -> set[int]:
+        """The sides, in pixels, of the images that the served models take."""
+        return {served.image_size for served in self}
+
     def __iter__(self) -> Iterator[Served]:
         return iter(list(self._served.values()))
 
@@ -151,7 +161,7 @@ class Models:
     async def probabilities(
         self, images: np.ndarray, name: str | None = None, key: str | None = None
     ) -> np.ndarray:
-        """Returns the probabilities, (N, C), of images, uint8, (N, 32, 32, 3).
+        """Returns the probabilities, (N, C), of images, uint8, (N, S, S, 3), of its size.
 
         Args:
             images: what to classify.
@@ -175,10 +185,10 @@ class Models:
             ImageError: the picture cannot be used.
             UnknownModelError: no such model is served.
         """
-        labels = self.get(name).labels
-        pixels = await decode(image)
+        served = self.get(name)
+        pixels = (await decode(image, {served.image_size}))[served.image_size]
         answer = await self.probabilities(pixels[None], name)
-        return rank(answer[0], labels, pixels, top)
+        return rank(answer[0], served.labels, pixels, top)
 
     def _ask(self, images: np.ndarray, name: str | None, key: str | None) -> Future[np.ndarray]:
         with self._lock:  # so that a model is not forgotten between its choice and the question
@@ -188,10 +198,14 @@ class Models:
             return self.worker.ask(served.key, images)
 
 
-async def decode(image: str | Path | bytes) -> np.ndarray:
-    """Returns the pixels, uint8, (32, 32, 3), that the models see of a picture."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_decoders, lambda: to_model_input(open_image(image)))
+async def decode(image: str | Path | bytes, sizes: Iterable[int]) -> dict[int, np.ndarray]:
+    """Decodes a picture once, and returns what models of each size S see: uint8, (S, S, 3)."""
+
+    def read() -> dict[int, np.ndarray]:
+        picture = open_image(image)
+        return {size: to_model_input(picture, size) for size in sizes}
+
+    return await asyncio.get_running_loop().run_in_executor(_decoders, read)
 
 
 _decoders = ThreadPoolExecutor(DECODED_AT_A_TIME, thread_name_prefix="decode")

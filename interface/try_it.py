@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -68,9 +69,9 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
         language = language_of(language)
         if picture is None:
             return waiting(language)
-        pixels = await decode(path_of(picture, language))
-        disturbed = Disturbance.of(right, down, turn, blur).apply(pixels)
-        return await compare(models, pixels, disturbed, language)
+        pixels = await decode(path_of(picture, language), models.image_sizes)
+        disturbance = Disturbance.of(right, down, turn, blur)
+        return await compare(models, pixels, disturbance, language)
 
     event: dict[str, Any] = {
         "fn": in_words(respond),
@@ -96,18 +97,32 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
     }
 
 
-async def compare(models: Models, pixels: np.ndarray, disturbed: np.ndarray, language: str) -> str:
-    """Asks every served model for the picture before and after, and returns the answers as HTML."""
-    both = np.stack([pixels, disturbed])
+async def compare(
+    models: Models, pixels: Mapping[int, np.ndarray], disturbance: Disturbance, language: str
+) -> str:
+    """Asks every served model for the picture before and after, and returns the answers as HTML.
+
+    Args:
+        models: the served models.
+        pixels: what those of each size S see of the picture, uint8, (S, S, 3).
+        disturbance: what is done to it.
+        language: the visitor's.
+    """
+    both = {size: np.stack([image, disturbance.apply(image)]) for size, image in pixels.items()}
     served = list(models)
-    answers = await asyncio.gather(*(models.probabilities(both, item.name) for item in served))
+    answers = await asyncio.gather(
+        *(models.probabilities(both[item.image_size], item.name) for item in served)
+    )
     columns = "".join(
-        _column(item, answer, disturbed, language)
+        _column(item, answer, both[item.image_size][1], language)
         for item, answer in zip(served, answers, strict=True)
     )
+    size = max(both)
+    disturbed = both[size][1]
+    alt = word("disturbed_alt", language, size=size)
     seen = (
         f'<figure class="card seen"><img class="pixels" width="256" height="256" '
-        f'src="{data_uri(disturbed)}" alt="{escape(word("disturbed_alt", language), quote=True)}">'
+        f'src="{data_uri(disturbed)}" alt="{escape(alt, quote=True)}">'
         f"<figcaption>{escape(word('disturbed', language))}</figcaption></figure>"
     )
     return f'<div class="answers">{seen}{columns}</div>'

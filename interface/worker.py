@@ -220,7 +220,8 @@ def _load(key: str, folder: Path) -> None:
     try:
         classifier = Classifier.load(folder)
         # Whatever is compiled for the first picture is compiled now.
-        classifier.probabilities(np.zeros((1, 32, 32, 3), np.uint8))
+        size = classifier.image_size
+        classifier.probabilities(np.zeros((1, size, size, 3), np.uint8))
     except Exception as error:
         # Not every library's exception survives the way to the other process: its text does.
         _failures[key] = " ".join(str(error).split()) or type(error).__name__
@@ -234,7 +235,8 @@ def _prepare(key: str) -> None:
 
     if key in _classifiers:
         with contextlib.suppress(Exception):  # a question will say what is wrong
-            _classifiers[key].probabilities(np.zeros((2, 32, 32, 3), np.uint8))
+            size = _classifiers[key].image_size
+            _classifiers[key].probabilities(np.zeros((2, size, size, 3), np.uint8))
 
 
 def _answer(key: str, arrays: list[np.ndarray]) -> list[np.ndarray]:

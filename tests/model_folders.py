@@ -25,7 +25,7 @@ LABELS = ClassNames("shapes", CLASSES, SUPERCLASSES, SUPERCLASS_OF)
 
 
 def make_model_folder(
-    path: Path, *, right: int = 50, preset: str = "tiny", units: int = 8
+    path: Path, *, right: int = 50, preset: str = "tiny", units: int = 8, size: int = 32
 ) -> ModelFolder:
     """Writes a complete model folder whose test of 60 images has `right` right answers.
 
@@ -34,9 +34,10 @@ def make_model_folder(
         right: out of 60.
         preset: the name of the recipe.
         units: width of the hidden layer: another one gives other weights.
+        size: side of the images, in pixels.
     """
     path.mkdir(parents=True)
-    _write_network(path, units)
+    _write_network(path, units, size)
     LABELS.write(path)
     write_json(path / TRAINING, training_record(preset, units))
     rows = ["epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds"]
@@ -102,12 +103,12 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _write_network(path: Path, units: int) -> None:
+def _write_network(path: Path, units: int, size: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
     keras.utils.set_random_seed(units)
-    images = keras.Input((32, 32, 3), name="images")
+    images = keras.Input((size, size, 3), name="images")
     pixels = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
     hidden = keras.layers.Dense(units, activation="relu")(pixels)
     answer = keras.layers.Dense(6, activation="softmax")(hidden)

@@ -13,7 +13,7 @@ from classifier.errors import ClassifierError, InputError
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
-from classifier.prediction.occlusion import covered, importance, overlay
+from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.themes import DARK, LIGHT
 from interface import choice, classify, page
 from interface.choice import choose, embedded
@@ -105,16 +105,24 @@ def test_cards_have_the_colours_of_the_figures_on_them() -> None:
 
 
 def test_covering_meets_every_pixel_equally_often() -> None:
-    images, masks = covered(np.full((32, 32, 3), 9, np.uint8))
+    images, masks = occlude(np.full((32, 32, 3), 9, np.uint8))
     assert images.shape == (len(masks), 32, 32, 3)
     assert len(set(masks.sum(axis=0).ravel())) == 1
+
+
+@pytest.mark.parametrize("size", [8, 20, 33, 64, 224])
+def test_every_size_is_occluded_in_as_many_places(size: int) -> None:
+    images, masks = occlude(np.full((size, size, 3), 9, np.uint8))
+    assert images.shape == (len(masks), size, size, 3)
+    assert len(set(masks.sum(axis=0).ravel())) == 1
+    assert 64 <= len(masks) <= 144
 
 
 def test_the_part_that_mattered_is_found() -> None:
     """A model whose answer is the brightness of one corner: that corner matters."""
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[20:, 20:] = 255
-    images, masks = covered(pixels)
+    images, masks = occlude(pixels)
     found = importance(1.0, images[:, 24:, 24:].mean(axis=(1, 2, 3)) / 255, masks)
     assert found[24:, 24:].min() > 0.4
     assert np.abs(found[:16, :16]).max() < 1e-9
@@ -198,6 +206,12 @@ def test_a_picture_without_disturbance_stays_as_it_is() -> None:
     turned = Disturbance(turn=180).apply(pixels)
     assert np.array_equal(turned, pixels[::-1, ::-1])
     assert Disturbance(blur=4).apply(pixels).std() < pixels.std() / 3
+
+
+def test_a_disturbance_is_the_same_share_of_a_picture_of_another_size() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    shifted = Disturbance(right=3, down=-2).apply(pixels)
+    assert np.array_equal(shifted[0:60, 6:], pixels[4:64, :58])
 
 
 def test_nonsense_for_a_slider_counts_as_nothing_or_as_the_most() -> None:

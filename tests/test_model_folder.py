@@ -190,6 +190,37 @@ def _name(module: str, class_name: str, registered: str | None = None) -> Callab
     return change
 
 
+def _operation(name: str, **arguments: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config["config"]["layers"].append(
+            {
+                "module": "keras.src.ops.numpy",
+                "class_name": name,
+                "config": {"name": "operation", **arguments},
+                "registered_name": name,
+            }
+        )
+
+    return change
+
+
+def _concatenation(count: int, axis: int) -> Callable[[dict[str, Any]], None]:
+    tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": ["images", 0, 0]}}
+
+    def change(config: dict[str, Any]) -> None:
+        config["config"]["layers"].append(
+            {
+                "module": "keras.layers",
+                "class_name": "Concatenate",
+                "config": {"name": "joined", "axis": axis},
+                "registered_name": None,
+                "inbound_nodes": [{"args": [[tensor] * count], "kwargs": {}}],
+            }
+        )
+
+    return change
+
+
 CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a Lambda layer": (_insert_lambda, "Lambda layer"),
     "a lambda as activation": (
@@ -221,6 +252,46 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda config: layer(config, "InputLayer")["config"].update(batch_shape=[1, 32, 32, 3]),
         r"input must be \(None, S, S, 3\)",
     ),
+    "images of two different sides": (
+        lambda config: layer(config, "InputLayer")["config"].update(batch_shape=[None, 32, 48, 3]),
+        r"input must be \(None, S, S, 3\)",
+    ),
+    "images of too small a size": (
+        lambda config: layer(config, "InputLayer")["config"].update(batch_shape=[None, 7, 7, 3]),
+        "S = 8 to 256",
+    ),
+    "images of too large a size": (
+        lambda config: layer(config, "InputLayer")["config"].update(
+            batch_shape=[None, 257, 257, 3]
+        ),
+        "S = 8 to 256",
+    ),
+    "an operation that is not one of views": (_operation("Tile", reps=[10**6, 1]), "Tile"),
+    "an operation of another module": (
+        lambda config: config["config"]["layers"].append(
+            {"module": "keras.src.ops.core", "class_name": "Map", "config": {"f": "eval"}}
+        ),
+        "keras.src.ops.core.Map",
+    ),
+    "an operation with a further argument": (_operation("Flip", axis=2, out="x"), "out='x'"),
+    "an operation with a text for an axis": (_operation("Mean", axis="0"), "axis='0'"),
+    "an operation with an object for an axis": (
+        _operation("Flip", axis={"class_name": "__numpy__", "config": {}}),
+        "calls Flip with axis",
+    ),
+    "an operation that reshapes to a huge array": (
+        _operation("Reshape", newshape=[-1, 10**9]),
+        "calls Reshape with newshape",
+    ),
+    "an operation under another name": (
+        lambda config: (
+            _operation("Flip", axis=2)(config),
+            config["config"]["layers"][-1].update(registered_name="mine>Flip"),
+        ),
+        "mine>Flip",
+    ),
+    "too many views in a batch": (_concatenation(17, axis=0), "joins 17 arrays"),
+    "views counted from the other end": (_concatenation(17, axis=-4), "along the axis -4"),
     "no layers": (lambda config: config["config"].update(layers=[]), "without layers"),
     "another format": (
         lambda config: config.update(module="tensorflow.keras"),
@@ -254,6 +325,43 @@ def test_a_configuration_is_refused_that_has(folder: ModelFolder, what: str) -> 
         folder.check()
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError):
+        folder.load_model()
+
+
+@pytest.mark.parametrize("size", [8, 33, 256])
+def test_a_model_folder_says_the_size_of_its_images(tmp_path: Path, size: int) -> None:
+    folder = make_model_folder(tmp_path / "model", size=size)
+    folder.check(complete=True)
+    assert folder.image_size == size
+    assert folder.load_model().input_shape == (None, size, size, 3)
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp", "mlp-baseline"])
+def test_the_embedded_model_folders_pass(name: str) -> None:
+    folder = ModelFolder(Path(model_folder.__file__).parents[2] / "pretrained" / name)
+    folder.check(complete=True)
+    assert folder.image_size == 32
+
+
+def test_arrays_that_are_larger_than_the_configuration_states_are_refused(tmp_path: Path) -> None:
+    import keras
+
+    images = keras.Input((32, 32, 3))
+    large = keras.layers.UpSampling2D(100, name="large")(images)
+    answer = keras.layers.Dense(6)(keras.layers.GlobalAveragePooling2D(name="pool")(large))
+    keras.Model(images, answer).save(tmp_path, zipped=False)
+    LABELS.write(tmp_path)
+    folder = ModelFolder(tmp_path)
+
+    def lie(config: dict[str, Any]) -> None:
+        text = json.dumps(config).replace("[null, 3200, 3200, 3]", "[null, 32, 32, 3]")
+        config.update(json.loads(text))
+
+    with pytest.raises(InputError, match="too large to be loaded"):
+        folder.check()
+    change_config(folder, lie)
+    folder.check()
+    with pytest.raises(InputError, match=r"3200, 3200, 3\]: too large to be loaded"):
         folder.load_model()
 
 
@@ -415,6 +523,12 @@ def test_a_configuration_holds_nothing_that_the_oldest_promised_keras_does_not_k
 def test_a_newer_setting_that_is_used_is_kept() -> None:
     used = {"rms_scaling": True, "quantization_config": None, "units": 3}
     assert saved_model.for_older_keras([used]) == [{"rms_scaling": True, "units": 3}]
+
+
+def test_operations_are_written_without_the_name_that_older_keras_does_not_take() -> None:
+    operation = {"module": "keras.src.ops.numpy", "class_name": "Flip", "name": "flip"}
+    written = saved_model.for_older_keras({**operation, "config": {"name": "flip", "axis": 2}})
+    assert written == {**operation, "config": {"axis": 2}}
 
 
 # Writing

@@ -10,6 +10,7 @@ from classifier.data.images import ImageError, to_model_input
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction.classifier import Classifier, rank, superclass_probabilities
+from model_folders import make_model_folder
 from pictures import encoded, scene
 
 
@@ -44,6 +45,16 @@ def test_no_images_give_no_probabilities(classifier: Classifier) -> None:
 def test_images_of_another_shape_are_refused(classifier: Classifier) -> None:
     with pytest.raises(InputError, match=r"Received: \(2, 28, 28, 1\)"):
         classifier.probabilities(np.zeros((2, 28, 28, 1)))
+
+
+@pytest.mark.parametrize("size", [8, 33, 96])
+def test_a_picture_is_brought_to_the_size_that_the_model_takes(tmp_path: Path, size: int) -> None:
+    classifier = Classifier.load(make_model_folder(tmp_path / "model", size=size))
+    assert classifier.image_size == size
+    prediction = classifier.classify(scene())
+    np.testing.assert_array_equal(prediction.model_input, to_model_input(scene(), size))
+    with pytest.raises(InputError, match=rf"must be \(N, {size}, {size}, 3\)"):
+        classifier.probabilities(np.zeros((2, size + 1, size + 1, 3)))
 
 
 def test_a_picture_gets_its_likeliest_classes_and_superclasses(classifier: Classifier) -> None:

@@ -8,28 +8,28 @@ from itertools import product
 
 import numpy as np
 
-WINDOW = 8  # side of the square that covers the picture, in pixels
-STEP = 4  # between two of its places
+STEPS = 8  # of the square that occludes the picture, along a side; the square is two steps wide
 # The colours of the overlay: pixels that speak for the answer, and those that speak against it.
 FOR, AGAINST = (255, 122, 26), (36, 118, 255)
 
 
-def covered(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a picture with each of its parts covered in turn by the picture's mean colour.
+def occlude(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a picture with each of its parts occluded in turn by the picture's mean colour.
 
     Args:
         pixels: uint8, (H, W, 3).
 
     Returns:
         images: uint8, (N, H, W, 3), one for each place of the window.
-        masks: bool, (N, H, W), what the window covers there; every pixel equally often.
+        masks: bool, (N, H, W), what the window occludes there; every pixel equally often.
     """
     height, width = pixels.shape[:2]
-    tops = range(STEP - WINDOW, height, STEP)
-    lefts = range(STEP - WINDOW, width, STEP)
+    step = max(1, round(min(height, width) / STEPS))
+    window = 2 * step
+    tops, lefts = range(-step, height, step), range(-step, width, step)
     masks = np.zeros((len(tops) * len(lefts), height, width), bool)
     for mask, (top, left) in zip(masks, product(tops, lefts), strict=True):
-        mask[max(top, 0) : top + WINDOW, max(left, 0) : left + WINDOW] = True
+        mask[max(top, 0) : top + window, max(left, 0) : left + window] = True
     mean = pixels.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     return np.where(masks[..., None], mean, pixels), masks
 
@@ -39,12 +39,12 @@ def importance(before: float, after: np.ndarray, masks: np.ndarray) -> np.ndarra
 
     Args:
         before: the probability for the whole picture.
-        after: float, (N,), the probability for each covered picture.
-        masks: bool, (N, H, W), as `covered` gives them.
+        after: float, (N,), the probability for each occluded picture.
+        masks: bool, (N, H, W), as `occlude` gives them.
 
     Returns:
-        float, (H, W): by how much the probability falls when the pixel is covered, on average over
-        the windows that cover it; negative where covering helps.
+        float, (H, W): by how much the probability falls when the pixel is occluded, on average over
+        the windows that occlude it; negative where that helps.
     """
     drops = before - np.asarray(after, np.float64)
     return np.tensordot(drops, masks, axes=1) / masks.sum(axis=0)
