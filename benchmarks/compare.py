@@ -76,9 +76,7 @@ def main(arguments: list[str]) -> None:
             f"the models take images of {' and '.join(map(str, sorted(sizes)))} pixels: compare "
             "models of one size"
         )
-    split = load_split(
-        options.dataset, "test", label_column=options.label_column, size=sizes.pop()
-    )
+    split = load_split(options.dataset, "test", label_column=options.label_column, size=sizes.pop())
     for folder in folders.values():
         report.check_classes(folder.labels, split)
     chosen = stratified_subset(split.labels, options.limit)
@@ -102,7 +100,7 @@ def compare(
 
     Args:
         folders: the models, by name.
-        images: uint8, (N, 32, 32, 3), of the test split.
+        images: uint8, (N, S, S, 3), of the test split.
         labels: integers, (N,).
         split: where they are from.
 

@@ -50,7 +50,8 @@ def measure(folder: Path) -> dict[str, float]:
     from classifier.prediction.classifier import Classifier
 
     classifier = Classifier.load(folder)
-    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    shape = (1, classifier.image_size, classifier.image_size, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     seconds = []
     for _ in range(WARM_UP + REPETITIONS):
         start = time.perf_counter()

@@ -131,9 +131,7 @@ def _training_split(options: argparse.Namespace, size: int) -> Split | None:
     if options.split == "train":
         return None
     try:
-        return load_split(
-            options.dataset, "train", label_column=options.label_column, size=size
-        )
+        return load_split(options.dataset, "train", label_column=options.label_column, size=size)
     except InputError as error:
         print(f"duplicates are not counted: {error}", file=sys.stderr)
         return None

@@ -1,6 +1,7 @@
 """The app's named endpoints, as `gradio_client` and plain HTTP meet them."""
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -21,6 +22,7 @@ from gradio_client.exceptions import AppError
 
 from app_server import RunningApp, kill_worker, running_app
 from classifier.prediction.classifier import Classifier
+from model_folders import make_model_folder
 from pictures import bad_pictures, encoded, good_pictures, scene
 
 SECONDS = 5.0
@@ -361,6 +363,24 @@ def test_a_model_that_cannot_be_loaded_fails_alone(
             assert label["label"]
             assert details["model"] == "tiny"
         assert json.loads(app.get("/health"))["status"] == "ok"
+
+
+def test_models_of_different_sizes_are_served_side_by_side(picture: Path, tmp_path: Path) -> None:
+    folders = {
+        name: make_model_folder(tmp_path / name, size=size, units=size).path
+        for name, size in (("large", 64), ("odd", 33), ("usual", 32))
+    }
+    options = [word for path in folders.values() for word in ("--model", path)]
+    with running_app(tmp_path, *options) as app:
+        client = Client(app.url, verbose=False)
+        for name, path in folders.items():
+            label, _ = client.predict(handle_file(picture), name, api_name="/classify")
+            expected = Classifier.load(path).classify(picture)
+            assert label["label"] == expected.labels[0]
+            confidence = label["confidences"][0]["confidence"]
+            assert confidence == pytest.approx(expected.probabilities[0], abs=1e-4)
+        page = app.get("/").decode()
+        assert re.search(r"a network see in 64 (×|\\u00d7) 64 pixels", page)
 
 
 def test_a_broken_model_folder_on_the_command_line_is_a_wrong_call(

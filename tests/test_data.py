@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from classifier.data.images import to_model_input
 from classifier.data.loading import (
     Split,
     channel_statistics,
@@ -103,6 +104,21 @@ class TestForms:
         assert len({result.fingerprint for result in loaded.values()}) == 1
         assert loaded["hub layout"].dataset == "hub"
         assert loaded["toronto archive"].dataset == "cifar-100-python.tar.gz"
+
+    @pytest.mark.parametrize("size", [8, 33, 64])
+    def test_every_form_is_decoded_to_the_size_asked_for(
+        self, forms: dict[str, Path], size: int
+    ) -> None:
+        expected = np.stack(
+            [to_model_input(PIL.Image.fromarray(image), size) for image in SPLITS["test"].images]
+        )
+        for path in forms.values():
+            load_split(str(path), "test")  # what is cached for one size must not serve another
+            result = load_split(str(path), "test", size=size)
+            np.testing.assert_array_equal(result.images, expected)
+            np.testing.assert_array_equal(
+                load_split(str(path), "test").images, SPLITS["test"].images
+            )
 
     @pytest.mark.parametrize("form", ["hub layout", "toronto folder", "toronto archive"])
     def test_a_named_column_is_the_target_in_every_form(

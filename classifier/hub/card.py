@@ -167,6 +167,7 @@ def render(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -
         name=name,
         dataset=dataset,
         class_count=len(labels.classes),
+        image_size=folder.image_size,
         comparison=_comparison(folder, compare),
     )
     return _tidy(str(card))
