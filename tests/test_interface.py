@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,10 +17,10 @@ from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.themes import DARK, LIGHT
-from interface import choice, classify, page
+from interface import choice, classify, header, page
 from interface.choice import choose, embedded
 from interface.disturbance import Disturbance
-from interface.serving import Served
+from interface.serving import Models, Served
 from interface.theme import CSS_FILE
 from interface.translations import (
     LANGUAGES,
@@ -30,6 +32,7 @@ from interface.translations import (
     word,
     words,
 )
+from model_folders import make_model_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
 BY_SCRIPT = {"label_number", "label_range"}  # put together by page.js
@@ -116,6 +119,17 @@ def test_every_size_is_occluded_in_as_many_places(size: int) -> None:
     assert images.shape == (len(masks), size, size, 3)
     assert len(set(masks.sum(axis=0).ravel())) == 1
     assert 64 <= len(masks) <= 144
+
+
+def test_the_page_names_the_size_that_the_chosen_model_sees(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "model", size=64)
+    served = Served("large", folder, "folder")
+    models = cast(Models, SimpleNamespace(get=lambda name=None: served, notice=None))
+    assert "see in 64 × 64 pixels" in header.render(models, "en")
+    assert "en 64 × 64 píxeles" in header.render(models, "es")
+    view = classify.render_view(np.zeros((64, 64, 3), np.uint8), None, "en")
+    assert "64 × 64" in view
+    assert "64 by 64" in view
 
 
 def test_the_part_that_mattered_is_found() -> None:

@@ -27,7 +27,7 @@ from classifier.data.data_files import (
     split_named,
     walk,
 )
-from classifier.data.images import READABLE, SIZE, ImageError, open_image, to_model_input
+from classifier.data.images import READABLE, ImageError, open_image, to_model_input
 from classifier.data.metadata_file import Label, is_metadata, read_labels
 from classifier.data.split import Split, group_classes, make_split
 from classifier.errors import InputError
@@ -75,7 +75,7 @@ def state(place: Path) -> str:
     return digest.hexdigest()
 
 
-def read(place: Path, split: str, *, label_column: str | None = None) -> Split:
+def read(place: Path, split: str, *, label_column: str | None = None, size: int) -> Split:
     """Reads and decodes a split.
 
     Args:
@@ -83,6 +83,7 @@ def read(place: Path, split: str, *, label_column: str | None = None) -> Split:
         split: "train" or another that a folder at the top names.
         label_column: the column of the metadata files with the target; by default `fine_label`,
             else `label`. Where no metadata has it, the class is the name of the folder.
+        size: the side of the images in pixels.
 
     Raises:
         InputError: there is no such split or column, an image has no label or does not decode, a
@@ -117,7 +118,7 @@ def read(place: Path, split: str, *, label_column: str | None = None) -> Split:
         _check_labelled(part, f"the {split} split of {dataset}", columns)
         classes = _classes(parts, dataset)
         superclasses, superclass_of = _superclasses(parts, classes)
-        images, rows = _decode_all(part, dataset)
+        images, rows = _decode_all(part, size, dataset)
     return make_split(
         images,
         np.array([classes[row.label.name] for row in rows], np.int32),
@@ -323,22 +324,22 @@ def _superclasses(
     return (None, None) if superclass_of is None else (names, superclass_of)
 
 
-def _decode_all(part: _Part, dataset: str) -> tuple[np.ndarray, list[_Row]]:
-    """Returns the images of a split, uint8, (N, 32, 32, 3), and the N rows that hold them."""
+def _decode_all(part: _Part, size: int, dataset: str) -> tuple[np.ndarray, list[_Row]]:
+    """Returns the images of a split, uint8, (N, size, size, 3), and the N rows that hold them."""
     rows = [row for row in part.rows if row.file.is_image]
     part.unread += [(row.file, row.file.kind) for row in part.rows if not row.file.is_image]
-    images = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
+    images = np.empty((len(rows), size, size, 3), np.uint8)
     for index, row in enumerate(rows):
-        images[index] = _decode(row.file, dataset)
+        images[index] = _decode(row.file, size, dataset)
     return images, rows
 
 
-def _decode(file: DataFile, dataset: str, side: int = SIZE) -> np.ndarray:
-    """Returns an image, uint8, (side, side, 3), as the app would show it to a model."""
+def _decode(file: DataFile, size: int, dataset: str) -> np.ndarray:
+    """Returns an image, uint8, (size, size, 3), as the app would show it to a model."""
     assert file.open is not None
     try:
         with file.open() as stream:
-            return to_model_input(open_image(stream), side)
+            return to_model_input(open_image(stream), size)
     except ImageError as error:
         reason = str(error).partition(":")[0]
         raise InputError(
