@@ -159,14 +159,14 @@ class TestForms:
     def test_the_default_is_cifar_100_on_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
-        def answer(dataset: str, split: str, *, label_column: str | None) -> Split:
-            asked.append((dataset, split, label_column))
+        def answer(dataset: str, split: str, **options: object) -> Split:
+            asked.append((dataset, split, options))
             raise InputError("enough")
 
         monkeypatch.setattr("classifier.data.hub_dataset.load_from_hub", answer)
         with pytest.raises(InputError):
             load_split()
-        assert asked == [("uoft-cs/cifar100", "train", None)]
+        assert asked == [("uoft-cs/cifar100", "train", {"label_column": None, "size": 32})]
 
 
 class TestOtherDataSets:
