@@ -1,4 +1,4 @@
-"""Compares trained models: what they cost, what they reach, and how they bear disturbed images.
+"""Compares trained models: what they cost, what they reach, and how they do on corrupted images.
 
 python -m benchmarks.compare                               # every model in pretrained/
 python -m benchmarks.compare --dataset path/to/cifar100 pretrained/mlp runs/mine
@@ -21,7 +21,7 @@ It writes, into `benchmarks/results`, tables (`comparison.md`, `summary.md`) and
 
 Models are sorted from the worst top-1 to the best. Shares lie between 0 and 1; what is not known is
 null. `robustness` is what `evaluation.plots.robustness_curves` takes, and its units are those of
-`evaluation.disturbances.LEVELS`. Latency is that of one image on one core.
+`evaluation.corruptions.levels_in_pixels`. Latency is that of one image on one core.
 """
 
 import argparse
@@ -52,7 +52,7 @@ from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.settings import preset_names
 from evaluation import plots, report
-from evaluation.disturbances import LEVELS, disturb, series
+from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels, series
 from evaluation.samples import stratified_subset
 from evaluation.themes import DARK, LIGHT
 
@@ -61,7 +61,7 @@ if TYPE_CHECKING:  # takes seconds to import: `--help` and wrong calls do withou
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
-PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a disturbance does
+PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a corruption does
 SEED = 0
 
 
@@ -125,10 +125,10 @@ def compare(
         "models": [measured[name]["figures"] for name in order],
         "robustness": {
             kind: {
-                "levels": list(levels),
+                "levels": levels,
                 "top1": {name: measured[name]["robustness"][kind] for name in order},
             }
-            for kind, levels in LEVELS.items()
+            for kind, levels in levels_in_pixels(images.shape[1]).items()
         },
         "robustness_seed": SEED,
         "class_accuracy": {name: measured[name]["class_accuracy"] for name in order},
@@ -182,12 +182,12 @@ def category(settings: Mapping[str, Any]) -> str:
 def robustness(
     classifier: "Classifier", images: np.ndarray, labels: np.ndarray, *, untouched: float
 ) -> dict[str, list[float]]:
-    """Returns the top-1 at each level of each disturbance, beginning with the untouched images."""
+    """Returns the top-1 at each level of each corruption, beginning with the untouched images."""
     curves = {}
     for kind, levels in LEVELS.items():
         curves[kind] = [untouched]
         for level in levels[1:]:
-            answers = classifier.probabilities(disturb(images, kind, level, seed=SEED))
+            answers = classifier.probabilities(corrupt(images, kind, level, seed=SEED))
             curves[kind].append(round(float(np.mean(answers.argmax(axis=1) == labels)), 6))
         print(f"  {kind}: {' '.join(f'{share:.1%}' for share in curves[kind])}", flush=True)
     return curves
@@ -214,8 +214,9 @@ def table(comparison: dict[str, Any]) -> str:
     rows = [(label, [text(model) for model in models]) for label, text in ROWS]
     for kind, label, level in SHOWN_LEVELS:
         curve = comparison["robustness"][kind]
-        place = curve["levels"].index(level)
-        rows.append((label, [_percent(curve["top1"][name][place]) for name in names]))
+        if level in curve["levels"]:  # those in pixels depend on the images' size
+            place = curve["levels"].index(level)
+            rows.append((label, [_percent(curve["top1"][name][place]) for name in names]))
     lines = [f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
     lines += [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
     data, machine = comparison["dataset"], comparison["machine"]
@@ -286,7 +287,7 @@ def draw(comparison: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
 
 
 def examples() -> dict[str, list[np.ndarray]]:
-    """Returns for each disturbance a photograph at each of its levels, uint8, (32, 32, 3)."""
+    """Returns for each corruption a photograph at each of its levels, uint8, (32, 32, 3)."""
     import gradio
 
     from classifier.data.images import open_image, to_model_input
@@ -312,7 +313,7 @@ def choose(names: list[str]) -> dict[str, ModelFolder]:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = command_line.argument_parser(
-        "Compares trained models: cost, accuracy, and robustness to disturbed images.",
+        "Compares trained models: cost, accuracy, and robustness to corrupted images.",
         prog="python -m benchmarks.compare",
     )
     parser.add_argument(

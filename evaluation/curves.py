@@ -1,4 +1,4 @@
-"""The curves and matrices behind the figures, all from scikit-learn."""
+"""Precision-recall, ROC and calibration curves and confusion matrices, from scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 # Where curves are averaged and long ones thinned: denser at the left, where ROC curves rise.
@@ -74,7 +75,7 @@ def superclass_confusion_matrix(
     return membership.T @ np.asarray(matrix) @ membership
 
 
-def precision_recall_curves(probabilities: np.ndarray, labels: np.ndarray) -> ClassCurves:
+def precision_recall_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
     """Precision over recall of every class, with micro and macro averages.
 
     Args:
@@ -94,7 +95,7 @@ def precision_recall_curves(probabilities: np.ndarray, labels: np.ndarray) -> Cl
     return _curves(curve_of, probabilities, labels, needs_others=False)
 
 
-def roc_curves(probabilities: np.ndarray, labels: np.ndarray) -> ClassCurves:
+def roc_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
     """True positives over false positives of every class, with micro and macro averages.
 
     Args:
@@ -114,7 +115,7 @@ def roc_curves(probabilities: np.ndarray, labels: np.ndarray) -> ClassCurves:
 
 
 def reliability(
-    probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS
+    probabilities: ArrayLike, labels: ArrayLike, bins: int = CALIBRATION_BINS
 ) -> Reliability:
     """Confidence against accuracy of the predicted class.
 
@@ -127,7 +128,7 @@ def reliability(
 
     probabilities = np.asarray(probabilities, np.float64)
     confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == np.asarray(labels)
     accuracy_of_filled, confidence_of_filled = calibration_curve(
         correct, confidence, n_bins=bins, pos_label=True
     )
@@ -140,13 +141,13 @@ def reliability(
 
 def _curves(
     curve_of: Callable[[np.ndarray, np.ndarray], Curve],
-    probabilities: np.ndarray,
-    labels: np.ndarray,
+    probabilities: ArrayLike,
+    labels: ArrayLike,
     *,
     needs_others: bool,
 ) -> ClassCurves:
-    scores = np.asarray(probabilities, np.float32)
-    one_hot = np.asarray(labels)[:, None] == np.arange(scores.shape[1])
+    scores, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
+    one_hot = labels[:, None] == np.arange(scores.shape[1])
     defined = one_hot.any(axis=0)
     if needs_others:
         defined &= ~one_hot.all(axis=0)

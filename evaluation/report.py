@@ -1,4 +1,4 @@
-"""The report of a model: its figures, computed by the `evaluate` modules, and its files."""
+"""The report of a model: its figures and its files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from classifier.data.loading import Split, find_duplicates, load_split
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
-from evaluation import curves, plots
+from evaluation import curves, plots, scoring
 from evaluation.samples import storable, stratified_subset
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 CONFIDENCE_LEVEL = 0.95
 RANKED_CLASSES = 10  # best and worst classes named in the report
 CONFUSED_PAIRS = 20
-
-_METRICS = Path(__file__).parent / "metrics"
 
 
 def evaluate(
@@ -119,9 +117,7 @@ def summarise(
         "samples": len(labels),
         **_headline(scores, predictions, labels, names),
         **per_class["macro"],
-        "expected_calibration_error": _rounded(
-            _metric("expected_calibration_error", scores, labels, bins=curves.CALIBRATION_BINS)
-        ),
+        "expected_calibration_error": _rounded(scoring.expected_calibration_error(scores, labels)),
         **_without_duplicates(predictions == labels, duplicates),
         "per_class": per_class["rows"],
         "best_classes": by_rank[:shown],
@@ -182,27 +178,23 @@ def _headline(
     groups = names.superclass_of
     right = int((predictions == labels).sum())
     return {
-        "top1": _rounded(_metric("top_k_accuracy", scores, labels, k=1)),
+        "top1": _rounded(scoring.top_k_accuracy(scores, labels, k=1)),
         "top1_interval": top1_interval(right, len(labels)),
         "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
-        "top5": _rounded(_metric("top_k_accuracy", scores, labels, k=5)),
+        "top5": _rounded(scoring.top_k_accuracy(scores, labels, k=5)),
         "superclass_top1": None
         if groups is None
-        else _rounded(
-            _metric("superclass_accuracy", predictions, labels, superclass_of=list(groups))
-        ),
-        "loss": _rounded(_metric("cross_entropy", scores, labels)),
+        else _rounded(scoring.superclass_accuracy(predictions, labels, groups)),
+        "loss": _rounded(scoring.cross_entropy(scores, labels)),
     }
 
 
 def _per_class(scores: np.ndarray, labels: np.ndarray, names: ClassNames) -> dict[str, Any]:
-    counted = _compute(
-        "precision_recall_f1", scores.argmax(axis=1), labels, classes=len(names.classes)
-    )
-    figures = {
+    counted = scoring.precision_recall_f1(scores.argmax(axis=1), labels, len(names.classes))
+    figures: dict[str, Any] = {
         **counted,
-        **_compute("average_precision", scores, labels),
-        **_compute("roc_auc", scores, labels),
+        **scoring.average_precision(scores, labels),
+        **scoring.roc_auc(scores, labels),
         "accuracy": counted["recall"],
     }
     columns = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc")
@@ -260,19 +252,6 @@ def top1_interval(right: int, samples: int) -> list[float]:
 
     interval = binomtest(right, samples).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
     return [round(float(interval.low), 6), round(float(interval.high), 6)]
-
-
-def _compute(name: str, predictions: np.ndarray, labels: np.ndarray, **options: Any) -> dict:
-    """Runs one of our `evaluate` modules, in memory."""
-    import evaluate as hugging_face_evaluate
-
-    metric = hugging_face_evaluate.load(str(_METRICS / name), keep_in_memory=True)
-    return metric.compute(predictions=predictions, references=labels, **options)
-
-
-def _metric(name: str, predictions: np.ndarray, labels: np.ndarray, **options: Any) -> float:
-    (value,) = _compute(name, predictions, labels, **options).values()
-    return value
 
 
 def _rounded(value: float | None) -> float | None:

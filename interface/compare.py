@@ -1,4 +1,4 @@
-"""The tab that puts models beside each other: what they cost, reach, and bear of disturbance."""
+"""The tab that compares models: what they cost, what they reach, and on corrupted images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from interface.translations import (
 
 # Written by `python -m benchmarks.compare`.
 COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
-PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a disturbance does
+PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a corruption does
 SHIFT, NOISE = 4, 20  # pixels, and deviation of 255, in the sentences above the figure
 FIGURES = ("robustness", "class_differences")
 # The page's script keeps the two models in the address.
@@ -105,7 +105,7 @@ def suitable(models: Models) -> dict[str, Any] | None:
 
 
 def render(models: Models, language: str) -> str:
-    """Returns the figures of all models, and what disturbances cost them, as HTML."""
+    """Returns the figures of all models, and what corruptions cost them, as HTML."""
     comparison = suitable(models)
     columns = list(comparison["models"]) if comparison else []
     compared = {column["name"] for column in columns}
@@ -192,7 +192,7 @@ def png(figure: str, theme: str, language: str, first: str = "", second: str = "
 
 @cache
 def _examples() -> dict[str, Any]:
-    from evaluation.disturbances import series
+    from evaluation.corruptions import series
 
     return series(to_model_input(open_image(gr.get_image(PHOTOGRAPH))))
 

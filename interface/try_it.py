@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from classifier.prediction.classifier import Prediction, rank
-from interface.disturbance import MAX_BLUR, MAX_SHIFT, MAX_TURN, Disturbance
+from evaluation import corruptions
 from interface.events import in_words, path_of
 from interface.pictures import data_uri
 from interface.serving import Models, Served, decode
@@ -29,6 +29,8 @@ SHOWN = 3
 # Movements of the sliders that are answered at a time, so that they never crowd out the uploads.
 AT_ONCE = 2
 SLIDERS = ("right", "down", "turn", "blur")
+UNITS_PER_SIDE = 32  # shifts and blurs count in pixels of an image of CIFAR
+MAX_SHIFT, MAX_TURN, MAX_BLUR = 12.0, 180.0, 4.0  # in these units, and degrees
 # The page's script keeps where the sliders stand in the address.
 _FROM_ADDRESS = f"() => {list(SLIDERS)}.map((name) => Number(pageAddress.get(name)) || 0)"
 _REMEMBERING = f"""(...inputs) => {{
@@ -70,8 +72,11 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
         if picture is None:
             return waiting(language)
         pixels = await decode(path_of(picture, language), models.image_sizes)
-        disturbance = Disturbance.of(right, down, turn, blur)
-        return await compare(models, pixels, disturbance, language)
+        both = {
+            size: np.stack([image, corrupt(image, right, down, turn, blur)])
+            for size, image in pixels.items()
+        }
+        return await compare(models, both, language)
 
     event: dict[str, Any] = {
         "fn": in_words(respond),
@@ -97,18 +102,38 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
     }
 
 
-async def compare(
-    models: Models, pixels: Mapping[int, np.ndarray], disturbance: Disturbance, language: str
-) -> str:
+def corrupt(
+    pixels: np.ndarray, right: object, down: object, turn: object, blur: object
+) -> np.ndarray:
+    """Shifts, turns and blurs an image as the sliders ask, within their bounds.
+
+    Args:
+        pixels: uint8, (side, side, 3).
+        right: of `UNITS_PER_SIDE`; whatever is no number counts as 0, here and below.
+        down: of `UNITS_PER_SIDE`.
+        turn: degrees, clockwise.
+        blur: standard deviation of a Gaussian, of `UNITS_PER_SIDE`.
+    """
+    images = pixels[np.newaxis]
+    if degrees := _bounded(turn, MAX_TURN):
+        images = corruptions.rotate(images, degrees)
+    images = corruptions.shift(
+        images,
+        _bounded(right, MAX_SHIFT) / UNITS_PER_SIDE,
+        _bounded(down, MAX_SHIFT) / UNITS_PER_SIDE,
+    )
+    deviation = _bounded(blur, MAX_BLUR) / UNITS_PER_SIDE
+    return (corruptions.blur(images, deviation) if deviation > 0 else images)[0]
+
+
+async def compare(models: Models, both: Mapping[int, np.ndarray], language: str) -> str:
     """Asks every served model for the picture before and after, and returns the answers as HTML.
 
     Args:
         models: the served models.
-        pixels: what those of each size S see of the picture, uint8, (S, S, 3).
-        disturbance: what is done to it.
+        both: what those of each size S see before and after, uint8, (2, S, S, 3).
         language: the visitor's.
     """
-    both = {size: np.stack([image, disturbance.apply(image)]) for size, image in pixels.items()}
     served = list(models)
     answers = await asyncio.gather(
         *(models.probabilities(both[item.image_size], item.name) for item in served)
@@ -118,12 +143,12 @@ async def compare(
         for item, answer in zip(served, answers, strict=True)
     )
     size = max(both)
-    disturbed = both[size][1]
-    alt = word("disturbed_alt", language, size=size)
+    corrupted = both[size][1]
+    alt = word("corrupted_alt", language, size=size)
     seen = (
         f'<figure class="card seen"><img class="pixels" width="256" height="256" '
-        f'src="{data_uri(disturbed)}" alt="{escape(alt, quote=True)}">'
-        f"<figcaption>{escape(word('disturbed', language))}</figcaption></figure>"
+        f'src="{data_uri(corrupted)}" alt="{escape(alt, quote=True)}">'
+        f"<figcaption>{escape(word('corrupted', language))}</figcaption></figure>"
     )
     return f'<div class="answers">{seen}{columns}</div>'
 
@@ -136,9 +161,9 @@ def waiting(language: str) -> str:
     )
 
 
-def _column(served: Served, answer: np.ndarray, disturbed: np.ndarray, language: str) -> str:
-    """One model: its answer to the disturbed picture, and what became of its first answer."""
-    now = rank(answer[1], served.labels, disturbed, SHOWN)
+def _column(served: Served, answer: np.ndarray, corrupted: np.ndarray, language: str) -> str:
+    """One model: its answer to the corrupted picture, and what became of its first answer."""
+    now = rank(answer[1], served.labels, corrupted, SHOWN)
     first = int(answer[0].argmax())
     items = "".join(
         f"<li><span>{escape(class_name(label, language))}</span>"
@@ -169,3 +194,9 @@ def _change(served: Served, answer: np.ndarray, first: int, now: Prediction, lan
 def _introduction(models: Models, language: str) -> str:
     key = "try_note" if len(models.names) > 1 else "try_note_one"
     return f"<h2>{escape(word('try_heading', language))}</h2><p>{escape(word(key, language))}</p>"
+
+
+def _bounded(value: object, limit: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        return 0.0
+    return float(min(max(value, -limit), limit))

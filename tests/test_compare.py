@@ -1,4 +1,4 @@
-"""Disturbed images, and the command that compares models."""
+"""Corrupted images, and the command that compares models."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from benchmarks import compare
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from evaluation import plots
-from evaluation.disturbances import LEVELS, disturb
+from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels
 from evaluation.locales import LOCALES, Locale
 from interface import compare as app_comparison
 
@@ -68,12 +68,12 @@ def comparison(compared: tuple[Path, str]) -> dict:
 
 
 @pytest.mark.parametrize("kind", LEVELS)
-def test_a_disturbance_starts_at_nothing_and_grows(kind: str, images: np.ndarray) -> None:
+def test_a_corruption_starts_at_nothing_and_grows(kind: str, images: np.ndarray) -> None:
     untouched, *others = LEVELS[kind]
-    assert np.array_equal(disturb(images, kind, untouched), images)
+    assert np.array_equal(corrupt(images, kind, untouched), images)
     changes = []
     for level in others:
-        changed = disturb(images, kind, level)
+        changed = corrupt(images, kind, level)
         assert changed.dtype == np.uint8
         assert changed.shape == images.shape
         changes.append(np.abs(changed.astype(int) - images).mean())
@@ -82,22 +82,43 @@ def test_a_disturbance_starts_at_nothing_and_grows(kind: str, images: np.ndarray
         assert changes == sorted(changes)
 
 
+@pytest.mark.parametrize("side", [8, 9, 64, 256])
 @pytest.mark.parametrize("kind", LEVELS)
-def test_a_disturbance_is_the_same_each_time_and_depends_on_its_seed(
+def test_images_of_any_size_are_corrupted_in_proportion(kind: str, side: int) -> None:
+    images = np.full((8, side, side, 3), 60, np.uint8)
+    images[:, side // 4 : side // 2, side // 4 : side // 2] = 180
+    corrupted = corrupt(images, kind, LEVELS[kind][-1])
+    assert corrupted.shape == images.shape
+    change = np.abs(corrupted.astype(int) - images).mean()
+    same = np.repeat(np.repeat(images, 256 // side, axis=1), 256 // side, axis=2)
+    large = np.abs(corrupt(same, kind, LEVELS[kind][-1]).astype(int) - same).mean()
+    assert change == pytest.approx(large, rel=0.5)  # pixels are coarse
+
+
+def test_levels_are_todays_pixels_on_images_of_32() -> None:
+    levels = levels_in_pixels(32)
+    assert levels["shift"] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert levels["blur"] == [0, 0.5, 1, 1.5, 2]
+    assert levels_in_pixels(64)["shift"][-1] == 16
+    assert levels_in_pixels(64)["rotation"] == list(LEVELS["rotation"])
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_a_corruption_is_the_same_each_time_and_depends_on_its_seed(
     kind: str, images: np.ndarray
 ) -> None:
     worst = LEVELS[kind][-1]
-    first = disturb(images, kind, worst, seed=1)
-    assert np.array_equal(first, disturb(images, kind, worst, seed=1))
+    first = corrupt(images, kind, worst, seed=1)
+    assert np.array_equal(first, corrupt(images, kind, worst, seed=1))
     if kind in ("shift", "rotation", "noise"):
-        assert not np.array_equal(first, disturb(images, kind, worst, seed=2))
+        assert not np.array_equal(first, corrupt(images, kind, worst, seed=2))
 
 
 def test_a_shift_moves_by_whole_pixels_in_one_of_four_directions_and_repeats_the_edge(
     images: np.ndarray,
 ) -> None:
     seen = set()
-    for before, after in zip(images, disturb(images, "shift", 3), strict=True):
+    for before, after in zip(images, corrupt(images, "shift", 3 / 32), strict=True):
         moves = {
             "right": (after[:, 3:], before[:, :-3], after[:, :3], before[:, :1]),
             "left": (after[:, :-3], before[:, 3:], after[:, -3:], before[:, -1:]),
@@ -114,7 +135,7 @@ def test_a_shift_moves_by_whole_pixels_in_one_of_four_directions_and_repeats_the
 def test_a_rotation_turns_about_the_centre_to_either_side() -> None:
     images = np.zeros((20, 32, 32, 3), np.uint8)
     images[:, :, 14:18] = 255  # an upright bar through the centre
-    turned = disturb(images, "rotation", 45)
+    turned = corrupt(images, "rotation", 45)
     corners = {
         "rising": turned[:, 6, 25, 0].astype(int) + turned[:, 25, 6, 0],
         "falling": turned[:, 6, 6, 0].astype(int) + turned[:, 25, 25, 0],
@@ -155,7 +176,7 @@ def test_each_curve_has_a_point_a_level_and_starts_at_the_top1(comparison: dict)
     top1 = {model["name"]: model["top1"] for model in comparison["models"]}
     assert set(comparison["robustness"]) == set(LEVELS)
     for kind, curves in comparison["robustness"].items():
-        assert curves["levels"] == list(LEVELS[kind])
+        assert curves["levels"] == levels_in_pixels(32)[kind]
         assert set(curves["top1"]) == set(top1)
         for name, shares in curves["top1"].items():
             assert len(shares) == len(curves["levels"])

@@ -17,9 +17,8 @@ from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.themes import DARK, LIGHT
-from interface import choice, classify, header, page
+from interface import choice, classify, header, page, try_it
 from interface.choice import choose, embedded
-from interface.disturbance import Disturbance
 from interface.serving import Models, Served
 from interface.theme import CSS_FILE
 from interface.translations import (
@@ -212,25 +211,23 @@ def test_negative_numbers_have_a_minus_sign() -> None:
     assert number(-3.25, "es", 1) == "\N{MINUS SIGN}3,2"
 
 
-def test_a_picture_without_disturbance_stays_as_it_is() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    assert Disturbance().apply(pixels) is pixels
-    shifted = Disturbance(right=3, down=-2).apply(pixels)
-    assert np.array_equal(shifted[0:28, 3:], pixels[2:30, :29])
-    turned = Disturbance(turn=180).apply(pixels)
-    assert np.array_equal(turned, pixels[::-1, ::-1])
-    assert Disturbance(blur=4).apply(pixels).std() < pixels.std() / 3
-
-
-def test_a_disturbance_is_the_same_share_of_a_picture_of_another_size() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    shifted = Disturbance(right=3, down=-2).apply(pixels)
-    assert np.array_equal(shifted[0:60, 6:], pixels[4:64, :58])
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_sliders_shift_turn_and_blur_images_of_any_size_in_proportion(side: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    scale = side // 32
+    assert np.array_equal(try_it.corrupt(pixels, 0, 0, 0, 0), pixels)
+    shifted = try_it.corrupt(pixels, 3, -2, 0, 0)
+    assert np.array_equal(shifted[: -2 * scale, 3 * scale :], pixels[2 * scale :, : -3 * scale])
+    assert np.array_equal(try_it.corrupt(pixels, 0, 0, 180, 0), pixels[::-1, ::-1])
+    assert np.array_equal(try_it.corrupt(pixels, 0, 0, 90, 0), np.rot90(pixels, -1))  # clockwise
+    assert try_it.corrupt(pixels, 0, 0, 0, 4).std() < pixels.std() / 3
 
 
 def test_nonsense_for_a_slider_counts_as_nothing_or_as_the_most() -> None:
-    assert Disturbance.of(None, "x", float("nan"), True) == Disturbance()
-    assert Disturbance.of(1e9, -1e9, 1e9, 1e9) == Disturbance(12, -12, 180, 4)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    assert np.array_equal(try_it.corrupt(pixels, None, "x", float("nan"), True), pixels)
+    most = try_it.corrupt(pixels, 12, -12, 180, 4)
+    assert np.array_equal(try_it.corrupt(pixels, 1e9, -1e9, 1e9, 1e9), most)
 
 
 def test_folders_of_the_same_name_are_told_apart(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The `evaluate` modules: they load without a network and agree with scikit-learn."""
+"""The figures and their `evaluate` modules: they load offline and agree with scikit-learn."""
 
 import doctest
 import os

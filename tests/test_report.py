@@ -3,6 +3,9 @@
 import io
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from sklearn import metrics
 from classifier.data.loading import find_duplicates, load_split
 from classifier.data.split import make_split
 from classifier.errors import InputError
-from classifier.model_folder.folder import ClassNames
+from classifier.model_folder.folder import ClassNames, ModelFolder
 from evaluation import curves, report
 from evaluation.samples import storable, stratified_subset
 
@@ -113,6 +116,36 @@ def test_the_figures_can_be_had_again_from_predictions_npz(evaluation, predictio
             stored["probabilities"], stored["labels"], NAMES, duplicates=[1, 5, 8]
         )
     assert again == evaluation
+
+
+def test_the_embedded_models_figures_follow_from_their_predictions():
+    folder = ModelFolder(Path(__file__).parent.parent / "pretrained" / "mlp")
+    stored = folder.evaluation
+    again = report.summarise(
+        *folder.predictions(),
+        folder.labels,
+        split=stored["split"],
+        duplicates=stored["duplicate_indices"],
+    )
+    assert again == {name: stored[name] for name in again}
+
+
+def test_figures_need_neither_the_modules_library_nor_a_network_framework():
+    program = (
+        "import sys, numpy as np\n"
+        "from classifier.model_folder.folder import ClassNames\n"
+        "from evaluation import report\n"
+        "report.summarise(np.eye(2), np.arange(2), ClassNames('a', ('b', 'c'), None, None))\n"
+        "print(sorted({'evaluate', 'datasets', 'tensorflow', 'keras'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_storing_predictions_never_changes_the_models_answer():

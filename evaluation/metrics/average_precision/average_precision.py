@@ -1,15 +1,13 @@
-"""An `evaluate` metric: the average precision of every class against the rest."""
+"""An `evaluate` metric: the average precision of every class against the rest, and the mean.
+
+It is the area under the precision-recall curve as a step function, without interpolation. A class
+that no sample belongs to has no figure (None) and is left out of the mean.
+"""
+
+from typing import Any
 
 import datasets
 import evaluate
-import numpy as np
-from sklearn.metrics import average_precision_score
-
-_DESCRIPTION = """
-Average precision of every class against the rest, and the mean over classes. It is the area under
-the precision-recall curve as a step function, without interpolation. A class that no sample belongs
-to has no figure (None) and is left out of the mean.
-"""
 
 _INPUTS = """
 Args:
@@ -32,7 +30,7 @@ class AveragePrecision(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
+            description=__doc__,
             inputs_description=_INPUTS,
             citation="",
             features=datasets.Features(
@@ -43,17 +41,8 @@ class AveragePrecision(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, object]:
-        scores, truth = np.asarray(predictions), np.asarray(references)
-        values: list[float | None] = []
-        for index in range(scores.shape[1]):
-            is_class = truth == index
-            defined = is_class.any()
-            values.append(
-                float(average_precision_score(is_class, scores[:, index])) if defined else None
-            )
-        known = [value for value in values if value is not None]
-        return {
-            "macro_average_precision": float(np.mean(known)) if known else None,
-            "average_precision": values,
-        }
+    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, Any]:
+        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        from evaluation import scoring
+
+        return scoring.average_precision(predictions, references)

@@ -1,15 +1,13 @@
-"""An `evaluate` metric: the area under the ROC curve of every class against the rest."""
+"""An `evaluate` metric: the area under the ROC curve of every class against the rest, and the mean.
+
+It is the probability that a sample of the class has a higher score than one of another class. A
+class that no sample, or every sample, belongs to has no figure (None) and is left out of the mean.
+"""
+
+from typing import Any
 
 import datasets
 import evaluate
-import numpy as np
-from sklearn.metrics import roc_auc_score
-
-_DESCRIPTION = """
-Area under the ROC curve of every class against the rest, and the mean over classes: how probable it
-is that a sample of the class has a higher score than one of another class. A class that no sample,
-or every sample, belongs to has no figure (None) and is left out of the mean.
-"""
 
 _INPUTS = """
 Args:
@@ -32,7 +30,7 @@ class RocAuc(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
+            description=__doc__,
             inputs_description=_INPUTS,
             citation="",
             features=datasets.Features(
@@ -43,15 +41,8 @@ class RocAuc(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, object]:
-        scores, truth = np.asarray(predictions), np.asarray(references)
-        values: list[float | None] = []
-        for index in range(scores.shape[1]):
-            is_class = truth == index
-            defined = is_class.any() and not is_class.all()
-            values.append(float(roc_auc_score(is_class, scores[:, index])) if defined else None)
-        known = [value for value in values if value is not None]
-        return {
-            "macro_roc_auc": float(np.mean(known)) if known else None,
-            "roc_auc": values,
-        }
+    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, Any]:
+        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        from evaluation import scoring
+
+        return scoring.roc_auc(predictions, references)

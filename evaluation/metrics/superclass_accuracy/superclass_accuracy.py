@@ -1,13 +1,10 @@
-"""An `evaluate` metric: the share of images whose predicted class lies in the true superclass."""
+"""An `evaluate` metric: the share of samples whose predicted class lies in the true superclass.
+
+Taking a maple for an oak is right here, taking it for a bus is not.
+"""
 
 import datasets
 import evaluate
-import numpy as np
-
-_DESCRIPTION = """
-The share of samples whose predicted class belongs to the same superclass as the true one: taking a
-maple for an oak is right here, taking it for a bus is not.
-"""
 
 _INPUTS = """
 Args:
@@ -30,7 +27,7 @@ class SuperclassAccuracy(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
+            description=__doc__,
             inputs_description=_INPUTS,
             citation="",
             features=datasets.Features(
@@ -44,6 +41,11 @@ class SuperclassAccuracy(evaluate.Metric):
     def _compute(
         self, predictions: list[int], references: list[int], superclass_of: list[int]
     ) -> dict[str, float]:
-        groups = np.asarray(superclass_of)
-        same = groups[np.asarray(predictions)] == groups[np.asarray(references)]
-        return {"superclass_accuracy": float(same.mean())}
+        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        from evaluation import scoring
+
+        return {
+            "superclass_accuracy": scoring.superclass_accuracy(
+                predictions, references, superclass_of
+            )
+        }
