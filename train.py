@@ -16,6 +16,7 @@ from typing import Any
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import InputError
+from classifier.hub.dataset_id import check_dataset_id, name_dataset
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
 from classifier.training.run_folder import Run, open_run
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
         settings,
         dataset=options.dataset or DEFAULT_DATASET,
         label_column=options.label_column,
+        dataset_id=options.dataset_id,
         resume=options.resume,
         given=given,
         lead=group.is_chief,
@@ -56,6 +58,8 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     settings = run.settings
     print(f"Loading {run.dataset} …", flush=True)
     data = load_training_data(run.dataset, run.label_column, settings)
+    if run.dataset_id:
+        check_dataset_id(run.dataset_id, data.split.dataset, data.split.revision)
     for remark in data.remarks:
         print(remark, flush=True)
     if distributed:
@@ -130,6 +134,7 @@ def evaluate_on_test(folder: Path, data: TrainingData) -> None:
 def publish(source: str, options: argparse.Namespace) -> None:
     """Uploads a model folder to the Hub in one commit, once its figures have been found again."""
     from classifier import hub
+    from classifier.hub import card
     from classifier.hub.sources import local_folder
     from evaluation import report
 
@@ -139,6 +144,9 @@ def publish(source: str, options: argparse.Namespace) -> None:
     measure = functools.partial(
         report.measure_again, folder, options.dataset, label_column=options.label_column
     )
+    if options.source and options.dataset_id:
+        name_dataset(folder, options.dataset_id)
+        card.write(folder, compare=card.others(folder))
     publication = hub.publish(
         folder,
         repo_id=options.repo_id,
@@ -166,6 +174,8 @@ def choose_settings(options: argparse.Namespace) -> tuple[Settings, dict[str, An
         given["dataset"] = options.dataset
     if options.label_column:
         given["label_column"] = options.label_column
+    if options.dataset_id:
+        given["dataset_id"] = options.dataset_id
     return settings, given
 
 
@@ -185,6 +195,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         f"(default: {DEFAULT_DATASET})",
     )
     parser.add_argument("--label-column", metavar="NAME", help="the target, if it is not obvious")
+    parser.add_argument(
+        "--dataset-id",
+        metavar="USER/NAME",
+        help="the data set of the Hub that a local --dataset is a copy of, for the model's card",
+    )
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--seed", type=int, metavar="N")

@@ -8,6 +8,8 @@ from huggingface_hub import ModelCard
 
 from classifier.errors import InputError
 from classifier.hub import card
+from classifier.hub.dataset_id import KNOWN, name_dataset
+from classifier.hub.sources import embedded_models
 from classifier.model_folder.folder import ModelFolder
 from model_folders import make_model_folder, write_figures, write_json
 
@@ -23,7 +25,7 @@ def test_the_metadata_is_what_the_hub_wants_of_a_model(made: ModelFolder) -> Non
     assert data.license == "mit"
     assert data.library_name == "keras"
     assert data.pipeline_tag == "image-classification"
-    assert data.datasets == ["shapes"]
+    assert data.datasets is None  # the name of a folder is no data set of the Hub
     assert data.language == "en"
     assert {"image-classification", "mlp"} <= set(data.tags)
     evaluation = made.evaluation or {}
@@ -34,6 +36,83 @@ def test_the_metadata_is_what_the_hub_wants_of_a_model(made: ModelFolder) -> Non
         "Macro F1": evaluation["macro_f1"],
     }
     assert {result.dataset_split for result in data.eval_results} == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "named"),
+    [
+        ({"id": "cifar100", "fingerprint": "7b0fbb77ff59ea4f0e5a818b7163a407"}, "uoft-cs/cifar100"),
+        ({"id": "cifar-100-python.tar.gz", "fingerprint": next(iter(KNOWN))}, "uoft-cs/cifar100"),
+        ({"id": "user/photos", "revision": "0" * 40, "fingerprint": "abc"}, "user/photos"),
+        ({"id": "mnist", "revision": "0" * 40, "fingerprint": "abc"}, "mnist"),
+        ({"id": "cifar100", "revision": None, "fingerprint": "abc"}, None),
+        ({"id": "my photos", "revision": None}, None),
+        ({}, None),
+    ],
+)
+def test_the_data_set_is_named_by_its_id_on_the_hub_if_it_has_one(
+    tmp_path: Path, recorded: dict[str, str], named: str | None
+) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    evaluation = {"dataset": recorded.get("id"), "dataset_revision": recorded.get("revision")}
+    evaluation["dataset_fingerprint"] = recorded.get("fingerprint")
+    write_json(folder.path / "training.json", {**folder.training, "dataset": recorded})
+    write_json(folder.path / "evaluation.json", {**(folder.evaluation or {}), **evaluation})
+    text = card.render(folder)
+    data = ModelCard(text, ignore_metadata_errors=False).data
+    assert data.datasets == ([named] if named else None)
+    if named:
+        assert {result.dataset_type for result in data.eval_results} == {named}
+        assert f"classes\nof {named} apart" in text
+
+
+def test_the_cards_of_the_embedded_models_name_the_data_set_once_they_are_written_again() -> None:
+    for folder in embedded_models():
+        text = card.render(folder, compare=card.others(folder))
+        data = ModelCard(text, ignore_metadata_errors=False).data
+        assert data.datasets == ["uoft-cs/cifar100"]
+        assert {result.dataset_name for result in data.eval_results} == {"uoft-cs/cifar100"}
+
+
+def test_a_given_id_is_written_wherever_the_folder_names_its_data_set(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    name_dataset(folder, "user/shapes")
+    card.write(folder)
+    written = ModelFolder(folder.path)
+    assert written.training["dataset"] == {**folder.training["dataset"], "id": "user/shapes"}
+    assert written.labels.dataset == (written.evaluation or {})["dataset"] == "user/shapes"
+    assert ModelCard(str(written.card)).data.datasets == ["user/shapes"]
+    written.check(complete=True)
+    with pytest.raises(InputError, match="--dataset-id"):
+        name_dataset(folder, "no-user")
+    from_the_hub = {"id": "user/shapes", "revision": "0" * 40}
+    write_json(folder.path / "training.json", {**folder.training, "dataset": from_the_hub})
+    with pytest.raises(InputError, match="user/shapes of the Hub, and not a local copy"):
+        name_dataset(ModelFolder(folder.path), "user/others")
+
+
+@pytest.mark.parametrize(
+    ("init_from", "named"),
+    [
+        ("user/model", "user/model"),
+        ("hf://user/model", "user/model"),
+        ("hf://runs/model", "runs/model"),
+        ("user/model@v1", "user/model"),
+        ("pretrained/cnn", None),
+        ("runs/mine", None),
+        ("../other/model", None),
+        ("/somewhere/model", None),
+        ("model", None),
+        ("tests/axe-core", None),  # a folder that is there
+        (None, None),
+    ],
+)
+def test_the_model_that_was_fine_tuned_is_named_if_it_is_on_the_hub(
+    tmp_path: Path, init_from: str | None, named: str | None
+) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    write_json(folder.path / "training.json", {**folder.training, "init_from": init_from})
+    assert ModelCard(card.render(ModelFolder(folder.path))).data.base_model == named
 
 
 def test_the_text_states_the_figures_of_the_files(made: ModelFolder) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub
@@ -72,6 +73,40 @@ def test_a_training_on_the_default_id_is_published_and_loads_with_keras_alone(
     assert "Nothing has changed" in again.stdout
 
 
+def test_a_model_of_a_local_copy_is_published_under_the_id_that_is_given(
+    hub: Hub, repo_id: str, small_dataset: Path, run_command: Run, tmp_path: Path
+) -> None:
+    def card() -> ModelCard:
+        return ModelCard(hub.models[repo_id].main.files["README.md"].content.decode())
+
+    tiny = ("--set", "hidden_units=[16]", "--epochs", "1", "--dataset", small_dataset)
+    named = ("--dataset-id", "user/small")
+    result = run_command(
+        *("train.py", *tiny, *named, "--output", tmp_path / "run", "--push", "--repo-id", repo_id),
+        HF_TOKEN=Hub.WRITE,
+    )
+    assert result.returncode == 0, result.stderr
+    assert card().data.datasets == ["user/small"]
+    assert "--dataset-id user/small" in card().text  # in the command that trains it again
+    push = ("train.py", "--push", "--from", tmp_path / "run", "--repo-id", repo_id)
+    result = run_command(*push, "--dataset-id", "user/other", HF_TOKEN=Hub.WRITE)
+    assert result.returncode == 0, result.stderr
+    assert card().data.datasets == ["user/other"]
+
+
+def test_another_id_than_that_of_the_hub_is_refused_before_the_training(
+    hub: Hub, dataset: str, run_command: Run, tmp_path: Path
+) -> None:
+    result = run_command(
+        *("train.py", "--dataset-id", "user/small", "--output", tmp_path / "run"),
+        CIFAR100_MLP_CACHE=str(tmp_path / "arrays"),
+        HF_DATASETS_CACHE=str(tmp_path / "datasets"),
+    )
+    assert result.returncode == 2
+    assert f"the data set is {dataset} of the Hub, and not a local copy" in result.stderr
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def top1_with_keras_alone(repo_id: str, folder: Path) -> float:
     """Loads a published model by `hf://` in a program that knows nothing of this project."""
     from datasets import load_dataset
@@ -107,6 +142,7 @@ def top1_with_keras_alone(repo_id: str, folder: Path) -> float:
         (("--repo-id", "user/name"), {"HF_TOKEN": Hub.READ}, "may only read"),
         (("--repo-id", "no-name"), {"HF_TOKEN": Hub.WRITE}, "must be user/name"),
         (("--repo-id", "user/name"), {}, "needs a token"),
+        (("--repo-id", "user/name", "--dataset-id", "x"), {"HF_TOKEN": Hub.WRITE}, "--dataset-id"),
         (("--repo-id", "user/name", "--branch", "b", "--create-pr"), {}, "not allowed with"),
     ],
 )

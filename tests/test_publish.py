@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from classifier import hub_client
 from classifier.errors import InputError
 from classifier.hub import HubError, card
 from classifier.model_folder.folder import ModelFolder
-from hub_server import Hub
+from hub_server import Blob, Hub
 from model_folders import make_model_folder, write_figures, write_json
 
 
@@ -160,6 +161,37 @@ def test_a_pull_request_leaves_main_as_it_is(hub: Hub, repo_id: str, folder: Mod
     assert list(repository.pull_requests.values()) == [publication.commit]
     assert publication.pull_request == f"{hub.endpoint}/{repo_id}/discussions/1"
     assert publication.pull_request in str(publication)
+
+
+def test_a_pull_request_without_any_change_is_not_opened_and_the_first_line_says_so(
+    hub: Hub, repo_id: str, folder: ModelFolder
+) -> None:
+    commit = publish(folder, repo_id).commit
+    publication = publish(folder, repo_id, create_pr=True)
+    assert (publication.changed, publication.pull_request) == (False, None)
+    assert not hub.models[repo_id].pull_requests
+    line = str(publication).splitlines()[0]
+    assert line.startswith("Nothing has changed since, so no pull request was opened: ")
+    assert line.endswith(commit)
+
+
+def test_an_inference_endpoint_finds_its_handler(
+    hub: Hub, repo_id: str, folder: ModelFolder
+) -> None:
+    publish(folder, repo_id)
+    files = hub.models[repo_id].main.files
+    assert b"class EndpointHandler" in files["handler.py"].content
+    assert b"keras>=" in files["requirements.txt"].content
+    assert not (folder.path / "handler.py").exists()
+
+
+def test_a_hub_with_other_hashes_than_gits_gets_no_second_commit(
+    hub: Hub, repo_id: str, folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Blob, "oid", property(lambda blob: f"{zlib.crc32(blob.content):040x}"))
+    first = publish(folder, repo_id)
+    assert not publish(folder, repo_id).changed
+    assert our_hub.pull(repo_id).commit == first.commit
 
 
 def test_branch_and_pull_request_exclude_each_other(repo_id: str, folder: ModelFolder) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from classifier import command_line
 from classifier.errors import InputError
 from classifier.files import write_atomically
-from classifier.hub.sources import embedded_models, find
+from classifier.hub.dataset_id import hub_dataset
+from classifier.hub.sources import HUB_SCHEME, embedded_models, find
 from classifier.model_folder.folder import CARD, EVALUATION, TRAINING, ModelFolder
 from classifier.model_folder.saved_model import OLDEST_KERAS
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
 LICENCE = "mit"
-HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 PROJECT_TITLE = "Image classifiers made of dense layers for CIFAR-100"
 
 # What the text says of each architecture; figures come from the model folder.
@@ -143,7 +143,13 @@ def render(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -
         missing = TRAINING if not training else EVALUATION
         raise InputError(f"{folder.path} has no {missing}: a card tells what it holds")
     labels = folder.labels
-    dataset = (training.get("dataset") or {}).get("id") or labels.dataset or "its data set"
+    recorded = training.get("dataset") or {}
+    on_hub = hub_dataset(*(recorded.get(key) for key in ("id", "revision", "fingerprint")))
+    dataset = on_hub or recorded.get("id") or labels.dataset or "its data set"
+    evaluated = (f"dataset{part}" for part in ("", "_revision", "_fingerprint"))
+    evaluated_on = hub_dataset(*(evaluation.get(key) for key in evaluated))
+    evaluation = {**evaluation, "dataset": evaluated_on or evaluation.get("dataset") or dataset}
+    training = {**training, "dataset": {**recorded, "id": dataset} if recorded else {}}
     name = _name(folder)
     settings = training.get("settings") or {}
     architecture = ARCHITECTURES.get(settings.get("architecture", ""), UNKNOWN_ARCHITECTURE)
@@ -153,10 +159,11 @@ def render(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -
         license=LICENCE,
         library_name="keras",
         pipeline_tag="image-classification",
-        datasets=[dataset] if HUB_ID.fullmatch(dataset) else None,
+        datasets=[on_hub] if on_hub else None,
+        base_model=_base_model(training),
         tags=["image-classification", "keras", *architecture["tags"]],
         metrics=["accuracy", "f1"],
-        eval_results=_results(evaluation, dataset),
+        eval_results=_results(evaluation),
         ignore_metadata_errors=False,
     )
     card = ModelCard.from_template(
@@ -201,15 +208,15 @@ def _name(folder: ModelFolder) -> str:
     return str(folder.training.get("preset") or folder.path.name)
 
 
-def _results(evaluation: Mapping[str, Any], dataset: str) -> list[EvalResult]:
+def _results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     def result(key: str, kind: str, name: str) -> EvalResult:
         return EvalResult(
             task_type="image-classification",
             task_name="Image classification",
-            dataset_type=evaluation.get("dataset") or dataset,
-            dataset_name=evaluation.get("dataset") or dataset,
+            dataset_type=evaluation["dataset"],
+            dataset_name=evaluation["dataset"],
             dataset_split=evaluation["split"],
             dataset_revision=evaluation.get("dataset_revision"),
             metric_type=kind,
@@ -231,6 +238,28 @@ def _headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         if value is not None:
             rows.append((label, _percent(value) if key in SHARES else _number(value)))
     return rows
+
+
+def _base_model(training: Mapping[str, Any]) -> str | None:
+    """Returns the Hub id of the model that the training started from, None if it has none."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    source = training.get("init_from")
+    if isinstance(source, Mapping):
+        source = source.get("source") or source.get("id")
+    if not isinstance(source, str):
+        return None
+    name = source.removeprefix(HUB_SCHEME).partition("@")[0]
+    # A relative path looks like an id: what lies here, or lay in a folder of runs, is none.
+    is_path = name.split("/")[0] in ("pretrained", "runs") or Path(name).exists()
+    if name.count("/") != 1 or (is_path and not source.startswith(HUB_SCHEME)):
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
 
 
 def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
 TOP = 5  # answers, where the request names no `top_k`
 
 
@@ -59,7 +59,7 @@ class EndpointHandler:
         """
         request = data if isinstance(data, dict) else {"inputs": data}
         top = (request.get("parameters") or {}).get("top_k", TOP)
-        if not isinstance(top, int) or top < 1:
+        if type(top) is not int or top < 1:
             raise ValueError(f"top_k must be a positive integer. Received: {top!r}")
         pixels = to_pixels(open_image(request.get("inputs")), self.model.input_shape[1])
         (scores,) = np.asarray(self.model.predict_on_batch(pixels[np.newaxis]), "float32")
@@ -97,9 +97,9 @@ def to_pixels(image: Image.Image, side: int) -> np.ndarray:
     """
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        layer = image.convert("RGBA")
+        image = Image.new("RGB", layer.size, "white")
+        image.paste(layer, mask=layer.getchannel("A"))
     image = image.convert("RGB")
     if image.size != (side, side):
         square = min(image.size)

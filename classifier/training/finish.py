@@ -12,6 +12,7 @@ from classifier import provenance
 from classifier.architectures import flops_per_image
 from classifier.files import write_atomically
 from classifier.hub import card
+from classifier.hub.dataset_id import name_dataset
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction.confidence import choose_threshold
 from classifier.training import export, precision
@@ -62,6 +63,8 @@ def finish(
         export.write_json(training, folder / "training.json")
         evaluate(folder)
         written = ModelFolder(folder)
+        if run.dataset_id:
+            name_dataset(written, run.dataset_id)
         card.write(written, compare=card.others(written))
 
     write_atomically(run.model, write)

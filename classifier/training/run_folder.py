@@ -27,12 +27,14 @@ class Run:
         settings: the recipe.
         dataset: as given on the command line.
         label_column: likewise, or None.
+        dataset_id: of the Hub, where the data set is a local copy of one; else None.
     """
 
     folder: Path
     settings: Settings
     dataset: str
     label_column: str | None
+    dataset_id: str | None = None
 
     def start(self) -> None:
         """Writes down what the run was started with, from when on the folder holds a run."""
@@ -40,6 +42,7 @@ class Run:
             "settings": self.settings.to_dict(),
             "dataset": self.dataset,
             "label_column": self.label_column,
+            "dataset_id": self.dataset_id,
         }
         text = json.dumps(content, indent=2) + "\n"
         write_atomically(self.folder / START, lambda path: path.write_text(text, encoding="utf-8"))
@@ -71,6 +74,8 @@ class Run:
         words = ["python", "train.py", "--preset", self.settings.preset, "--dataset", self.dataset]
         if self.label_column:
             words += ["--label-column", self.label_column]
+        if self.dataset_id:
+            words += ["--dataset-id", self.dataset_id]
         for name, value in self.settings.to_dict().items():
             if settings.to_dict()[name] != value:
                 words += ["--set", f"{name}={json.dumps(value)}"]
@@ -100,6 +105,7 @@ def open_run(
     *,
     dataset: str,
     label_column: str | None,
+    dataset_id: str | None = None,
     resume: bool,
     given: dict[str, Any],
     lead: bool = True,
@@ -111,6 +117,7 @@ def open_run(
         settings: of a new run; a resumed one has its own.
         dataset: of a new run.
         label_column: of a new run.
+        dataset_id: of a new run.
         resume: whether a run that is there may be gone on with.
         given: what the caller asked for by name; on resuming it must agree with the run.
         lead: whether this process is the one that writes; the others of its team take no lock.
@@ -125,7 +132,7 @@ def open_run(
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0) if lead else contextlib.nullcontext():
             yield _start_or_take_up(
-                Run(folder, settings, dataset, label_column), resume=resume, given=given
+                Run(folder, settings, dataset, label_column, dataset_id), resume=resume, given=given
             )
     except Timeout:
         raise InputError(
@@ -159,12 +166,15 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
         content = json.loads(start.read_text(encoding="utf-8"))
         settings = {RENAMED.get(name, name): item for name, item in content["settings"].items()}
         stored = Settings().replace(**settings)
-        run = Run(folder, stored, content["dataset"], content["label_column"])
+        run = Run(
+            folder, stored, content["dataset"], content["label_column"], content.get("dataset_id")
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{start} cannot be read ({error}): the run in {folder} cannot go on; start another"
         ) from None
-    known = {**stored.to_dict(), "dataset": run.dataset, "label_column": run.label_column}
+    named = {name: getattr(run, name) for name in ("dataset", "label_column", "dataset_id")}
+    known = {**stored.to_dict(), **named}
     for name, value in given.items():
         value = list(value) if isinstance(value, tuple) else value
         if known[name] != value:

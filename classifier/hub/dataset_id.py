@@ -1,0 +1,77 @@
+"""The Hub id of the data set of a model, by which its card names it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from classifier.errors import InputError
+from classifier.files import write_atomically
+from classifier.hub.access import check_repo_id
+from classifier.model_folder.folder import EVALUATION, LABELS, TRAINING, ModelFolder
+
+HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
+# By the fingerprints of their splits at 32×32 pixels: a local copy is the data set all the same.
+KNOWN = {
+    "7b0fbb77ff59ea4f0e5a818b7163a407": "uoft-cs/cifar100",  # train
+    "be58d7b9916922c6f1f404ff86093908": "uoft-cs/cifar100",  # test
+}
+
+
+def hub_dataset(name: str | None, revision: str | None, fingerprint: str | None) -> str | None:
+    """Returns the Hub id of a data set as a model folder records it, None if it has none.
+
+    Args:
+        name: the id on the Hub, or the name of a folder.
+        revision: the commit on the Hub, None of a folder.
+        fingerprint: of the split that was read.
+    """
+    if str(fingerprint) in KNOWN:
+        return KNOWN[str(fingerprint)]
+    # The name of a folder has no slash, and may be that of somebody else's data set on the Hub.
+    on_the_hub = bool(name) and (revision is not None or "/" in str(name))
+    return name if on_the_hub and HUB_ID.fullmatch(str(name)) else None
+
+
+def check_dataset_id(dataset_id: str, name: str | None, revision: str | None) -> None:
+    """Refuses an id that is none, or another one than that of a data set which came from the Hub.
+
+    Args:
+        dataset_id: what `--dataset-id` says.
+        name: the id on the Hub, or the name of a folder.
+        revision: the commit on the Hub, None of a folder.
+    """
+    check_repo_id(dataset_id, "--dataset-id")
+    if revision is not None and name != dataset_id:
+        raise InputError(
+            f"--dataset-id {dataset_id}: the data set is {name} of the Hub, and not a local copy: "
+            "leave the option out"
+        )
+
+
+def name_dataset(folder: ModelFolder, dataset_id: str) -> None:
+    """Writes the Hub id of the data set into a model folder that was trained on a local copy.
+
+    Args:
+        folder: with `training.json`; its card is not written again.
+        dataset_id: user/name.
+
+    Raises:
+        InputError: as in `check_dataset_id`.
+    """
+    recorded = folder.training.get("dataset") or {}
+    before = recorded.get("id")
+    check_dataset_id(dataset_id, before, recorded.get("revision"))
+    _update(folder, TRAINING, {"dataset": {**recorded, "id": dataset_id}})
+    _update(folder, LABELS, {"dataset": dataset_id})
+    if folder.evaluation and folder.evaluation.get("dataset") == before:
+        _update(folder, EVALUATION, {"dataset": dataset_id})
+
+
+def _update(folder: ModelFolder, name: str, changes: Mapping[str, Any]) -> None:
+    path = folder.path / name
+    content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,147 @@
+"""The handler of Inference Endpoints: alone in a folder with the model, without this project."""
+
+import base64
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classifier.data.images import open_image, to_model_input
+from classifier.hub.publishing import ENDPOINT_FILES
+from model_folders import make_model_folder
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # the orientation: a quarter of a turn
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an endpoint finds: the published model folder with the handler in it."""
+    path = make_model_folder(tmp_path_factory.mktemp("endpoint") / "model").path
+    for name, content in ENDPOINT_FILES.items():
+        data = content.read_bytes() if isinstance(content, Path) else content
+        (path / name).write_bytes(data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def module(repository: Path) -> Any:
+    """The handler's module, loaded as the endpoint loads it: from the repository, by its path."""
+    spec = importlib.util.spec_from_file_location("handler", repository / "handler.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def handler(module: Any, repository: Path) -> Any:
+    """A handler that has loaded the model."""
+    return module.EndpointHandler(str(repository))
+
+
+def picture(size: tuple[int, int] = (48, 40), mode: str = "RGB", **options: Any) -> bytes:
+    """Returns a file with noise in it."""
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 256, (size[1], size[0], 4), dtype="uint8")
+    file = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").convert(mode).save(file, **{"format": "PNG", **options})
+    return file.getvalue()
+
+
+def test_every_form_of_an_image_gets_the_same_answer(handler: Any) -> None:
+    content = picture()
+    text = base64.b64encode(content).decode()
+    expected = handler({"inputs": content})
+    assert [set(answer) for answer in expected] == [{"label", "score"}] * 5
+    scores = [answer["score"] for answer in expected]
+    assert scores == sorted(scores, reverse=True)
+    assert all(isinstance(score, float) for score in scores)
+    assert {answer["label"] for answer in expected} <= set(handler.classes)
+    lines = "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+    for image in (
+        text,
+        lines,
+        f"data:image/png;base64,{text}",
+        Image.open(io.BytesIO(content)),
+        bytearray(content),
+    ):
+        assert handler({"inputs": image}) == expected
+    assert handler(content) == handler(text) == expected
+
+
+def test_the_request_says_how_many_answers_it_wants(handler: Any) -> None:
+    every = handler({"inputs": picture(), "parameters": {"top_k": 100}})
+    assert len(every) == len(handler.classes)
+    assert sum(answer["score"] for answer in every) == pytest.approx(1, abs=1e-3)
+    assert handler({"inputs": picture(), "parameters": {"top_k": 1}}) == every[:1]
+    assert len(handler({"inputs": picture(), "parameters": None})) == 5
+
+
+@pytest.mark.parametrize(
+    "inputs", [None, 3, "", b"", "not base64!", "aGVsbG8=", b"hello", picture()[:200], ["x"], {}]
+)
+def test_what_is_no_image_is_refused_in_one_line(handler: Any, inputs: Any) -> None:
+    with pytest.raises(ValueError, match=r"^inputs ") as caught:
+        handler({"inputs": inputs})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("top", [0, -1, "5", 1.5, None, True])
+def test_a_wrong_number_of_answers_is_refused(handler: Any, top: Any) -> None:
+    with pytest.raises(ValueError, match="top_k"):
+        handler({"inputs": picture(), "parameters": {"top_k": top}})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        picture((32, 32)),
+        picture((33, 75)),
+        picture((640, 200)),
+        picture((50, 50), "RGBA"),
+        picture((50, 50), "LA"),
+        picture((50, 50), "P"),
+        picture((50, 50), "L"),
+        picture((90, 60), format="JPEG", exif=TURNED),
+        picture((90, 60), format="WEBP"),
+    ],
+    ids=["as it is", "odd", "wide", "alpha", "grey alpha", "palette", "grey", "turned", "WebP"],
+)
+def test_the_model_sees_the_pixels_that_the_project_gives_it(module: Any, content: bytes) -> None:
+    ours = to_model_input(open_image(content), 32)
+    theirs = module.to_pixels(module.open_image(content), 32)
+    assert theirs.dtype == np.float32
+    np.testing.assert_array_equal(theirs, ours)
+
+
+def test_keras_and_pillow_are_all_it_needs(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(picture())
+    program = (
+        "import sys\n"
+        "from handler import EndpointHandler\n"
+        f"print(EndpointHandler('.')(open({str(tmp_path / 'photo.png')!r}, 'rb').read())[0])\n"
+        "print(sorted(name for name in sys.modules if name in ('classifier', 'evaluation')))"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": ""}
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    answer, modules = result.stdout.strip().splitlines()[-2:]
+    assert "'label'" in answer
+    assert modules == "[]"
+    assert b"keras>=" in (repository / "requirements.txt").read_bytes()
