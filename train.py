@@ -16,6 +16,7 @@ from typing import Any
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import InputError
+from classifier.quiet import import_quietly
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
 from classifier.training.run_folder import Run, open_run
@@ -66,6 +67,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         run.start()
 
     # Keras takes seconds to import: nothing that is refused at once waits for it.
+    import_quietly("keras")
     import keras
 
     from classifier.architectures import build_network

@@ -154,6 +154,19 @@ def test_a_wrong_call_ends_with_one_line_and_leaves_nothing(
     assert not (tmp_path / "run" / "model").exists()
 
 
+def test_a_training_that_diverges_ends_with_one_line_and_publishes_nothing(
+    tmp_path, small_dataset, run_command
+):
+    result = run_command(
+        *("train.py", "--dataset", small_dataset, "--output", tmp_path / "run", *TINY_SETTINGS),
+        *("--set", "learning_rate=1e3", "--push", "--repo-id", "somebody/diverged"),
+        TF_CPP_MIN_LOG_LEVEL="",
+    )
+
+    assert_one_line(result, 1, "diverged in epoch 1: lower learning_rate")
+    assert not (tmp_path / "run" / "model").exists()
+
+
 def test_debug_adds_the_traceback(run_command, tmp_path):
     result = run_command("train.py", "--preset", "nothing", "--debug")
 
