@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> None:
         dataset=options.dataset or DEFAULT_DATASET,
         label_column=options.label_column,
         resume=options.resume,
+        # A job that is queued again keeps its command: several processes may start by --resume.
+        start=options.distributed or not options.resume,
         given=given,
         lead=group.is_chief,
     ) as run:
@@ -59,12 +61,13 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     data = load_training_data(run.dataset, run.label_column, settings)
     for remark in data.remarks:
         print(remark, flush=True)
+    run.check_data(data.split)
     if distributed:
         group = group.join(
             settings.batch_size, {**settings.to_dict(), "data set": data.split.fingerprint}
         )
     if group.is_chief:
-        run.start()
+        run.start(data.split)
 
     # Keras takes seconds to import: nothing that is refused at once waits for it.
     import_quietly("keras")
