@@ -17,6 +17,7 @@ from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import InputError
 from classifier.hub.dataset_id import check_dataset_id, name_dataset
+from classifier.quiet import import_quietly
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
 from classifier.training.run_folder import Run, open_run
@@ -40,6 +41,8 @@ def main(arguments: list[str]) -> None:
         label_column=options.label_column,
         dataset_id=options.dataset_id,
         resume=options.resume,
+        # A job that is queued again keeps its command: several processes may start by --resume.
+        start=options.distributed or not options.resume,
         given=given,
         lead=group.is_chief,
     ) as run:
@@ -62,14 +65,16 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         check_dataset_id(run.dataset_id, data.split.dataset, data.split.revision)
     for remark in data.remarks:
         print(remark, flush=True)
+    run.check_data(data.split)
     if distributed:
         group = group.join(
             settings.batch_size, {**settings.to_dict(), "data set": data.split.fingerprint}
         )
     if group.is_chief:
-        run.start()
+        run.start(data.split)
 
     # Keras takes seconds to import: nothing that is refused at once waits for it.
+    import_quietly("keras")
     import keras
 
     from classifier.architectures import build_network

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
-from classifier.errors import InputError
+from classifier.errors import ClassifierError, InputError
+from classifier.quiet import import_quietly
 from classifier.search import PRUNERS, SAMPLERS
 from classifier.search.space import SearchSpace, load_search_space
 from classifier.settings import load_preset, parse_overrides, preset_names
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> None:
 
 def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, command: str) -> None:
     """Opens the study, works on it, and writes what it found, also when it is interrupted."""
+    import_quietly("keras")
     from classifier.search import results, storage, worker
     from classifier.search.lost import requeue
     from classifier.search.trial import run_trial
@@ -83,6 +85,11 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     found.write_tables(folder)
     for line in found.write_plots(folder):
         worker.say(line)
+    if found.best is None:
+        raise ClassifierError(
+            f"no trial of the study {study.study_name!r} is complete, so there is no best one: "
+            "search other settings, or more --trials"
+        )
     if options.write_preset:
         found.write_preset(Path(options.write_preset))
         worker.say(f"Preset: {options.write_preset}")

@@ -1,7 +1,6 @@
 """What the project's commands share: one-line errors, exit statuses and `--debug`."""
 
 import argparse
-import logging
 import os
 import sys
 import traceback
@@ -9,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from classifier.errors import ClassifierError
+from classifier.quiet import quieten_libraries
 
 INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 + SIGINT
 
@@ -57,16 +57,6 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
         _report(f"{type(error).__name__}: {error}. Run again with --debug for details.", arguments)
         return 1
     return 0
-
-
-def quieten_libraries() -> None:
-    """Keeps to themselves what TensorFlow, oneDNN and absl say of the machine and of retracing.
-
-    To be called before Keras is imported; processes that are started from here on inherit it.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for name in ("tensorflow", "absl", "jax"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _report(message: str, arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
+import train
+from classifier import command_line
 from conftest import CLASSES, PROJECT, TINY_SETTINGS, Run
 
 MODEL_FILES = {
@@ -129,6 +133,56 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(tiny_run, run_comma
     assert _listing(tiny_run) == before
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was killed after its first epoch, with its data in `data`."""
+    folder = tmp_path_factory.mktemp("begun")
+    _write_data(folder / "data")
+    command = ["train.py", "--dataset", folder / "data", "--output", folder / "run"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--set", "hidden_units=[8]", "--epochs", "10000"],
+        cwd=PROJECT,
+        stdout=subprocess.DEVNULL,
+    )
+    _wait_for(folder / "run" / "checkpoints" / "state.npz", process)
+    process.kill()
+    process.wait()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda split: (split / "cat").rename(split / "zebra"), "class 0 was 'cat' and is 'dog'"),
+        (lambda split: _write_class(split / "eel", 9, 120), "'eel' is new"),
+        (lambda split: shutil.rmtree(split / "fox"), "'fox' is gone"),
+        (lambda split: (split / "cat" / "3.png").unlink(), "training images and has"),
+        (lambda split: _write_class(split / "cat", 7, 60), "other images or labels than before"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_data(change, expected, begun, capfd, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    shutil.rmtree(begun / "data")
+    _write_data(begun / "data")
+    for split in ("train", "test"):
+        change(begun / "data" / split)
+    before = _listing(begun / "run")
+
+    status = command_line.run(train.main, ["--output", str(begun / "run"), "--resume"])
+
+    lines = capfd.readouterr().err.splitlines()
+    assert (status, len(lines)) == (2, 1), lines
+    assert expected in lines[0]
+    assert _listing(begun / "run") == before
+
+
+def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, run_command):
+    for folder in (tmp_path / "nothing", tmp_path):
+        result = run_command("train.py", "--output", folder, "--resume")
+        assert_one_line(result, 2, "holds no run to go on with")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -151,6 +205,19 @@ def test_a_wrong_call_ends_with_one_line_and_leaves_nothing(
     result = run_command("train.py", "--output", tmp_path / "run", *arguments)
 
     assert_one_line(result, 2, *expected)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_training_that_diverges_ends_with_one_line_and_publishes_nothing(
+    tmp_path, small_dataset, run_command
+):
+    result = run_command(
+        *("train.py", "--dataset", small_dataset, "--output", tmp_path / "run", *TINY_SETTINGS),
+        *("--set", "learning_rate=1e3", "--push", "--repo-id", "somebody/diverged"),
+        TF_CPP_MIN_LOG_LEVEL="",
+    )
+
+    assert_one_line(result, 1, "diverged in epoch 1: lower learning_rate")
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -194,6 +261,21 @@ def assert_one_line(result: Run, status: int, *expected: str) -> None:
     assert lines[0].startswith("error: ")
     for text in expected:
         assert text in lines[0]
+
+
+def _write_data(folder: Path) -> None:
+    """Writes image folders of three classes, split in `train` and `test`."""
+    for split in ("train", "test"):
+        for number, name in enumerate(("cat", "dog", "fox")):
+            _write_class(folder / split / name, seed=number, level=40 + 80 * number)
+
+
+def _write_class(folder: Path, seed: int, level: int) -> None:
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(10):
+        pixels = random.normal(level, 30, (32, 32, 3)).clip(0, 255).astype("uint8")
+        Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
 def _wait_for(path: Path, process: subprocess.Popen) -> None:

@@ -172,6 +172,46 @@ def test_early_stopping_restores_the_best_weights_also_after_a_resume(data, tmp_
     assert state.best_epoch == int(np.argmin(losses)) + 1
 
 
+@pytest.mark.parametrize("rate", [1e3, 1e10, 1e35, 1e39])
+def test_the_first_loss_that_is_not_finite_ends_the_training(rate, data, tmp_path):
+    with pytest.raises(ClassifierError, match="diverged in epoch 1: lower learning_rate"):
+        train(TINY.replace(learning_rate=rate), data, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training(data, tmp_path):
+    training, validation = data
+    broken = Images(validation.images, np.full_like(validation.targets, np.nan))
+    with pytest.raises(ClassifierError, match=r"diverged in epoch 1.*val_loss"):
+        train(TINY, (training, broken), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_end_the_training_and_the_last_whole_state_stays(
+    data, tmp_path, monkeypatch
+):
+    from classifier.training import fit as training
+
+    def spoil(epoch: int, logs: dict[str, float] | None) -> None:
+        if epoch == 2:
+            bias = callback.model.network.get_layer("probabilities").bias
+            bias.assign(np.full(CLASSES, np.inf))
+
+    class Late(training.StopAtDivergence):
+        """Sees each epoch after its last batch has spoilt the weights."""
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            spoil(epoch, logs)
+            super().on_epoch_end(epoch, logs)
+
+    callback = Late(0.02)
+    monkeypatch.setattr(training, "StopAtDivergence", lambda rate: callback)
+    with pytest.raises(ClassifierError, match=r"diverged in epoch 3.*bias"):
+        train(TINY, data, tmp_path)
+    with np.load(tmp_path / "state.npz") as state:
+        assert all(np.isfinite(state[name]).all() for name in state.files if name != "memory")
+
+
 def test_a_damaged_checkpoint_is_named_and_not_trained_over(data, tmp_path):
     train(TINY.replace(epochs=1), data, tmp_path)
     (tmp_path / "state.npz").write_bytes(b"PK\x03\x04 half of a file")

@@ -146,6 +146,26 @@ def test_a_grid_tries_every_cell_once_and_prunes_the_hopeless(tmp_path, small_da
         assert trial.user_attrs["validation_top1"] < best
 
 
+def test_a_trial_that_diverges_has_failed_and_is_no_best_one(tmp_path, small_dataset, capsys):
+    preset = write(tmp_path, {"learning_rate": [1e35, 1e3, 1e30, 0.05]})
+    best = tmp_path / "best.yaml"
+    assert call(preset, small_dataset, tmp_path, "grid", 4, "--write-preset", str(best)) == 0
+    trials = trials_of(f"sqlite:///{tmp_path}/study.db")
+    assert sorted(trial.state for trial in trials) == sorted([COMPLETE, FAIL, FAIL, FAIL])
+    assert load_preset(best).learning_rate == 0.05
+    assert "diverged in epoch 1: lower learning_rate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random"])
+def test_a_study_without_a_good_trial_writes_no_preset(tmp_path, small_dataset, capsys, sampler):
+    preset = write(tmp_path, {"learning_rate": [1e35]}, learning_rate=1e35)
+    best = tmp_path / "best.yaml"
+    assert call(preset, small_dataset, tmp_path, sampler, 1, "--write-preset", str(best)) == 1
+    assert "so there is no best one" in capsys.readouterr().err
+    assert not best.exists()
+    assert len(trials_of(f"sqlite:///{tmp_path}/study.db")) == 1
+
+
 def test_ctrl_c_puts_the_trial_back_and_says_how_to_go_on(tmp_path, small_dataset, capsys):
     preset = write(tmp_path, {"dropout": [0.0, 0.2]}, epochs=5000)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier.errors import InputError
+from classifier.quiet import import_quietly
 from classifier.settings import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def load(folder: Path, *, classes: int) -> keras.Model:
     Raises:
         InputError: Keras cannot read it, the weights do not fit, or the shapes are others.
     """
+    import_quietly("keras")
     import keras
 
     try:

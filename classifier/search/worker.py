@@ -33,6 +33,7 @@ from classifier.search.lost import StaleTrials, requeue
 from classifier.search.space import SearchSpace
 from classifier.search.trial import Outcome
 from classifier.settings import Settings
+from classifier.training.divergence import DivergedError
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
@@ -40,6 +41,7 @@ OPEN = (TrialState.RUNNING, TrialState.WAITING)
 STARTUP_TRIALS = 5
 MAX_FAILURES = 3  # one after the other, before a worker gives up
 STUDY_CONFIG = "contract"
+DIVERGED = "diverged"  # user attribute of a failed trial
 
 Train = Callable[[optuna.Trial, Settings, Path], Outcome]  # the last: an empty folder
 
@@ -111,7 +113,7 @@ class Worker:
         storage: that of the study.
         space: what is searched.
         sampler: "grid", "random" or "tpe".
-        trials: complete and pruned ones that the study shall have in the end.
+        trials: complete, pruned and diverged ones that the study shall have in the end.
         grace: seconds of silence after which another worker counts as lost.
         folder: for the state of the training that runs.
         train: trains one trial.
@@ -170,13 +172,14 @@ class Worker:
             time.sleep(min(2, self.grace / 4))
 
     def _is_whole(self, trials: list[FrozenTrial]) -> bool:
-        if sum(trial.state in FINISHED for trial in trials) >= self.trials:
+        if sum(map(_is_tried, trials)) >= self.trials:
             return True
         return not any(trial.state in OPEN for trial in trials) and self._is_taken(trials)
 
     def _is_taken(self, trials: list[FrozenTrial]) -> bool:
         """Whether nothing is left to draw, unless a running trial gets lost."""
-        if sum(trial.state in (*FINISHED, TrialState.RUNNING) for trial in trials) >= self.trials:
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        if running + sum(map(_is_tried, trials)) >= self.trials:
             return True
         if self._cells is None or any(trial.state == TrialState.WAITING for trial in trials):
             return False
@@ -226,6 +229,11 @@ class Worker:
         except KeyboardInterrupt:
             requeue(self.study, self._frozen(trial))
             raise
+        except DivergedError as error:
+            # Settings that diverge are a result, and no reason to give up or to draw once more.
+            trial.set_user_attr(DIVERGED, True)
+            say(f"Trial {trial.number} failed: {error}")
+            raise
         except Exception as error:
             self._failure = error
             say(f"Trial {trial.number} failed by {type(error).__name__}: {error}")
@@ -239,7 +247,7 @@ class Worker:
         earlier = [
             other
             for other in self.study.get_trials(deepcopy=False)
-            if other.number < trial.number and other.state in (*FINISHED, *OPEN)
+            if other.number < trial.number and (_is_tried(other) or other.state in OPEN)
         ]
         if self._cells and _cell(own) in {_cell(other) for other in earlier}:
             raise DuplicateTrial
@@ -284,6 +292,11 @@ def in_words(params: Mapping[str, Any]) -> str:
 def say(line: str) -> None:
     """Prints a line at once, also into a log file."""
     print(line, flush=True)
+
+
+def _is_tried(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of those that the study was asked for."""
+    return trial.state in FINISHED or trial.user_attrs.get(DIVERGED, False)
 
 
 def _cell(trial: FrozenTrial) -> int | None:

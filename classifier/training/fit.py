@@ -10,11 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from classifier.quiet import import_quietly
 from classifier.settings import Settings
 from classifier.training import fusion
 from classifier.training.augmentation import Augmentation
 from classifier.training.checkpoints import RunState
 from classifier.training.distribution import ALONE, ProcessGroup, undistributed
+from classifier.training.divergence import StopAtDivergence
 from classifier.training.memory import MallocTuning
 from classifier.training.optimizers import AdamW
 from classifier.training.training_data import Images
@@ -146,6 +148,7 @@ def fit(
 
     Raises:
         ClassifierError: the state on disk does not fit or cannot be read.
+        DivergedError: a loss or a weight is not finite.
     """
     if group.is_chief:
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -179,6 +182,7 @@ def fit(
         epochs=settings.epochs,
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.start(epoch)),
+            StopAtDivergence(settings.learning_rate),
             MallocTuning(),
             *callbacks,
             *further_callbacks,
@@ -251,6 +255,7 @@ def build_callbacks(
         )
     # Keras writes TensorBoard's files with TensorFlow, on whichever backend it trains.
     if tensorboard is not None and importlib.util.find_spec("tensorflow"):
+        import_quietly("tensorflow")
         callbacks.append(
             keras.callbacks.TensorBoard(str(tensorboard), write_graph=False, profile_batch=0)
         )

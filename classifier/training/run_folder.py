@@ -3,13 +3,14 @@
 import contextlib
 import json
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from classifier.data.split import Split
 from classifier.errors import InputError
 from classifier.files import write_atomically
 from classifier.settings import RENAMED, Settings, load_preset
@@ -28,6 +29,7 @@ class Run:
         dataset: as given on the command line.
         label_column: likewise, or None.
         dataset_id: of the Hub, where the data set is a local copy of one; else None.
+        identity: of the training data that a resumed run began with (see `check_data`).
     """
 
     folder: Path
@@ -35,14 +37,39 @@ class Run:
     dataset: str
     label_column: str | None
     dataset_id: str | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
-    def start(self) -> None:
+    def check_data(self, split: Split) -> None:
+        """Raises `InputError` if a resumed run began with other images, labels or classes."""
+        advice = (
+            f"the run in {self.folder} cannot go on with it: give it the data that it began with, "
+            "or choose another --output"
+        )
+        before, now = self.identity.get("classes"), list(split.classes)
+        if before is not None and before != now:
+            raise InputError(
+                f"{self.dataset} has other classes than before ({_change(before, now)}): {advice}"
+            )
+        before, count = self.identity.get("images"), len(split.images)
+        if before is not None and before != count:
+            raise InputError(
+                f"{self.dataset} had {before:,} training images and has {count:,}: {advice}"
+            )
+        if self.identity.get("fingerprint", split.fingerprint) != split.fingerprint:
+            raise InputError(f"{self.dataset} has other images or labels than before: {advice}")
+
+    def start(self, split: Split) -> None:
         """Writes down what the run was started with, from when on the folder holds a run."""
         content = {
             "settings": self.settings.to_dict(),
             "dataset": self.dataset,
             "label_column": self.label_column,
             "dataset_id": self.dataset_id,
+            "data": {
+                "fingerprint": split.fingerprint,
+                "images": len(split.images),
+                "classes": split.classes,
+            },
         }
         text = json.dumps(content, indent=2) + "\n"
         write_atomically(self.folder / START, lambda path: path.write_text(text, encoding="utf-8"))
@@ -108,6 +135,7 @@ def open_run(
     dataset_id: str | None = None,
     resume: bool,
     given: dict[str, Any],
+    start: bool = True,
     lead: bool = True,
 ) -> Iterator[Run]:
     """Starts a run in this folder, or opens the one that is there; holds its lock meanwhile.
@@ -119,15 +147,21 @@ def open_run(
         label_column: of a new run.
         dataset_id: of a new run.
         resume: whether a run that is there may be gone on with.
+        start: whether a run may be started where there is none.
         given: what the caller asked for by name; on resuming it must agree with the run.
         lead: whether this process is the one that writes; the others of its team take no lock.
 
     Raises:
-        InputError: there is a run and `resume` is not set, or it differs from what was asked for,
-            or another process is at work on it.
+        InputError: there is a run and `resume` is not set, or none and `start` is not set, or it
+            differs from what was asked for, or another process is at work on it.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder with --output")
+    if not start and not _holds_run(folder):
+        raise InputError(
+            f"{folder} holds no run to go on with: name its folder with --output, or leave out "
+            "--resume"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0) if lead else contextlib.nullcontext():
@@ -143,9 +177,7 @@ def open_run(
 
 
 def _start_or_take_up(run: Run, *, resume: bool, given: dict[str, Any]) -> Run:
-    start = run.folder / START
-    holds_run = start.exists() or run.complete or run.checkpoints.exists()
-    if not holds_run:
+    if not _holds_run(run.folder):
         others = [path.name for path in run.folder.iterdir() if path.name != ".lock"]
         if others:
             raise InputError(
@@ -167,7 +199,12 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
         settings = {RENAMED.get(name, name): item for name, item in content["settings"].items()}
         stored = Settings().replace(**settings)
         run = Run(
-            folder, stored, content["dataset"], content["label_column"], content.get("dataset_id")
+            folder,
+            stored,
+            content["dataset"],
+            content["label_column"],
+            content.get("dataset_id"),
+            dict(content.get("data") or {}),  # runs of earlier versions have none
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -183,6 +220,19 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
                 "go on, or choose another --output"
             )
     return run
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (START, "model", "checkpoints"))
+
+
+def _change(before: list[str], now: list[str]) -> str:
+    """Returns the first difference between two lists of classes."""
+    for word, names in (("new", set(now) - set(before)), ("gone", set(before) - set(now))):
+        if len(before) != len(now) and names:
+            return f"{min(names)!r} is {word}"
+    index = next(index for index, name in enumerate(now) if name != before[index])
+    return f"class {index} was {before[index]!r} and is {now[index]!r}"
 
 
 def _preset(name: str) -> Settings:
