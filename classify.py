@@ -102,7 +102,8 @@ def progress(paths: list[str]) -> Iterator[tqdm]:
     """Shows a progress bar if standard error is a terminal; files are counted meanwhile."""
     from tqdm import tqdm
 
-    with tqdm(unit=" images", disable=not sys.stderr.isatty()) as bar:
+    # One bar needs two rows, also in a terminal that does not say its size.
+    with tqdm(unit=" images", nrows=2, disable=not sys.stderr.isatty()) as bar:
 
         def count() -> None:
             bar.total = sum(1 for _ in find_files(paths))
