@@ -113,11 +113,6 @@ class Classifier:
             reason=reason,
         )
 
-    @property
-    def image_size(self) -> int:
-        """The side of the images that the model takes, in pixels."""
-        return int(self._model.input_shape[1])
-
     def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Returns the probability of each class for each image.
 
