@@ -1,0 +1,171 @@
+"""Classifies image files without a browser: a row for each, as the app would answer.
+
+python classify.py photo.jpg holidays/
+python classify.py holidays/ --model user/name --top 3 --format csv --output answers.csv
+find . -name '*.jpg' -print0 | python classify.py - --format jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from classifier import command_line
+from classifier.errors import ClassifierError, InputError
+from classifier.files import write_atomically
+from classifier.prediction.paths import STANDARD_INPUT, find_files, identity
+
+if TYPE_CHECKING:  # what takes long to import is imported once the call is known to be right
+    from tqdm import tqdm
+
+    from classifier.prediction.classifier import Classifier
+
+DEFAULT_MODEL = "pretrained/mlp"  # the app's default, too
+ERRORS = "backslashreplace"  # of encoding: rows are UTF-8 also where the name of a file is not
+
+
+def main(arguments: list[str]) -> None:
+    """Loads the model and answers one file after the other."""
+    options = parse(arguments)
+    output = None if options.output is None else output_file(options.output, options.paths)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
+    from classifier.hub import sources
+    from classifier.prediction.classifier import Classifier
+
+    classifier = Classifier.load(sources.find(options.model))
+    counts: list[int] = []
+    if output is None:
+        sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, newline="")  # type: ignore[union-attr]
+        counts += classify(classifier, options, sys.stdout)
+    else:
+
+        def write(path: Path) -> None:
+            with path.open("w", encoding="utf-8", errors=ERRORS, newline="") as stream:
+                counts.extend(classify(classifier, options, stream, output))
+
+        write_atomically(output, write)
+    files, failed = counts
+    if failed == files:
+        raise InputError(f"none of the {files:,} files could be read: their rows say why")
+    if failed:
+        raise ClassifierError(f"{failed:,} of {files:,} files could not be read: see their rows")
+
+
+def classify(
+    classifier: Classifier, options: argparse.Namespace, stream: TextIO, *outputs: Path
+) -> tuple[int, int]:
+    """Writes the rows of all files, those of a batch at a time.
+
+    Args:
+        classifier: the model.
+        options: the command line.
+        stream: where the rows go.
+        outputs: what else is no file to classify, should it lie in a folder that is.
+
+    Returns:
+        How many files there were, and how many of them could not be read.
+
+    Raises:
+        InputError: there was none.
+    """
+    from classifier.prediction.rows import writer
+    from classifier.prediction.stream import classify_files
+
+    top = min(options.top, len(classifier.labels.classes))
+    states = [os.fstat(stream.fileno()), *(path.stat() for path in outputs if path.exists())]
+    ours = [identity(state) for state in states if stat.S_ISREG(state.st_mode)]
+    files = failed = 0
+    write = writer(options.format, stream, top)
+    with progress(options.paths) as bar:
+        found = find_files(options.paths, leave_out=ours)
+        for answers in classify_files(classifier, found, top=top):
+            with bar.external_write_mode(file=stream):
+                write(answers)
+                stream.flush()
+            files += len(answers)
+            failed += sum(answer.error is not None for answer in answers)
+            bar.update(len(answers))
+    if not files:
+        raise InputError(f"no files in {', '.join(options.paths)}: name files, or folders of them")
+    return files, failed
+
+
+@contextmanager
+def progress(paths: list[str]) -> Iterator[tqdm]:
+    """Shows a progress bar if standard error is a terminal; files are counted meanwhile."""
+    from tqdm import tqdm
+
+    # One bar needs two rows, also in a terminal that does not say its size.
+    with tqdm(unit=" images", nrows=2, disable=not sys.stderr.isatty()) as bar:
+
+        def count() -> None:
+            bar.total = sum(1 for _ in find_files(paths))
+
+        if not bar.disable and STANDARD_INPUT not in paths:
+            threading.Thread(target=count, name="count-files", daemon=True).start()
+        yield bar
+
+
+def output_file(name: str, inputs: list[str]) -> Path:
+    """Returns the file that is to be written or replaced.
+
+    Raises:
+        InputError: it is a folder, a device or one of the inputs, or its folder is not there.
+    """
+    path = Path(os.path.realpath(name))
+    if path.exists() and not path.is_file():
+        raise InputError(f"--output {name} is no file: name one that may be written")
+    if not name or not path.parent.is_dir():
+        raise InputError(f"--output {name}: there is no folder {path.parent}")
+    if any(os.path.realpath(item) == str(path) for item in inputs):
+        raise InputError(f"--output {name} is to be classified itself: name another file")
+    return path
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line; a wrong one ends with exit status 2 and one line."""
+    parser = command_line.argument_parser(
+        "Classifies image files: one row for each, also for those that cannot be read."
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="FILE|FOLDER|-",
+        help="images, folders of them to any depth, or - for a list of paths on standard input, "
+        "separated by line ends or NUL characters",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="SOURCE",
+        default=DEFAULT_MODEL,
+        help="a model folder, a run folder, a Hub id or hf://user/name (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="how many classes to name (default: 5)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("text", "csv", "jsonl"),
+        default="text",
+        help="a line of text, a row of CSV or a line of JSON for each file (default: text)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write to this file, whole or not at all, instead of standard output",
+    )
+    options = parser.parse_args(arguments)
+    if options.top < 1:
+        parser.error(f"--top takes a number from 1 on. Received: {options.top}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))

@@ -1,0 +1,398 @@
+"""The command that classifies files: every file gets its row, whatever it is called or holds."""
+
+import contextlib
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import classify
+from classifier.errors import InputError
+from classifier.model_folder.folder import ModelFolder
+from classifier.prediction.classifier import Classifier
+from classifier.prediction.paths import Found, find_files, read_names
+from classifier.prediction.stream import Answer, classify_files
+from interface.choice import EMBEDDED_ORDER
+from model_folders import CLASSES, LABELS, make_model_folder
+from pictures import bad_pictures, encoded, good_pictures, scene
+
+PROJECT = Path(__file__).resolve().parent.parent
+KEYS = ["path", "class", "probability", "class_2", "probability_2", "superclass", "error"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return make_model_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def run(run_command: Callable[..., subprocess.CompletedProcess[str]], model: ModelFolder):
+    """Runs `classify.py` with the tiny model."""
+    return lambda *arguments: run_command("classify.py", "--model", model.path, *arguments)
+
+
+class Stub(Classifier):
+    """Answers without Keras; keeps how many images it was given at a time."""
+
+    image_size = 32
+
+    def __init__(self) -> None:
+        self.labels = LABELS
+        self.batches: list[int] = []
+
+    def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        self.batches.append(len(images))
+        return np.tile(np.linspace(0.3, 0.05, len(CLASSES), dtype=np.float32), (len(images), 1))
+
+
+def write(path: Path, content: bytes | None = None) -> Path:
+    """Writes a file, a picture if no content is given, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(scene(), "JPEG") if content is None else content)
+    return path
+
+
+def last_line(error: str) -> str:
+    """Returns the last line of standard error; a backend may have announced itself before it."""
+    return error.strip().splitlines()[-1]
+
+
+def answers(files: object) -> list[Answer]:
+    """Returns what the stub says of files."""
+    return [answer for batch in classify_files(Stub(), files) for answer in batch]  # type: ignore[arg-type]
+
+
+def test_every_picture_is_answered_as_the_app_answers_it(
+    tmp_path: Path, model: ModelFolder
+) -> None:
+    pictures = {**good_pictures(), **{name: item for name, (item, _) in bad_pictures().items()}}
+    for name, content in pictures.items():
+        write(tmp_path / name, content)
+    classifier = Classifier.load(model)
+    found = [a for batch in classify_files(classifier, find_files([str(tmp_path)])) for a in batch]
+    assert [Path(answer.path).name for answer in found] == sorted(pictures)
+    for answer in found:
+        name = Path(answer.path).name
+        if name in bad_pictures():
+            assert answer.prediction is None
+            assert answer.error
+            continue
+        expected = classifier.classify(pictures[name])
+        assert answer.prediction is not None, (name, answer.error)
+        assert answer.prediction.labels == expected.labels
+        assert np.allclose(answer.prediction.probabilities, expected.probabilities, atol=1e-5)
+        assert np.array_equal(answer.prediction.model_input, expected.model_input)
+
+
+def test_csv_has_a_row_for_each_file_in_the_order_of_their_names(tmp_path: Path, run) -> None:
+    write(tmp_path / "b" / "2.jpg")
+    write(tmp_path / "b" / "1.no-picture", b"text")
+    write(tmp_path / "a" / "deep" / "er" / "no_suffix")
+    write(tmp_path / "c.jpg")
+    result = run(tmp_path, tmp_path / "c.jpg", "--top", 2, "--format", "csv")
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert list(rows[0]) == KEYS
+    names = ["a/deep/er/no_suffix", "b/1.no-picture", "b/2.jpg", "c.jpg", "c.jpg"]
+    assert [row["path"] for row in rows] == [f"{tmp_path}/{name}" for name in names]
+    assert [bool(row["error"]) for row in rows] == [False, True, False, False, False]
+    for row in rows:
+        assert (row["class"] in CLASSES) is not bool(row["error"])
+        assert (row["superclass"] in ("animals", "things")) is not bool(row["error"])
+        assert row["error"] or 0 < float(row["probability_2"]) <= float(row["probability"]) <= 1
+    assert result.returncode == 1
+    assert last_line(result.stderr) == "error: 1 of 5 files could not be read: see their rows"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names are no file's there")
+def test_names_of_any_kind_break_no_format(tmp_path: Path, run) -> None:
+    names = [
+        b'new\nline, "quoted".jpg',
+        b"caf\xe9.jpg",
+        b"carriage\rreturn",
+        b"=1+1",
+        "寿司".encode(),
+    ]
+    names += [b"\x1b[31mred.jpg", b" space ", b"-", b"-o"]
+    for name in names:
+        write(tmp_path / os.fsdecode(name))
+    lines = run(tmp_path, "--top", 1, "--format", "jsonl").stdout.split("\n")[:-1]
+    found = [os.fsencode(json.loads(line)["path"]) for line in lines]
+    assert sorted(found) == sorted(os.fsencode(tmp_path) + b"/" + name for name in names)
+    output = tmp_path.parent / "answers.csv"
+    assert run(tmp_path, "--top", 1, "--format", "csv", "--output", output).returncode == 0
+    with output.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(names)
+    assert all(row["class"] in CLASSES and not row["error"] for row in rows)
+    assert f"{tmp_path}/caf\\udce9.jpg" in [row["path"] for row in rows]
+    text = run(tmp_path).stdout
+    assert len(text.splitlines()) == len(names)
+    assert "\x1b" not in text
+
+
+def test_json_lines_have_the_columns_as_their_keys_also_for_errors(tmp_path: Path, run) -> None:
+    write(tmp_path / "a.jpg")
+    write(tmp_path / "b.jpg", b"no picture")
+    result = run(tmp_path / "a.jpg", tmp_path / "b.jpg", "--top", 2, "--format", "jsonl")
+    good, bad = map(json.loads, result.stdout.splitlines())
+    assert list(good) == list(bad) == KEYS
+    assert good["error"] is None
+    assert isinstance(good["probability"], float)
+    assert bad["class"] is bad["probability"] is bad["superclass"] is None
+
+
+def test_more_classes_than_there_are_is_all_of_them(tmp_path: Path, run) -> None:
+    result = run(write(tmp_path / "a.jpg"), "--top", 99, "--format", "csv")
+    (row,) = csv.DictReader(result.stdout.splitlines())
+    assert {value for key, value in row.items() if key.startswith("class")} == set(CLASSES)
+    assert result.returncode == 0
+
+
+def test_without_a_readable_file_the_status_is_2(tmp_path: Path, run) -> None:
+    output = tmp_path / "answers.jsonl"
+    result = run(tmp_path / "nowhere.jpg", "--format", "jsonl", "--output", output)
+    assert result.returncode == 2
+    assert "No such file" in json.loads(output.read_text(encoding="utf-8"))["error"]
+    (tmp_path / "empty").mkdir()
+    result = run(tmp_path / "empty", "--output", tmp_path / "none.txt")
+    assert result.returncode == 2
+    assert last_line(result.stderr).startswith("error: no files in ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "empty"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: FILE|FOLDER|-"),
+        (["a.jpg", "--top", "0"], "--top takes a number from 1 on. Received: 0"),
+        (["a.jpg", "--top", "many"], "invalid int value: 'many'"),
+        (["a.jpg", "--format", "xml"], "invalid choice: 'xml'"),
+        (["a.jpg", "--model", "/nowhere"], "neither a folder of this machine nor a model"),
+        (["a.jpg", "--model", "README.md"], "is a file: name the model folder"),
+        (["a.jpg", "--output", "/nowhere/rows.csv"], "there is no folder"),
+        (["a.jpg", "--output", "tests"], "--output tests is no file"),
+        (["a.jpg", "--output", ""], "--output"),
+        (["a.jpg", "--output", os.devnull], "is no file"),
+        (["a.jpg", "--output", "a.jpg"], "is to be classified itself"),
+    ],
+)
+def test_a_wrong_call_is_one_line(
+    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from classifier import command_line
+
+    try:
+        status = command_line.run(classify.main, arguments)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    out, error = capfd.readouterr()
+    assert status == 2
+    assert out == ""
+    assert message in last_line(error)
+    assert "Traceback" not in error
+
+
+def test_a_damaged_or_hostile_model_is_refused_before_anything_is_written(
+    tmp_path: Path, run_command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    folder = make_model_folder(tmp_path / "model").path
+    (folder / "config.json").write_text('{"class_name": "Lambda"}', encoding="utf-8")
+    output = tmp_path / "rows.csv"
+    picture = write(tmp_path / "a.jpg")
+    result = run_command("classify.py", picture, "--model", folder, "--output", output)
+    assert result.returncode == 2
+    assert last_line(result.stderr).startswith("error: config.json describes no Keras 3 model")
+    assert not output.exists()
+
+
+def test_the_output_of_a_run_is_not_classified_with_its_folder(tmp_path: Path, run) -> None:
+    write(tmp_path / "a.jpg")
+    for _ in range(2):
+        result = run(tmp_path, "--output", tmp_path / "rows.txt")
+        assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "rows.txt").read_text().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "rows.txt"]
+
+
+def test_the_default_model_is_the_default_of_the_app() -> None:
+    assert f"pretrained/{EMBEDDED_ORDER[0]}" == classify.DEFAULT_MODEL
+
+
+def test_paths_on_standard_input_are_answered_as_they_come(
+    tmp_path: Path, model: ModelFolder
+) -> None:
+    picture = os.fsencode(write(tmp_path / "a.jpg"))
+    command = [sys.executable, "classify.py", "-", "--model", str(model.path), "--top", "1"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:  # type: ignore[call-overload]
+        for _ in range(2):
+            process.stdin.write(picture + b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline().startswith(picture)  # before the input ends
+        process.stdin.close()
+        assert process.stdout.read() == b""
+    assert process.returncode == 0
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(
+    tmp_path: Path, model: ModelFolder
+) -> None:
+    for index in range(600):
+        write(tmp_path / "many" / f"{index}.jpg", b"no picture")
+    command = f"{sys.executable} classify.py {tmp_path}/many --model {model.path} | head -n 1"
+    result = subprocess.run(
+        ["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, timeout=200
+    )
+    assert len(result.stdout.splitlines()) == 1
+    assert "error:" not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_a_terminal_sees_a_progress_bar_and_a_file_does_not(
+    tmp_path: Path, model: ModelFolder, run
+) -> None:
+    import pty
+
+    write(tmp_path / "a.jpg")
+    assert "images" not in run(tmp_path).stderr
+    terminal, other_end = pty.openpty()
+    command = [sys.executable, "classify.py", str(tmp_path), "--model", str(model.path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": other_end}
+    with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:  # type: ignore[call-overload]
+        os.close(other_end)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal
+            while part := os.read(terminal, 2**16):
+                shown += part
+        os.close(terminal)
+        assert process.stdout.read().count(b"\n") == 1
+    assert b"1/1" in shown
+    assert b"images" in shown
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes, sockets and links in a folder")
+def test_what_is_no_regular_file_is_an_error_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "socket"))
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "itself").symlink_to("itself")
+    (tmp_path / "link.jpg").symlink_to(write(tmp_path.parent / "elsewhere.jpg"))
+    start = time.monotonic()
+    found = {Path(answer.path).name: answer for answer in answers(find_files([str(tmp_path)]))}
+    assert time.monotonic() - start < 10
+    assert list(found) == ["device", "gone", "itself", "link.jpg", "pipe", "socket"]
+    assert found.pop("link.jpg").prediction is not None
+    assert all(answer.error for answer in found.values())
+    server.close()
+
+
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "a.jpg")
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "up").symlink_to(tmp_path / "folder")
+    (tmp_path / "folder" / "other").symlink_to(tmp_path / "elsewhere")
+    found = list(find_files([f"{tmp_path}/folder"]))
+    assert [item.path for item in found] == [
+        f"{tmp_path}/folder/inner/up",
+        f"{tmp_path}/folder/other/a.jpg",
+    ]
+    assert "leads back" in str(found[0].error)
+    assert found[1].error is None
+
+
+def test_folders_nested_deeper_than_the_stack_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    depth = 1500
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("file").touch()
+    os.chdir(tmp_path)
+    (found,) = find_files(["d"])
+    assert found.path.count("/") == depth
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    (found,) = find_files([str(tmp_path)])
+    assert "Permission denied" in str(found.error)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"a.jpg\nb c.jpg\n", ["a.jpg", "b c.jpg"]),
+        (b"a\nb\0c\0", ["a\nb", "c"]),
+        (b"\n\na\n\nb", ["a", "b"]),
+        (b"caf\xe9\n", ["caf\udce9"]),
+        (b"", []),
+    ],
+)
+def test_lists_are_separated_by_nul_or_by_line_ends(content: bytes, names: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    assert list(read_names(reader)) == names
+    os.close(reader)
+
+
+def test_what_is_no_list_of_paths_does_not_fill_the_memory(tmp_path: Path) -> None:
+    with write(tmp_path / "noise", b"x" * 200_000).open("rb") as file:
+        with pytest.raises(InputError, match="no list of paths"):
+            next(read_names(file.fileno()))
+        assert file.seek(0, os.SEEK_CUR) < 200_000
+
+
+def test_files_are_found_and_decoded_no_further_ahead_than_two_batches(tmp_path: Path) -> None:
+    picture = str(write(tmp_path / "a.jpg", encoded(scene(32, 32), "JPEG")))
+    taken = 0
+
+    def endless() -> Iterator[Found]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Found(picture)
+
+    classifier = Stub()
+    batches = classify_files(classifier, endless())
+    for done in range(1, 4):
+        assert len(next(batches)) == 256
+        time.sleep(0.1)
+        assert taken <= (done + 2) * 256 + 1
+    batches.close()  # type: ignore[attr-defined]
+    assert classifier.batches == [256] * 3
+
+
+def test_larger_images_are_answered_in_smaller_batches(tmp_path: Path) -> None:
+    picture = str(write(tmp_path / "a.jpg", encoded(scene(32, 32), "JPEG")))
+    classifier = Stub()
+    classifier.image_size = 128
+    sizes = [len(batch) for batch in classify_files(classifier, [Found(picture)] * 20)]
+    assert sizes == [16, 4]
+
+
+def test_an_error_in_finding_comes_after_the_answers_before_it(tmp_path: Path) -> None:
+    picture = str(write(tmp_path / "a.jpg"))
+
+    def failing() -> Iterator[Found]:
+        yield Found(picture)
+        raise InputError("standard input is no list of paths")
+
+    batches = classify_files(Stub(), failing())
+    assert len(next(batches)) == 1
+    with pytest.raises(InputError, match="no list"):
+        next(batches)
