@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.command_line import argument_parser, run
 from classifier.errors import InputError
+from evaluation.locales import ENGLISH
 
 if TYPE_CHECKING:
     from classifier.data.split import Split
 
 RESULTS = Path("evaluation-results")
+MAX_NAMES = 5  # of classes and of pairs of classes
 
 
 def main(arguments: list[str]) -> None:
@@ -57,17 +59,21 @@ def summary(evaluation: dict[str, Any], source: str) -> str:
     """
     low, high = evaluation["top1_interval"]
     figures = [
-        ("top-1", _percent(evaluation["top1"]), f"95% interval {_percent(low)} – {_percent(high)}"),
+        (
+            "top-1",
+            ENGLISH.percent(evaluation["top1"]),
+            f"95% interval {ENGLISH.percent(low)} – {ENGLISH.percent(high)}",
+        ),
         ("  without duplicates", *_duplicates(evaluation)),
-        ("top-5", _percent(evaluation["top5"]), ""),
-        ("superclass top-1", _percent(evaluation["superclass_top1"]), ""),
-        ("macro precision", _percent(evaluation["macro_precision"]), ""),
-        ("macro recall", _percent(evaluation["macro_recall"]), ""),
-        ("macro F1", _percent(evaluation["macro_f1"]), ""),
-        ("macro average precision", _number(evaluation["macro_average_precision"]), ""),
-        ("macro ROC AUC", _number(evaluation["macro_roc_auc"]), ""),
-        ("loss", _number(evaluation["loss"]), ""),
-        ("calibration error", _percent(evaluation["expected_calibration_error"]), "15 bins"),
+        ("top-5", ENGLISH.percent(evaluation["top5"]), ""),
+        ("superclass top-1", ENGLISH.percent(evaluation["superclass_top1"]), ""),
+        ("macro precision", ENGLISH.percent(evaluation["macro_precision"]), ""),
+        ("macro recall", ENGLISH.percent(evaluation["macro_recall"]), ""),
+        ("macro F1", ENGLISH.percent(evaluation["macro_f1"]), ""),
+        ("macro average precision", ENGLISH.number(evaluation["macro_average_precision"], 3), ""),
+        ("macro ROC AUC", ENGLISH.number(evaluation["macro_roc_auc"], 3), ""),
+        ("loss", ENGLISH.number(evaluation["loss"], 3), ""),
+        ("calibration error", ENGLISH.percent(evaluation["expected_calibration_error"]), "15 bins"),
     ]
     lines = [
         f"{source} on {evaluation['dataset']}, split {evaluation['split']}: "
@@ -80,8 +86,8 @@ def summary(evaluation: dict[str, Any], source: str) -> str:
     ]
     if evaluation["most_confused"]:
         pairs = [
-            f"{_name(p['true'])} → {_name(p['predicted'])} ({p['count']})"
-            for p in evaluation["most_confused"][:5]
+            f"{ENGLISH.name(pair['true'])} → {ENGLISH.name(pair['predicted'])} ({pair['count']})"
+            for pair in evaluation["most_confused"][:MAX_NAMES]
         ]
         lines.append(f"  most confused  {', '.join(pairs)}")
     return "\n".join(lines)
@@ -159,23 +165,11 @@ def _duplicates(evaluation: dict[str, Any]) -> tuple[str, str]:
     if count is None:
         return "–", "not counted"
     are = "image is a training image" if count == 1 else "images are training images"
-    return _percent(evaluation["top1_without_duplicates"]), f"{count:,} {are}, byte for byte"
+    return ENGLISH.percent(evaluation["top1_without_duplicates"]), f"{count:,} {are}, byte for byte"
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _name(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _names(names: list[str], most: int = 5) -> str:
-    return ", ".join(_name(name) for name in names[:most])
+def _names(names: list[str]) -> str:
+    return ", ".join(ENGLISH.name(name) for name in names[:MAX_NAMES])
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures a model on a split and writes `evaluation.json`, `predictions.npz` and `plots/`.
 
-    Every file is made before the first is written, and each replaces its forerunner by rename.
+    Every file is made before the first is written, and each replaces its predecessor by rename.
 
     Args:
         folder: the model folder.
@@ -89,8 +89,8 @@ def summarise(
 
     They are the figures of the probabilities as `predictions.npz` keeps them (float16), so they
     can be had again from it. Classes without images have None for figures and are left out of the
-    macro averages. The accuracy of a class is the share of its images that are answered rightly,
-    which is also its recall.
+    macro averages. The accuracy of a class is the share of its images that are classified
+    correctly, which is also its recall.
 
     Args:
         probabilities: float, (N, C).

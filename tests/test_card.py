@@ -1,10 +1,13 @@
 """The model card: figures from the model folder's own files, and metadata that the Hub reads."""
 
 import re
+from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from classifier.errors import InputError
 from classifier.hub import card
@@ -227,6 +230,20 @@ def test_names_cannot_break_out_of_their_table(tmp_path: Path) -> None:
     text = card.render(folder)
     assert "| `note` | a \\| b ## Heading \\<script\\> |" in text
     assert "\n## Heading" not in text
+
+
+def test_class_names_stand_in_the_tables_as_they_are(tmp_path: Path) -> None:
+    names = ["$$", "$x$", "__init__", "~~cat~~", "&lt;"]
+    folder = make_model_folder(tmp_path / "model")
+    evaluation = {**(folder.evaluation or {}), "most_confused": []}
+    for true, predicted in pairwise(names):
+        evaluation["most_confused"].append({"true": true, "predicted": predicted, "count": 1})
+    write_json(folder.path / "evaluation.json", evaluation)
+    text = card.render(ModelFolder(folder.path))
+    assert "| \\$\\$ | \\$x\\$ | 1 |" in text  # else two dollar signs open a formula
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text)
+    for true, predicted in pairwise(names):
+        assert f"<td>{escape(true)}</td>\n<td>{escape(predicted)}</td>" in page
 
 
 def test_what_was_not_recorded_is_a_dash_and_no_error(tmp_path: Path) -> None:

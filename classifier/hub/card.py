@@ -393,11 +393,12 @@ def _duration(seconds: float) -> str:
 
 
 def _text(value: Any) -> str:
-    """Returns a value as it may stand in a table of Markdown."""
+    """Returns a value that a table of Markdown shows as it is: no emphasis, link, HTML or math."""
     if not isinstance(value, str):
         value = "–" if value is None else json.dumps(value, ensure_ascii=False)
     line = " ".join(value.split())
-    return re.sub(r"([\\`|<>\[\]*])", r"\\\1", line)
+    # Underscores between letters or digits are no emphasis and stay legible in the source.
+    return re.sub(r"([\\`|<>\[\]*$~&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line)
 
 
 def _tidy(text: str) -> str:
