@@ -181,7 +181,8 @@ def test_every_sentence_in_the_table_is_used_and_every_one_used_is_in_the_table(
     source = "".join(path.read_text() for path in Path(plots.__file__).parent.glob("*.py"))
     quoted = set(re.findall(r'"([a-z0-9_]+)"', source))
     built = {f"{kind}_axis" for kind in quoted}
-    assert set(ENGLISH.texts) <= quoted | built
+    begun = tuple(re.findall(r'f"([a-z]+_)\{', source))  # the rest comes with the data
+    assert {key for key in ENGLISH.texts if not key.startswith(begun)} <= quoted | built
 
 
 def test_spanish_figures_speak_spanish_with_a_decimal_comma(evaluation, predictions):
