@@ -415,7 +415,7 @@ def test_a_started_follower_looks_by_itself_and_stops(
     arrived = threading.Event()
     commit = pull(published).commit
     follower = Follower(
-        published, accept=lambda pulled: arrived.set(), commit=commit, interval=0.05, once=True
+        published, accept=lambda pulled: arrived.set(), commit=commit, interval=0.05
     )
     hub.put(hub.models[published], contents(another))
     follower.start()

@@ -38,7 +38,6 @@ class Follower:
         revision: str | None = None,
         commit: str | None = None,
         interval: float = POLL_SECONDS,
-        once: bool = False,
         token: str | None = None,
     ) -> None:
         """Makes a follower; `start` sets it going.
@@ -50,12 +49,10 @@ class Follower:
             revision: the branch; main if not given.
             commit: the commit that is served now, None if it is another model's.
             interval: seconds between two looks.
-            once: ends after the first commit that was accepted: for a model that the Hub could
-                not give at start-up.
             token: otherwise huggingface_hub looks for one.
         """
-        self.repo_id, self.revision, self.interval, self.once = repo_id, revision, interval, once
-        self.commit: str | None = commit
+        self.repo_id, self.revision, self.interval = repo_id, revision, interval
+        self.commit = commit
         self.refused: str | None = None
         self._accept, self._token = accept, token
         self._stop = threading.Event()
@@ -106,5 +103,4 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.wait(self.interval):
-            if self.look() and self.once:
-                return
+            self.look()

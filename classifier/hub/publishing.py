@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import commit as commits
@@ -42,27 +42,17 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Publication:
+class Publication(Committed):
     """A model folder that is on the Hub.
 
     Attributes:
         repo_id: user/name.
-        commit: the hash of the commit that holds it.
-        url: the page of the commit.
-        reference: the branch, or the reference of the pull request.
-        changed: False if the Hub held exactly this folder already.
         create_pr: whether a pull request was asked for.
-        pull_request: its page, None if there is none.
         tag: the tag of the commit, None if there is none.
     """
 
-    repo_id: str
-    commit: str
-    url: str
-    reference: str
-    changed: bool
+    repo_id: str = ""
     create_pr: bool = False
-    pull_request: str | None = None
     tag: str | None = None
 
     @property
@@ -176,16 +166,7 @@ def publish(
     with _explained(request, token):
         made = _upload(api, request, destination)
         _tag(api, request, made)
-    return Publication(
-        repo_id,
-        made.commit,
-        made.url,
-        made.reference,
-        made.changed,
-        create_pr=create_pr,
-        pull_request=made.pull_request,
-        tag=tag,
-    )
+    return Publication(**vars(made), repo_id=repo_id, create_pr=create_pr, tag=tag)
 
 
 def _look_up(api: HfApi, request: _Request) -> _Destination:
@@ -317,21 +298,17 @@ def _explained(request: _Request, token: str) -> Iterator[None]:
             f"Go on with: {request.command}"
         ) from None
     except Exception as error:
-        _explain(error, request, token)
-
-
-def _explain(error: Exception, request: _Request, token: str) -> NoReturn:
-    """Raises an error's one line: what failed, what is published now, and how to go on."""
-    text = without_secret(error, token)
-    if isinstance(error, InputError):
-        raise InputError(text) from error
-    if status_of(error) in FORBIDDEN:
-        raise InputError(
-            f"{text}: the token may not write to {request.repo_id}; choose another name or token"
+        text = without_secret(error, token)
+        if isinstance(error, InputError):
+            raise InputError(text) from error
+        if status_of(error) in FORBIDDEN:
+            raise InputError(
+                f"{text}: the token may not write to {request.repo_id}; choose another name or "
+                "token"
+            ) from error
+        if isinstance(error, ClassifierError) and not isinstance(error, HubError):
+            raise ClassifierError(text) from error
+        raise HubError(
+            f"{text.rstrip('.')}. What is published is whole, and so is the local folder; "
+            f"go on with: {request.command}"
         ) from error
-    if isinstance(error, ClassifierError) and not isinstance(error, HubError):
-        raise ClassifierError(text) from error
-    raise HubError(
-        f"{text.rstrip('.')}. What is published is whole, and so is the local folder; "
-        f"go on with: {request.command}"
-    ) from error
