@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,15 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
     for name in given.keys() & overrides.keys():
         raise InputError(f"{name} is given twice: by its option and by --set")
     return overrides | given
+
+
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings that an earlier version wrote under the names that they have now.
+
+    >>> current_names({"sparsity": 0.8, "epochs": 9})
+    {'prune_threshold': 0.8, 'epochs': 9}
+    """
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
 
 
 def refuse_unknown(names: Iterable[str], what: str) -> None:

@@ -266,6 +266,10 @@ def test_the_numbers_go_where_the_app_reads_them(
     results, pretrained = tmp_path / "results", tmp_path / "pretrained"
     monkeypatch.setattr(compare, "draw", lambda _: [("robustness.png", b"a figure")])
     compare.write(comparison, results, pretrained)
-    assert {path.name for path in results.iterdir()} == {"comparison.md", "robustness.png"}
+    assert {path.name for path in results.iterdir()} == {
+        "comparison.md",
+        "robustness.png",
+        "summary.md",
+    }
     assert [path.name for path in pretrained.iterdir()] == [app_comparison.COMPARISON.name]
     assert app_comparison.COMPARISON.parent == sources.PRETRAINED

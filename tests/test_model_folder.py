@@ -569,3 +569,13 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         write_atomically(path, write("three"))
     assert [item.name for item in path.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_that_an_earlier_version_named_otherwise_have_their_names_of_today(
+    folder: ModelFolder, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder.path, copy)
+    training = {**folder.training, "settings": {"sparsity": 0.8, "average_flip": True}}
+    (copy / "training.json").write_text(json.dumps(training), encoding="utf-8")
+    assert ModelFolder(copy).training["settings"] == {"prune_threshold": 0.8, "tta_flip": True}

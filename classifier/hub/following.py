@@ -26,8 +26,8 @@ class Follower:
         ...     classifier = Classifier.load(pulled.folder)
         ...     classifier.classify(test_image)  # raises if it cannot
         ...     served["user/name"] = classifier
-        >>> follower = Follower("user/name", accept=swap, commit=served_commit)
-        >>> follower.start()
+        >>> follower = Follower("user/name", accept=swap, commit=served_commit)  # doctest: +SKIP
+        >>> follower.start()  # doctest: +SKIP
     """
 
     def __init__(

@@ -14,6 +14,7 @@ import numpy as np
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.model_folder import saved_model
+from classifier.settings import current_names
 
 if TYPE_CHECKING:
     import keras
@@ -136,7 +137,10 @@ class ModelFolder:
     @property
     def training(self) -> dict[str, Any]:
         """How the model was trained; empty if `training.json` is not there."""
-        return self._json(TRAINING) or {}
+        training = self._json(TRAINING) or {}
+        if isinstance(training.get("settings"), dict):
+            training["settings"] = current_names(training["settings"])
+        return training
 
     @property
     def evaluation(self) -> dict[str, Any] | None:

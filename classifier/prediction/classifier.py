@@ -63,9 +63,11 @@ class Classifier:
         image_size: S, the side in pixels of the images that it takes.
 
     Example:
+        >>> import gradio
         >>> classifier = Classifier.load("pretrained/mlp-baseline")
-        >>> classifier.classify("photo.jpg").labels[0]
-        'lion'
+        >>> answer = classifier.classify(gradio.get_image("lion.jpg"))
+        >>> len(answer.labels)
+        5
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from classifier.data.split import Split
 from classifier.errors import InputError
 from classifier.files import write_atomically
-from classifier.settings import RENAMED, Settings, load_preset
+from classifier.settings import Settings, current_names, load_preset
 
 START = "run.json"
 
@@ -196,8 +196,7 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
     start = folder / START
     try:
         content = json.loads(start.read_text(encoding="utf-8"))
-        settings = {RENAMED.get(name, name): item for name, item in content["settings"].items()}
-        stored = Settings().replace(**settings)
+        stored = Settings().replace(**current_names(content["settings"]))
         run = Run(
             folder,
             stored,
