@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from classifier.data.loading import Split, load_split
 from classifier.errors import InputError
 from classifier.settings import load_preset
 from classifier.training.training_data import TrainingData, load_training_data
+from conftest import Run
 from data_files import encode
 
 
@@ -187,6 +189,28 @@ class TestRepeatedImages:
         write(tmp_path / "data", {"train/cat": 4, "train/dog": 1, "test/cat": 2})
         with pytest.raises(InputError, match=r"class 'dog' has a single image \(train/dog/0.png\)"):
             training_data(tmp_path / "data")
+
+
+def test_the_training_command_reads_a_zip_and_says_what_it_found(
+    tmp_path: Path, run_command: Callable[..., Run]
+) -> None:
+    write(tmp_path / "data", {"train/test": 6, "train/cat": 6, "test/test": 4, "test/cat": 2})
+    (tmp_path / "data/test/cat/0.png").write_bytes((tmp_path / "data/train/cat/5.png").read_bytes())
+    (tmp_path / "data/train/cat/a.heic").write_text("heic")
+    archive = pack(tmp_path / "pets.zip", tmp_path / "data")
+    result = run_command(
+        *("train.py", "--dataset", archive, "--output", tmp_path / "run"),
+        *("--set", "hidden_units=[4]", "--batch-size", 8, "--epochs", 1),
+        CIFAR100_MLP_CACHE=str(tmp_path / "cache"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Not read in the train split of pets.zip: 1 .heic (train/cat/a.heic)." in result.stdout
+    assert "1 of the 6 test images are, byte for byte, also training images" in result.stdout
+    labels = json.loads((tmp_path / "run/model/labels.json").read_text())
+    assert labels["classes"] == ["cat", "test"]
+    assert labels["dataset"] == "pets.zip"
+    training = json.loads((tmp_path / "run/model/training.json").read_text())["dataset"]
+    assert training["training_images"] + training["validation_images"] == 12
 
 
 class TestFiles:
