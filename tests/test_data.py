@@ -302,14 +302,17 @@ class TestWrongData:
         assert "column label in the train split of wrong" in message
         assert "0 to 9" in message
 
-    def test_a_missing_label_is_named_by_its_file(self, tmp_path: Path) -> None:
+    def test_a_missing_or_wrong_label_is_named_by_its_file(self, tmp_path: Path) -> None:
         images = [{"bytes": encode(noise(32, 32, 3)), "path": f"{name}.png"} for name in "abc"]
         classes = datasets.ClassLabel(names=TEN_CLASSES)
         features = datasets.Features(img=datasets.Image(), label=classes)
-        columns = {"img": images, "label": [0, None, 2]}
-        write_parquet(tmp_path / "wrong", "train", columns, features)
-        message = refusal(tmp_path / "wrong")
-        assert "row 1 (b.png) of column label in the train split of wrong has no label" in message
+        for label, said in (
+            (None, "row 1 (b.png) of column label in the train split of wrong has no label"),
+            (-1, "label -1 in row 1 (b.png) of column label in the train split of wrong is out of"),
+        ):
+            columns = {"img": images, "label": [0, label, 2]}
+            write_parquet(tmp_path / "wrong", "train", columns, features)
+            assert said in refusal(tmp_path / "wrong")
 
     @pytest.mark.parametrize("name", ["a[b]", "a*", "{a,b}", "a::b", "**", "?"])
     def test_a_path_may_look_like_a_pattern(self, tmp_path: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,12 @@ def _labels(table: Dataset, column: str, where: str) -> np.ndarray:
             f"no label ({missing.size} in all): write one, or remove the row"
         )
     labels = stored.to_numpy().astype(np.int64)
-    check_labels(labels, table.features[column].num_classes, where=f"column {column} in {where}")
+    check_labels(
+        labels,
+        table.features[column].num_classes,
+        where=f"column {column} in {where}",
+        file_of=functools.partial(_file_of, table),
+    )
     return labels
 
 
