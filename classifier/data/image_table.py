@@ -176,7 +176,7 @@ def _superclasses(
 
 
 def _images(table: Dataset, column: str, size: int, where: str) -> tuple[np.ndarray, list[str]]:
-    """Returns uint8, (N, size, size, 3), and the names of their N files, or none if one has none."""
+    """Returns uint8, (N, size, size, 3), and the names of all files, or none if one has none."""
     from datasets import Image
 
     images = np.empty((len(table), size, size, 3), np.uint8)
