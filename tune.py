@@ -151,7 +151,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--dataset",
-        help="Hub id (@revision allowed), folder, Toronto archive or its folder "
+        help="Hub id (@revision allowed), folder, ZIP, Toronto archive or its folder "
         f"(default: {DEFAULT_DATASET})",
     )
     parser.add_argument("--label-column", metavar="NAME", help="the target, if it is not obvious")

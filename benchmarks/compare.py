@@ -322,7 +322,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--dataset",
         default=DEFAULT_DATASET,
-        help="a Hub id, a folder, or the Toronto archive (default: %(default)s)",
+        help="a Hub id, a folder, a ZIP, or the Toronto archive (default: %(default)s)",
     )
     parser.add_argument(
         "--label-column", metavar="NAME", help="the target, where the data set leaves it open"

@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> None:
         label_column=options.label_column,
         size=folder.image_size,
     )
+    for remark in split.remarks:
+        print(remark, file=sys.stderr)
     report.check_classes(folder.labels, split)
     target = options.output or _target(options, folder.path)
     evaluation = report.evaluate(
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dataset",
         default=DEFAULT_DATASET,
-        help="a Hub id, a folder, or the Toronto archive (default: %(default)s)",
+        help="a Hub id, a folder, a ZIP, or the Toronto archive (default: %(default)s)",
     )
     parser.add_argument("--split", default="test", help="what to evaluate on (default: test)")
     parser.add_argument(

@@ -24,6 +24,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ["HF_ENDPOINT"] = ENDPOINT
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="hub-cache-")  # removed when the tests end
 os.environ["HF_HUB_CACHE"] = HUB_CACHE.name
+os.environ["HF_DATASETS_CACHE"] = str(Path(HUB_CACHE.name, "datasets"))
 os.environ.pop("HF_TOKEN", None)
 sys.path.insert(0, str(PROJECT))
 # Started in the background, a shell has us ignore Ctrl-C, and so would the commands under test.

@@ -293,16 +293,36 @@ class TestColumns:
 class TestWrongData:
     """Each fault has its one line, which names the place."""
 
-    @pytest.mark.parametrize("label", [-1, 10, None])
-    def test_a_label_out_of_range_is_refused_with_its_row(
-        self, tmp_path: Path, label: int | None
-    ) -> None:
+    @pytest.mark.parametrize("label", [-1, 10])
+    def test_a_label_out_of_range_is_refused_with_its_row(self, tmp_path: Path, label: int) -> None:
         image = encode(noise(32, 32, 3))
         write_labelled(tmp_path / "wrong", [image] * 3, [0, 1, label])
         message = refusal(tmp_path / "wrong")
-        assert f"label {-1 if label is None else label} in row 2" in message
+        assert f"label {label} in row 2" in message
         assert "column label in the train split of wrong" in message
         assert "0 to 9" in message
+
+    def test_a_missing_or_wrong_label_is_named_by_its_file(self, tmp_path: Path) -> None:
+        images = [{"bytes": encode(noise(32, 32, 3)), "path": f"{name}.png"} for name in "abc"]
+        classes = datasets.ClassLabel(names=TEN_CLASSES)
+        features = datasets.Features(img=datasets.Image(), label=classes)
+        for label, said in (
+            (None, "row 1 (b.png) of column label in the train split of wrong has no label"),
+            (-1, "label -1 in row 1 (b.png) of column label in the train split of wrong is out of"),
+        ):
+            columns = {"img": images, "label": [0, label, 2]}
+            write_parquet(tmp_path / "wrong", "train", columns, features)
+            assert said in refusal(tmp_path / "wrong")
+
+    @pytest.mark.parametrize("name", ["a[b]", "a*", "{a,b}", "a::b", "**", "?"])
+    def test_a_path_may_look_like_a_pattern(self, tmp_path: Path, name: str) -> None:
+        write_labelled(tmp_path / name, [encode(noise(32, 32, 3))], [3])
+        write_labelled(tmp_path / "ab", [encode(noise(32, 32, 3))] * 2, [1, 2])
+        assert load_split(str(tmp_path / name)).labels.tolist() == [3]
+        write_hub_layout(tmp_path / name / "deeper", SPLITS)
+        np.testing.assert_array_equal(
+            load_split(str(tmp_path / name / "deeper")).labels, SPLITS["train"].fine
+        )
 
     def test_a_label_that_datasets_itself_refuses_is_named_by_its_row_too(
         self, tmp_path: Path

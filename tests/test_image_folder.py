@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
-from collections.abc import Mapping
+import unicodedata
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from classifier.data.loading import Split, load_split
 from classifier.errors import InputError
 from classifier.settings import load_preset
 from classifier.training.training_data import TrainingData, load_training_data
+from conftest import Run
 from data_files import encode
 
 
@@ -184,3 +189,381 @@ class TestRepeatedImages:
         write(tmp_path / "data", {"train/cat": 4, "train/dog": 1, "test/cat": 2})
         with pytest.raises(InputError, match=r"class 'dog' has a single image \(train/dog/0.png\)"):
             training_data(tmp_path / "data")
+
+
+def test_the_training_command_reads_a_zip_and_says_what_it_found(
+    tmp_path: Path, run_command: Callable[..., Run]
+) -> None:
+    write(tmp_path / "data", {"train/test": 6, "train/cat": 6, "test/test": 4, "test/cat": 2})
+    (tmp_path / "data/test/cat/0.png").write_bytes((tmp_path / "data/train/cat/5.png").read_bytes())
+    (tmp_path / "data/train/cat/a.heic").write_text("heic")
+    archive = pack(tmp_path / "pets.zip", tmp_path / "data")
+    result = run_command(
+        *("train.py", "--dataset", archive, "--output", tmp_path / "run"),
+        *("--set", "hidden_units=[4]", "--batch-size", 8, "--epochs", 1),
+        CIFAR100_MLP_CACHE=str(tmp_path / "cache"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Not read in the train split of pets.zip: 1 .heic (train/cat/a.heic)." in result.stdout
+    assert "1 of the 6 test images are, byte for byte, also training images" in result.stdout
+    labels = json.loads((tmp_path / "run/model/labels.json").read_text())
+    assert labels["classes"] == ["cat", "test"]
+    assert labels["dataset"] == "pets.zip"
+    training = json.loads((tmp_path / "run/model/training.json").read_text())["dataset"]
+    assert training["training_images"] + training["validation_images"] == 12
+
+
+class TestFiles:
+    """Every image is read, and what is not read is told."""
+
+    @pytest.mark.parametrize(
+        ("image_format", "suffix"),
+        [
+            ("AVIF", ".avif"),
+            ("WEBP", ".webp"),
+            ("TIFF", ".tif"),
+            ("GIF", ".gif"),
+            ("BMP", ".bmp"),
+            ("PPM", ".pgm"),
+            ("MPO", ".mpo"),
+            ("JPEG", ""),
+            ("PNG", ".dat"),
+            ("AVIF", ".JPG"),
+        ],
+    )
+    def test_whatever_the_app_reads_is_read(
+        self, tmp_path: Path, image_format: str, suffix: str
+    ) -> None:
+        write(tmp_path / "data", {"train/cat": 2})
+        (tmp_path / "data/train/odd").mkdir()
+        for number in range(2):
+            image = encode(PIL.Image.fromarray(picture(number)), image_format)
+            (tmp_path / f"data/train/odd/{number}{suffix}").write_bytes(image)
+        split = load_split(str(tmp_path / "data"))
+        assert counts(split) == {"cat": 2, "odd": 2}
+        assert split.remarks == ()
+
+    def test_what_is_not_read_is_counted_by_kind(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3, "train/dog": 2, "test/cat": 2, "extra": 1})
+        for name in ("train/cat/a.heic", "train/dog/B.HEIC", "train/dog/x.svg", "train/cat/BM.txt"):
+            (tmp_path / "data" / name).write_text("BMW <svg/>")
+        (tmp_path / "data/train/cat/film.mp4").write_bytes(os.urandom(11 * 2**20))
+        (tmp_path / "data/train/stray.png").write_bytes(encode(picture(1)))
+        (tmp_path / "data/train/cat/gone").symlink_to("nowhere")
+        os.mkfifo(tmp_path / "data/train/cat/pipe.png")
+        for name in ("train/cat/.DS_Store", "train/cat/._0.png", "Thumbs.db"):
+            (tmp_path / "data" / name).write_text("of the system")
+        split = load_split(str(tmp_path / "data"))
+        assert counts(split) == {"cat": 3, "dog": 2}
+        (remark,) = split.remarks
+        assert remark.startswith("Not read in the train split of data: ")
+        for told in (
+            "2 .heic (train/cat/a.heic)",
+            "1 .svg (train/dog/x.svg)",
+            "1 .txt (train/cat/BM.txt)",
+            "1 .mp4 (train/cat/film.mp4)",
+            "1 image outside of class folders (train/stray.png)",
+            "1 broken link (train/cat/gone)",
+            "1 special file (train/cat/pipe.png)",
+            "1 .png (extra/0.png)",
+        ):
+            assert told in remark
+        assert "DS_Store" not in remark
+        assert load_split(str(tmp_path / "data")).remarks == split.remarks  # from the cache, too
+
+    def test_the_training_says_so(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3, "train/dog": 2, "test/cat": 2})
+        (tmp_path / "data/train/cat/a.heic").write_text("heic")
+        (tmp_path / "data/test/cat/b.heic").write_text("heic")
+        first, second = training_data(tmp_path / "data").remarks
+        assert "train/cat/a.heic" in first
+        assert "test/cat/b.heic" in second
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_a_class_that_loses_all_its_images_is_refused(self, tmp_path: Path, split: str) -> None:
+        write(tmp_path / "data", {"train/cat": 3, "test/cat": 2})
+        (tmp_path / "data" / split / "eel").mkdir()
+        (tmp_path / "data" / split / "eel/a.heic").write_text("heic")
+        message = refusal(tmp_path / "data")
+        assert "the class 'eel' has no image that can be read" in message
+        assert f"{split}/eel/a.heic" in message
+
+    @pytest.mark.parametrize("content", [b"", b"<html>404</html>", encode(picture(1))[:300]])
+    def test_a_damaged_image_is_named(self, tmp_path: Path, content: bytes) -> None:
+        write(tmp_path / "data", {"train/cat": 3})
+        (tmp_path / "data/train/cat/2.png").write_bytes(content)
+        assert "the image train/cat/2.png of data does not decode" in refusal(tmp_path / "data")
+
+    def test_links_are_followed(self, tmp_path: Path) -> None:
+        write(tmp_path, {"pool/eel": 4, "data/train/cat": 3})
+        (tmp_path / "data/train/eel").symlink_to(tmp_path / "pool/eel")
+        (tmp_path / "data/train/cat/link.png").symlink_to(tmp_path / "pool/eel/0.png")
+        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 4, "eel": 4}
+
+    @pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "/"])
+    def test_a_link_to_a_folder_above_is_refused(self, tmp_path: Path, target: str) -> None:
+        write(tmp_path / "data", {"train/cat": 3})
+        (tmp_path / "data/train/cat/up").symlink_to(target)
+        assert "data/train/cat/up is a link to a folder above it" in refusal(tmp_path / "data")
+
+    def test_images_that_come_twice_by_links_are_told(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3})
+        (tmp_path / "data/train/feline").symlink_to("cat")
+        split = load_split(str(tmp_path / "data"))
+        assert counts(split) == {"cat": 3, "feline": 3}
+        assert "6 images are the same files" in split.remarks[0]
+
+    def test_files_of_tools_are_not_data(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3, "train/.ipynb_checkpoints": 1})
+        for name in (".git/HEAD", "__MACOSX/train/cat/._0.png", "train/__MACOSX/._0.png"):
+            (tmp_path / "data" / name).parent.mkdir(parents=True)
+            (tmp_path / "data" / name).write_text("of a tool")
+        split = load_split(str(tmp_path / "data"))
+        assert counts(split) == {"cat": 3}
+        assert split.remarks == ()
+
+    def test_a_changed_file_is_noticed(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3})
+        assert len(load_split(str(tmp_path / "data")).labels) == 3
+        write(tmp_path / "data", {"train/.cat": 1})
+        assert counts(load_split(str(tmp_path / "data"))) == {".cat": 1, "cat": 3}
+
+
+class TestLayouts:
+    """What people have, read or refused with its cause."""
+
+    def test_images_without_class_folders_are_refused(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train": 3, "test": 2})
+        for split, count in (("train", 3), ("test", 2)):
+            message = refusal(tmp_path / "data", split)
+            assert f"the {split} split of data has no labels: its images ({count};" in message
+            assert f"{split}/0.png" in message
+            assert "a folder for each class" in message
+
+    def test_a_flat_test_folder_is_refused(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3, "train/dog": 3, "test": 2})
+        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 3, "dog": 3}
+        assert "the test split of data has no labels" in refusal(tmp_path / "data", "test")
+
+    def test_folders_inside_a_class_belong_to_it(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat/indoors": 1, "train/cat/out/test": 2, "train/dog": 1})
+        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 3, "dog": 1}
+
+    def test_a_folder_around_all_does_no_harm(self, tmp_path: Path) -> None:
+        write(tmp_path / "data/pets", {"train/cat": 3, "test/cat": 2})
+        assert counts(load_split(str(tmp_path / "data"), "test")) == {"cat": 2}
+
+    @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x07", "a\u2028b", "\udcff"])
+    def test_a_name_that_no_card_can_hold_is_refused(self, tmp_path: Path, name: str) -> None:
+        write(tmp_path / "data", {f"train/{name}": 2, "train/dog": 2})
+        assert "rename it" in refusal(tmp_path / "data")
+
+    def test_two_normal_forms_of_a_name_are_refused(self, tmp_path: Path) -> None:
+        composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+        write(tmp_path / "data", {f"train/{composed}": 2, f"test/{composed}": 2})
+        assert counts(load_split(str(tmp_path / "data"))) == {composed: 2}
+        (tmp_path / "data/test" / composed).rename(tmp_path / "data/test" / decomposed)
+        assert "differ in their Unicode normal form" in refusal(tmp_path / "data")
+
+    @pytest.mark.parametrize("name", ["a[b]", "a*", "{a,b}", "a?b", "[", "**", "a::b", "%41"])
+    def test_a_path_may_look_like_a_pattern(self, tmp_path: Path, name: str) -> None:
+        write(tmp_path / name / "data", {f"train/{name}": 3, "train/dog": 1})
+        write(tmp_path / "ab" / "data", {"train/ab": 2})
+        assert counts(load_split(str(tmp_path / name / "data"))) == {name: 3, "dog": 1}
+
+    def test_a_table_astray_beside_split_folders_does_no_harm(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3, "test/cat": 2})
+        (tmp_path / "data/embeddings.parquet").write_bytes(b"PAR1")
+        (tmp_path / "data/train.csv").write_text("a,b\n1,2\n")
+        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 3}
+
+
+def pack(archive: Path, folder: Path, prefix: str = "") -> Path:
+    """Packs the content of a folder."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(folder.rglob("*")):
+            file.write(path, prefix + str(path.relative_to(folder)))
+    return archive
+
+
+class TestZips:
+    """A ZIP stands for the folder that is in it."""
+
+    @pytest.fixture
+    def pets(self, tmp_path: Path) -> Path:
+        write(tmp_path / "pets", {"train/cat": 3, "train/test": 2, "test/cat": 2})
+        return tmp_path / "pets"
+
+    @staticmethod
+    def check(dataset: Path, pets: Path) -> None:
+        for split in ("train", "test"):
+            found, expected = load_split(str(dataset), split), load_split(str(pets), split)
+            assert found.fingerprint == expected.fingerprint
+
+    @pytest.mark.parametrize("prefix", ["", "pets/", "a/b/"])
+    def test_a_zip_is_a_data_set(self, tmp_path: Path, pets: Path, prefix: str) -> None:
+        self.check(pack(tmp_path / "p.zip", pets, prefix), pets)
+
+    @pytest.mark.parametrize("prefix", ["", "data/", "other/"])
+    def test_a_zip_in_a_folder_is_read(self, tmp_path: Path, pets: Path, prefix: str) -> None:
+        (tmp_path / "folder").mkdir()
+        pack(tmp_path / "folder/data.zip", pets, prefix)
+        (tmp_path / "folder/README.md").write_text("# Pets")
+        self.check(tmp_path / "folder", pets)
+
+    def test_a_zip_for_each_split_is_read(self, tmp_path: Path, pets: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        pack(tmp_path / "folder/train.zip", pets / "train")
+        pack(tmp_path / "folder/Test.zip", pets / "test", "test/")
+        self.check(tmp_path / "folder", pets)
+
+    def test_a_zip_beside_what_came_out_of_it_is_not_read_again(self, pets: Path) -> None:
+        pack(pets.parent / "x.zip", pets)
+        (pets.parent / "x.zip").rename(pets / "pets.zip")
+        split = load_split(str(pets))
+        assert counts(split) == {"cat": 3, "test": 2}
+        assert "1 .zip (pets.zip)" in split.remarks[0]
+
+    def test_a_zip_with_labels_is_read(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train": 2})
+        (tmp_path / "data/train/metadata.csv").write_text("file_name,label\n0.png,a\n1.png,b\n")
+        archive = pack(tmp_path / "labelled.zip", tmp_path / "data")
+        assert counts(load_split(str(archive))) == {"a": 1, "b": 1}
+
+    @pytest.mark.parametrize("name", ["../../evil/x.png", "/evil/x.png", "train/../../x.png"])
+    def test_paths_out_of_a_zip_are_refused(self, tmp_path: Path, pets: Path, name: str) -> None:
+        archive = pack(tmp_path / "p.zip", pets)
+        with zipfile.ZipFile(archive, "a") as file:
+            file.writestr(name, encode(picture(1)))
+        assert "a path that leads out of it" in refusal(archive)
+        assert not list(tmp_path.rglob("x.png"))
+
+    def test_a_zip_that_is_not_whole_is_refused(self, tmp_path: Path, pets: Path) -> None:
+        archive = pack(tmp_path / "p.zip", pets)
+        content = archive.read_bytes()
+        archive.write_bytes(content[:5000])
+        assert "p.zip is no whole ZIP" in refusal(archive)
+        middle = content.index(b"train/cat/1.png") + 500
+        archive.write_bytes(content[:middle] + b"\xff" * 9 + content[middle + 9 :])
+        assert "train/cat/1.png in p.zip is damaged" in refusal(archive)
+
+    def test_a_zip_without_images_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "tables").mkdir()
+        (tmp_path / "tables/train.parquet").write_bytes(b"PAR1")
+        message = refusal(pack(tmp_path / "tables.zip", tmp_path / "tables"))
+        assert "holds no image that can be read (1 .parquet (train.parquet))" in message
+
+    def test_an_encrypted_zip_is_refused(self, tmp_path: Path, pets: Path) -> None:
+        content = bytearray(pack(tmp_path / "p.zip", pets).read_bytes())
+        at = content.index(b"PK\x01\x02")
+        while at >= 0:  # the flag of each entry in the directory at the end
+            content[at + 8] |= 1
+            at = content.find(b"PK\x01\x02", at + 4)
+        (tmp_path / "p.zip").write_bytes(content)
+        assert "is encrypted" in refusal(tmp_path / "p.zip")
+
+    def test_another_file_is_refused_with_what_would_do(self, tmp_path: Path) -> None:
+        (tmp_path / "x.rar").write_bytes(b"Rar!")
+        message = refusal(tmp_path / "x.rar")
+        assert "x.rar is neither a folder, nor a ZIP of images, nor a whole tar archive" in message
+
+
+class TestMetadata:
+    """Labels in a metadata file, as text."""
+
+    @staticmethod
+    def write(folder: Path, text: str, *, name: str = "metadata.csv", images: int = 3) -> Path:
+        write(folder, {"train": images})
+        (folder / "train" / name).write_text(text, encoding="utf-8", newline="")
+        return folder
+
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            ["NA", "null", "007"],
+            ["7", "007", "7.0"],
+            ["true", "false", "None"],
+            ["0", "1", "10"],
+            ["nan", "-1", "1e3"],
+            ["cat, dog", 'a "b"', " x "],
+            ["猫", "x", "y"],
+        ],
+    )
+    def test_labels_stay_text(self, tmp_path: Path, labels: list[str]) -> None:
+        rows = [
+            f'{number}.png,"{label.replace(chr(34), 2 * chr(34))}"\r\n'
+            for number, label in enumerate(labels)
+        ]
+        folder = self.write(tmp_path / "data", "\ufefffile_name,label\r\n" + "".join(rows))
+        split = load_split(str(folder))
+        assert [split.classes[label] for label in split.labels] == labels
+        assert split.remarks == ()
+
+    def test_json_lines_do_as_well(self, tmp_path: Path) -> None:
+        text = '{"file_name": "0.png", "label": 7}\n{"file_name": "1.png", "label": true}\n'
+        text += '{"file_name": "2.png", "label": "null"}\n'
+        folder = self.write(tmp_path / "data", text, name="metadata.jsonl")
+        assert counts(load_split(str(folder))) == {"7": 1, "null": 1, "true": 1}
+
+    def test_parquet_does_as_well(self, tmp_path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        write(tmp_path / "data", {"train": 2})
+        table = pa.table({"file_name": ["0.png", "1.png"], "label": ["007", "NA"]})
+        pyarrow.parquet.write_table(table, tmp_path / "data/train/metadata.parquet")
+        assert counts(load_split(str(tmp_path / "data"))) == {"007": 1, "NA": 1}
+
+    def test_captions_alone_change_nothing(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3, "train/dog": 2})
+        expected = load_split(str(tmp_path / "data")).fingerprint
+        for text in ("file_name,text\ncat/0.png,a cat\n", "file_name,text\ngone.png,x\n", "\0,"):
+            (tmp_path / "data/train/metadata.csv").write_text(text)
+            assert load_split(str(tmp_path / "data")).fingerprint == expected
+
+    def test_one_file_at_the_top_labels_all_splits(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train": 2, "test/sub": 1})
+        rows = "file_name,label\ntrain/0.png,a\ntrain/1.png,b\n./test/sub/0.png,c\n"
+        (tmp_path / "data/metadata.csv").write_text(rows)
+        assert counts(load_split(str(tmp_path / "data"))) == {"a": 1, "b": 1, "c": 0}
+        assert counts(load_split(str(tmp_path / "data"), "test")) == {"a": 0, "b": 0, "c": 1}
+
+    def test_another_column_can_be_named(self, tmp_path: Path) -> None:
+        text = "file_name,label,breed\n0.png,a,x\n1.png,b,y\n2.png,a,x\n"
+        folder = self.write(tmp_path / "data", text)
+        assert counts(load_split(str(folder), label_column="breed")) == {"x": 2, "y": 1}
+        message = refusal(folder, label_column="race")
+        assert "no column named 'race'; the columns that would do: label, breed" in message
+
+    def test_superclasses_are_read(self, tmp_path: Path) -> None:
+        text = "file_name,fine_label,coarse_label\n0.png,cat,pet\n1.png,oak,tree\n2.png,dog,pet\n"
+        split = load_split(str(self.write(tmp_path / "data", text)))
+        assert split.classes == ("cat", "dog", "oak")
+        assert split.superclasses == ("pet", "tree")
+        assert split.superclass_of == (0, 0, 1)
+
+    @pytest.mark.parametrize(
+        ("row", "said"),
+        [
+            ("2.png,", "train/2.png in the train split of data has no label in line 4"),
+            ("2.png", "train/2.png in the train split of data has no label in line 4"),
+            ("9.png,a", "line 4 of train/metadata.csv in data names the file '9.png'"),
+            ("../x.png,a", "names the file '../x.png', which is not there"),
+            ("1.png,a", "names '1.png' again, after line 3 of train/metadata.csv"),
+            ('"2.png,a', "train/metadata.csv in data cannot be read"),
+        ],
+    )
+    def test_a_wrong_line_is_named(self, tmp_path: Path, row: str, said: str) -> None:
+        folder = self.write(tmp_path / "data", f"file_name,label\n0.png,a\n1.png,b\n{row}")
+        with pytest.raises(InputError) as refused:
+            load_split(str(folder))
+        assert said in str(refused.value)
+
+    def test_an_image_without_a_line_is_told(self, tmp_path: Path) -> None:
+        folder = self.write(tmp_path / "data", "file_name,label\n0.png,a\n1.png,b\n")
+        (remark,) = load_split(str(folder)).remarks
+        assert "1 image without a line in the metadata (train/2.png)" in remark
+
+    def test_without_any_label_the_columns_are_told(self, tmp_path: Path) -> None:
+        folder = self.write(tmp_path / "data", "file_name,text\n0.png,a\n")
+        assert "the metadata has the columns file_name, text" in refusal(folder)

@@ -149,7 +149,9 @@ def _from_archive(path: Path) -> dict[str, dict[str, Any]]:
                 contents[name] = _unpickle(stream, f"{path.name}/{name}")
             _read_to_end(cast(IO[bytes], archive.fileobj))
     except tarfile.ReadError as error:
-        fault = "is truncated or damaged" if contents else "is no whole tar archive"
+        fault = "is truncated or damaged"
+        if not contents:
+            fault = "is neither a folder, nor a ZIP of images, nor a whole tar archive"
         raise InputError(f"{path.name} {fault}: {ANOTHER}") from error
     except (EOFError, OSError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path.name} is truncated or damaged ({error}): {ANOTHER}") from error

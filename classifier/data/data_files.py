@@ -29,7 +29,7 @@ IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm"}
 SYSTEM_FILES = frozenset((".ds_store", "thumbs.db", "desktop.ini"))  # of macOS and Windows
 # Folders that a tool keeps, where they hold the named entry: their files are not of the data set.
 TOOL_FOLDERS = {".git": "HEAD", ".cache": "huggingface", ".ipynb_checkpoints": "."}
-METADATA_FILES = ("metadata.csv", "metadata.jsonl")
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 MAX_METADATA_BYTES = 2**30
 MAX_ENTRIES = 5_000_000  # of a ZIP
 
@@ -108,7 +108,7 @@ def walk(folder: Path) -> Iterator[DataFile]:
     Raises:
         OSError: a folder cannot be read.
     """
-    yield from _walk(folder, (), ())
+    yield from _walk(folder, (), (), folder.resolve())
 
 
 def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
@@ -156,7 +156,7 @@ def split_named(folder: str) -> str | None:
 
 
 def _walk(
-    folder: Path, parts: tuple[str, ...], above: tuple[tuple[int, int], ...]
+    folder: Path, parts: tuple[str, ...], above: tuple[tuple[int, int], ...], top: Path
 ) -> Iterator[DataFile]:
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
@@ -174,8 +174,10 @@ def _walk(
             continue
         if stat.S_ISDIR(status.st_mode):
             sign = TOOL_FOLDERS.get(entry.name)
-            if sign is None or not (path / sign).exists():
-                yield from _walk(path, below, (*above, identity))
+            if entry.is_symlink() and top.is_relative_to(path.resolve()):
+                yield DataFile(below, "loop")  # and much else on its way
+            elif sign is None or not (path / sign).exists():
+                yield from _walk(path, below, (*above, identity), top)
         elif not stat.S_ISREG(status.st_mode):
             yield DataFile(below, "special file")
         elif not _of_the_system(entry.name):

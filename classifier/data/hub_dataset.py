@@ -67,7 +67,7 @@ def parse_hub_id(dataset: str) -> tuple[str, str | None]:
     if match is None or ".." in dataset or dataset.startswith(".") or dataset.endswith(FILES):
         raise InputError(
             f"there is no file or folder {dataset!r}, and it is no Hub id: give user/name, "
-            "user/name@revision, a folder, or the Toronto archive"
+            "user/name@revision, a folder, a ZIP of images, or the Toronto archive"
         )
     return match["name"], match["revision"]
 

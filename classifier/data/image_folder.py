@@ -28,7 +28,7 @@ from classifier.data.data_files import (
     walk,
 )
 from classifier.data.images import READABLE, ImageError, open_image, to_model_input
-from classifier.data.metadata_file import Label, is_metadata, read_labels
+from classifier.data.metadata_file import FILE_NAME, Label, is_metadata, read_labels
 from classifier.data.split import Split, group_classes, make_split
 from classifier.errors import InputError
 
@@ -96,9 +96,10 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
         files = list_files(place, archives)
         labels, columns = read_labels(files, dataset, label_column)
         if label_column not in (None, "label", *columns):
+            would_do = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
             raise InputError(
-                f"{dataset} has no column named {printable(str(label_column))!r}; its columns: "
-                f"{printable(', '.join(columns)) or 'none'}"
+                f"{dataset} has no column named {printable(str(label_column))!r}; the columns that "
+                f"would do: {printable(', '.join(would_do))}"
             )
         files = [file for file in files if not is_metadata(file)]
         division = _divide(files, labels, dataset)
@@ -214,16 +215,14 @@ def _in_a_split(file: DataFile) -> bool:
 
 def _lists_its_data(folder: Path) -> bool:
     """Tells whether a README names the files of a data set, for `datasets` to read."""
-    from huggingface_hub import DatasetCard
+    from huggingface_hub import metadata_load
 
     readme = folder / "README.md"
-    if not readme.is_file():
-        return False
     try:
-        data = DatasetCard.load(readme, ignore_metadata_errors=True).data.to_dict()
+        header = metadata_load(readme) if readme.is_file() else None
     except Exception:  # written by anyone: `datasets` says what is wrong with it
         return True
-    configs = data.get("configs")
+    configs = (header or {}).get("configs")
     return isinstance(configs, list) and any(
         isinstance(config, dict) and "data_files" in config for config in configs
     )
@@ -252,10 +251,14 @@ def _check_labelled(part: _Part, where: str, columns: list[str]) -> None:
     if not part.rows:
         images = [file for file, _ in part.unread if file.is_image]
         if not images:
-            raise InputError(f"{where} holds no image that can be read ({_summary(part.unread)})")
+            others = _summary(part.unread) or "no files at all"
+            raise InputError(
+                f"{where} holds no image that can be read ({others}): give folders of images for "
+                f"each class, as {READABLE}"
+            )
         metadata = f" (the metadata has the columns {printable(', '.join(columns))})"
         raise InputError(
-            f"{where} has no labels: its {len(images)} images ({images[0].path} is the first) lie "
+            f"{where} has no labels: its images ({len(images)}; the first is {images[0].path}) lie "
             f"in no class folder{metadata * bool(columns)}; {ADVICE}"
         )
     for file, label in part.rows:

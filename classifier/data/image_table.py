@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,17 @@ def read_split(
         raise InputError(f"the {split} split of {dataset} has no rows: give a data set with images")
     classes = table.features[label_column].names
     labels = _labels(table, label_column, f"the {split} split of {dataset}")
-    images = _images(table, image_column, size, f"the {split} split of {dataset}")
+    images, files = _images(table, image_column, size, f"the {split} split of {dataset}")
     superclasses, superclass_of = _superclasses(tables, label_column, dataset)
     return make_split(
-        images, labels, classes, superclasses, superclass_of, dataset=dataset, revision=revision
+        images,
+        labels,
+        classes,
+        superclasses,
+        superclass_of,
+        dataset=dataset,
+        revision=revision,
+        files=files,
     )
 
 
@@ -113,9 +121,32 @@ def find_label_column(table: Dataset, dataset: str, named: str | None = None) ->
 def _labels(table: Dataset, column: str, where: str) -> np.ndarray:
     """Returns int64 labels, (N,), all of them in range."""
     stored = table.select_columns(column).with_format("arrow")[:].column(0)
-    labels = stored.fill_null(-1).to_numpy().astype(np.int64)
-    check_labels(labels, table.features[column].num_classes, where=f"column {column} in {where}")
+    missing = np.flatnonzero(stored.is_null().to_numpy())
+    if missing.size:
+        raise InputError(
+            f"row {missing[0]}{_file_of(table, int(missing[0]))} of column {column} in {where} has "
+            f"no label ({missing.size} in all): write one, or remove the row"
+        )
+    labels = stored.to_numpy().astype(np.int64)
+    check_labels(
+        labels,
+        table.features[column].num_classes,
+        where=f"column {column} in {where}",
+        file_of=functools.partial(_file_of, table),
+    )
     return labels
+
+
+def _file_of(table: Dataset, row: int) -> str:
+    """Returns the file's name of a row's image, in brackets, if it has one."""
+    from datasets import Image
+
+    for column, feature in table.features.items():
+        if isinstance(feature, Image):
+            stored = table.select_columns(column).cast_column(column, Image(decode=False))
+            path = (stored[row][column] or {}).get("path")
+            return f" ({Path(path).name})" if path else ""
+    return ""
 
 
 def _superclasses(
@@ -144,18 +175,20 @@ def _superclasses(
     return (None, None) if superclass_of is None else (names, superclass_of)
 
 
-def _images(table: Dataset, column: str, size: int, where: str) -> np.ndarray:
-    """Returns uint8, (N, size, size, 3)."""
+def _images(table: Dataset, column: str, size: int, where: str) -> tuple[np.ndarray, list[str]]:
+    """Returns uint8, (N, size, size, 3), and the names of all files, or none if one has none."""
     from datasets import Image
 
     images = np.empty((len(table), size, size, 3), np.uint8)
     stored = table.select_columns(column).cast_column(column, Image(decode=False))
+    files = []
     row = 0
     for batch in stored.iter(batch_size=BATCH_ROWS):
         for value in batch[column]:
             images[row] = _decode(value, row, size, where)
+            files.append(Path((value or {}).get("path") or "").name)
             row += 1
-    return images
+    return images, files if all(files) else []
 
 
 def _decode(value: dict[str, Any] | None, row: int, size: int, where: str) -> np.ndarray:

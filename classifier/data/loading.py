@@ -38,8 +38,9 @@ def load_split(
     """Loads one split, decoded to RGB of one size; the second time from the cache, in a moment.
 
     Args:
-        dataset: a Hub id, with `@revision` if wanted; a folder that `datasets.load_dataset` reads;
-            the Toronto archive `cifar-100-python.tar.gz`; or the folder that it unpacks to.
+        dataset: a Hub id, with `@revision` if wanted; a folder or a ZIP of images; a folder that
+            `datasets.load_dataset` reads; the Toronto archive `cifar-100-python.tar.gz`; or the
+            folder that it unpacks to.
         split: a split of the data set, usually "train" or "test".
         label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
         size: the side of the images in pixels.

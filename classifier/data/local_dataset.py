@@ -6,7 +6,9 @@ import contextlib
 import errno
 import hashlib
 import logging
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,9 @@ from classifier.errors import ClassifierError, InputError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
+
+
+PATTERN = re.compile(r"[\[\]{}*?]|::")
 
 
 def state(folder: Path) -> str:
@@ -37,8 +42,27 @@ def read(folder: Path, split: str, *, label_column: str | None = None, size: int
     from classifier.data.image_table import read_split
 
     folder = folder.resolve()
-    tables = load_tables(str(folder), folder.name)
-    return read_split(tables, split, dataset=folder.name, label_column=label_column, size=size)
+    with _plainly_named(folder) as (path, options):
+        tables = load_tables(path, folder.name, **options)
+        return read_split(tables, split, dataset=folder.name, label_column=label_column, size=size)
+
+
+@contextlib.contextmanager
+def _plainly_named(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Gives a path of a folder that `load_dataset` takes literally, and options that go with it.
+
+    In the folder's own path it takes brackets, asterisks and "::" for patterns, and reads other
+    folders, or nothing.
+    """
+    if not PATTERN.search(str(folder)):
+        yield str(folder), {}
+        return
+    with tempfile.TemporaryDirectory() as place:
+        plain = Path(place, "data")
+        plain.mkdir()
+        for entry in folder.iterdir():
+            (plain / entry.name).symlink_to(entry)
+        yield str(plain), {"cache_dir": str(Path(place, "cache"))}
 
 
 def load_tables(path: str, name: str, **options: Any) -> DatasetDict:

@@ -1,4 +1,4 @@
-"""Labels of images in a `metadata.csv` or `metadata.jsonl` beside them, as text."""
+"""Labels of images in a `metadata.csv`, `.jsonl` or `.parquet` beside them, as text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from classifier.data.data_files import METADATA_FILES, DataFile, printable
 from classifier.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 FILE_NAME = "file_name"
 SUPERCLASS = "coarse_label"
@@ -112,6 +115,8 @@ def _content(file: DataFile) -> tuple[bytes, str]:
 def _columns(file: DataFile) -> list[str]:
     """Returns the names of the columns, as far as they can be read."""
     content, encoding = _content(file)
+    if file.kind == ".parquet":
+        return list(_table(file, content).column_names)
     text = content.decode(encoding, "replace")
     try:
         if file.kind == ".csv":
@@ -125,6 +130,9 @@ def _columns(file: DataFile) -> list[str]:
 def _rows(file: DataFile, dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Gives each row with its line."""
     content, encoding = _content(file)
+    if file.kind == ".parquet":
+        yield from enumerate(_table(file, content).to_pylist(), start=1)
+        return
     try:
         text = content.decode(encoding)
         if file.kind == ".csv":
@@ -140,6 +148,15 @@ def _rows(file: DataFile, dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
             f"{file.path} in {dataset} cannot be read ({error}): save it as UTF-8, with one row an "
             "image"
         ) from error
+
+
+def _table(file: DataFile, content: bytes) -> pyarrow.Table:
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(io.BytesIO(content))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{file.path} is no whole Parquet file: write it again") from error
 
 
 def _text(value: Any, source: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,21 +99,28 @@ def content_fingerprint(
     return digest.hexdigest()[:32]
 
 
-def check_labels(labels: np.ndarray, classes: int, *, where: str) -> None:
+def check_labels(
+    labels: np.ndarray,
+    classes: int,
+    *,
+    where: str,
+    file_of: Callable[[int], str] = lambda row: "",
+) -> None:
     """Raises InputError, with the first bad row, unless every label lies in 0 … classes - 1.
 
     Args:
         labels: integers, (N,).
         classes: how many classes there are.
         where: the column and the split that the message names.
+        file_of: names the file of a row, in brackets.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
         row = int(wrong[0])
         more = f" (and {wrong.size - 1} more rows)" if wrong.size > 1 else ""
         raise InputError(
-            f"label {int(labels[row])} in row {row}{more} of {where} is out of range: labels must "
-            f"lie in 0 to {classes - 1}. Correct or remove the row"
+            f"label {int(labels[row])} in row {row}{file_of(row)}{more} of {where} is out of "
+            f"range: labels must lie in 0 to {classes - 1}. Correct or remove the row"
         )
 
 

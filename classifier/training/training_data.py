@@ -82,10 +82,11 @@ def _warnings(split: Split, test: Split) -> list[str]:
             f"byte, also training images ({_some([test.describe(row) for row in repeated])}): the "
             "test accuracy is too high by them."
         )
-    untrained = np.setdiff1d(test.labels, split.labels)
-    if untrained.size:
-        names = _some([test.classes[label] for label in untrained])
-        warnings.append(f"Warning: without a training image, in the test split alone: {names}.")
+    untrained = np.setdiff1d(np.arange(len(split.classes)), split.labels)
+    for there, where in ((True, "in the test split alone"), (False, "nor a test image")):
+        names = [split.classes[label] for label in untrained if (label in test.labels) == there]
+        if names:
+            warnings.append(f"Warning: classes without a training image, {where}: {_some(names)}.")
     return warnings
 
 
