@@ -106,12 +106,15 @@ def test_a_given_id_is_written_wherever_the_folder_names_its_data_set(tmp_path: 
         ("../other/model", None),
         ("/somewhere/model", None),
         ("model", None),
+        ({"source": "user/model", "revision": "0" * 40}, "user/model"),
+        ({"source": "user/model", "revision": None}, None),
+        ({"source": "cnn", "revision": None}, None),
         ("tests/axe-core", None),  # a folder that is there
         (None, None),
     ],
 )
 def test_the_model_that_was_fine_tuned_is_named_if_it_is_on_the_hub(
-    tmp_path: Path, init_from: str | None, named: str | None
+    tmp_path: Path, init_from: object, named: str | None
 ) -> None:
     folder = make_model_folder(tmp_path / "model")
     write_json(folder.path / "training.json", {**folder.training, "init_from": init_from})

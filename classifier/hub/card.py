@@ -246,8 +246,8 @@ def _base_model(training: Mapping[str, Any]) -> str | None:
     from huggingface_hub.utils import validate_repo_id
 
     source = training.get("init_from")
-    if isinstance(source, Mapping):
-        source = source.get("source") or source.get("id")
+    if isinstance(source, Mapping):  # what came from the Hub has a revision, a folder has none
+        source = f"{HUB_SCHEME}{source.get('source')}" if source.get("revision") else None
     if not isinstance(source, str):
         return None
     name = source.removeprefix(HUB_SCHEME).partition("@")[0]
