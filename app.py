@@ -52,7 +52,11 @@ def main(arguments: list[str]) -> None:
             from interface import page  # noqa: F401 - a silent Hub is waited for meanwhile
 
             served, notice = choice.result()
-            serve(Models(worker, served, notice), options)
+            models = Models(worker, served, notice)
+            try:
+                serve(models, options)
+            finally:
+                models.decoder.stop()
     finally:
         worker.stop()
 
@@ -60,13 +64,14 @@ def main(arguments: list[str]) -> None:
 def serve(models: Models, options: Namespace) -> None:
     """Serves the page of these models until Ctrl-C or SIGTERM, and finishes what is under way."""
     from interface import page
-    from interface.delivery import Door
     from interface.following import follow
+    from interface.middleware import RequestGate
 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    door = Door()
+    gate = RequestGate()
+    models.decoder.start()
     blocks = page.build(models, changing=options.follow is not None)
     try:
         blocks.launch(
@@ -74,14 +79,14 @@ def serve(models: Models, options: Namespace) -> None:
             server_port=options.port,
             share=options.share or None,
             prevent_thread_lock=True,
-            **page.launch_options(models, door),
+            **page.launch_options(blocks, models, gate),
         )
     except OSError as error:
         raise ClassifierError(f"cannot listen there ({error}): choose another --port") from error
     if options.follow is not None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()
-    door.close(SECONDS_TO_FINISH)
+    gate.close(SECONDS_TO_FINISH)
     # Connections that are kept open for nothing would be waited for; that they end is no news.
     blocks.server.force_exit = True
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from starlette.responses import PlainTextResponse
+import gradio as gr
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from classifier.errors import InputError
+from interface.events import refusals
+from interface.request_bodies import MalformedBodyError, check, limit
 
 HEADERS = {
     # Whatever stands in a model card, a visitor's browser asks nobody but this server. Gradio's
@@ -19,17 +25,20 @@ HEADERS = {
 }
 
 # What Gradio brings along and this page has no use for: routes that fetch an address, keep what a
-# visitor looked at beyond the hour, or have programs work on uploads.
-CLOSED = re.compile(
-    r"/gradio_api/(proxy=|file=\s*https?:|deep_link|process_recording|(undo-)?vibe)", re.IGNORECASE
+# visitor looked at beyond the hour, or have programs work on uploads or components.
+BLOCKED_ROUTES = re.compile(
+    r"/gradio_api/(proxy=|file=\s*https?:|deep_link|process_recording|(undo-)?vibe|run-history|runs"
+    r"|stream/|component_server)|^/(login|logout)/?$",
+    re.IGNORECASE,
 )
+CALLED_DIRECTLY = re.compile(r"/gradio_api/(run|api)/")
 
 ENDED = b'data: {"msg": "done"}\n\n'  # as Gradio ends the progress of an upload
 
 PAUSE_SECONDS = 0.4  # longer than a client takes between an upload and the question that follows
 
 
-class Door:
+class RequestGate:
     """Counts the requests that are under way, and lets nobody in any more once it is closed."""
 
     def __init__(self) -> None:
@@ -66,32 +75,51 @@ class Door:
         return not self.under_way and time.monotonic() - self.last_used > PAUSE_SECONDS
 
 
-class Delivery:
+class PageMiddleware:
     """Puts a script at the head of the page, before Gradio's, and headers on every answer.
 
     Gradio's own `head` is added only when its page has started, and has chosen a language.
     """
 
-    def __init__(self, app: ASGIApp, script: str, door: Door) -> None:
-        self.app, self.door = app, door
+    def __init__(self, app: ASGIApp, script: str, gate: RequestGate, page: gr.Blocks) -> None:
+        self.app, self.gate, self.page = app, gate, page
         self.script = f"<head><script>{script}</script>".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on and sees to its answer."""
         if scope["type"] != "http" or "/heartbeat/" in scope["path"]:  # it beats as long as we live
             await self.app(scope, receive, send)
-        elif CLOSED.search(scope["path"]):
+        elif BLOCKED_ROUTES.search(scope["path"]):
             await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
-        elif self.door.closed and scope["method"] == "POST":
+        elif self.gate.closed and scope["method"] == "POST":
             refusal = PlainTextResponse("The app is ending: try again in a moment.", 503)
             await refusal(scope, receive, send)
         else:
-            self.door.enter()
+            self.gate.enter()
             try:
                 progress = scope["path"].endswith("/upload_progress")
-                await self._pass(scope, receive, _ended_if_missing(send) if progress else send)
+                await self._check(scope, receive, _ended_if_missing(send) if progress else send)
             finally:
-                self.door.leave()
+                self.gate.leave()
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses a body that is malformed, and has every other one read once more."""
+        most = limit(scope["path"]) if scope["method"] == "POST" else None
+        if most is not None:
+            try:
+                content = await _body(receive, most)
+                check(scope["path"], content, self.page)
+            except MalformedBodyError as error:
+                await _refusal(error.text, error.status)(scope, receive, send)
+                return
+            except ClientDisconnect:
+                return
+            receive = _again(content, receive)
+        if CALLED_DIRECTLY.search(scope["path"]):
+            noted: list[InputError] = []
+            refusals.set(noted)
+            send = _as_refused(noted, send)
+        await self._pass(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting: list[Message] = []  # the head of a page's answer, until its body is complete
@@ -115,6 +143,66 @@ class Delivery:
             await send(message)
 
         await self.app(scope, receive, deliver)
+
+
+def malformed(request: Request, error: Exception) -> Response:
+    """Answers a request of the wrong form; what it held, which may be no JSON, is not repeated."""
+    del request, error
+    return _refusal("the request does not have the form that this endpoint takes", 422)
+
+
+def _refusal(text: str, status: int) -> Response:
+    return JSONResponse({"detail": text, "error": text}, status)
+
+
+async def _body(receive: Receive, most: int) -> bytes:
+    """Returns the body of a request.
+
+    Raises:
+        MalformedBodyError: it has more bytes than that; it is read to its end all the same, so that
+            the connection can go on, unless it never ends.
+        ClientDisconnect: nobody waits for an answer any more.
+    """
+    content = bytearray()
+    length = 0
+    while length < 10 * most:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message.get("body", b"")
+        length += len(part)
+        if length <= most:
+            content += part
+        if not message.get("more_body"):
+            break
+    if length > most:
+        raise MalformedBodyError(f"the body is larger than {most // 2**20} MB", 413)
+    return bytes(content)
+
+
+def _again(content: bytes, receive: Receive) -> Receive:
+    """Returns what receives a body that was read already, and then whatever comes."""
+    told = False
+
+    async def receive_again() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    return receive_again
+
+
+def _as_refused(noted: Sequence[InputError], send: Send) -> Send:
+    """Has a direct call that was refused answered with 422; Gradio answers every error with 500."""
+
+    async def deliver(message: Message) -> None:
+        if noted and message["type"] == "http.response.start" and message["status"] == 500:
+            message = {**message, "status": 422}
+        await send(message)
+
+    return deliver
 
 
 def _ended_if_missing(send: Send) -> Send:
