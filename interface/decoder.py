@@ -8,12 +8,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from classifier.data.images import ImageError, open_image, to_model_input
+from classifier.errors import ClassifierError
 from interface.uploads import Upload
 
 # Pictures that are decoded at a time: more would only wait for the same two cores, and a large one
@@ -21,6 +23,7 @@ from interface.uploads import Upload
 AT_A_TIME = 2
 # Several times as long as the largest picture takes that is accepted.
 SECONDS = 12.0
+SECONDS_TO_START = 60.0  # a process, on a machine that is busy with everything else
 
 
 class Decoder:
@@ -57,11 +60,13 @@ class Decoder:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _process(self) -> _Process:
+        if self._stopped:
+            raise ClassifierError("the app is ending")
         process = getattr(self._own, "process", None)
         if process is None or not process.is_alive():
             process = self._own.process = _Process()
             self._running.add(process)
-            if self._stopped:
+            if self._stopped:  # meanwhile
                 process.kill()
         return process
 
@@ -94,6 +99,11 @@ class _Process:
         self._process.start()
         theirs.close()
         self.killed = False
+        if not self._connection.poll(SECONDS_TO_START):  # it says that it has imported everything
+            self.kill()
+            raise ClassifierError("the process that decodes pictures does not start")
+        with contextlib.suppress(EOFError):  # it has ended: the first picture will tell
+            self._connection.recv()
 
     def is_alive(self) -> bool:
         return not self.killed and self._process.is_alive()
@@ -114,7 +124,9 @@ def _serve(connection: Connection) -> None:
     """What the process does: picture in, pixels or a refusal out, until the app is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # what Pillow thinks of a visitor's metadata is no news
     with contextlib.suppress(EOFError, OSError):
+        connection.send("ready")
         while True:
             content = connection.recv_bytes()
             answer: np.ndarray | tuple[str, str]

@@ -151,9 +151,10 @@ def event_function(
     blocks: gr.Blocks, index: int | None, name: str | None = None
 ) -> BlockFunction | None:
     """Returns an event by its number or else by the name of its endpoint; None if there is none."""
+    events = {key: event for key, event in blocks.fns.items() if event.fn}  # others run in the page
     if index is not None:
-        return blocks.fns.get(index)
-    return next((event for event in blocks.fns.values() if event.api_name == name), None)
+        return events.get(index)
+    return next((event for event in events.values() if event.api_name == name), None)
 
 
 def described_once(describe: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from classifier.errors import InputError
 from interface.events import refusals
+from interface.hosts import root_of, with_own_host
 from interface.request_bodies import MalformedBodyError, check, limit
+
+logger = logging.getLogger(__name__)
 
 HEADERS = {
     # Whatever stands in a model card, a visitor's browser asks nobody but this server. Gradio's
@@ -81,8 +85,10 @@ class PageMiddleware:
     Gradio's own `head` is added only when its page has started, and has chosen a language.
     """
 
-    def __init__(self, app: ASGIApp, script: str, gate: RequestGate, page: gr.Blocks) -> None:
-        self.app, self.gate, self.page = app, gate, page
+    def __init__(
+        self, app: ASGIApp, script: str, gate: RequestGate, page: gr.Blocks, trusting: bool
+    ) -> None:
+        self.app, self.gate, self.page, self.trusting = app, gate, page, trusting
         self.script = f"<head><script>{script}</script>".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,11 +128,13 @@ class PageMiddleware:
         await self._pass(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope, foreign = (scope, False) if self.trusting else with_own_host(scope)
+        root = root_of(scope).encode("latin-1") if foreign else None
         waiting: list[Message] = []  # the head of a page's answer, until its body is complete
 
         async def deliver(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = _with_headers(message["headers"])
+                message["headers"] = _with_headers(message["headers"], root)
                 if scope["path"] == "/" and _is_page(message["headers"]):
                     waiting.append(message)
                     return
@@ -137,12 +145,27 @@ class PageMiddleware:
                 start, *parts = waiting
                 body = b"".join(part.get("body", b"") for part in parts)
                 body = body.replace(b"<head>", self.script, 1)
+                if root is not None:  # the browser knows better by which name it came here
+                    body = body.replace(b'"root":"%s"' % root, b'"root":"/"')
                 start["headers"] = _with_length(start["headers"], len(body))
                 await send(start)
                 message = {"type": "http.response.body", "body": body}
             await send(message)
 
-        await self.app(scope, receive, deliver)
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await deliver(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception:
+            if started:
+                raise
+            logger.exception("a request failed")  # and the connection goes on
+            await _refusal("the request could not be answered", 500)(scope, receive, send)
 
 
 def malformed(request: Request, error: Exception) -> Response:
@@ -227,8 +250,17 @@ def _ended_if_missing(send: Send) -> Send:
     return deliver
 
 
-def _with_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [pair for pair in headers if pair[0].lower() not in HEADERS] + list(HEADERS.items())
+def _with_headers(
+    headers: Iterable[tuple[bytes, bytes]], root: bytes | None
+) -> list[tuple[bytes, bytes]]:
+    """Adds our headers, and leaves out the server's address where it is redirected to."""
+    kept = [pair for pair in headers if pair[0].lower() not in HEADERS]
+    if root is not None:
+        kept = [
+            (key, value.removeprefix(root) if key.lower() == b"location" else value)
+            for key, value in kept
+        ]
+    return kept + list(HEADERS.items())
 
 
 def _with_length(headers: Iterable[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:

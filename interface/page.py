@@ -83,13 +83,16 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
     return page
 
 
-def launch_options(page: CheckedBlocks, models: Models, gate: RequestGate) -> dict[str, Any]:
+def launch_options(
+    page: CheckedBlocks, models: Models, gate: RequestGate, *, trusting: bool
+) -> dict[str, Any]:
     """Returns what `launch` needs to know of the page beside its address.
 
     Args:
         page: the page.
         models: the served models.
         gate: through which all requests will pass.
+        trusting: whether a proxy stands before the app, which says by what address it is known.
     """
     told = {
         key: texts
@@ -118,7 +121,7 @@ def launch_options(page: CheckedBlocks, models: Models, gate: RequestGate) -> di
                 classify.examples_route(),
                 api.health_route(models),
             ],
-            "middleware": [Middleware(PageMiddleware, script, gate, page)],
+            "middleware": [Middleware(PageMiddleware, script, gate, page, trusting)],
             "exception_handlers": {RequestValidationError: malformed},
         },
     }

@@ -15,7 +15,8 @@ MAX_BYTES_OF_A_TOOL_CALL = 14 * 2**20  # it may hold a picture of 10 MB in base6
 MAX_DEPTH = 32  # lists and objects in each other
 MAX_NAME = 200  # characters of a session or an event
 
-_CALL = re.compile(r"/gradio_api/(?:run|api|call)/(?P<name>[^/]+)/?$")
+_DIRECT_CALL = re.compile(r"/gradio_api/(?:run|api)/(?P<name>[^/]+)/?$")
+_CALL = re.compile(r"/gradio_api/call/(?P<name>[^/]+)/?$")
 _CALL_BY_NAMES = re.compile(r"/gradio_api/call/v2/(?P<name>[^/]+)/?$")
 _JOIN = re.compile(r"/gradio_api/queue/join/?$")
 _TOOL = re.compile(r"/gradio_api/mcp(?:/|$)")
@@ -39,7 +40,7 @@ def limit(path: str) -> int | None:
     """Returns how many bytes the body of a POST to a path may have, None if it is not JSON."""
     if _TOOL.search(path):
         return MAX_BYTES_OF_A_TOOL_CALL
-    kinds = (_CALL, _CALL_BY_NAMES, _JOIN, _OTHER)
+    kinds = (_DIRECT_CALL, _CALL, _CALL_BY_NAMES, _JOIN, _OTHER)
     return MAX_BYTES if any(kind.search(path) for kind in kinds) else None
 
 
@@ -60,10 +61,12 @@ def check(path: str, content: bytes, page: gr.Blocks) -> None:
     if found := _CALL_BY_NAMES.search(path):
         _check_call_by_names(body, page, found["name"])
     elif found := _CALL.search(path):
-        _check_call(body, page, found["name"])
+        _check_call(body, page, None, found["name"])
+    elif found := _DIRECT_CALL.search(path):
+        _check_call(body, page, body.get("fn_index"), found["name"])
     elif _JOIN.search(path):
         _check_form(body, {"session_hash": str})
-        _check_call(body, page, None)
+        _check_call(body, page, body.get("fn_index"))
     elif _OTHER.search(path):
         _check_form(body, {"event_id": str})
 
@@ -106,9 +109,11 @@ def _check_form(body: dict[str, Any], required: dict[str, type]) -> None:
         raise MalformedBodyError("batches are not taken")
 
 
-def _check_call(body: dict[str, Any], page: gr.Blocks, name: str | None) -> None:
+def _check_call(
+    body: dict[str, Any], page: gr.Blocks, index: int | None, name: str | None = None
+) -> None:
     _check_form(body, {"data": list})
-    event = event_function(page, body.get("fn_index"), name)
+    event = event_function(page, index, name)
     if event is None:
         raise MalformedBodyError("there is no such endpoint", 404)
     if len(body["data"]) > len(event.inputs):
