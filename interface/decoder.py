@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import warnings
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
@@ -41,8 +42,8 @@ class Decoder:
         """Has the first process started, so that the first picture need not wait for it."""
         self._threads.submit(self._process)
 
-    async def decode(self, upload: Upload) -> np.ndarray:
-        """Returns the pixels, uint8, (32, 32, 3), that the models see of an uploaded picture.
+    async def decode(self, upload: Upload, sizes: Iterable[int]) -> dict[int, np.ndarray]:
+        """Decodes a picture once, and returns what models of each size S see: uint8, (S, S, 3).
 
         Raises:
             ImageError: the picture cannot be used, or not in time.
@@ -50,7 +51,7 @@ class Decoder:
         if not isinstance(upload, Upload):
             raise TypeError("only what `uploads.read` gives is decoded")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._decode, upload.content)
+        return await loop.run_in_executor(self._threads, self._decode, upload.content, tuple(sizes))
 
     def stop(self) -> None:
         """Ends the processes, whatever they are at."""
@@ -70,7 +71,7 @@ class Decoder:
                 process.kill()
         return process
 
-    def _decode(self, content: bytes) -> np.ndarray:
+    def _decode(self, content: bytes, sizes: tuple[int, ...]) -> dict[int, np.ndarray]:
         process = self._process()
         for _ in range(2):
             # Also sending waits for a process that does not listen: killed, it ends both.
@@ -78,7 +79,7 @@ class Decoder:
             deadline.daemon = True
             deadline.start()
             try:
-                return process.decode(content)
+                return process.decode(content, sizes)
             except (EOFError, OSError):
                 self._running.discard(process)
                 if process.killed:  # it has had its time
@@ -112,10 +113,10 @@ class _Process:
         self.killed = True
         self._process.kill()
 
-    def decode(self, content: bytes) -> np.ndarray:
-        self._connection.send_bytes(content)
+    def decode(self, content: bytes, sizes: tuple[int, ...]) -> dict[int, np.ndarray]:
+        self._connection.send((content, sizes))
         answer = self._connection.recv()
-        if isinstance(answer, np.ndarray):
+        if isinstance(answer, dict):
             return answer
         raise ImageError(*answer)
 
@@ -128,10 +129,11 @@ def _serve(connection: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         connection.send("ready")
         while True:
-            content = connection.recv_bytes()
-            answer: np.ndarray | tuple[str, str]
+            content, sizes = connection.recv()
+            answer: dict[int, np.ndarray] | tuple[str, str]
             try:
-                answer = to_model_input(open_image(content))
+                picture = open_image(content)
+                answer = {size: to_model_input(picture, size) for size in sizes}
             except ImageError as error:
                 answer = (error.reason, str(error))
             except Exception:  # a picture that the decoder's own code trips over

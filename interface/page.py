@@ -16,7 +16,7 @@ from interface.gradio_adapter import CheckedBlocks, described_once
 from interface.middleware import PageMiddleware, RequestGate, malformed
 from interface.serving import Models
 from interface.theme import CSS_FILE, SCRIPT_FILE, theme
-from interface.translations import LANGUAGES, language_of, static_html, static_texts, words
+from interface.translations import LANGUAGES, language_of, static_html, static_texts, word, words
 
 UPLOAD_LIMIT = "10mb"
 QUEUE_LENGTH = 1000
@@ -43,9 +43,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
     text = static_texts()
     # Of models of several sizes the page's title names that of the default one.
     title = static_html("title", lambda code: word("title", code, size=models.get().image_size))
-    with CheckedBlocks(
-        title=title, analytics_enabled=False, delete_cache=(CLEANING, KEPT)
-    ) as page:
+    with CheckedBlocks(title=title, analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
         page.document = partial(api.document, models=models)
         head = gr.HTML(
             static_html("head", lambda language: header.render(models, language)), elem_id="head"

@@ -39,7 +39,7 @@ def test_pixels_and_refusals_are_those_of_the_decoder_itself(decoder: Decoder) -
 def test_nothing_but_an_upload_is_decoded(decoder: Decoder) -> None:
     for value in ("/etc/passwd", PICTURE, {"path": "/etc/passwd"}, None):
         with pytest.raises(TypeError):
-            asyncio.run(decoder.decode(value))  # type: ignore[arg-type]
+            asyncio.run(decoder.decode(value, [32]))  # type: ignore[arg-type]
 
 
 def test_a_process_that_is_stuck_costs_its_own_request_and_is_replaced(decoder: Decoder) -> None:
@@ -48,13 +48,13 @@ def test_a_process_that_is_stuck_costs_its_own_request_and_is_replaced(decoder: 
 
     async def visitors() -> list[object]:
         os.kill(stuck.pid or 0, signal.SIGSTOP)
-        pictures = [decoder.decode(Upload(PICTURE + bytes(2**20))) for _ in range(6)]
+        pictures = [decoder.decode(Upload(PICTURE + bytes(2**20)), [32]) for _ in range(6)]
         return list(await asyncio.gather(*pictures, return_exceptions=True))
 
     start = time.monotonic()
     answers = asyncio.run(visitors())
     assert time.monotonic() - start < 30
-    refused = [answer for answer in answers if not isinstance(answer, np.ndarray)]
+    refused = [answer for answer in answers if not isinstance(answer, dict)]
     assert len(refused) == 1
     assert isinstance(refused[0], ImageError)
     assert refused[0].reason == "too_large"
@@ -75,7 +75,7 @@ def test_it_stops_at_once_whatever_it_is_at(decoder: Decoder) -> None:
     os.kill(stuck.pid or 0, signal.SIGSTOP)
 
     async def leave() -> None:
-        waiting = asyncio.ensure_future(decoder.decode(Upload(PICTURE)))
+        waiting = asyncio.ensure_future(decoder.decode(Upload(PICTURE), [32]))
         await asyncio.sleep(0.2)
         decoder.stop()
         with pytest.raises(ImageError):
@@ -87,4 +87,6 @@ def test_it_stops_at_once_whatever_it_is_at(decoder: Decoder) -> None:
 
 
 def _decode(decoder: Decoder, content: bytes) -> np.ndarray:
-    return asyncio.run(decoder.decode(Upload(content)))
+    pixels = asyncio.run(decoder.decode(Upload(content), [32, 48]))
+    assert pixels[48].shape == (48, 48, 3)
+    return pixels[32]
