@@ -63,13 +63,13 @@ def forbidden_paths(upload: Path, outside: Path) -> dict[str, str]:
     picture = outside / "picture.png"
     picture.write_bytes(PICTURE)
     beside = upload.parent
-    (beside / "link.png").symlink_to(picture)
-    (beside / "linked").symlink_to(outside)
-    (beside / "self.png").symlink_to(upload)
-    (beside / "hard.png").hardlink_to(picture)
-    os.mkfifo(beside / "fifo.png")
+    (beside / "hostile-link.png").symlink_to(picture)
+    (beside / "hostile-linked").symlink_to(outside)
+    (beside / "hostile-self.png").symlink_to(upload)
+    (beside / "hostile-hard.png").hardlink_to(picture)
+    os.mkfifo(beside / "hostile-fifo.png")
     os.mkfifo(outside / "fifo.png")
-    (beside / "folder.png").mkdir()
+    (beside / "hostile-folder.png").mkdir()
     return {
         "regular": str(picture),
         "secret": "/etc/passwd",
@@ -79,19 +79,19 @@ def forbidden_paths(upload: Path, outside: Path) -> dict[str, str]:
         "relative up": os.path.relpath(picture, PROJECT),
         "from the upload folder": f"{beside}/../../{os.path.relpath(picture, beside.parents[1])}",
         "out and in again": f"{beside}/../{beside.name}/{upload.name}",
-        "link": str(beside / "link.png"),
-        "link to an upload": str(beside / "self.png"),
-        "linked folder": str(beside / "linked" / picture.name),
-        "hard link": str(beside / "hard.png"),
+        "link": str(beside / "hostile-link.png"),
+        "link to an upload": str(beside / "hostile-self.png"),
+        "linked folder": str(beside / "hostile-linked" / picture.name),
+        "hard link": str(beside / "hostile-hard.png"),
         "pipe": str(outside / "fifo.png"),
-        "pipe in the upload folder": str(beside / "fifo.png"),
+        "pipe in the upload folder": str(beside / "hostile-fifo.png"),
         "device": "/dev/zero",
         "terminal": "/dev/tty",
         "process": "/proc/self/environ",
         "descriptor": "/proc/self/fd/3",
         "standard input": "/dev/stdin",
         "folder": str(beside),
-        "folder like a file": str(beside / "folder.png"),
+        "folder like a file": str(beside / "hostile-folder.png"),
         "root": "/",
         "nothing": "",
         "blank": " ",

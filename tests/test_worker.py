@@ -117,11 +117,11 @@ def test_a_killed_process_is_replaced_with_its_models(
     worker: Worker, tiny_model_folder: Path
 ) -> None:
     worker.load("tiny", tiny_model_folder)
-    before = worker.ask("tiny", IMAGES[:2]).result(60)
+    before = worker.ask("tiny", IMAGES[:2]).result(120)
     for pause in (0, 1):  # the fall is seen only with the question, or before it
         _kill()
         time.sleep(pause)
-        after = worker.ask("tiny", IMAGES[:2]).result(60)
+        after = worker.ask("tiny", IMAGES[:2]).result(120)
         np.testing.assert_array_equal(before, after)
 
 
@@ -131,13 +131,13 @@ def test_the_questions_of_a_process_that_was_killed_are_asked_once_more(
     shutil.copytree(tiny_model_folder, tmp_path / "other")
     worker.load("tiny", tiny_model_folder)
     worker.load("other", tmp_path / "other")
-    expected = worker.ask("tiny", IMAGES[:1]).result(60)
+    expected = worker.ask("tiny", IMAGES[:1]).result(120)
     for child in multiprocessing.active_children():
         os.kill(child.pid or 0, signal.SIGSTOP)
     answers = [worker.ask(key, IMAGES[:1]) for key in ("tiny", "other", "tiny", "other")]
     _kill()
     for answer in answers:
-        np.testing.assert_allclose(answer.result(60), expected, atol=1e-6)
+        np.testing.assert_allclose(answer.result(120), expected, atol=1e-6)
 
 
 def _kill() -> None:
