@@ -8,10 +8,12 @@ python app.py --model runs/mine --model pretrained/cnn --port 8000
 # The worker's process imports this file too: what is slow to import is imported where it is used.
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 from argparse import Namespace
@@ -28,6 +30,7 @@ from classifier.errors import ClassifierError, InputError
 if TYPE_CHECKING:
     from interface.serving import Models
 
+PORTS = range(7860, 7960)  # Gradio's
 UPLOADS = "image-classifier-uploads-"  # the names of such folders, up to the process that has one
 # Of the five seconds after SIGTERM, how many the requests under way may take.
 SECONDS_TO_FINISH = 3.5
@@ -36,6 +39,8 @@ SECONDS_TO_FINISH = 3.5
 def main(arguments: list[str]) -> None:
     """Chooses the models, builds the page and serves it until it is told to end."""
     options = parse(arguments)
+    # Gradio reads the variables when it is imported, and takes another port if that one is taken.
+    options.host, options.port = address_to_listen_on(options.host, options.port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Of so many calls Gradio keeps a record, and copies it with each call; nobody looks at it.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
@@ -52,7 +57,11 @@ def main(arguments: list[str]) -> None:
             from interface import page  # noqa: F401 - a silent Hub is waited for meanwhile
 
             served, notice = choice.result()
-            serve(Models(worker, served, notice), options)
+            models = Models(worker, served, notice)
+            try:
+                serve(models, options)
+            finally:
+                models.decoder.stop()
     finally:
         worker.stop()
 
@@ -60,28 +69,32 @@ def main(arguments: list[str]) -> None:
 def serve(models: Models, options: Namespace) -> None:
     """Serves the page of these models until Ctrl-C or SIGTERM, and finishes what is under way."""
     from interface import page
-    from interface.delivery import Door
     from interface.following import follow
+    from interface.hosts import trusts_proxy
+    from interface.middleware import RequestGate
 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    door = Door()
+    gate = RequestGate()
+    shared = options.share or os.environ.get("GRADIO_SHARE", "").lower() == "true"
+    trusting = shared or trusts_proxy()
+    models.decoder.start()
     blocks = page.build(models, changing=options.follow is not None)
     try:
         blocks.launch(
-            server_name=options.host,
+            server_name=f"[{options.host}]" if ":" in options.host else options.host,
             server_port=options.port,
             share=options.share or None,
             prevent_thread_lock=True,
-            **page.launch_options(models, door),
+            **page.launch_options(blocks, models, gate, trusting=trusting),
         )
     except OSError as error:
         raise ClassifierError(f"cannot listen there ({error}): choose another --port") from error
     if options.follow is not None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()
-    door.close(SECONDS_TO_FINISH)
+    gate.close(SECONDS_TO_FINISH)
     # Connections that are kept open for nothing would be waited for; that they end is no news.
     blocks.server.force_exit = True
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -116,6 +129,62 @@ def parse(arguments: list[str]) -> Namespace:
     if options.port is not None and not 0 < options.port < 65536:
         raise InputError(f"--port takes a number from 1 to 65535. Received: {options.port}")
     return options
+
+
+def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
+    """Chooses where to listen: by the command line, by the variables of Gradio, by what is free.
+
+    Args:
+        host: an address or name of this machine; `GRADIO_SERVER_NAME` if not given, else 127.0.0.1.
+        port: `GRADIO_SERVER_PORT` if not given, else the first of a hundred that is free.
+
+    Raises:
+        InputError: they are none.
+        ClassifierError: nothing can listen there.
+    """
+    named_host = os.environ.pop("GRADIO_SERVER_NAME", "").strip()
+    named_port = os.environ.pop("GRADIO_SERVER_PORT", "").strip()
+    host = (host or named_host or "127.0.0.1").strip("[]")
+    if port is None and named_port:
+        if not (named_port.isascii() and named_port.isdecimal()) or not 0 < int(named_port) < 65536:
+            raise InputError(
+                f"GRADIO_SERVER_PORT takes a number from 1 to 65535. Received: {named_port}"
+            )
+        port = int(named_port)
+    for candidate in [port] if port else PORTS:
+        try:
+            _try_to_listen(host, candidate)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and port is None:
+                continue
+            raise _cannot_listen(host, candidate, error) from error
+        except UnicodeError as error:  # no name of a machine is written like this
+            raise _cannot_listen(host, candidate, OSError(str(error))) from error
+        return host, candidate
+    raise ClassifierError(f"the ports {PORTS[0]} to {PORTS[-1]} are taken: choose one with --port")
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            tried.bind(address)
+            tried.listen()
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ClassifierError:
+    if error.errno == errno.EADDRINUSE:
+        return ClassifierError(
+            f"port {port} of {host} is taken by another program: choose another with --port or "
+            "GRADIO_SERVER_PORT"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return ClassifierError(f"port {port} needs more rights: choose one from 1024 on")
+    return InputError(f"--host takes an address or a name of this machine. Received: {host}")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from interface.events import TEXT_EVENT, in_words
+from interface.events import TEXT_EVENT, with_user_errors
 from interface.figures import DRAWN, alternative, image
 from interface.serving import Models, Served
 from interface.translations import language_of, word
@@ -24,7 +24,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
         return render(models.get(name), language_of(language))
 
     event: dict[str, Any] = {
-        "fn": in_words(show),
+        "fn": with_user_errors(show),
         "inputs": [model, language],
         "outputs": card,
         **TEXT_EVENT,

@@ -12,8 +12,9 @@ from starlette.routing import Route
 
 from classifier.prediction.classifier import Prediction
 from interface.classify import AT_ONCE
-from interface.events import in_words, path_of
+from interface.events import with_user_errors
 from interface.serving import Models
+from interface.uploads import RefusedFileError, Upload
 
 # What the API page and the tools of MCP say of the inputs.
 IMAGE = (
@@ -49,8 +50,12 @@ def build(models: Models) -> None:
     figures = gr.JSON(visible=False, label="evaluation")
     served = gr.JSON(visible=False, label="models")
 
-    async def classify(image: Any, model: str | None = None) -> tuple[dict[str, float], dict]:
-        prediction = await models.classify(path_of(image, "en"), model)
+    async def classify(
+        image: Upload | None, model: str | None = None
+    ) -> tuple[dict[str, float], dict]:
+        if image is None:
+            raise RefusedFileError
+        prediction = await models.classify(image, model)
         return prediction.confidences, details(prediction, models.get(model).name)
 
     async def evaluation(model: str | None = None) -> dict[str, Any] | None:
@@ -63,7 +68,7 @@ def build(models: Models) -> None:
     evaluation.__doc__ = _parameters(model=MODEL)
     trigger = gr.Button(visible=False)
     trigger.click(
-        in_words(classify, "en"),
+        with_user_errors(classify, "en"),
         [picture, model],
         [label, more],
         api_name="classify",
@@ -74,7 +79,7 @@ def build(models: Models) -> None:
         concurrency_id="classify",
     )
     trigger.click(
-        in_words(evaluation, "en"),
+        with_user_errors(evaluation, "en"),
         model,
         figures,
         api_name="evaluation",
@@ -83,7 +88,7 @@ def build(models: Models) -> None:
         preprocess=False,
     )
     trigger.click(
-        in_words(list_models, "en"),
+        with_user_errors(list_models, "en"),
         None,
         served,
         api_name="models",
@@ -112,9 +117,11 @@ def _parameters(**texts: str) -> str:
 
 
 def health_route(models: Models) -> Route:
-    """Returns the route that says whether the app can answer."""
+    """Returns the route that says whether the app can answer: 503 while no model does."""
 
     async def health(request: Request) -> JSONResponse:
-        return JSONResponse({"status": "ok", "models": models.names})
+        able = await models.can_answer()
+        status = "ok" if able else "no model answers"
+        return JSONResponse({"status": status, "models": models.names}, 200 if able else 503)
 
     return Route("/health", health)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
 
 from classifier.prediction.classifier import Prediction
 from classifier.prediction.confidence import Confidence
 from classifier.prediction.occlusion import importance, occlude, overlay
-from interface.events import WITH_LANGUAGE, in_words, path_of
+from interface import uploads
+from interface.events import WITH_LANGUAGE, with_user_errors
 from interface.pictures import data_uri
-from interface.serving import Models, Served, decode
+from interface.serving import Models, Served
 from interface.translations import (
     class_name,
     language_of,
@@ -27,12 +31,17 @@ from interface.translations import (
     static_texts,
     word,
 )
+from interface.uploads import EXAMPLES, EXAMPLES_ROUTE, Upload
 
-# Photographs that come with Gradio: no network, and none of the data set.
-EXAMPLES = ("lion.jpg", "bus.png", "cheetah1.jpg", "tower.jpg")
 SHOWN_SUPERCLASSES = 4
 # Several pictures are under way at once: they wait for the models, not for each other.
 AT_ONCE = 32
+# An example is chosen in the browser: it is known to the server by its name.
+CHOOSE_EXAMPLE = """() => {
+    const path = %s;
+    const url = new URL(path, document.baseURI).href;
+    return {path, url, orig_name: %s, meta: {_type: "gradio.FileData"}};
+}"""
 # Where the answer stands below the picture it would be out of sight.
 SHOW_THE_ANSWER = """() => {
     if (window.innerWidth < 700) document.getElementById("answer").scrollIntoView();
@@ -56,17 +65,19 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
             )
             gr.HTML(text("examples"), elem_classes="examples-title")
             with gr.Row(elem_classes="examples", elem_id="examples"):
-                for path in examples():
+                for name in EXAMPLES:
+                    address = f"{EXAMPLES_ROUTE}/{name}"
+                    stem = Path(name).stem
                     button = gr.Button(
-                        text(f"example_{path.stem}"),
-                        icon=path,
-                        min_width=0,
-                        elem_id=f"example-{path.stem}",
+                        text(f"example_{stem}"), min_width=0, elem_id=f"example-{stem}"
                     )
+                    # Under the page's own address, wherever the page is served.
+                    button.icon = {"path": address, "url": address}
                     button.click(
-                        partial(str, path),
+                        None,
                         None,
                         picture,
+                        js=CHOOSE_EXAMPLE % (json.dumps(address), json.dumps(name)),
                         queue=False,
                         show_progress="hidden",
                         api_visibility="private",
@@ -81,11 +92,11 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
                     others = gr.HTML("", elem_id="others")
                 view = gr.HTML("", elem_id="view")
 
-    async def respond(picture: Any, name: str, language: str) -> tuple[Any, ...]:
+    async def respond(picture: Upload | None, name: str, language: str) -> tuple[Any, ...]:
         language = language_of(language)
         if picture is None:
             return None, "", waiting(language), "", ""
-        prediction = await models.classify(path_of(picture, language), name)
+        prediction = await models.classify(picture, name)
         return (
             label_value(prediction, language),
             render_note(prediction, models.get(name), language),
@@ -94,19 +105,19 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
             gr.skip(),
         )
 
-    async def ask_all(picture: Any, name: str, language: str) -> str:
+    async def ask_all(picture: Upload | None, name: str, language: str) -> str:
         language = language_of(language)
         if picture is None or len(models.names) < 2:
             return ""
-        pixels = await decode(path_of(picture, language), models.image_sizes)
+        pixels = await models.decode(picture, models.image_sizes)
         return render_all(await ask_every(models, pixels), models.get(name), language)
 
-    async def explain(picture: Any, name: str, language: str) -> str:
+    async def explain(picture: Upload | None, name: str, language: str) -> str:
         language = language_of(language)
         if picture is None:
             return ""
         size = models.get(name).image_size
-        pixels = (await decode(path_of(picture, language), {size}))[size]
+        pixels = (await models.decode(picture, {size}))[size]
         return render_view(pixels, await saliency(models, name, pixels), language)
 
     common: dict[str, Any] = {
@@ -118,7 +129,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
     }
     event = gr.on(
         [picture.change, model.change],
-        in_words(respond),
+        with_user_errors(respond),
         outputs=[answer, note, details, view, others],
         show_progress="minimal",
         concurrency_limit=AT_ONCE,
@@ -127,7 +138,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
     )
     event.success(None, None, None, js=SHOW_THE_ANSWER, queue=False, api_visibility="private")
     event.success(
-        in_words(ask_all),
+        with_user_errors(ask_all),
         outputs=others,
         show_progress="hidden",
         concurrency_limit=AT_ONCE,
@@ -136,7 +147,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
     )
     # Eighty questions to the model: one visitor at a time, so that answers do not wait for them.
     event.success(
-        in_words(explain),
+        with_user_errors(explain),
         outputs=view,
         show_progress="hidden",
         concurrency_limit=1,
@@ -178,11 +189,16 @@ async def ask_every(
     return [(item, answer[0]) for item, answer in zip(served, answers, strict=True)]
 
 
-def examples() -> list[Path]:
-    """Returns the example photographs, which Gradio may serve from where they lie."""
-    paths = [Path(gr.get_image(name)) for name in EXAMPLES]
-    gr.set_static_paths(paths)
-    return paths
+def examples_route() -> Route:
+    """Returns the route that serves the example photographs."""
+
+    async def answer(request: Request) -> Response:
+        path = uploads.examples().get(f"{EXAMPLES_ROUTE}/{request.path_params['name']}")
+        if path is None:
+            return Response("there is no such example", status_code=404, media_type="text/plain")
+        return FileResponse(path)
+
+    return Route(f"/{EXAMPLES_ROUTE}/{{name}}", answer)
 
 
 def label_value(prediction: Prediction, language: str) -> dict[str, float]:

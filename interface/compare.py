@@ -19,7 +19,7 @@ from starlette.routing import Route
 from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
 from evaluation.themes import THEMES
-from interface.events import TEXT_EVENT, in_words
+from interface.events import TEXT_EVENT, with_user_errors
 from interface.figures import drawing
 from interface.serving import Models, Served
 from interface.translations import (
@@ -76,7 +76,7 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
             return one, other, render_differences(one, other, language_of(language))
 
         event: dict[str, Any] = {
-            "fn": in_words(redraw),
+            "fn": with_user_errors(redraw),
             "inputs": [first, second, language],
             "outputs": [first, second, differences],
             **TEXT_EVENT,

@@ -12,7 +12,7 @@ from gradio.i18n import I18nData
 from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
-from interface.events import TEXT_EVENT, in_words
+from interface.events import TEXT_EVENT, with_user_errors
 from interface.figures import MAX_CLASSES, MAX_ZOOMED, alternative, image
 from interface.mistakes import ALL, BANDS
 from interface.serving import Models, Served
@@ -161,23 +161,23 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
 
     gr.on(
         [level.change, zoom.change],
-        in_words(redraw_matrix),
+        with_user_errors(redraw_matrix),
         [model, level, zoom, language],
         matrix,
         **{**TEXT_EVENT, "js": KEEP_THE_MATRIX},
     )
-    matrix.select(in_words(choose), language, zoom, **TEXT_EVENT).success(
+    matrix.select(with_user_errors(choose), language, zoom, **TEXT_EVENT).success(
         None, None, None, js=SHOW_THE_MATRIX, queue=False, api_visibility="private"
     )
     gr.on(
         [kind.input, chosen.input],
-        in_words(redraw_curves),
+        with_user_errors(redraw_curves),
         [model, kind, chosen, language],
         curves,
         **{**TEXT_EVENT, "js": KEEP_THE_CURVES},
     )
     everything: dict[str, Any] = {
-        "fn": in_words(redraw),
+        "fn": with_user_errors(redraw),
         "inputs": [model, level, zoom, kind, chosen, wrong_class, band, language],
         "outputs": [
             *(headline, level, zoom, matrix, wrong_class, band),

@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import gradio as gr
@@ -14,8 +15,12 @@ from classifier.data.images import ImageError
 from classifier.errors import ClassifierError, InputError
 from interface.serving import UnknownModelError
 from interface.translations import language_of, word
+from interface.uploads import AddressError, RefusedFileError
 
 logger = logging.getLogger(__name__)
+
+# Where a request's own faults are noted, for who gives its answer a status.
+refusals: ContextVar[list[InputError]] = ContextVar("refusals")
 
 # The last input of an event of the page is the visitor's language, which the browser knows.
 WITH_LANGUAGE = "(...inputs) => [...inputs.slice(0, -1), document.documentElement.lang]"
@@ -37,7 +42,7 @@ class RequestError(InputError):
         super().__init__("the request does not have the form that this endpoint takes")
 
 
-def in_words(
+def with_user_errors(
     answer: Callable[..., Awaitable[Any]], language: str | None = None
 ) -> Callable[..., Awaitable[Any]]:
     """Turns what an event's function raises into a `gr.Error`.
@@ -67,6 +72,8 @@ def in_words(
 
 def as_error(error: Exception, language: str) -> gr.Error:
     """Returns the message for a visitor; what is our own fault is logged in full."""
+    if isinstance(error, InputError):
+        refusals.get([]).append(error)
     if isinstance(error, ImageError):
         text = word(f"error_{error.reason}", language)
     elif isinstance(error, UnknownModelError):
@@ -74,6 +81,10 @@ def as_error(error: Exception, language: str) -> gr.Error:
         text = word("error_unknown_model", language, name=error.name, served=served)
     elif isinstance(error, RequestError):
         text = word("error_request", language)
+    elif isinstance(error, AddressError):
+        text = word("error_address", language)
+    elif isinstance(error, RefusedFileError):
+        text = word("error_no_image", language)
     elif isinstance(error, ClassifierError):
         logger.error("%s", error)
         text = word("error_model", language)
@@ -81,18 +92,3 @@ def as_error(error: Exception, language: str) -> gr.Error:
         logger.exception("an event failed")
         text = word("error_model", language)
     return gr.Error(text, title=word("error_title", language), print_exception=False)
-
-
-def path_of(picture: Any, language: str) -> str:
-    """Returns the path of an uploaded picture, out of what the page or a client sends for it.
-
-    By the time this is called, Gradio has checked that the path lies among the uploads.
-    """
-    path = picture.get("path") if isinstance(picture, dict) else None
-    if not path or not isinstance(path, str):
-        raise gr.Error(
-            word("error_no_image", language),
-            title=word("error_title", language),
-            print_exception=False,
-        )
-    return path

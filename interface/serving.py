@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classifier.data.images import open_image, to_model_input
-from classifier.errors import InputError
+from classifier.errors import ClassifierError, InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction.classifier import TOP, Prediction, rank
+from interface.decoder import Decoder
+from interface.uploads import Upload
 from interface.worker import Worker
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Pictures that are decoded at a time: more would only wait for the same two cores, and a large one
-# takes up to 200 MB.
-DECODED_AT_A_TIME = 4
+HEALTHY_SECONDS = 3.0  # so long an answer shows that the next one would come, too
+PROBE_SECONDS = 5.0  # without an answer, after which the app counts as unable to answer
 
 
 class UnknownModelError(InputError):
@@ -102,6 +104,7 @@ class Models:
 
     Attributes:
         worker: where they are loaded.
+        decoder: where pictures are decoded.
         notice: what a visitor should know of how they were chosen, None if there is nothing.
     """
 
@@ -113,7 +116,9 @@ class Models:
             served: at least one; the first is the default.
             notice: what a visitor should know of how they were chosen.
         """
-        self.worker, self.notice = worker, notice
+        self.worker, self.decoder, self.notice = worker, Decoder(), notice
+        self._last_answer = -math.inf
+        self._probe: asyncio.Task[bool] | None = None
         self._served = {item.name: item for item in served}
         self._lock = threading.Lock()
         for item in served:
@@ -171,13 +176,31 @@ class Models:
         Raises:
             UnknownModelError: no such model is served, or no longer in this revision.
         """
-        try:
-            return await asyncio.wrap_future(self._ask(images, name, key))
-        except BrokenProcessPool:  # it was killed under this question: once more, in a new one
-            return await asyncio.wrap_future(self._ask(images, name, key))
+        answers = await asyncio.wrap_future(self._ask(images, name, key))
+        self._last_answer = time.monotonic()
+        return answers
+
+    async def can_answer(self) -> bool:
+        """Tells whether a served model answers, by its last answer or by asking it now.
+
+        However often this is called, the models are asked no more than every few seconds.
+        """
+        if time.monotonic() - self._last_answer < HEALTHY_SECONDS:
+            return True
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._any_answers())
+        return await asyncio.shield(self._probe)
+
+    async def decode(self, picture: Upload, sizes: Iterable[int]) -> dict[int, np.ndarray]:
+        """Decodes a picture once, and returns what models of each size S see: uint8, (S, S, 3).
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+        return await self.decoder.decode(picture, sizes)
 
     async def classify(
-        self, image: str | Path | bytes, name: str | None = None, top: int = TOP
+        self, picture: Upload, name: str | None = None, top: int = TOP
     ) -> Prediction:
         """Says what a picture shows.
 
@@ -186,9 +209,21 @@ class Models:
             UnknownModelError: no such model is served.
         """
         served = self.get(name)
-        pixels = (await decode(image, {served.image_size}))[served.image_size]
+        pixels = (await self.decode(picture, {served.image_size}))[served.image_size]
         answer = await self.probabilities(pixels[None], name)
         return rank(answer[0], served.labels, pixels, top)
+
+    async def _any_answers(self) -> bool:
+        import numpy as np
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_SECONDS):
+                for served in self:
+                    image = np.zeros((1, served.image_size, served.image_size, 3), np.uint8)
+                    with contextlib.suppress(ClassifierError, BrokenProcessPool):
+                        await self.probabilities(image, served.name)
+                        return True
+        return False
 
     def _ask(self, images: np.ndarray, name: str | None, key: str | None) -> Future[np.ndarray]:
         with self._lock:  # so that a model is not forgotten between its choice and the question
@@ -196,16 +231,3 @@ class Models:
             if key not in (None, served.key):
                 raise UnknownModelError(str(key), self.names)
             return self.worker.ask(served.key, images)
-
-
-async def decode(image: str | Path | bytes, sizes: Iterable[int]) -> dict[int, np.ndarray]:
-    """Decodes a picture once, and returns what models of each size S see: uint8, (S, S, 3)."""
-
-    def read() -> dict[int, np.ndarray]:
-        picture = open_image(image)
-        return {size: to_model_input(picture, size) for size in sizes}
-
-    return await asyncio.get_running_loop().run_in_executor(_decoders, read)
-
-
-_decoders = ThreadPoolExecutor(DECODED_AT_A_TIME, thread_name_prefix="decode")

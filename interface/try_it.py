@@ -12,9 +12,9 @@ import numpy as np
 
 from classifier.prediction.classifier import Prediction, rank
 from evaluation import corruptions
-from interface.events import in_words, path_of
+from interface.events import with_user_errors
 from interface.pictures import data_uri
-from interface.serving import Models, Served, decode
+from interface.serving import Models, Served
 from interface.translations import (
     class_name,
     language_of,
@@ -24,6 +24,7 @@ from interface.translations import (
     static_texts,
     word,
 )
+from interface.uploads import Upload
 
 SHOWN = 3
 # Movements of the sliders that are answered at a time, so that they never crowd out the uploads.
@@ -66,12 +67,12 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
     answers = gr.HTML(static_html("try_waiting", waiting), elem_id="answers")
 
     async def respond(
-        picture: Any, right: Any, down: Any, turn: Any, blur: Any, language: str
+        picture: Upload | None, right: Any, down: Any, turn: Any, blur: Any, language: str
     ) -> str:
         language = language_of(language)
         if picture is None:
             return waiting(language)
-        pixels = await decode(path_of(picture, language), models.image_sizes)
+        pixels = await models.decode(picture, models.image_sizes)
         both = {
             size: np.stack([image, corrupt(image, right, down, turn, blur)])
             for size, image in pixels.items()
@@ -79,7 +80,7 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
         return await compare(models, both, language)
 
     event: dict[str, Any] = {
-        "fn": in_words(respond),
+        "fn": with_user_errors(respond),
         "inputs": [picture, *sliders, language],
         "outputs": answers,
         "js": _REMEMBERING,

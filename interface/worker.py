@@ -35,6 +35,7 @@ class _Job:
     key: str
     folder: Path | None = None  # of a model to load
     images: np.ndarray | None = None  # of a question
+    asked_again: bool = False  # a question under which the process was killed
     result: Future[Any] = field(default_factory=Future)
 
 
@@ -71,8 +72,9 @@ class Worker:
     def ask(self, key: str, images: np.ndarray) -> Future[np.ndarray]:
         """Begins to compute the probabilities, float32, (N, C), of images, uint8, (N, 32, 32, 3).
 
-        The result raises `ClassifierError` if the model could not be loaded or cannot answer, and
-        `BrokenProcessPool` if the process was killed: the next call starts another.
+        A process that was killed is replaced, and what it was asked is asked once more. The result
+        raises `ClassifierError` if the model could not be loaded or cannot answer, and
+        `BrokenProcessPool` if the process was killed under the same question twice.
         """
         return self._add(_Job(_answer, key, images=images))
 
@@ -100,15 +102,21 @@ class Worker:
         while self._waiting and not jobs:
             chosen = self._choose()
             self._waiting = [job for job in self._waiting if job not in chosen]
-            jobs = [job for job in chosen if job.result.set_running_or_notify_cancel()]
+            jobs = [
+                job
+                for job in chosen
+                if job.result.running() or job.result.set_running_or_notify_cancel()
+            ]
         if not jobs:
             return
-        self._busy = True
         try:
             doing = self._submit(jobs)
         except BrokenProcessPool:  # it was killed while it had nothing to do
-            self._begin_again()
-            doing = self._submit(jobs)
+            self._waiting[:0] = jobs
+            self._begin_again()  # the models are loaded first
+            self._go_on()
+            return
+        self._busy = True
         doing.add_done_callback(partial(self._finish, jobs))
 
     def _choose(self) -> list[_Job]:
@@ -151,7 +159,12 @@ class Worker:
         with self._lock:
             self._busy = False
             if isinstance(error, BrokenProcessPool) and not self._stopped:
+                again = [job for job in jobs if job.images is not None and not job.asked_again]
+                for job in again:
+                    job.asked_again = True
+                self._waiting[:0] = again
                 self._begin_again()
+                jobs = [job for job in jobs if job not in again]
             self._go_on()
         for index, job in enumerate(jobs):
             if error is not None:

@@ -75,6 +75,7 @@ def good_pictures() -> dict[str, bytes]:
         "orientation_99.jpg": encoded(picture, "JPEG", exif=orientation(99)),
         "script_in_comment.jpg": encoded(picture, "JPEG", comment=b"<script>alert(1)</script>"),
         "text_chunk.png": encoded(picture, "PNG", pnginfo=_text_chunk()),
+        **with_odd_metadata(),
     }
     for value in range(1, 9):
         files[f"orientation_{value}.jpg"] = encoded(picture, "JPEG", exif=orientation(value))
@@ -133,7 +134,6 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "line.png": (png_header(1001, 1), "too_narrow"),
         "column.png": (png_header(3, 4000), "too_narrow"),
         "line.gif": (gif_header(65_535, 2), "too_narrow"),
-        "text_bomb.png": (_text_bomb(), "damaged"),
         "eleven_megabytes.bmp": (encoded(Image.new("RGB", (2000, 1900)), "BMP"), "too_large"),
         "ten_megabytes_and_one.jpg": (jpeg + bytes(10 * 2**20 - len(jpeg) + 1), "too_large"),
         "many_scans.jpg": (_many_scans(), "too_large"),
@@ -190,11 +190,54 @@ def _text_chunk() -> PngImagePlugin.PngInfo:
     return notes
 
 
-def _text_bomb() -> bytes:
-    """A PNG whose compressed comment unpacks to 20 MB."""
-    png = encoded(scene(), "PNG")
-    comment = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(20_000_000)))
-    return png[:33] + comment + png[33:]
+@cache
+def with_odd_metadata() -> dict[str, bytes]:
+    """Returns the picture of `scene` with metadata that are too large, damaged or hostile."""
+    jpeg, png = encoded(scene(), "JPEG"), encoded(scene(), "PNG")
+    large = zlib.compress(bytes(20_000_000))
+    xmp = b"XML:com.adobe.xmp\0"
+    chunks = {
+        "large_comment": (b"zTXt", b"Comment\0\0" + large),
+        "large_international_comment": (b"iTXt", b"Comment\0\1\0\0\0" + large),
+        "large_plain_comment": (b"tEXt", b"Comment\0" + b"a" * 3_000_000),
+        "damaged_comment": (b"zTXt", b"Comment\0\0not packed"),
+        "unknown_packing": (b"zTXt", b"Comment\0\7" + zlib.compress(b"x")),
+        "empty_comment": (b"zTXt", b""),
+        "large_xmp": (b"iTXt", xmp + b"\1\0\0\0" + zlib.compress(b"<x" * 5_000_000)),
+        "damaged_xmp": (b"iTXt", xmp + b"\0\0\0\0\xff\xfe tiff:Orientation=9"),
+        "large_profile": (b"iCCP", b"icc\0\0" + large),
+        "damaged_profile": (b"iCCP", b"icc\0\0zzzz"),
+        "empty_profile": (b"iCCP", b""),
+        "damaged_exif": (b"eXIf", b"\xff" * 300),
+        "empty_exif": (b"eXIf", b""),
+        "cut_gamma": (b"gAMA", b""),
+        "cut_primaries": (b"cHRM", b"1"),
+        "cut_resolution": (b"pHYs", b"1"),
+        "cut_intent": (b"sRGB", b""),
+        "cut_animation": (b"acTL", b""),
+        "unknown_chunk": (b"abCd", b"1" * 100_000),
+    }
+    files = {f"{name}.png": png[:33] + _chunk(*chunk) + png[33:] for name, chunk in chunks.items()}
+    comment = _chunk(*chunks["large_comment"])
+    files["comment_at_the_end.png"] = png[:-12] + comment + png[-12:]
+    files["many_comments.png"] = png[:33] + comment * 80 + png[33:]
+    files["wrong_checksum.png"] = png[:33] + _flipped(_chunk(b"tIME", bytes(7)), 16) + png[33:]
+    segments = {
+        "damaged_exif": (0xE1, b"Exif\0\0II*\0" + b"\xff" * 500),
+        "cut_exif": (0xE1, b"Exif\0\0"),
+        "cut_profile": (0xE2, b"ICC_PROFILE\0"),
+        "profile_of_missing_parts": (0xE2, b"ICC_PROFILE\0\7\x09abc"),
+        "damaged_list_of_pictures": (0xE2, b"MPF\0II*\0" + b"\xff" * 40),
+        "damaged_photoshop": (0xED, b"Photoshop 3.0\x008BIM\3\xed\0\0\xff\xff\xff\xff1"),
+        "cut_adobe": (0xEE, b"Adobe"),
+        "cut_jfif": (0xE0, b"JFIF"),
+        "large_xmp": (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"\xff" * 60_000),
+        "empty_comment": (0xFE, b""),
+    }
+    for name, (marker, content) in segments.items():
+        head = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2)
+        files[f"{name}.jpg"] = jpeg[:2] + head + content + jpeg[2:]
+    return files
 
 
 def _many_scans() -> bytes:

@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from classifier.data.images import MAX_BYTES, ImageError, open_image, to_model_input, to_rgb
-from pictures import GREEN, bad_pictures, encoded, good_pictures, orientation, scene
+from pictures import (
+    GREEN,
+    bad_pictures,
+    encoded,
+    good_pictures,
+    orientation,
+    scene,
+    with_odd_metadata,
+)
 
 SECONDS = 5.0
 
@@ -56,6 +64,26 @@ def test_the_cameras_orientation_is_undone(value: int) -> None:
         stored = _transposed(stored, undone)
     content = encoded(stored, "PNG", exif=orientation(value))
     assert np.array_equal(np.asarray(to_rgb(open_image(content))), upright)
+
+
+@pytest.mark.parametrize("name", with_odd_metadata())
+def test_metadata_is_skipped_and_the_pixels_are_read(name: str) -> None:
+    form = "PNG" if name.endswith(".png") else "JPEG"
+    expected = to_model_input(open_image(encoded(scene(), form)))
+    assert np.array_equal(to_model_input(open_image(with_odd_metadata()[name])), expected)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_the_orientation_counts_beside_metadata_that_are_skipped(form: str) -> None:
+    content = encoded(scene(), form, exif=orientation(3))
+    name, head = ("cut_profile.jpg", 2) if form == "JPEG" else ("large_comment.png", 33)
+    plain = encoded(scene(), form)
+    odd = with_odd_metadata()[name]
+    added = odd[head : head + len(odd) - len(plain)]
+    both = content[:head] + added + content[head:]
+    expected = to_model_input(open_image(content))
+    assert np.array_equal(to_model_input(open_image(both)), expected)
+    assert not np.array_equal(to_model_input(open_image(odd)), expected)
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+import zlib
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
@@ -57,6 +59,7 @@ UPRIGHT = {  # the transposition that undoes each value of the orientation in th
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGE = 12_000_000  # pixels, from which on images are decoded one at a time to bound the memory
 
 # Our own limits are stricter than the one that Pillow warns of.
@@ -81,6 +84,8 @@ class ImageError(InputError):
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     """Decodes the first frame of a picture, within limits of bytes, pixels, shape and time.
 
+    Pictures are judged by their pixels: metadata that cannot be read is skipped.
+
     Args:
         source: a path, the bytes of a file, or a file opened for binary reading.
 
@@ -92,23 +97,12 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     """
     content = _read(source)
     try:
-        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise _unidentified(content) from None
-    except Image.DecompressionBombError as error:
-        raise _too_many_pixels() from error
-    except Exception as error:  # whatever a plugin trips over in a file made to trip it
-        raise _damaged() from error
-    _check_dimensions(image)
-    _check_decoding_time(image, content)
-    large = image.width * image.height >= LARGE
-    with _one_large_image if large else nullcontext():
-        try:
-            image.draft(None, (JPEG_SIDE, JPEG_SIDE))
-            image.load()
-        except Exception as error:
-            raise _damaged() from error
-    return image
+        return _decode(content)
+    except ImageError as error:
+        bare = _without_metadata(content)
+        if error.reason not in ("damaged", "unknown_format") or len(bare) == len(content):
+            raise
+        return _decode(bare)
 
 
 def is_image(file: BinaryIO) -> bool:
@@ -193,6 +187,70 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
             f"the file is larger than {MAX_BYTES // 2**20} MB: choose a smaller picture",
         )
     return content
+
+
+def _decode(content: bytes) -> Image.Image:
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise _unidentified(content) from None
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels() from error
+    except Exception as error:  # whatever a plugin trips over in a file made to trip it
+        raise _damaged() from error
+    _check_dimensions(image)
+    _check_decoding_time(image, content)
+    large = image.width * image.height >= LARGE
+    with _one_large_image if large else nullcontext():
+        try:
+            image.draft(None, (JPEG_SIDE, JPEG_SIDE))
+            image.load()
+        except Exception as error:
+            raise _damaged() from error
+    return image
+
+
+def _without_metadata(content: bytes) -> bytes:
+    """Returns a PNG or a JPEG with nothing but what its pixels need, and its orientation.
+
+    Pillow gives up a PNG over text that unpacks to more than a megabyte, or a damaged time stamp.
+    """
+    if content.startswith(PNG_SIGNATURE):
+        return PNG_SIGNATURE + b"".join(_png_chunks(content))
+    if content.startswith(b"\xff\xd8"):
+        return b"".join(_jpeg_segments(content))
+    return content
+
+
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    """Yields the chunks that pixels depend on, which have a capital first, and the orientation."""
+    start = len(PNG_SIGNATURE)
+    while start + 12 <= len(content):
+        length = int.from_bytes(content[start : start + 4])
+        chunk = content[start : start + 12 + length]
+        kind, checksum = chunk[4:8], chunk[-4:]
+        whole = zlib.crc32(chunk[4:-4]).to_bytes(4) == checksum
+        if kind[:1].isupper() or (kind in (b"tRNS", b"eXIf") and whole and length):
+            yield chunk
+        start += len(chunk)
+
+
+def _jpeg_segments(content: bytes) -> Iterator[bytes]:
+    """Yields the segments without comments and applications, whole ones about colours excepted."""
+    yield content[:2]
+    start = 2
+    while content[start : start + 1] == b"\xff" and start + 4 <= len(content):
+        marker = content[start + 1]
+        if marker in (0xDA, 0xFF) or 0xD0 <= marker <= 0xD9:  # pixels, or none with a length
+            break
+        length = 2 + int.from_bytes(content[start + 2 : start + 4])
+        segment = content[start : start + length]
+        about_colours = segment[4:9] == b"JFIF\0" or segment[4:9] == b"Adobe"
+        of_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        if not of_metadata or (about_colours and len(segment) >= 16) or segment[4:8] == b"Exif":
+            yield segment
+        start += length
+    yield content[start:]
 
 
 def _unidentified(content: bytes) -> ImageError:

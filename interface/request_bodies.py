@@ -1,0 +1,135 @@
+"""What the body of a request must be before Gradio sees it, which trips over many others."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import gradio as gr
+
+from interface.gradio_adapter import event_function
+
+MAX_BYTES = 2**20  # of a call: numbers, words and the names of uploads
+MAX_BYTES_OF_A_TOOL_CALL = 14 * 2**20  # it may hold a picture of 10 MB in base64
+MAX_DEPTH = 32  # lists and objects in each other
+MAX_NAME = 200  # characters of a session or an event
+
+_DIRECT_CALL = re.compile(r"/gradio_api/(?:run|api)/(?P<name>[^/]+)/?$")
+_CALL = re.compile(r"/gradio_api/call/(?P<name>[^/]+)/?$")
+_CALL_BY_NAMES = re.compile(r"/gradio_api/call/v2/(?P<name>[^/]+)/?$")
+_JOIN = re.compile(r"/gradio_api/queue/join/?$")
+_TOOL = re.compile(r"/gradio_api/mcp(?:/|$)")
+_OTHER = re.compile(r"/gradio_api/(?:cancel|reset)/?$")
+
+
+class MalformedBodyError(Exception):
+    """A body that no page and no client of ours sends.
+
+    Attributes:
+        status: of HTTP.
+        text: what is wrong, in a line.
+    """
+
+    def __init__(self, text: str, status: int = 422) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+def limit(path: str) -> int | None:
+    """Returns how many bytes the body of a POST to a path may have, None if it is not JSON."""
+    if _TOOL.search(path):
+        return MAX_BYTES_OF_A_TOOL_CALL
+    kinds = (_DIRECT_CALL, _CALL, _CALL_BY_NAMES, _JOIN, _OTHER)
+    return MAX_BYTES if any(kind.search(path) for kind in kinds) else None
+
+
+def check(path: str, content: bytes, page: gr.Blocks) -> None:
+    """Checks the body of a POST.
+
+    Args:
+        path: of the request.
+        content: the whole body.
+        page: the page, whose events are called.
+
+    Raises:
+        MalformedBodyError: it is not JSON, nested too deep, or not of the form that the path takes.
+    """
+    body = _parse(content)
+    if not isinstance(body, dict):
+        raise MalformedBodyError("the body must be a JSON object")
+    if found := _CALL_BY_NAMES.search(path):
+        _check_call_by_names(body, page, found["name"])
+    elif found := _CALL.search(path):
+        _check_call(body, page, None, found["name"])
+    elif found := _DIRECT_CALL.search(path):
+        _check_call(body, page, body.get("fn_index"), found["name"])
+    elif _JOIN.search(path):
+        _check_form(body, {"session_hash": str})
+        _check_call(body, page, body.get("fn_index"))
+    elif _OTHER.search(path):
+        _check_form(body, {"event_id": str})
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        body = json.loads(content, parse_constant=_no_number)
+    except (ValueError, RecursionError):  # also what is not UTF-8
+        raise MalformedBodyError("the body must be JSON", 400) from None
+    level = [body]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for value in level
+            if isinstance(value, (dict, list))
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise MalformedBodyError("the body is nested too deep", 400)
+    return body
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_form(body: dict[str, Any], required: dict[str, type]) -> None:
+    for name, kind in required.items():
+        if not isinstance(body.get(name), kind):
+            raise MalformedBodyError(f"{name} is missing or of the wrong type")
+    for name in ("session_hash", "event_id"):
+        value = body.get(name)
+        if value is not None and not (isinstance(value, str) and len(value) <= MAX_NAME):
+            raise MalformedBodyError(f"{name} must be a text of at most {MAX_NAME} characters")
+    for name in ("fn_index", "trigger_id"):
+        value = body.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise MalformedBodyError(f"{name} must be an integer")
+    if body.get("batched"):
+        raise MalformedBodyError("batches are not taken")
+
+
+def _check_call(
+    body: dict[str, Any], page: gr.Blocks, index: int | None, name: str | None = None
+) -> None:
+    _check_form(body, {"data": list})
+    event = event_function(page, index, name)
+    if event is None:
+        raise MalformedBodyError("there is no such endpoint", 404)
+    if len(body["data"]) > len(event.inputs):
+        most = len(event.inputs)
+        raise MalformedBodyError(f"too many inputs: {len(body['data'])} for at most {most}")
+
+
+def _check_call_by_names(body: dict[str, Any], page: gr.Blocks, name: str) -> None:
+    described = page.get_api_info()["named_endpoints"].get(f"/{name}")
+    if described is None:
+        raise MalformedBodyError("there is no such endpoint", 404)
+    parameters = {item["parameter_name"]: item for item in described["parameters"]}
+    unknown = body.keys() - parameters.keys()
+    missing = {
+        key for key, item in parameters.items() if not item.get("parameter_has_default")
+    } - body.keys()
+    for names, what in ((unknown, "unknown"), (missing, "missing")):
+        if names:
+            raise MalformedBodyError(f"{what} inputs: {', '.join(sorted(names))[:200]}")

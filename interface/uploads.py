@@ -1,0 +1,149 @@
+"""The one place that decides which files a request may have read, and that reads them.
+
+Whatever a request names — an event of the page, an endpoint, a tool of MCP — becomes an `Upload`
+here or is refused here, and what decodes pictures takes nothing but an `Upload`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from classifier.data.images import MAX_BYTES
+from classifier.errors import InputError
+
+FOLDER = "GRADIO_TEMP_DIR"  # the variable that names the upload folder, also for Gradio
+# Photographs that come with Gradio: no network, and none of the data set. Requests call them
+# "examples/lion.jpg", which says nothing of where they lie.
+EXAMPLES = ("lion.jpg", "bus.png", "cheetah1.jpg", "tower.jpg")
+EXAMPLES_ROUTE = "examples"
+# A device or a pipe would be opened without waiting, a link is not followed, and programs that are
+# started meanwhile do not inherit the file.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class RefusedFileError(InputError):
+    """A file that a request names is not read.
+
+    The reason is not told: whoever asks for `/etc/passwd` does not learn whether it exists.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("only a picture that was uploaded here is read: upload it")
+
+
+class AddressError(InputError):
+    """A request names a picture by an address of another server."""
+
+    def __init__(self) -> None:
+        super().__init__("addresses are not fetched: upload the picture itself")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The content of a file that a request may have read; made by `read` only.
+
+    Attributes:
+        content: at most one byte more than the largest picture that is decoded.
+    """
+
+    content: bytes
+
+
+def read(value: Any) -> Upload:
+    """Reads the file that a request names.
+
+    Args:
+        value: what a request holds in the place of a picture: Gradio's description of a file, of
+            which only `path` counts.
+
+    Raises:
+        AddressError: it is an address.
+        RefusedFileError: it is anything else than a regular file of the upload folder, not reached
+            through a link, or an example.
+    """
+    path = value.get("path") if isinstance(value, dict) else None
+    named = value if path is None else path
+    if isinstance(named, dict):
+        named = named.get("url")
+    if isinstance(named, str) and named.strip().lower().startswith(("http:", "https:")):
+        raise AddressError
+    if not isinstance(path, str):
+        raise RefusedFileError
+    if path in (known := examples()):
+        return Upload(known[path].read_bytes())
+    try:
+        descriptor = _open(path)
+    except (
+        KeyError,
+        OSError,
+        ValueError,
+    ):  # not there, a link, no file name at all: one answer for all
+        raise RefusedFileError from None
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+        os.close(descriptor)
+        raise RefusedFileError
+    with os.fdopen(descriptor, "rb") as file:
+        return Upload(file.read(MAX_BYTES + 1))
+
+
+def from_data_url(text: str) -> dict[str, Any]:
+    """Keeps the picture of a data URL as an upload, and returns how a request names it.
+
+    Raises:
+        RefusedFileError: it is not in base64.
+    """
+    head, comma, data = text.partition(",")
+    try:
+        if not comma or not head.lower().endswith(";base64"):
+            raise ValueError(head)
+        content = base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise RefusedFileError from None
+    path = Path(mkdtemp(dir=os.environ[FOLDER])) / "picture"
+    path.write_bytes(content[: MAX_BYTES + 1])
+    return {"path": str(path)}
+
+
+@cache
+def examples() -> dict[str, Path]:
+    """Returns where the example photographs lie, by the names that requests may call them."""
+    import gradio as gr  # not for the processes that decode: they only need to know `Upload`
+
+    paths = [Path(gr.get_image(name)) for name in EXAMPLES]
+    return {str(path): path for path in paths} | {
+        f"{EXAMPLES_ROUTE}/{path.name}": path for path in paths
+    }
+
+
+def _open(path: str) -> int:
+    """Opens a file of the upload folder, step by step, so that no step can lead out of it.
+
+    Nothing is opened by its whole path: between a check and the opening a folder could be exchanged
+    for a link, and the mere opening of some devices does something.
+    """
+    folder = os.environ[FOLDER]
+    roots = (Path(folder).absolute(), Path(folder).resolve())  # Gradio names uploads by either
+    root = next((root for root in roots if Path(path).is_relative_to(root)), None)
+    if root is None or path != str(Path(path)):
+        raise ValueError("it lies elsewhere, or is written as nobody here writes it")
+    *folders, name = Path(path).relative_to(root).parts
+    if ".." in (*folders, name):
+        raise ValueError("it leads out again")
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in folders:
+            inner = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+        return os.open(name, _FLAGS, dir_fd=directory)
+    finally:
+        os.close(directory)

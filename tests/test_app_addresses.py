@@ -1,0 +1,160 @@
+"""Where the app listens and by which addresses it is known: what was asked for, or one line."""
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app import PORTS, address_to_listen_on
+from app_server import PROJECT, RunningApp
+from classifier.errors import ClassifierError, InputError
+from interface.hosts import PROXY_VARIABLES, trusts_proxy, with_own_host
+
+STRANGERS = [
+    {"Host": "evil.example"},
+    {"Host": "evil.example:7860"},
+    {"Host": "127.0.0.1@evil.example"},
+    {"Host": 'evil.example"><script>'},
+    {"X-Forwarded-Host": "evil.example"},
+    {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"},
+    {"X-Forwarded-Server": "evil.example", "Forwarded": "host=evil.example"},
+    {"X-Gradio-Server": "http://evil.example"},
+]
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", *PROXY_VARIABLES):
+        monkeypatch.setenv(name, "")  # undone afterwards, also where the app removes it
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    """A port that another program listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_the_command_line_comes_first_then_the_variables_then_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = _free_port()
+    host, port = address_to_listen_on(None, None)
+    assert host == "127.0.0.1"
+    assert port in PORTS
+    monkeypatch.setenv("GRADIO_SERVER_PORT", str(free))
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "localhost")
+    assert address_to_listen_on(None, None) == ("localhost", free)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "nonsense")
+    assert address_to_listen_on("0.0.0.0", free) == ("0.0.0.0", free)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_address_of_ipv6_is_one(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    assert address_to_listen_on(host, None)[0] == "::1"
+    monkeypatch.setenv("GRADIO_SERVER_NAME", host)
+    assert address_to_listen_on(None, _free_port())[0] == "::1"
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "-1", "65536", "78 60", "7860.0", "٧"])
+def test_a_port_in_the_environment_that_is_none_is_a_wrong_call(
+    port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_PORT", port)
+    with pytest.raises(InputError, match=r"GRADIO_SERVER_PORT takes a number .*Received: "):
+        address_to_listen_on(None, None)
+
+
+def test_a_port_that_was_asked_for_is_never_another(
+    busy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ClassifierError, match=f"port {busy} of 127.0.0.1 is taken"):
+        address_to_listen_on(None, busy)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", str(busy))
+    with pytest.raises(ClassifierError, match="--port"):
+        address_to_listen_on(None, None)
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.7", "a" * 100, ".", "::zz"])
+def test_a_host_that_is_none_of_this_machine_is_a_wrong_call(host: str) -> None:
+    with pytest.raises(InputError, match="--host takes an address or a name"):
+        address_to_listen_on(host, None)
+
+
+def test_requests_keep_the_names_that_the_server_has() -> None:
+    for host in ("localhost", "127.0.0.1:7860", "[::1]:7860", "192.168.1.5:80", "LOCALHOST:1"):
+        scope, foreign = with_own_host(_scope(host))
+        assert not foreign
+        assert dict(scope["headers"])[b"host"] == host.encode()
+    for host in ("evil.example", "", "localhost.evil.example", "127.0.0.1:x", "[evil]", "a b"):
+        scope, foreign = with_own_host(_scope(host))
+        assert foreign
+        assert dict(scope["headers"]) == {b"host": b"192.168.1.5:7860", b"accept": b"*/*"}
+
+
+@pytest.mark.parametrize("name", PROXY_VARIABLES)
+def test_a_proxy_is_trusted_where_the_app_was_told_of_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not trusts_proxy()
+    monkeypatch.setenv(name, "/demo")
+    assert trusts_proxy()
+
+
+@pytest.mark.parametrize("headers", STRANGERS)
+def test_no_request_puts_an_address_into_the_page(app: RunningApp, headers: dict[str, str]) -> None:
+    for path in ("/", "/config", "/gradio_api/info", "/gradio_api/mcp", "/gradio_api/mcp/"):
+        answer = httpx.get(f"{app.url}{path}", headers=headers, timeout=30)
+        assert answer.status_code in (200, 307), path
+        assert "evil" not in answer.text, path
+        assert "evil" not in str(answer.headers), path
+
+
+def test_under_another_name_the_page_asks_where_it_came_from(app: RunningApp) -> None:
+    page = httpx.get(app.url, headers={"Host": "box.lan:7860"}, timeout=30).text
+    assert re.findall(r'"root":"[^"]*"', page) == ['"root":"/"']
+    answer = httpx.get(f"{app.url}/gradio_api/mcp", headers={"Host": "box.lan:7860"}, timeout=30)
+    assert answer.headers["Location"] == "/gradio_api/mcp/"
+    page = httpx.get(app.url, timeout=30).text
+    assert re.findall(r'"root":"[^"]*"', page) == [f'"root":"{app.url}"']
+
+
+def test_neither_the_page_nor_its_description_names_a_path_of_the_server(app: RunningApp) -> None:
+    for path in ("/", "/config", "/gradio_api/info", "/gradio_api/openapi.json"):
+        text = app.get(path).decode()
+        assert str(PROJECT) not in text
+        assert "site-packages" not in text
+        found = re.findall(r'"path":\s*"([^"]*)"', text)
+        assert not [name for name in found if name.startswith("/")], path
+    for item in json.loads(app.get("/config"))["components"]:
+        icon = item["props"].get("icon")
+        if icon:
+            assert len(app.get(f"/{icon['url']}")) > 1000
+
+
+def _scope(host: str) -> dict[str, object]:
+    headers = [(b"host", host.encode()), (b"accept", b"*/*")]
+    headers += [(b"x-forwarded-host", b"evil.example"), (b"forwarded", b"host=evil.example")]
+    return {"type": "http", "headers": headers, "server": ("192.168.1.5", 7860)}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""Pictures are decoded in processes of their own: what gets stuck there costs its request alone."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from classifier.data.images import ImageError, open_image, to_model_input
+from interface.decoder import Decoder
+from interface.uploads import Upload
+from pictures import bad_pictures, encoded, scene
+
+PICTURE = encoded(scene(), "PNG")
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder(seconds=3)
+    yield decoder
+    decoder.stop()
+
+
+def test_pixels_and_refusals_are_those_of_the_decoder_itself(decoder: Decoder) -> None:
+    expected = to_model_input(open_image(PICTURE))
+    assert np.array_equal(_decode(decoder, PICTURE), expected)
+    for name in ("cut.jpg", "empty.png", "drawing.svg", "bomb.png"):
+        content, reason = bad_pictures()[name]
+        with pytest.raises(ImageError) as refusal:
+            _decode(decoder, content)
+        assert refusal.value.reason == reason
+    assert len(multiprocessing.active_children()) <= 2
+
+
+def test_nothing_but_an_upload_is_decoded(decoder: Decoder) -> None:
+    for value in ("/etc/passwd", PICTURE, {"path": "/etc/passwd"}, None):
+        with pytest.raises(TypeError):
+            asyncio.run(decoder.decode(value, [32]))  # type: ignore[arg-type]
+
+
+def test_a_process_that_is_stuck_costs_its_own_request_and_is_replaced(decoder: Decoder) -> None:
+    _decode(decoder, PICTURE)
+    (stuck,) = multiprocessing.active_children()
+
+    async def visitors() -> list[object]:
+        os.kill(stuck.pid or 0, signal.SIGSTOP)
+        pictures = [decoder.decode(Upload(PICTURE + bytes(2**20)), [32]) for _ in range(6)]
+        return list(await asyncio.gather(*pictures, return_exceptions=True))
+
+    start = time.monotonic()
+    answers = asyncio.run(visitors())
+    assert time.monotonic() - start < 30
+    refused = [answer for answer in answers if not isinstance(answer, dict)]
+    assert len(refused) == 1
+    assert isinstance(refused[0], ImageError)
+    assert refused[0].reason == "too_large"
+    assert not stuck.is_alive()
+    assert _decode(decoder, PICTURE).shape == (32, 32, 3)
+
+
+def test_a_process_that_was_killed_costs_nobody_an_error(decoder: Decoder) -> None:
+    _decode(decoder, PICTURE)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+    assert _decode(decoder, PICTURE).shape == (32, 32, 3)
+
+
+def test_it_stops_at_once_whatever_it_is_at(decoder: Decoder) -> None:
+    _decode(decoder, PICTURE)
+    (stuck,) = multiprocessing.active_children()
+    os.kill(stuck.pid or 0, signal.SIGSTOP)
+
+    async def leave() -> None:
+        waiting = asyncio.ensure_future(decoder.decode(Upload(PICTURE), [32]))
+        await asyncio.sleep(0.2)
+        decoder.stop()
+        with pytest.raises(ImageError):
+            await waiting
+
+    start = time.monotonic()
+    asyncio.run(leave())
+    assert time.monotonic() - start < 2
+
+
+def _decode(decoder: Decoder, content: bytes) -> np.ndarray:
+    pixels = asyncio.run(decoder.decode(Upload(content), [32, 48]))
+    assert pixels[48].shape == (48, 48, 3)
+    return pixels[32]

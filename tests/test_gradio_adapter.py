@@ -1,0 +1,72 @@
+"""What the app needs of Gradio beyond its documentation is there, and does what the adapter says.
+
+If one of these fails after an upgrade: read the changed code of Gradio, then `gradio_adapter.py`.
+"""
+
+import asyncio
+import inspect
+import json
+from typing import Any
+
+import gradio as gr
+import gradio.mcp
+import pytest
+from gradio.routes import App
+
+from interface.gradio_adapter import CheckedBlocks, McpServer, event_function
+from interface.translations import word
+
+
+def test_every_event_passes_preprocess_data_and_call_function() -> None:
+    source = inspect.getsource(gr.Blocks.process_api)
+    assert "self.preprocess_data(" in source, "inputs no longer pass `preprocess_data`: files do"
+    assert "self.call_function(" in source, "functions no longer run in `call_function`"
+    assert list(inspect.signature(gr.Blocks.preprocess_data).parameters)[1:3] == [
+        "block_fn",
+        "inputs",
+    ], "`preprocess_data` takes other arguments"
+
+
+def test_gradio_looks_its_mcp_server_up_when_it_starts() -> None:
+    source = inspect.getsource(App.setup_mcp_server)
+    assert "gradio.mcp.GradioMCPServer(blocks)" in source, "our MCP server is no longer taken"
+    for name in ("convert_strings_to_filedata", "postprocess_output_data"):
+        ours, theirs = (getattr(kind, name) for kind in (McpServer, gradio.mcp.GradioMCPServer))
+        if theirs is not ours:
+            assert inspect.signature(ours).parameters.keys() == (
+                inspect.signature(theirs).parameters.keys()
+            ), f"`{name}` of Gradio's MCP server takes other arguments"
+    tool = inspect.getsource(gradio.mcp.GradioMCPServer.create_mcp_server)
+    assert "self.postprocess_output_data(" in tool, "MCP answers are no longer ours"
+    prepare = inspect.getsource(gradio.mcp.GradioMCPServer._prepare_tool_call_args)
+    assert "self.convert_strings_to_filedata(" in prepare, "MCP arguments are no longer checked"
+
+
+def test_a_function_gets_no_path_and_what_it_raises_becomes_one_line() -> None:
+    seen: list[Any] = []
+
+    def note(picture: Any, text: str) -> str:
+        seen.append(picture)
+        raise ZeroDivisionError("a secret of ours")
+
+    with CheckedBlocks() as blocks:
+        picture, text = gr.Image(type="filepath"), gr.Textbox()
+        text.change(note, [picture, text], text, api_name="note", preprocess=False)
+    event = event_function(blocks, None, "note")
+    assert event is not None
+    for inputs in ([{"path": "/etc/passwd"}, "x"], ["/etc/passwd", "x"], [None, {"path": "x"}]):
+        with pytest.raises(gr.Error):
+            asyncio.run(blocks.process_api(event, inputs))
+    assert seen == []
+    with pytest.raises(gr.Error, match=word("error_model", "en")):
+        asyncio.run(blocks.process_api(event, [{"path": "examples/lion.jpg"}, "x"]))
+    assert [type(item).__name__ for item in seen] == ["Upload"]
+    assert event_function(blocks, None, "nothing") is None
+    assert event_function(blocks, 99) is None
+
+
+def test_tools_of_mcp_answer_in_json() -> None:
+    server = McpServer.__new__(McpServer)
+    for data in ([({"a": None}, [True])], [{"a": None}, [True]]):
+        texts = [item.text for item in server.postprocess_output_data(data, "")]
+        assert [json.loads(text) for text in texts] == [{"a": None}, [True]]

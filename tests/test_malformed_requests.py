@@ -1,0 +1,115 @@
+"""Bodies that no client sends: each is refused with a 4xx in a line, and the connection goes on."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app_server import RunningApp
+
+JSON = {"Content-Type": "application/json"}
+DIRECT = ["run/classify", "run/predict", "api/classify", "call/classify", "queue/join"]
+ROUTES = [*DIRECT, "call/v2/classify", "call/nothing", "run/nothing", "cancel", "reset"]
+NO_JSON_OBJECT = {
+    "not a number": b"NaN",
+    "infinity": b"Infinity",
+    "minus infinity": b"-Infinity",
+    "not a number inside": b'{"data": [NaN, null]}',
+    "list": b"[]",
+    "text": b'"x"',
+    "number": b"7",
+    "null": b"null",
+    "nothing": b"",
+    "cut": b'{"data": [',
+    "bytes": b"\xff\xfe\x00",
+    "deep list": b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep enough": b'{"data": ' + b"[" * 50 + b"]" * 50 + b"}",
+    "deep object": b'{"a": ' * 5000 + b"1" + b"}" * 5000,
+    "many digits": b'{"data": [' + b"9" * 6000 + b"]}",
+    "large": b'{"data": ["' + b"a" * 2**21 + b'"]}',
+}
+WRONG_FORM = {
+    "no data": {},
+    "text as data": {"data": "x"},
+    "null as data": {"data": None},
+    "object as data": {"data": {}},
+    "too many inputs": {"data": [None] * 40},
+    "session of a number": {"data": [], "session_hash": 7},
+    "session of a list": {"data": [], "session_hash": ["x"]},
+    "long session": {"data": [], "session_hash": "a" * 5000},
+    "event of a list": {"data": [], "session_hash": "a", "event_id": [1]},
+    "trigger of a text": {"data": [], "session_hash": "a", "trigger_id": "x"},
+    "batch": {"data": [[]], "session_hash": "a", "batched": True},
+}
+WRONG_NUMBERS = ["x", -1, 10**20, 1.5, True, 999, [0]]
+
+
+@pytest.fixture(scope="module")
+def http(app: RunningApp) -> Iterator[httpx.Client]:
+    limits = httpx.Limits(max_connections=1)
+    with httpx.Client(base_url=f"{app.url}/gradio_api", timeout=30, limits=limits) as client:
+        yield client
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_is_no_json_object_is_refused_by_every_route(http: httpx.Client, route: str) -> None:
+    for name, content in NO_JSON_OBJECT.items():
+        _refused(http.post(route, content=content, headers=JSON), name)
+    for kind in ("text/plain", "multipart/form-data", "application/json; charset=utf-16", ""):
+        _refused(http.post(route, content=b"NaN", headers={"Content-Type": kind}), kind)
+
+
+@pytest.mark.parametrize("route", DIRECT)
+def test_a_wrong_form_is_refused_by_every_call(http: httpx.Client, route: str) -> None:
+    for name, body in WRONG_FORM.items():
+        number = {} if route.startswith("call") else {"fn_index": 0}
+        _refused(_post(http, route, {**number, **body}), name)
+    for number in [] if route.startswith("call") else WRONG_NUMBERS:
+        body = {"data": [], "session_hash": "a", "fn_index": number}
+        _refused(_post(http, route, body), str(number))
+
+
+def test_a_third_input_is_refused(http: httpx.Client) -> None:
+    for route in ("run/classify", "api/classify", "call/classify"):
+        for third in ("x", None, {"path": "/etc/passwd"}):
+            answer = _post(http, route, {"data": [None, "tiny", third]})
+            assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+            assert answer.json()["detail"] == "too many inputs: 3 for at most 2"
+    for body in ({"image": None, "model": None, "other": 1}, {"nothing": 1}, {}):
+        _refused(_post(http, "call/v2/classify", body), str(body))
+
+
+def test_routes_of_gradio_that_the_page_does_not_use_are_not_there(http: httpx.Client) -> None:
+    for route in ("component_server", "stream/x", "stream/x/close", "process_recording"):
+        assert _post(http, route, {}).status_code == httpx.codes.NOT_FOUND
+    assert httpx.post(f"{str(http.base_url)[:-12]}/login").status_code == httpx.codes.NOT_FOUND
+
+
+def test_mcp_refuses_what_is_no_request(http: httpx.Client) -> None:
+    accept = {**JSON, "Accept": "application/json, text/event-stream"}
+    for name, content in NO_JSON_OBJECT.items():
+        if name != "large":  # a picture may be so large
+            _refused(http.post("mcp/", content=content, headers=accept), name)
+    _refused(http.post("mcp/", content=b"1" * (15 * 2**20), headers=accept), "very large")
+
+
+def test_a_refused_direct_call_has_a_status_of_its_own(http: httpx.Client) -> None:
+    for data in ([None, None], [7, "tiny"], [{"path": "/etc/passwd"}, None]):
+        answer = _post(http, "run/classify", {"data": data})
+        assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+        assert answer.json()["error"]
+    answer = _post(http, "run/evaluation", {"data": ["nothing"]})
+    assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert _post(http, "run/models", {"data": []}).status_code == httpx.codes.OK
+
+
+def _post(http: httpx.Client, route: str, body: object) -> httpx.Response:
+    return http.post(route, content=json.dumps(body), headers=JSON)
+
+
+def _refused(answer: httpx.Response, name: str) -> None:
+    assert 400 <= answer.status_code < 500, (name, answer.status_code, answer.text[:200])
+    assert "Traceback" not in answer.text, name
+    assert "\n" not in answer.text.strip(), name
+    assert answer.headers.get("Connection", "").lower() != "close", name
