@@ -15,9 +15,9 @@ from typing import Any
 
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
+from classifier.environment import import_quietly
 from classifier.errors import InputError
 from classifier.hub.dataset_id import check_dataset_id, name_dataset
-from classifier.quiet import import_quietly
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
 from classifier.training.run_folder import Run, open_run

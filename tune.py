@@ -15,8 +15,8 @@ from pathlib import Path
 
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
+from classifier.environment import import_quietly
 from classifier.errors import ClassifierError, InputError
-from classifier.quiet import import_quietly
 from classifier.search import PRUNERS, SAMPLERS
 from classifier.search.space import SearchSpace, load_search_space
 from classifier.settings import load_preset, parse_overrides, preset_names

@@ -1,14 +1,16 @@
 """What the project's commands share: one-line errors, exit statuses and `--debug`."""
 
 import argparse
+import atexit
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from classifier.errors import ClassifierError
-from classifier.quiet import quieten_libraries
+from classifier.environment import prepare_environment
+from classifier.errors import ClassifierError, DiskFullError
+from classifier.files import DISK_FULL
 
 INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 + SIGINT
 
@@ -39,7 +41,7 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
         130 interrupted from the keyboard.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    quieten_libraries()
+    prepare_environment()
     try:
         main(arguments)
         sys.stdout.flush()
@@ -50,13 +52,36 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
         # The reader of our output has gone (`| head`): nothing is left to say to anyone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            _report(_unexpected(error), arguments)
+            return 1
+        place = f" of {error.filename}" if error.filename else ""
+        _report(f"the disk{place} is full: free some space and run again", arguments)
+        _skip_clean_up()
+        return 1
     except ClassifierError as error:
         _report(str(error), arguments)
+        if isinstance(error, DiskFullError):
+            _skip_clean_up()
         return error.exit_status
     except Exception as error:
-        _report(f"{type(error).__name__}: {error}. Run again with --debug for details.", arguments)
+        _report(_unexpected(error), arguments)
         return 1
     return 0
+
+
+def _unexpected(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}. Run again with --debug for details."
+
+
+def _skip_clean_up() -> None:
+    """Ends the process, when it ends, before HDF5 tries again to write what the disk did not take.
+
+    That would be a segmentation fault.
+    """
+    if "h5py" in sys.modules and "pytest" not in sys.modules:
+        atexit.register(os._exit, 1)
 
 
 def _report(message: str, arguments: list[str]) -> None:

@@ -7,6 +7,10 @@ class ClassifierError(Exception):
     exit_status = 1
 
 
+class DiskFullError(ClassifierError):
+    """A disk has, or would have, no space left for what is to be written."""
+
+
 class InputError(ClassifierError):
     """The call or its input is wrong; a command that meets it ends with exit status 2."""
 

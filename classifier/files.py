@@ -1,10 +1,15 @@
 """Files and folders written under a temporary name and renamed: whole, or not there."""
 
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from classifier.errors import DiskFullError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -23,8 +28,29 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         _flush(temporary)
         _replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # of a full disk the system says no place
+        raise
     finally:
         _remove(temporary)
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Raises `DiskFullError` unless the disk of a folder has so many bytes free.
+
+    To be called before libraries write that do not survive a full disk: HDF5 and TensorFlow's
+    event files end the process by a segmentation fault.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise DiskFullError(
+            f"the disk of {folder} has {_megabytes(free)} free, and about {_megabytes(size)} are "
+            "needed: free some space"
+        )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 10e6 else f"{size / 1e6:.1f} MB"
 
 
 def _replace(temporary: Path, path: Path) -> None:

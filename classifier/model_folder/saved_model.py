@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifier.environment import import_quietly
 from classifier.errors import InputError
-from classifier.quiet import import_quietly
 from classifier.settings import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from optuna.samplers import (
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from classifier.errors import ClassifierError, InputError
+from classifier.errors import ClassifierError, DiskFullError, InputError
 from classifier.search.lost import StaleTrials, requeue
 from classifier.search.space import SearchSpace
 from classifier.search.trial import Outcome
@@ -207,7 +207,7 @@ class Worker:
             if not isinstance(self._failure, UpdateFinishedTrialError):
                 raise
         self._failures = self._failures + 1 if self._failure else 0
-        if isinstance(self._failure, InputError):
+        if isinstance(self._failure, (InputError, DiskFullError)):
             raise self._failure
         if self._failures >= MAX_FAILURES:
             raise ClassifierError(

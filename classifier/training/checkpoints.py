@@ -1,6 +1,7 @@
 """The state of a run on disk, so that a training killed at any moment goes on where it was."""
 
 import json
+import math
 import time
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 
 from classifier.errors import ClassifierError
-from classifier.files import write_atomically
+from classifier.files import require_space, write_atomically
 
 # What each callback remembers between epochs; their best weights are kept apart, as arrays.
 REMEMBERED = {
@@ -18,6 +19,9 @@ REMEMBERED = {
     "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
     "ModelCheckpoint": ("best",),
 }
+
+EPOCH_BYTES = 1 << 20  # at most, of an epoch's rows, event files and file headers
+MODEL_FOLDER_BYTES = 8 << 20  # of predictions, plots and event files beside the weights
 
 
 class RunState(keras.callbacks.Callback):
@@ -90,6 +94,18 @@ class RunState(keras.callbacks.Callback):
         self._memories = memory["callbacks"]
         self._best_weights = best or None
 
+    def check_space(self, model: keras.Model) -> None:
+        """Checks, before the first epoch, that the disk has room for all that a run writes.
+
+        Raises:
+            DiskFullError: it has not.
+        """
+        folder = self.path.parent
+        # The state and the best weights, each with the next one beside it, and the model folder.
+        needed = 2 * (_size(_variables(model)) + _size(model.variables)) + MODEL_FOLDER_BYTES
+        there = sum(file.stat().st_size for file in folder.iterdir())
+        require_space(folder, needed - there)
+
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Gives the other callbacks their memory back, which they forgot just now."""
         for name, other in self.others.items():
@@ -142,6 +158,15 @@ class RunState(keras.callbacks.Callback):
         """Keeps the newest of the best weights that `ModelCheckpoint` wrote."""
         for old in sorted(self.path.parent.glob("best-*.weights.h5"))[:-1]:
             old.unlink(missing_ok=True)
+
+
+def size_of_epoch(model: keras.Model) -> int:
+    """Returns the bytes that are written after an epoch, before older files go."""
+    return _size(_variables(model)) + _size(model.variables) + EPOCH_BYTES
+
+
+def _size(variables: list[Any]) -> int:
+    return sum(4 * math.prod(variable.shape) for variable in variables)
 
 
 def _variables(model: keras.Model) -> list[Any]:

@@ -10,14 +10,14 @@ import keras
 
 from classifier import provenance
 from classifier.architectures import flops_per_image
-from classifier.files import write_atomically
+from classifier.files import require_space, write_atomically
 from classifier.hub import card
 from classifier.hub.dataset_id import name_dataset
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction.confidence import choose_threshold
 from classifier.training import export, precision
 from classifier.training.calibration import calibrate
-from classifier.training.checkpoints import RunState
+from classifier.training.checkpoints import MODEL_FOLDER_BYTES, RunState
 from classifier.training.distribution import ALONE, ProcessGroup
 from classifier.training.fit import VALIDATION_BATCH, top1
 from classifier.training.run_folder import Run
@@ -50,6 +50,9 @@ def finish(
     training["temperature"] = temperature
     if group.devices:
         training["distributed"] = {"processes": group.processes, "devices": group.devices}
+
+    weights = 4 * model.count_params()
+    require_space(run.folder, (1 + settings.store_half) * weights + MODEL_FOLDER_BYTES)
 
     def write(folder: Path) -> None:
         folder.mkdir(exist_ok=True)

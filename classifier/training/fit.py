@@ -10,11 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from classifier.quiet import import_quietly
+from classifier.environment import import_quietly
+from classifier.files import require_space
 from classifier.settings import Settings
 from classifier.training import fusion
 from classifier.training.augmentation import Augmentation
-from classifier.training.checkpoints import RunState
+from classifier.training.checkpoints import RunState, size_of_epoch
 from classifier.training.distribution import ALONE, ProcessGroup, undistributed
 from classifier.training.divergence import StopAtDivergence
 from classifier.training.memory import MallocTuning
@@ -110,10 +111,14 @@ class TrainingModel(keras.Model):
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
-    """Keras' own, for a network that several processes train and one of them saves."""
+    """Keras' own, for a network that several processes train and one of them saves.
+
+    It comes before whatever else writes, and looks first whether the disk has room for all of it.
+    """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Saves without the other processes, which JAX would otherwise wait for."""
+        require_space(Path(self.filepath).parent, size_of_epoch(self.model))
         with undistributed():
             super().on_epoch_end(epoch, logs)
 
@@ -148,6 +153,7 @@ def fit(
 
     Raises:
         ClassifierError: the state on disk does not fit or cannot be read.
+        DiskFullError: there is no room for what the training writes.
         DivergedError: a loss or a weight is not finite.
     """
     if group.is_chief:
@@ -170,6 +176,8 @@ def fit(
         callbacks = [callback for callback in callbacks if not isinstance(callback, WRITING)]
     state = RunState(checkpoints / STATE, callbacks, write=group.is_chief)
     state.restore(trainee)
+    if group.is_chief:
+        state.check_space(trainee)
     group.check_same(state.epochs_done, "the number of epochs that they have behind them")
     trainee.fit(
         batches,

@@ -11,8 +11,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from classifier.data.split import Split
-from classifier.errors import InputError
-from classifier.files import write_atomically
+from classifier.errors import DiskFullError, InputError
+from classifier.files import DISK_FULL, write_atomically
 from classifier.settings import Settings, current_names, load_preset
 
 START = "run.json"
@@ -115,14 +115,23 @@ class Run:
 
     @contextlib.contextmanager
     def resumable(self, *, distributed: bool) -> Iterator[None]:
-        """Has an interruption from the keyboard say how to go on."""
+        """Has an interruption from the keyboard and a full disk say how to go on."""
+        command = self.command_to_resume + " --distributed" * distributed
         try:
             yield
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped; the state of the last whole epoch is in {self.checkpoints}. "
-                f"Go on with: {self.command_to_resume}{' --distributed' * distributed}"
+                f"Go on with: {command}"
             ) from None
+        except DiskFullError as error:
+            raise DiskFullError(f"{error}, and go on with: {command}") from error
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            raise DiskFullError(
+                f"the disk of {self.folder} is full: free some space, and go on with: {command}"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -162,18 +171,22 @@ def open_run(
             f"{folder} holds no run to go on with: name its folder with --output, or leave out "
             "--resume"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0) if lead else contextlib.nullcontext():
-            yield _start_or_take_up(
-                Run(folder, settings, dataset, label_column, dataset_id), resume=resume, given=given
-            )
-    except Timeout:
-        raise InputError(
-            f"another training is at work in {folder}: wait for it, or choose another --output"
-        ) from None
-    except PermissionError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror}): choose --output") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if lead:
+                stack.enter_context(FileLock(folder / ".lock", timeout=0))
+        except Timeout:
+            raise InputError(
+                f"another training is at work in {folder}: wait for it, or choose another --output"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {folder} ({error.strerror}): choose another --output"
+            ) from None
+        yield _start_or_take_up(
+            Run(folder, settings, dataset, label_column, dataset_id), resume=resume, given=given
+        )
 
 
 def _start_or_take_up(run: Run, *, resume: bool, given: dict[str, Any]) -> Run:

@@ -1,0 +1,101 @@
+"""Disks that are full or cannot be written to: one true line, and the last whole state stays."""
+
+import contextlib
+import errno
+import shutil
+import subprocess
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifier import command_line
+from classifier.errors import DiskFullError
+from conftest import TINY_SETTINGS, Run
+from test_train_command import assert_one_line
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own in this folder; skips where we may not mount one."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("size", ["8k", "2m", "6m"])
+def test_a_disk_that_is_too_small_is_told_before_the_first_epoch(
+    size, tmp_path, small_dataset, run_command: Callable[..., Run]
+):
+    with mounted(tmp_path / "small", f"size={size}") as disk:
+        result = run_command(
+            *("train.py", "--dataset", small_dataset, "--output", disk / "run", *TINY_SETTINGS)
+        )
+        assert_one_line(result, 1, str(disk / "run"), "free some space")
+        assert "Epoch" not in result.stdout
+
+
+def test_a_disk_that_fills_up_meanwhile_ends_the_training_after_its_last_whole_state(
+    tmp_path, monkeypatch
+):
+    from test_training import TINY, Images, train
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
+    data = Images(images, np.eye(5, dtype="float32")[random.integers(0, 5, 32)])
+
+    def usage(folder: Path) -> Usage:
+        full = (tmp_path / "state.npz").exists()
+        return Usage(1 << 40, 0, 1000 if full else 1 << 39)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with pytest.raises(DiskFullError, match=r"has 0\.0 MB free, and about"):
+        train(TINY, (data, data), tmp_path)
+    with np.load(tmp_path / "state.npz") as state:
+        assert '"epoch": 1' in str(state["memory"])
+        assert '"epoch": 2' not in str(state["memory"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_anywhere_is_one_line(number, capsys):
+    def main(arguments: list[str]) -> None:
+        raise OSError(number, "No space left on device", "/data/file")
+
+    assert command_line.run(main, []) == 1
+    expected = "error: the disk of /data/file is full: free some space and run again\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_an_output_that_cannot_be_written_to_is_named(tmp_path, run_command):
+    with mounted(tmp_path / "fixed", "size=1m,ro") as disk:
+        for output in (disk, disk / "run"):
+            result = run_command("train.py", "--output", output)
+            assert_one_line(result, 2, f"cannot write to {output}", "choose another --output")
+
+
+def test_training_and_evaluation_need_no_cache_that_can_be_written_to(
+    tmp_path, small_dataset, run_command: Callable[..., Run]
+):
+    dataset = shutil.copytree(small_dataset, tmp_path / "uncached")
+    with mounted(tmp_path / "fixed", "size=1m,ro") as disk:
+        caches = {name: str(disk) for name in ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE")}
+        trained = run_command(
+            *("train.py", "--dataset", dataset, "--output", tmp_path / "run", *TINY_SETTINGS),
+            **caches,
+        )
+        evaluated = run_command(
+            "-m", "evaluation", tmp_path / "run", "--dataset", dataset, **caches
+        )
+    for result in (trained, evaluated):
+        assert result.returncode == 0, result.stderr
