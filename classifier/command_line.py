@@ -18,6 +18,16 @@ INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 +
 class OneLineArgumentParser(argparse.ArgumentParser):
     """An `ArgumentParser` whose error is one line, without the usage in front of it."""
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parses as usual; an option whose value is empty is a mistake, often an unset variable."""
+        options, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            if action.option_strings and getattr(options, action.dest, None) == "":
+                self.error(f"{action.option_strings[-1]} is empty: name a value or leave it out")
+        return options, rest
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}. See `{self.prog} --help`.\n")
 

@@ -48,6 +48,7 @@ FRACTIONS = (
     "plateau_factor",
 )
 INCLUSIVE = ("flip", "mixup_probability", "erasing", "distillation_weight")
+MAX_SEED = 2**31 - 1  # of 32 bits, with room for the seeds that are derived from it
 RENAMED = {  # settings of earlier versions, and what they are called now
     "average_flip": "tta_flip",
     "average_zoom": "tta_zoom",
@@ -176,8 +177,10 @@ def preset_path(name_or_file: str | Path) -> Path:
 def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
     """Returns the mapping that a preset's file holds; raises `InputError` if it holds none."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeysLoader)
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a text file: name a YAML file of settings") from None
+    except (OSError, ValueError):  # a name with a null character is the latter
         known = ", ".join(preset_names())
         raise InputError(
             f"no preset {str(name)!r}: choose one of {known}, or name a YAML file that exists"
@@ -185,9 +188,24 @@ def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         message = " ".join(str(error).split())
         raise InputError(f"{path} is not valid YAML: {message}") from None
+    except RecursionError:
+        raise InputError(f"{path} is not a preset: it is nested too deeply") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path} is not a preset: it must hold `setting: value` lines")
     return content
+
+
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which takes the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping; raises `YAMLError` for a key that is given twice."""
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"{key!r} is given twice in the mapping of line {line}")
+        return super().construct_mapping(node, deep)
 
 
 def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
@@ -247,7 +265,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     if kind is float:
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise wrong from None
     if kind is str and value is None:
         return ""  # what YAML makes of nothing
@@ -267,8 +285,10 @@ def _check(name: str, value: Any) -> None:
     values = value if isinstance(value, tuple) else (value,)
     if isinstance(value, tuple) and not value:
         raise InputError(f"{name} must hold at least one number. Received: {list(value)}")
+    if name == "seed" and value > MAX_SEED:
+        raise InputError(f"seed must not be greater than {MAX_SEED}. Received: {value!r}")
     if name in POSITIVE and any(not 0 < item < float("inf") for item in values):
-        raise InputError(f"{name} must be greater than 0. Received: {value!r}")
+        raise InputError(f"{name} must be greater than 0 and finite. Received: {value!r}")
     if name in FRACTIONS:
         _check_fraction(name, value)
     if name in ("crop_area",) and not 0.05 <= value <= 1:

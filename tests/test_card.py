@@ -4,11 +4,15 @@ import re
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
+from PIL import Image, ImageOps
 
+from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
 from classifier.hub import card
 from classifier.hub.dataset_id import KNOWN, name_dataset
@@ -270,3 +274,21 @@ def test_a_card_is_written_over_the_old_one(tmp_path: Path) -> None:
     assert card.write(folder) == folder.path / "README.md"
     assert "70.00%" in (folder.card or "")
     assert not [path for path in folder.path.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("size", [(96, 64), (40, 200), (33, 32), (500, 311)])
+def test_the_example_makes_the_pixels_that_app_and_training_make(
+    made: ModelFolder, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    code = card.render(made).split("```python\n")[1].split("```")[0]
+    lines = code.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("image = "))
+    last = next(i for i, line in enumerate(lines) if line.startswith("probabilities"))
+    steps = "\n".join(lines[first:last]).replace("photo.jpg", str(tmp_path / "photo.png"))
+    names: dict[str, Any] = {"Image": Image, "ImageOps": ImageOps}
+    exec(steps, names)
+
+    expected = to_model_input(open_image(tmp_path / "photo.png"), made.image_size)
+    np.testing.assert_array_equal(np.asarray(names["image"]), expected)

@@ -1,6 +1,7 @@
 """Presets and settings: what is written in them holds, and what cannot be is refused."""
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -119,3 +120,22 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
     path.write_text("# mine\nepochs: 3\nhidden_units: [8]\n")
     settings = load_preset(path)
     assert (settings.preset, settings.epochs, settings.hidden_units) == ("mine", 3, (8,))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"dropout: 0.1\nl2: 0.1\ndropout: 0.2\n", "'dropout' is given twice"),
+        (b"search:\n  dropout: [0.1]\n  dropout: [0.2]\n", "'dropout' is given twice"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "is not a text file"),
+        (b"dropout: \x00\x01", "is not valid YAML"),
+        (b"learning_rate: .inf", "learning_rate must be greater than 0 and finite"),
+        (b"learning_rate: 1" + b"0" * 400, "learning_rate must be a number"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_preset_that_cannot_be_read_as_meant_is_refused(content, message, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(message)):
+        load_preset(path)

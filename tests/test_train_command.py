@@ -194,6 +194,17 @@ def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, run_comman
         (["--epochs", "many"], ["--epochs", "'many'"]),
         (["--batch-size", "-1"], ["batch_size must be greater than 0"]),
         (["--seed", "-1"], ["seed must not be negative"]),
+        (["--seed", "99999999999999"], ["seed must not be greater than 2147483647"]),
+        (
+            ["--set", "learning_rate=.inf"],
+            ["learning_rate must be greater than 0 and finite", "inf"],
+        ),
+        (
+            ["--set", "learning_rate=.nan"],
+            ["learning_rate must be greater than 0 and finite", "nan"],
+        ),
+        (["--dataset", ""], ["--dataset is empty"]),
+        (["--output", ""], ["--output is empty"]),
         (["--push"], ["--push needs --repo-id"]),
         (["--private"], ["--push"]),
         (["--dataset", "/nowhere/at/all"], ["/nowhere/at/all"]),

@@ -231,6 +231,28 @@ def test_training_learns_what_can_be_learnt(data, tmp_path):
     ]
 
 
+def test_each_row_has_the_learning_rate_that_its_epoch_began_with(data, tmp_path):
+    settings = TINY.replace(epochs=12, learning_rate=0.1, early_stopping_patience=0)
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(
+            float(callback.model.optimizer.learning_rate)
+        )
+    )
+    training, validation = data
+    state = fit(
+        build(settings),
+        settings,
+        load_training=lambda epoch: training,
+        validation=validation,
+        checkpoints=tmp_path,
+        further_callbacks=[callback],
+    )
+    assert [row["learning_rate"] for row in state.rows] == seen
+    assert state.rows[0]["learning_rate"] == pytest.approx(0.1)
+    assert len(set(seen)) > 1
+
+
 def test_the_learning_rate_falls_when_validation_stands_still(data, tmp_path):
     settings = TINY.replace(epochs=12, learning_rate=0.1, early_stopping_patience=0)
     _, state = train(settings, data, tmp_path)

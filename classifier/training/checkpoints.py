@@ -50,6 +50,7 @@ class RunState(keras.callbacks.Callback):
         self._best_weights: list[np.ndarray] | None = None
         self._memories: dict[str, dict[str, Any]] = {}
         self._epoch_began = 0.0
+        self._rate = 0.0
         self._began = time.perf_counter()
         self._seconds_before = 0.0
 
@@ -115,16 +116,17 @@ class RunState(keras.callbacks.Callback):
             self.others["EarlyStopping"].best_weights = self._best_weights
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Starts the epoch's clock."""
+        """Starts the epoch's clock, and notes the learning rate that it begins with."""
         self._epoch_began = time.perf_counter()
+        # At the epoch's end the optimiser has the next one's already.
+        self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Adds the epoch's row to the history and writes the state."""
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         numbers.pop("learning_rate", None)
         seconds = round(time.perf_counter() - self._epoch_began, 3)
-        row = {"epoch": epoch + 1, **numbers, "learning_rate": rate, "seconds": seconds}
+        row = {"epoch": epoch + 1, **numbers, "learning_rate": self._rate, "seconds": seconds}
         self.rows.append(row)
         self.finished = bool(self.model.stop_training)
         if self.write:

@@ -8,9 +8,9 @@ import numpy as np
 
 from classifier.errors import ClassifierError
 
-# An untrained network's cross-entropy is about ln(classes): 4.6 for 100. Sums over the weights may
-# add to it, but no training has come back from here; in float32 the next steps overflow.
-MAX_LOSS = 1e6
+# An untrained network's cross-entropy is about ln(classes): 4.6 for 100. A falling learning rate
+# may bring a training back from millions; from here the next steps overflow or lead nowhere.
+MAX_LOSS = 1e12
 
 
 class DivergedError(ClassifierError):
