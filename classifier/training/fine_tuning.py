@@ -148,10 +148,13 @@ class Start:
             InputError: the source has other layers.
         """
         new_classes = classes != self.origin.folder.labels.classes
-        for layer in network.layers:
-            if not layer.weights or (new_classes and layer.name == LAST_LAYER):
-                continue
-            weights = self._weights.get(layer.name, [])
+        layers = {layer.name: layer for layer in network.layers if layer.weights}
+        if layers.keys() != {name for name, weights in self._weights.items() if weights}:
+            raise self._unlike()
+        if new_classes:
+            del layers[LAST_LAYER]
+        for name, layer in layers.items():
+            weights = self._weights[name]
             if [x.shape for x in weights] != [tuple(x.shape) for x in layer.weights]:
                 raise self._unlike()
             layer.set_weights(weights)
