@@ -77,8 +77,6 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         group = group.join(
             settings.batch_size, {**settings.to_dict(), "data set": data.split.fingerprint}
         )
-    if group.is_chief:
-        run.start(data.split)
 
     # Keras takes seconds to import: nothing that is refused at once waits for it.
     import_quietly("keras")
@@ -107,6 +105,9 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     network = build()
     new_layer = start.give_weights(network, data.split.classes) if start else False
     network = accelerate(network)
+    load_epoch, augmentation = epoch_images(data, settings)
+    if group.is_chief:
+        run.start(data.split)
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
         f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}"
@@ -114,7 +115,6 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         flush=True,
     )
     with run.resumable(distributed=distributed):
-        load_epoch, augmentation = epoch_images(data, settings)
         fit_network = functools.partial(
             fit,
             network,

@@ -1,4 +1,4 @@
-"""A model of 64×64 pixels goes the whole way: train, evaluate, serve, classify, publish, fine-tune."""
+"""A model of 64×64 pixels goes the whole way: trained, evaluated, served, published, fine-tuned."""
 
 import csv
 import json
