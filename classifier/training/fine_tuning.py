@@ -16,7 +16,7 @@ import numpy as np
 from classifier.errors import InputError
 from classifier.hub.sources import locate
 from classifier.model_folder.folder import ModelFolder
-from classifier.settings import ARCHITECTURE, RENAMED, Settings
+from classifier.settings import ARCHITECTURE, Settings, current_names
 from classifier.training.distribution import undistributed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Origin:
         """
         recorded = self.folder.training.get("settings")
         recorded = recorded if isinstance(recorded, dict) else {}
-        built = {RENAMED.get(str(name), str(name)): value for name, value in recorded.items()}
+        built = current_names(recorded)
         if "architecture" not in built:
             raise InputError(f"{self.source} does not say how it was built: {ANOTHER}")
         built = {name: built[name] for name in ARCHITECTURE if name in built}
