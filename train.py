@@ -3,11 +3,13 @@
 python train.py --preset mlp-baseline
 python train.py --preset mlp --dataset path/to/images --output runs/mine
 python train.py --output runs/mine --resume
+python train.py --init-from pretrained/cnn --dataset path/to/images --output runs/mine
 python train.py --preset mlp --distributed
 python train.py --push --from runs/mine --repo-id user/name
 """
 
 import argparse
+import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from classifier.environment import import_quietly
 from classifier.errors import InputError
 from classifier.hub.dataset_id import check_dataset_id, name_dataset
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
+from classifier.training import fine_tuning
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
 from classifier.training.run_folder import Run, open_run
 from classifier.training.training_data import TrainingData, load_training_data
@@ -32,7 +35,7 @@ def main(arguments: list[str]) -> None:
     if options.source:
         publish(options.source, options)
         return
-    settings, given = choose_settings(options)
+    settings, given, init_from = choose_settings(options)
     group = read_process_group() if options.distributed else ALONE
     with open_run(
         Path(options.output or Path("runs") / settings.preset),
@@ -40,6 +43,7 @@ def main(arguments: list[str]) -> None:
         dataset=options.dataset or DEFAULT_DATASET,
         label_column=options.label_column,
         dataset_id=options.dataset_id,
+        init_from=init_from,
         resume=options.resume,
         # A job that is queued again keeps its command: several processes may start by --resume.
         start=options.distributed or not options.resume,
@@ -59,6 +63,9 @@ def main(arguments: list[str]) -> None:
 def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -> None:
     """Trains what the run asks for and writes its model folder."""
     settings = run.settings
+    origin = run.init_from and fine_tuning.Origin.find(
+        str(run.init_from["source"]), run.init_from["revision"]
+    )
     print(f"Loading {run.dataset} …", flush=True)
     data = load_training_data(run.dataset, run.label_column, settings)
     if run.dataset_id:
@@ -70,8 +77,6 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         group = group.join(
             settings.batch_size, {**settings.to_dict(), "data set": data.split.fingerprint}
         )
-    if group.is_chief:
-        run.start(data.split)
 
     # Keras takes seconds to import: nothing that is refused at once waits for it.
     import_quietly("keras")
@@ -87,6 +92,9 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     number_format = precision.resolve(settings.precision)
     precision.set_policy(number_format)
     keras.utils.set_random_seed(settings.seed)
+    start = origin.load(settings) if origin else None
+    if start:
+        data = dataclasses.replace(data, mean=start.mean, deviation=start.deviation)
     build = functools.partial(
         build_network,
         settings,
@@ -94,7 +102,12 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         mean=data.mean,
         deviation=data.deviation,
     )
-    network = accelerate(build())
+    network = build()
+    new_layer = start.give_weights(network, data.split.classes) if start else False
+    network = accelerate(network)
+    load_epoch, augmentation = epoch_images(data, settings)
+    if group.is_chief:
+        run.start(data.split)
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
         f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}"
@@ -102,17 +115,24 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         flush=True,
     )
     with run.resumable(distributed=distributed):
-        load_epoch, augmentation = epoch_images(data, settings)
-        state = fit(
+        fit_network = functools.partial(
+            fit,
             network,
-            settings,
             load_training=load_epoch,
             validation=data.validation,
-            checkpoints=run.checkpoints,
-            tensorboard=run.tensorboard,
             augmentation=augmentation,
             group=group,
         )
+        frozen = None
+        if new_layer and settings.freeze_epochs:
+            frozen = fine_tuning.train_last_layer(
+                network,
+                settings,
+                functools.partial(fit_network, checkpoints=run.checkpoints / "last-layer"),
+            )
+        state = fit_network(settings, checkpoints=run.checkpoints, tensorboard=run.tensorboard)
+        if frozen:
+            state.prepend(frozen)
         if group.devices:  # the rest is the work of one process, on a network of its own
             weights = network.get_weights()
             group.leave()
@@ -166,12 +186,22 @@ def publish(source: str, options: argparse.Namespace) -> None:
     print(publication)
 
 
-def choose_settings(options: argparse.Namespace) -> tuple[Settings, dict[str, Any]]:
-    """Returns the settings of a new run, and those that the command line named itself."""
+def choose_settings(
+    options: argparse.Namespace,
+) -> tuple[Settings, dict[str, Any], dict[str, str | None] | None]:
+    """Returns the settings of a new run, what the command line named itself, and the origin."""
     options_of_settings = ("epochs", "batch_size", "seed", "precision")
     named = {name: getattr(options, name) for name in options_of_settings}
     changes = parse_overrides(options.set, **named)
-    settings = load_preset(options.preset or DEFAULT_PRESET).replace(**changes)
+    default = fine_tuning.PRESET if options.init_from else DEFAULT_PRESET
+    settings = load_preset(options.preset or default).replace(**changes)
+    init_from = None
+    if options.init_from:
+        origin = fine_tuning.Origin.find(options.init_from)
+        settings = origin.adopt(settings, changes)
+        init_from = origin.to_dict()
+    elif settings.freeze_epochs:
+        raise InputError("freeze_epochs goes with --init-from: name the model to start from")
     given = {name: settings.to_dict()[name] for name in changes}
     if options.preset:
         given = settings.to_dict()
@@ -181,7 +211,9 @@ def choose_settings(options: argparse.Namespace) -> tuple[Settings, dict[str, An
         given["label_column"] = options.label_column
     if options.dataset_id:
         given["dataset_id"] = options.dataset_id
-    return settings, given
+    if options.init_from:
+        given["init_from"] = options.init_from
+    return settings, given, init_from
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -204,6 +236,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--dataset-id",
         metavar="USER/NAME",
         help="the data set of the Hub that a local --dataset is a copy of, for the model's card",
+    )
+    parser.add_argument(
+        "--init-from",
+        metavar="SOURCE",
+        help="fine-tune: start from the weights of this model folder or Hub id "
+        f"(default preset: {fine_tuning.PRESET})",
     )
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--batch-size", type=int, metavar="N")
@@ -249,7 +287,17 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error(
             "--from, --repo-id, --private, --branch, --create-pr, --tag and --force go with --push"
         )
-    training = ("preset", "epochs", "batch_size", "seed", "output", "resume", "precision", "set")
+    training = (
+        "preset",
+        "init_from",
+        "epochs",
+        "batch_size",
+        "seed",
+        "output",
+        "resume",
+        "precision",
+        "set",
+    )
     given = [getattr(options, name) for name in (*training, "distributed")]
     if options.source and any(value not in (None, [], False) for value in given):
         parser.error("--from publishes without training: leave out the options of training")

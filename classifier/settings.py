@@ -49,6 +49,18 @@ FRACTIONS = (
 )
 INCLUSIVE = ("flip", "mixup_probability", "erasing", "distillation_weight")
 MAX_SEED = 2**31 - 1  # of 32 bits, with room for the seeds that are derived from it
+# What trained weights fix: a training that starts from them takes these over from their model.
+ARCHITECTURE = (
+    "image_size",
+    "architecture",
+    "hidden_units",
+    "width",
+    "depth",
+    "expansion",
+    "local_units",
+    "local_patches",
+    "channels",
+)
 RENAMED = {  # settings of earlier versions, and what they are called now
     "average_flip": "tta_flip",
     "average_zoom": "tta_zoom",
@@ -92,6 +104,7 @@ class Settings:
     label_smoothing: float = 0.0  # share of the label spread evenly over all classes
     batch_size: int = 128  # images per step
     epochs: int = 40  # passes over the training images, at most
+    freeze_epochs: int = 0  # before them, with --init-from: a new last layer trains alone
     schedule: str = "plateau"  # plateau: adapts to validation; cosine: to zero; constant
     warmup_epochs: float = 0.0  # cosine: linear increase from zero over the first epochs
     plateau_patience: int = 3  # epochs without a better val_loss before the rate falls

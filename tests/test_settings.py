@@ -16,8 +16,8 @@ from classifier.settings import (
 )
 
 
-def test_the_three_presets_are_there_and_state_what_they_reach():
-    assert preset_names() == ["cnn", "mlp", "mlp-baseline"]
+def test_the_presets_are_there_and_state_what_they_reach():
+    assert preset_names() == ["cnn", "fine-tune", "mlp", "mlp-baseline"]
     for name in preset_names():
         settings = load_preset(name)
         assert settings.preset == name

@@ -52,12 +52,14 @@ class RunState(keras.callbacks.Callback):
         self._epoch_began = 0.0
         self._rate = 0.0
         self._began = time.perf_counter()
+        self._ended: float | None = None
         self._seconds_before = 0.0
 
     @property
     def seconds(self) -> float:
         """Wall-clock seconds of the training, those before interruptions included."""
-        return self._seconds_before + time.perf_counter() - self._began
+        ended = time.perf_counter() if self._ended is None else self._ended
+        return self._seconds_before + ended - self._began
 
     @property
     def best_epoch(self) -> int:
@@ -68,6 +70,12 @@ class RunState(keras.callbacks.Callback):
     def epochs_done(self) -> int:
         """Number of whole epochs that this state has behind it."""
         return len(self.rows)
+
+    def prepend(self, earlier: "RunState") -> None:
+        """Puts the epochs of a training that ended before this one in front of its history."""
+        own = [{**row, "epoch": row["epoch"] + earlier.epochs_done} for row in self.rows]
+        self.rows = [*earlier.rows, *own]
+        self._seconds_before += earlier.seconds
 
     def restore(self, model: keras.Model) -> None:
         """Sets the built model and its optimiser to the state on disk, if there is one.
@@ -114,6 +122,10 @@ class RunState(keras.callbacks.Callback):
                 setattr(other, attribute, value)
         if self._best_weights is not None:
             self.others["EarlyStopping"].best_weights = self._best_weights
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Stops the clock."""
+        self._ended = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the epoch's clock, and notes the learning rate that it begins with."""

@@ -57,6 +57,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
+        # The kernel's variance is the unbiased estimate, Keras' the mean square.
+        values = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), variance.dtype)
+        variance = variance * ((values - 1.0) / values)
         for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + current * (1.0 - self.momentum))
         return outputs

@@ -93,6 +93,8 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
             "training_images": len(data.training.images),
             "validation_images": len(validation.images),
         },
+        "init_from": run.init_from
+        and {"source": run.init_from["name"], "revision": run.init_from["revision"]},
         "git_commit": provenance.git_commit(),
         "versions": provenance.library_versions(),
         "machine": provenance.machine(),

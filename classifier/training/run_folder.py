@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from classifier.data.split import Split
 from classifier.errors import DiskFullError, InputError
 from classifier.files import DISK_FULL, write_atomically
-from classifier.settings import Settings, current_names, load_preset
+from classifier.settings import ARCHITECTURE, Settings, current_names, load_preset
 
 START = "run.json"
 
@@ -30,6 +30,8 @@ class Run:
         label_column: likewise, or None.
         dataset_id: of the Hub, where the data set is a local copy of one; else None.
         identity: of the training data that a resumed run began with (see `check_data`).
+        init_from: the model whose weights the training starts from, or None: its `source` as
+            given, the `name` that the records call it, and its `revision` on the Hub.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class Run:
     label_column: str | None
     dataset_id: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    init_from: dict[str, str | None] | None = None
 
     def check_data(self, split: Split) -> None:
         """Raises `InputError` if a resumed run began with other images, labels or classes."""
@@ -70,6 +73,7 @@ class Run:
                 "images": len(split.images),
                 "classes": split.classes,
             },
+            "init_from": self.init_from,
         }
         text = json.dumps(content, indent=2) + "\n"
         write_atomically(self.folder / START, lambda path: path.write_text(text, encoding="utf-8"))
@@ -103,8 +107,11 @@ class Run:
             words += ["--label-column", self.label_column]
         if self.dataset_id:
             words += ["--dataset-id", self.dataset_id]
+        if self.init_from:
+            words += ["--init-from", str(self.init_from["source"])]
         for name, value in self.settings.to_dict().items():
-            if settings.to_dict()[name] != value:
+            adopted = self.init_from and name in ARCHITECTURE
+            if settings.to_dict()[name] != value and not adopted:
                 words += ["--set", f"{name}={json.dumps(value)}"]
         return shlex.join(words)
 
@@ -142,6 +149,7 @@ def open_run(
     dataset: str,
     label_column: str | None,
     dataset_id: str | None = None,
+    init_from: dict[str, str | None] | None = None,
     resume: bool,
     given: dict[str, Any],
     start: bool = True,
@@ -155,6 +163,7 @@ def open_run(
         dataset: of a new run.
         label_column: of a new run.
         dataset_id: of a new run.
+        init_from: of a new run.
         resume: whether a run that is there may be gone on with.
         start: whether a run may be started where there is none.
         given: what the caller asked for by name; on resuming it must agree with the run.
@@ -185,7 +194,9 @@ def open_run(
                 f"cannot write to {folder} ({error.strerror}): choose another --output"
             ) from None
         yield _start_or_take_up(
-            Run(folder, settings, dataset, label_column, dataset_id), resume=resume, given=given
+            Run(folder, settings, dataset, label_column, dataset_id, init_from=init_from),
+            resume=resume,
+            given=given,
         )
 
 
@@ -217,6 +228,7 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
             content["label_column"],
             content.get("dataset_id"),
             dict(content.get("data") or {}),  # runs of earlier versions have none
+            content.get("init_from"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -224,6 +236,7 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
         ) from None
     named = {name: getattr(run, name) for name in ("dataset", "label_column", "dataset_id")}
     known = {**stored.to_dict(), **named}
+    known["init_from"] = run.init_from and run.init_from["source"]
     for name, value in given.items():
         value = list(value) if isinstance(value, tuple) else value
         if known[name] != value:

@@ -1,0 +1,270 @@
+"""Training that starts from a trained model: what is taken over, what is new, what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from classifier.architectures import build_network
+from classifier.errors import InputError
+from classifier.model_folder.folder import ClassNames, ModelFolder
+from classifier.settings import ARCHITECTURE, Settings
+from classifier.training import export
+from classifier.training.augmentation import Augmentation
+from classifier.training.checkpoints import RunState
+from classifier.training.fast_convolution import accelerate
+from classifier.training.fine_tuning import LAST_LAYER, Origin, train_last_layer
+from classifier.training.fit import fit
+from classifier.training.training_data import Images
+from conftest import Run
+from data_files import encode, write_image_folder
+from test_train_command import assert_one_line
+
+CLASSES = ("apple", "bridge", "cloud")
+OTHERS = ("one", "two", "three", "four")
+MEAN, DEVIATION = np.float32([101, 102, 103]), np.float32([61, 62, 63])
+SETTINGS = {
+    "cnn": Settings(architecture="cnn", channels=(4, 4, 6, 6), image_size=20, tta_flip=True),
+    "mlp": Settings(architecture="mlp", hidden_units=(16, 8), image_size=8, dropout=0.1),
+    "local": Settings(
+        architecture="residual_mlp", width=8, depth=2, local_units=12, local_patches=(9, 9)
+    ),
+}
+
+
+def make_source(folder: Path, settings: Settings) -> Path:
+    """Writes what `train.py` leaves of a training with these settings, but for its figures."""
+    folder.mkdir(parents=True)
+    network = build_network(settings, classes=3, mean=MEAN, deviation=DEVIATION)
+    random = np.random.default_rng(0)
+    network.set_weights([random.uniform(0.05, 0.15, x.shape) for x in network.get_weights()])
+    model = export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
+    export.save_model(model, folder)
+    ClassNames("shapes", CLASSES).write(folder)
+    write_training(folder, settings.to_dict())
+    return folder
+
+
+def write_training(folder: Path, settings: dict[str, Any]) -> None:
+    (folder / "training.json").write_text(json.dumps({"settings": settings}))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("classes", [CLASSES, OTHERS])
+def test_everything_but_a_last_layer_for_other_classes_comes_from_the_source(
+    name: str, classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS[name])))
+    settings = origin.adopt(Settings(dropout=0.3, seed=7), ())
+    for field in ARCHITECTURE:
+        assert getattr(settings, field) == getattr(SETTINGS[name], field)
+    assert (settings.dropout, settings.tta_flip) == (0.3, False)  # the recipe is the new one's
+    start = origin.load(settings)
+    np.testing.assert_allclose(start.mean, MEAN)
+    np.testing.assert_allclose(start.deviation, DEVIATION, rtol=1e-6)
+    network = build_network(
+        settings, classes=len(classes), mean=start.mean, deviation=start.deviation
+    )
+    fresh = network.get_layer(LAST_LAYER).get_weights()
+    new = start.give_weights(network, classes)
+    assert new == (classes != CLASSES)
+    loaded = ModelFolder(tmp_path / "source").load_model()
+    for layer in network.layers:
+        expected = loaded.get_layer(layer.name).get_weights() if layer.weights else []
+        expected = fresh if new and layer.name == LAST_LAYER else expected
+        for one, other in zip(layer.get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"image_size": 64}, "has image_size 20, not 64: leave image_size out"),
+        ({"channels": (8, 8)}, r"has channels \[4, 4, 6, 6\], not \[8, 8\]"),
+        ({"architecture": "mlp"}, "has architecture 'cnn', not 'mlp'"),
+    ],
+)
+def test_a_setting_that_contradicts_the_source_is_refused(
+    named: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS["cnn"])))
+    with pytest.raises(InputError, match=said) as caught:
+        origin.adopt(Settings(**named), named)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architecture": None}, "architecture must be a text|architecture must be one of"),
+        ({"architecture": "transformer"}, "architecture must be one of"),
+        ({"channels": [4, 4, 6]}, "other layers than its settings say"),
+        ({"channels": [4, 4, 6, 5]}, "other layers than its settings say"),
+        ({"channels": [4, 4, 6, 10**9]}, "other layers than its settings say"),
+        ({"architecture": "mlp", "hidden_units": [10**9]}, "other layers than its settings say"),
+        ({"architecture": "residual_mlp", "depth": 10**9}, "other layers than its settings say"),
+    ],
+)
+def test_a_source_that_says_wrongly_how_it_was_built_is_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    source = make_source(tmp_path / "source", SETTINGS["cnn"])
+    write_training(source, {**SETTINGS["cnn"].to_dict(), **changes})
+    with pytest.raises(InputError, match=said) as caught:
+        initialise(Origin.find(str(source)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [None, {}, [], {"epochs": 3}])
+def test_a_source_that_does_not_say_how_it_was_built_is_refused(
+    settings: Any, tmp_path: Path
+) -> None:
+    source = make_source(tmp_path / "source", SETTINGS["mlp"])
+    write_training(source, settings)
+    with pytest.raises(InputError, match="does not say how it was built"):
+        initialise(Origin.find(str(source)))
+
+
+def initialise(origin: Origin) -> keras.Model:
+    settings = origin.adopt(Settings(), ())
+    start = origin.load(settings)
+    network = build_network(settings, classes=3, mean=start.mean, deviation=start.deviation)
+    start.give_weights(network, OTHERS[:3])
+    return network
+
+
+def test_while_the_last_layer_trains_alone_no_other_weight_changes(tmp_path: Path) -> None:
+    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS["cnn"])))
+    network = accelerate(initialise(origin))
+    settings = origin.adopt(
+        Settings(freeze_epochs=2, batch_size=8, l2=0.01, learning_rate=1e-4), ()
+    )
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (16, 20, 20, 3)).astype("uint8")
+    data = Images(images, np.eye(3, dtype="float32")[np.arange(16) % 3])
+
+    def train(settings: Settings) -> RunState:
+        return fit(
+            network,
+            settings,
+            load_training=lambda epoch: data,
+            validation=data,
+            checkpoints=tmp_path / f"{settings.epochs}-epochs",
+            augmentation=Augmentation(settings),
+        )
+
+    before = {layer.name: layer.get_weights() for layer in network.layers}
+    state = train_last_layer(network, settings, train)
+    assert state.epochs_done == 2
+    for layer in network.layers:
+        same = all(map(np.array_equal, before[layer.name], layer.get_weights()))
+        assert same == (layer.name != LAST_LAYER or not layer.weights)
+        assert layer.trainable
+    train(settings.replace(epochs=3))
+    assert not np.array_equal(
+        network.get_layer("stem_convolution").get_weights()[0], before["stem_convolution"][0]
+    )
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def other_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Image files of four classes, 20 of each to train on, that differ in their colour."""
+    folder = tmp_path_factory.mktemp("other") / "colours"
+    random = np.random.default_rng(0)
+    colours = {name: random.integers(40, 216, 3) for name in OTHERS}
+    for split, count in (("train", 20), ("test", 5)):
+        files = {
+            name: [
+                encode(np.clip(random.normal(colour, 30, (40, 40, 3)), 0, 255).astype("uint8"))
+                for _ in range(count)
+            ]
+            for name, colour in colours.items()
+        }
+        write_image_folder(folder / split, files)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    tmp_path_factory: pytest.TempPathFactory,
+    other_dataset: Path,
+    run_command: Callable[..., Run],
+) -> Path:
+    """The run folder of a fine-tuning; its source lies beside it."""
+    folder = tmp_path_factory.mktemp("tuned")
+    make_source(folder / "source", SETTINGS["cnn"])
+    result = run_command(
+        *("train.py", "--init-from", folder / "source", "--dataset", other_dataset),
+        *("--output", folder / "run", "--epochs", 2, "--set", "freeze_epochs=1"),
+    )
+    assert result.returncode == 0, result.stderr
+    return folder / "run"
+
+
+def test_a_fine_tuned_model_says_what_it_started_from(tuned: Path) -> None:
+    folder = ModelFolder(tuned / "model")
+    folder.check(complete=True)
+    assert folder.image_size == 20
+    assert folder.labels.classes == tuple(sorted(OTHERS))
+    training = folder.training
+    assert training["init_from"] == {"source": "source", "revision": None}
+    assert training["settings"]["channels"] == [4, 4, 6, 6]
+    assert training["preset"] == "fine-tune"
+    assert training["epochs_run"] == 3
+    assert [row["epoch"] for row in folder.history] == [1, 2, 3]
+    assert f"--init-from {tuned.parent / 'source'}" in training["command"]
+    assert "channels" not in training["command"]
+    normalisation = folder.load_model().get_layer("normalisation").get_config()
+    np.testing.assert_allclose(np.ravel(normalisation["mean"]), MEAN)
+
+
+def test_a_fine_tuning_goes_on_after_its_last_layer_was_trained(
+    tuned: Path, tmp_path: Path, run_command: Callable[..., Run]
+) -> None:
+    shutil.copytree(tuned, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "model")
+    for file in (tmp_path / "run" / "checkpoints").glob("*.*"):
+        file.unlink()  # as if it was stopped there
+    result = run_command("train.py", "--output", tmp_path / "run", "--resume")
+    assert result.returncode == 0, result.stderr
+    models = [ModelFolder(path / "model").load_model() for path in (tuned, tmp_path / "run")]
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+    other = run_command("train.py", "--output", tuned, "--resume", "--init-from", "pretrained/mlp")
+    assert_one_line(other, 2, "has")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--init-from", "nowhere"], "'nowhere' is neither a folder"),
+        (["--init-from", "{source}", "--set", "image_size=64"], "has image_size 20, not 64"),
+        (["--set", "freeze_epochs=2"], "freeze_epochs goes with --init-from"),
+        (["--init-from", "{damaged}"], "damaged or no HDF5 file"),
+        (["--push", "--from", "x", "--repo-id", "a/b", "--init-from", "y"], "without training"),
+    ],
+)
+def test_a_wrong_call_is_refused_in_one_line_and_writes_nothing(
+    arguments: list[str],
+    said: str,
+    tuned: Path,
+    other_dataset: Path,
+    tmp_path: Path,
+    run_command: Callable[..., Run],
+) -> None:
+    shutil.copytree(tuned.parent / "source", tmp_path / "damaged")
+    (tmp_path / "damaged" / "model.weights.h5").write_bytes(b"nothing")
+    places = {"source": tuned.parent / "source", "damaged": tmp_path / "damaged"}
+    words = [word.format(**places) for word in arguments]
+    if "--push" not in words:
+        words += ["--dataset", str(other_dataset), "--output", str(tmp_path / "run")]
+    assert_one_line(run_command("train.py", *words), 2, said)
+    assert not (tmp_path / "run").exists()
