@@ -32,7 +32,8 @@ def step(batch_size: int, steps: int) -> dict[str, float]:
     from benchmarks.training_keras import build, random_images
     from classifier.training.augmentation import Augmentation
     from classifier.training.distribution import read_process_group
-    from classifier.training.fit import Batches, TrainingModel, build_optimizer
+    from classifier.training.fit import Batches, TrainingModel
+    from classifier.training.optimizers import build_optimizer
 
     settings = SETTINGS.replace(batch_size=batch_size)
     team = read_process_group().join(batch_size)

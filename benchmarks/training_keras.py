@@ -16,8 +16,9 @@ from classifier.architectures import build_network
 from classifier.settings import Settings
 from classifier.training import fusion, precision
 from classifier.training.augmentation import Augmentation
-from classifier.training.fit import Batches, TrainingModel, build_optimizer
+from classifier.training.fit import Batches, TrainingModel
 from classifier.training.memory import MallocTuning
+from classifier.training.optimizers import build_optimizer
 from classifier.training.training_data import Images
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from classifier.settings import Settings
 from classifier.training import optimizers
-from classifier.training.fit import build_optimizer
 
 RATES = [1e-2, keras.optimizers.schedules.CosineDecay(0.0, 9, warmup_target=1e-2, warmup_steps=4)]
 

@@ -13,7 +13,8 @@ from classifier.settings import Settings
 from classifier.training import fusion
 from classifier.training.augmentation import Augmentation
 from classifier.training.checkpoints import RunState
-from classifier.training.fit import TrainingModel, build_optimizer, fit, top1
+from classifier.training.fit import TrainingModel, fit, top1
+from classifier.training.optimizers import build_optimizer
 from classifier.training.training_data import Images
 
 CLASSES = 5

@@ -19,7 +19,7 @@ from classifier.training.checkpoints import RunState, size_of_epoch
 from classifier.training.distribution import ALONE, ProcessGroup, undistributed
 from classifier.training.divergence import StopAtDivergence
 from classifier.training.memory import MallocTuning
-from classifier.training.optimizers import AdamW
+from classifier.training.optimizers import build_optimizer
 from classifier.training.training_data import Images
 
 STATE = "state.npz"
@@ -206,30 +206,6 @@ def top1(model: keras.Model, data: Images) -> float:
     """Returns the share of the images whose most probable class is that of their target."""
     probabilities = model.predict(data.images, batch_size=VALIDATION_BATCH, verbose=0)
     return float(np.mean(probabilities.argmax(axis=1) == data.targets.argmax(axis=1)))
-
-
-def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Returns the optimiser of the settings with its learning-rate schedule."""
-    rate: Any = settings.learning_rate
-    if settings.schedule == "cosine":
-        warmup = round(settings.warmup_epochs * steps_per_epoch)
-        rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0 if warmup else settings.learning_rate,
-            decay_steps=max(1, settings.epochs * steps_per_epoch - warmup),
-            warmup_target=settings.learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    common = {"learning_rate": rate, "global_clipnorm": settings.clip_norm or None}
-    if settings.optimizer == "sgd":
-        return keras.optimizers.SGD(momentum=settings.momentum, nesterov=True, **common)
-    common["weight_decay"] = settings.weight_decay
-    optimizer = (
-        AdamW(prune_threshold=settings.prune_threshold, **common)
-        if settings.optimizer == "adamw"
-        else keras.optimizers.Lion(**common)
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
 
 
 def build_callbacks(

@@ -1,4 +1,4 @@
-"""AdamW in one pass over memory where TensorFlow trains, and with a pressure to few weights."""
+"""The optimisers: what the settings name, and an AdamW that updates in one pass and prunes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,35 @@ from typing import Any
 import keras
 from keras import ops
 
+from classifier.settings import Settings
+
 SPARSE_LAYERS = "local_"  # the beginning of the names of the layers whose kernels are to be sparse
+
+
+def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Returns the optimiser of the settings with its learning-rate schedule."""
+    rate: Any = settings.learning_rate
+    if settings.schedule == "cosine":
+        warmup = round(settings.warmup_epochs * steps_per_epoch)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else settings.learning_rate,
+            decay_steps=max(1, settings.epochs * steps_per_epoch - warmup),
+            warmup_target=settings.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    common = {"learning_rate": rate, "global_clipnorm": settings.clip_norm or None}
+    decay = settings.weight_decay
+    if settings.optimizer == "sgd":
+        return keras.optimizers.SGD(momentum=settings.momentum, nesterov=True, **common)
+    if settings.optimizer == "adamw":
+        threshold = settings.prune_threshold
+        optimizer = AdamW(prune_threshold=threshold, weight_decay=decay, **common)
+    elif settings.optimizer == "lion":
+        optimizer = keras.optimizers.Lion(weight_decay=decay, **common)
+    else:
+        raise ValueError(f"no optimiser is built for {settings.optimizer!r}")
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 class AdamW(keras.optimizers.AdamW):
