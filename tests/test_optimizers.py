@@ -84,5 +84,5 @@ def test_other_layers_are_never_made_sparse() -> None:
 
 
 def test_the_preset_optimiser_adamw_is_the_quick_one() -> None:
-    optimizer = build_optimizer(Settings(optimizer="adamw"), steps_per_epoch=3)
+    optimizer = optimizers.build_optimizer(Settings(optimizer="adamw"), steps_per_epoch=3)
     assert isinstance(optimizer, optimizers.AdamW)
