@@ -9,6 +9,7 @@ python app.py --model runs/mine --model pretrained/cnn --port 8000
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import shutil
@@ -95,10 +96,14 @@ def serve(models: Models, options: Namespace) -> None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()
     gate.close(SECONDS_TO_FINISH)
+    # What is stuck in there would have the server waited for, too.
+    models.decoder.stop()
+    models.worker.stop()
     # Connections that are kept open for nothing would be waited for; that they end is no news.
     blocks.server.force_exit = True
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     blocks.close(verbose=False)
+    gc.freeze()  # or Python would look through all that is left once more: half a second of a core
 
 
 def parse(arguments: list[str]) -> Namespace:

@@ -104,11 +104,13 @@ def busy_worker(app: RunningApp) -> Iterator[None]:
         yield
     finally:
         for worker in workers:
-            os.kill(worker, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # the app has ended, and it with it
+                os.kill(worker, signal.SIGCONT)
 
 
 def _workers(app: RunningApp) -> list[int]:
-    children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children").read_text().split()
+    threads = Path(f"/proc/{app.process.pid}/task").iterdir()
+    children = [child for thread in threads for child in (thread / "children").read_text().split()]
     return [
         int(child)
         for child in children

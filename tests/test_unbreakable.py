@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,45 @@ def test_requests_go_on_while_the_worker_is_killed_again_and_again(
             kill_worker(small_app)
             assert _answered(http, encoded(scene(), "PNG"))
         assert httpx.get(f"{small_app.url}/health").json()["status"] == "ok"
+
+
+def test_health_tells_when_answers_stop_and_sigterm_ends_the_app_with_a_stuck_request(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    with (
+        running_app(tmp_path, "--model", tiny_run) as app,
+        httpx.Client(base_url=f"{app.url}/gradio_api", timeout=30) as http,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        assert _answered(http, encoded(scene(), "PNG"))
+        path = _upload(http, "scene.png", encoded(scene(), "PNG"))
+        with busy_worker(app):
+            stuck = beside.submit(
+                httpx.post,
+                f"{app.url}/gradio_api/run/classify",
+                json={"data": [{"path": path}, None]},
+                timeout=60,
+            )
+            deadline = time.monotonic() + 20
+            while (answer := httpx.get(f"{app.url}/health", timeout=30)).status_code != 503:
+                assert time.monotonic() < deadline
+            assert answer.json()["status"] == "no model answers"
+            assert not stuck.done()
+        deadline = time.monotonic() + 60
+        while httpx.get(f"{app.url}/health", timeout=30).status_code != httpx.codes.OK:
+            assert time.monotonic() < deadline
+        with busy_worker(app):  # and what decodes pictures is halted with it
+            stuck = beside.submit(
+                httpx.post,
+                f"{app.url}/gradio_api/run/classify",
+                json={"data": [{"path": path}, None]},
+                timeout=60,
+            )
+            time.sleep(0.5)
+            start = time.monotonic()
+            assert app.stop() == 0
+            assert time.monotonic() - start < SECONDS
+        stuck.exception(10)
 
 
 def test_javascript_gets_the_same_answer(app: RunningApp, tmp_path: Path) -> None:
