@@ -109,8 +109,8 @@ def busy_worker(app: RunningApp) -> Iterator[None]:
 
 
 def _workers(app: RunningApp) -> list[int]:
-    threads = Path(f"/proc/{app.process.pid}/task").iterdir()
-    children = [child for thread in threads for child in (thread / "children").read_text().split()]
+    # Those of the main thread: the processes that decode pictures belong to others.
+    children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children").read_text().split()
     return [
         int(child)
         for child in children

@@ -194,7 +194,7 @@ def test_health_tells_when_answers_stop_and_sigterm_ends_the_app_with_a_stuck_re
         deadline = time.monotonic() + 60
         while httpx.get(f"{app.url}/health", timeout=30).status_code != httpx.codes.OK:
             assert time.monotonic() < deadline
-        with busy_worker(app):  # and what decodes pictures is halted with it
+        with busy_worker(app):
             stuck = beside.submit(
                 httpx.post,
                 f"{app.url}/gradio_api/run/classify",
