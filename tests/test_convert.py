@@ -1,0 +1,317 @@
+"""Converted models: one file that answers as Keras does, or none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classifier import command_line, convert
+from classifier.architectures import build_network
+from classifier.data.split import make_split
+from classifier.errors import ClassifierError, InputError
+from classifier.model_folder.folder import ModelFolder
+from classifier.model_folder.saved_model import LAYERS
+from classifier.settings import load_preset
+from model_folders import CLASSES, LABELS, make_model_folder
+
+NOT_TRANSLATED = {"GroupNormalization"}  # to ONNX; a line names it
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return make_model_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def saved(path: Path, build: Callable[[Any], Any], size: int = 32) -> ModelFolder:
+    """Writes what serving needs of a model; `build` maps its input to its features."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    images = keras.Input((size, size, 3), name="images")
+    features = keras.layers.Flatten()(build(images))
+    answer = keras.layers.Dense(len(CLASSES), activation="softmax")(features)
+    model = keras.Model(images, answer)
+    random = np.random.default_rng(0)
+    for weights in model.weights:  # also those that start at zero and at one
+        if "normalization" in weights.path:
+            weights.assign(random.uniform(0.5, 1.5, weights.shape))
+    path.mkdir(parents=True)
+    model.save(path, zipped=False)
+    LABELS.write(path)
+    return ModelFolder(path)
+
+
+def network(path: Path, preset: str, **changes: Any) -> ModelFolder:
+    """Writes an untrained model of a preset, as training exports it."""
+    settings = load_preset(preset).replace(**changes)
+    mean, deviation = np.array([120.0, 110.0, 100.0]), np.array([60.0, 61.0, 62.0])
+    model = build_network(
+        settings, classes=6, mean=mean, deviation=deviation, test_time_augmentation=True
+    )
+    path.mkdir(parents=True)
+    model.save(path, zipped=False)
+    LABELS.write(path)
+    return ModelFolder(path)
+
+
+def answers(path: Path, images: np.ndarray) -> np.ndarray:
+    """Returns what onnxruntime answers by a file, as any program would ask it."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    (entry,) = session.get_inputs()
+    return session.run(None, {entry.name: images.astype(np.float32)})[0]
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("mlp-baseline", {"hidden_units": [16]}),
+        ("cnn", {"channels": [4, 8, 8], "tta_flip": True, "tta_zoom": 0.8}),
+        ("cnn", {"channels": [4, 8, 8], "tta_flip": False, "tta_zoom": 1.0}),
+        ("mlp", {"local_units": 64, "width": 16, "depth": 1, "tta_flip": True, "tta_zoom": 0.9}),
+    ],
+)
+def test_every_architecture_answers_as_in_keras_whatever_the_batch(
+    tmp_path: Path, preset: str, changes: dict[str, Any]
+) -> None:
+    folder = network(tmp_path / "model", preset, **changes)
+    path = tmp_path / "model.onnx"
+    assert convert.convert(folder, "onnx", path).difference < 1e-5
+    model = folder.load_model()
+    for count in (1, 2, 7):
+        images = convert.sample_images(32)[:count]
+        assert np.abs(answers(path, images) - model.predict(images, verbose=0)).max() < 1e-5
+
+
+def test_an_onnx_file_takes_pixels_and_knows_its_classes(tiny: ModelFolder, tmp_path: Path) -> None:
+    import onnxruntime
+
+    for precision in ("float32", "half", "int8"):
+        path = tmp_path / f"{precision}.onnx"
+        converted = convert.convert(tiny, "onnx", path, precision=precision)
+        session = onnxruntime.InferenceSession(path)
+        (entry,) = session.get_inputs()
+        assert (entry.type, entry.shape[1:]) == ("tensor(float)", [32, 32, 3])
+        assert isinstance(entry.shape[0], str)
+        classes = session.get_modelmeta().custom_metadata_map["classes"]
+        assert tuple(json.loads(classes)) == CLASSES
+        assert answers(path, convert.sample_images(32)).sum(axis=1) == pytest.approx(1, abs=1e-4)
+        assert converted.difference <= {"float32": 1e-4, "half": 1e-2, "int8": 0.2}[precision]
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("float32", "half", "int8")]
+    assert sizes[0] > 1.8 * sizes[1] > 1.8 * 1.5 * sizes[2]
+
+
+def test_a_litert_file_has_its_classes_beside_it(tiny: ModelFolder, tmp_path: Path) -> None:
+    sizes = []
+    for precision in ("float32", "half", "int8"):
+        path = tmp_path / f"{precision}.tflite"
+        assert convert.convert(tiny, "litert", path, precision=precision).difference < 0.2
+        assert path.with_suffix(".txt").read_text().split() == list(CLASSES)
+        sizes.append(path.stat().st_size)
+    assert sizes[0] > 1.8 * sizes[1] > 1.8 * 1.5 * sizes[2]
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def layers() -> dict[str, Callable[[Any], Any]]:
+    """Returns for each layer that a model folder may hold a use of it."""
+    import keras
+
+    of = keras.layers
+    activations = [
+        "elu",
+        "exponential",
+        "gelu",
+        "hard_sigmoid",
+        "hard_silu",
+        "leaky_relu",
+        "linear",
+    ]
+    activations += ["log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax"]
+    activations += ["softplus", "softsign", "swish", "tanh"]
+
+    def activated(x: Any) -> Any:
+        small = of.Rescaling(1 / 64, offset=-2)(x)
+        return of.Concatenate()([of.Activation(name)(small) for name in activations])
+
+    def chain(*chosen: Any) -> Callable[[Any], Any]:
+        return lambda x: keras.Sequential([of.Rescaling(1 / 128, offset=-1), *chosen])(x)
+
+    def merged(kind: Any) -> Callable[[Any], Any]:
+        def build(x: Any) -> Any:
+            x = of.Rescaling(1 / 128, offset=-1)(x)
+            return kind()([of.Conv2D(3, 3, padding="same")(x), x])
+
+        return build
+
+    uses: dict[str, Callable[[Any], Any]] = {
+        "Activation": activated,
+        "AveragePooling2D": chain(of.AveragePooling2D(3, 2, "same"), of.AveragePooling2D(2)),
+        "BatchNormalization": chain(
+            of.BatchNormalization(), of.Conv2D(4, 3), of.BatchNormalization()
+        ),
+        "Conv2D": chain(
+            of.Conv2D(6, 4, strides=2, padding="same", activation="relu"),
+            of.Conv2D(4, 3, dilation_rate=2, padding="same", groups=2, use_bias=False),
+            of.Conv2D(4, (1, 3)),
+        ),
+        "Cropping2D": chain(of.Cropping2D(((1, 0), (2, 3)))),
+        "Dense": chain(of.Dense(5, activation="tanh"), of.Dense(4, use_bias=False)),
+        "DepthwiseConv2D": chain(of.DepthwiseConv2D(3, depth_multiplier=2, padding="same")),
+        "ELU": chain(of.ELU(0.7)),
+        "Flatten": chain(of.Conv2D(4, 3), of.Flatten()),
+        "GlobalAveragePooling2D": chain(of.Conv2D(4, 3), of.GlobalAveragePooling2D()),
+        "GlobalMaxPooling2D": chain(of.Conv2D(4, 3), of.GlobalMaxPooling2D(keepdims=True)),
+        "LayerNormalization": chain(of.LayerNormalization(), of.LayerNormalization(scale=False)),
+        "LeakyReLU": chain(of.LeakyReLU(0.3)),
+        "MaxPooling2D": chain(of.MaxPooling2D(3, 2, "same"), of.MaxPooling2D()),
+        "Normalization": chain(of.Normalization(mean=[0.1, 0.2, 0.3], variance=[1, 2, 3])),
+        "ReLU": chain(of.ReLU(), of.ReLU(max_value=0.5, negative_slope=0.1)),
+        "Reshape": chain(of.Reshape((16, -1, 3)), of.Reshape((32, 32, 3))),
+        "Resizing": chain(of.Resizing(24, 40), of.Resizing(31, 17, interpolation="nearest")),
+        "SeparableConv2D": chain(of.SeparableConv2D(5, 3, depth_multiplier=2, activation="relu")),
+        "Softmax": chain(of.Conv2D(4, 3), of.Softmax()),
+        "UpSampling2D": chain(
+            of.Conv2D(4, 3), of.UpSampling2D((2, 1)), of.UpSampling2D(2, interpolation="bilinear")
+        ),
+        "ZeroPadding2D": chain(of.ZeroPadding2D(((1, 2), (3, 0)))),
+        "Dropout": chain(of.Dropout(0.5)),
+        "SpatialDropout2D": chain(of.SpatialDropout2D(0.5)),
+        "GaussianNoise": chain(of.GaussianNoise(0.5)),
+        "Identity": chain(of.Identity()),
+        "RandomFlip": chain(of.RandomFlip()),
+        "RandomTranslation": chain(of.RandomTranslation(0.2, 0.2)),
+    }
+    for name in ("RandomRotation", "RandomZoom", "RandomContrast", "RandomBrightness"):
+        uses[name] = chain(getattr(of, name)(0.2))
+    for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Concatenate"):
+        uses[name] = merged(getattr(of, name))
+    return uses
+
+
+def test_every_layer_that_may_be_loaded_is_translated(tmp_path: Path) -> None:
+    uses = layers()
+    assert set(uses) | NOT_TRANSLATED | {"InputLayer", "Rescaling"} == set(LAYERS)
+    for name, build in uses.items():
+        folder = saved(tmp_path / name, build)
+        converted = convert.convert(folder, "onnx", tmp_path / f"{name}.onnx")
+        assert converted.difference < 2e-5, name
+
+
+def test_a_layer_that_is_not_translated_is_named(tmp_path: Path) -> None:
+    import keras
+
+    folder = saved(tmp_path / "model", lambda x: keras.layers.GroupNormalization(3)(x))
+    with pytest.raises(InputError, match=r"GroupNormalization.*convert to litert"):
+        convert.convert(folder, "onnx", tmp_path / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("to", ["onnx", "litert"])
+def test_a_file_that_answers_otherwise_is_not_written(
+    tiny: ModelFolder, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = convert.FORMATS[to]
+
+    def wrong(*arguments: Any) -> convert.Answer:
+        answer = right(*arguments)
+        return lambda images: answer(images) * np.float32(1.001)
+
+    monkeypatch.setitem(convert.FORMATS, to, wrong)
+    with pytest.raises(ClassifierError, match="differs from Keras") as caught:
+        convert.convert(tiny, to, tmp_path / f"model{convert.SUFFIXES[to]}")
+    assert caught.value.exit_status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_loses_too_much_on_the_test_split_is_not_written(
+    tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = convert.sample_images(32)
+    model = tiny.load_model()
+    labels = model.predict(images, verbose=0).argmax(axis=1)
+    test = make_split(images, labels, list(CLASSES), None, None, dataset="shapes", revision=None)
+    path = tmp_path / "model.onnx"
+    converted = convert.convert(tiny, "onnx", path, precision="int8", test=test)
+    assert converted.top1 is not None
+    assert converted.top1[0] == 1
+    assert converted.top1[1] >= 0.995
+    assert "Test top-1: 100.00% with Keras" in str(converted)
+    path.unlink()
+    monkeypatch.setattr(convert, "top1_of", lambda found, _: found[0].max() and next(shares))
+    shares = iter([0.6, 0.594])
+    with pytest.raises(ClassifierError, match=r"59\.40%, with Keras it is 60\.00%"):
+        convert.convert(tiny, "onnx", path, precision="int8", test=test)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: SOURCE, --to"),
+        (["MODEL", "--to", "coreml"], "invalid choice: 'coreml'"),
+        (["MODEL", "--to", "onnx", "--half", "--int8"], "not allowed with"),
+        (["/nowhere", "--to", "onnx"], "neither a folder of this machine nor a model"),
+        (["MODEL", "--to", "onnx", "--output", "/nowhere/a.onnx"], "there is no folder"),
+        (["MODEL", "--to", "onnx", "--output", "a.tflite"], "ends with .onnx"),
+        (["HOSTILE", "--to", "onnx"], "Lambda"),
+        (["DAMAGED", "--to", "litert"], "damaged"),
+        (["MODEL", "--to", "onnx", "--dataset", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_writes_nothing(
+    arguments: list[str],
+    message: str,
+    tiny: ModelFolder,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "HOSTILE" in arguments or "DAMAGED" in arguments:
+        folder = make_model_folder(tmp_path / "made").path
+        config = json.loads((folder / "config.json").read_text())
+        config["config"]["layers"][1]["class_name"] = "Lambda"
+        if "HOSTILE" in arguments:
+            (folder / "config.json").write_text(json.dumps(config))
+        else:
+            weights = folder / "model.weights.h5"
+            weights.write_bytes(weights.read_bytes()[:3000])
+        arguments = [str(folder), *arguments[1:]]
+    before = sorted(tmp_path.rglob("*"))
+    arguments = [str(tiny.path) if item == "MODEL" else item for item in arguments]
+    try:
+        status = command_line.run(convert.main, arguments)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert status == 2
+    assert message in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_a_missing_library_is_named(
+    tiny: ModelFolder, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, missing, None)
+    with pytest.raises(InputError, match=f"needs {missing}: pip install"):
+        convert.main([str(tiny.path), "--to", "onnx"])
+
+
+def test_the_command_says_what_it_wrote(
+    tiny: ModelFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert.main([str(tiny.path), "--to", "onnx", "--half"])
+    output = capsys.readouterr().out
+    assert "Written to tiny.onnx" in output
+    assert "Largest difference from Keras in a probability: " in output
+    assert "name the data set with --dataset" in output
+    assert Path("tiny.onnx").is_file()
