@@ -255,6 +255,11 @@ def _by_channel(kernel: Any) -> tuple[np.ndarray, int]:
 
 
 def _convolved(graph: _Graph, layer: Any, given: _Value, kernel: np.ndarray, groups: int) -> _Value:
+    padding: dict[str, Any] = {"auto_pad": _PADDING[layer.padding]}
+    if layer.padding == "same" and max(layer.dilation_rate) > 1:  # with strides of 1, in Keras
+        sides = zip(kernel.shape[2:], layer.dilation_rate, strict=True)
+        total = [(side - 1) * dilation for side, dilation in sides]
+        padding = {"pads": [*(item // 2 for item in total), *(-(-item // 2) for item in total)]}
     name = graph.add(
         "Conv",
         graph.first(given),
@@ -262,7 +267,7 @@ def _convolved(graph: _Graph, layer: Any, given: _Value, kernel: np.ndarray, gro
         group=groups,
         strides=layer.strides,
         dilations=layer.dilation_rate,
-        auto_pad=_PADDING[layer.padding],
+        **padding,
     )
     return _Value(name, 4, channels_first=True)
 
