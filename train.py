@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from classifier import command_line
+from classifier.convert import check_libraries
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.environment import import_quietly
 from classifier.errors import InputError
@@ -159,8 +160,10 @@ def evaluate_on_test(folder: Path, data: TrainingData) -> None:
 def publish(source: str, options: argparse.Namespace) -> None:
     """Uploads a model folder to the Hub in one commit, once its figures have been found again."""
     from classifier import hub
+    from classifier.convert import convert
     from classifier.hub import card
     from classifier.hub.sources import local_folder
+    from classifier.model_folder.folder import ONNX
     from evaluation import report
 
     folder = local_folder(source)
@@ -171,6 +174,10 @@ def publish(source: str, options: argparse.Namespace) -> None:
     )
     if options.source and options.dataset_id:
         name_dataset(folder, options.dataset_id)
+        card.write(folder, compare=card.others(folder))
+    if options.with_onnx:
+        folder.check(complete=True)
+        print(convert(folder, "onnx", folder.path / ONNX))
         card.write(folder, compare=card.others(folder))
     publication = hub.publish(
         folder,
@@ -273,6 +280,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     publishing.add_argument(
         "--force", action="store_true", help="even if it scores worse than what is published"
     )
+    publishing.add_argument(
+        "--with-onnx", action="store_true", help="with the model as ONNX, for other programs"
+    )
     options = parser.parse_args(arguments)
     check(options, parser)
     return options
@@ -280,13 +290,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses options that do not go together."""
-    publishing = ("source", "repo_id", "private", "branch", "create_pr", "tag", "force")
+    publishing = ("repo_id", "private", "branch", "create_pr", "tag", "force", "with_onnx")
     if options.push and not options.repo_id:
         parser.error("--push needs --repo-id USER/NAME")
-    if not options.push and any(getattr(options, name) for name in publishing):
+    if not options.push and any(getattr(options, name) for name in ("source", *publishing)):
         parser.error(
-            "--from, --repo-id, --private, --branch, --create-pr, --tag and --force go with --push"
+            "--from, --repo-id, --private, --branch, --create-pr, --tag, --force and --with-onnx "
+            "go with --push"
         )
+    if options.with_onnx:
+        check_libraries("onnx")
     training = (
         "preset",
         "init_from",

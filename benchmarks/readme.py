@@ -22,6 +22,7 @@ RESULTS = PROJECT / "benchmarks" / "results"
 PAGES = (
     "README.md",
     "README.es.md",
+    "docs/formats.md",
     "docs/results.md",
     "docs/scale-out.md",
     "docs/serving-speed.md",

@@ -12,9 +12,11 @@ from classifier import command_line, convert
 from classifier.architectures import build_network
 from classifier.data.split import make_split
 from classifier.errors import ClassifierError, InputError
+from classifier.hub import card
 from classifier.model_folder.folder import ModelFolder
 from classifier.model_folder.saved_model import LAYERS
 from classifier.settings import load_preset
+from hub_server import Hub
 from model_folders import CLASSES, LABELS, make_model_folder
 
 NOT_TRANSLATED = {"GroupNormalization"}  # to ONNX; a line names it
@@ -235,7 +237,7 @@ def test_a_file_that_loses_too_much_on_the_test_split_is_not_written(
     labels = model.predict(images, verbose=0).argmax(axis=1)
     test = make_split(images, labels, list(CLASSES), None, None, dataset="shapes", revision=None)
     path = tmp_path / "model.onnx"
-    converted = convert.convert(tiny, "onnx", path, precision="int8", test=test)
+    converted = convert.convert(tiny, "onnx", path, precision="half", test=test)
     assert converted.top1 is not None
     assert converted.top1[0] == 1
     assert converted.top1[1] >= 0.995
@@ -315,3 +317,25 @@ def test_the_command_says_what_it_wrote(
     assert "Largest difference from Keras in a probability: " in output
     assert "name the data set with --dataset" in output
     assert Path("tiny.onnx").is_file()
+
+
+def test_an_onnx_file_is_published_with_a_card_that_says_how_to_run_it(
+    hub: Hub, repo_id: str, tmp_path: Path
+) -> None:
+    import train
+
+    folder = make_model_folder(tmp_path / "model")
+    arguments = ["--push", "--from", str(folder.path), "--repo-id", repo_id]
+    train.main([*arguments, "--with-onnx"])
+    published = hub.models[repo_id].main.files
+    assert published["model.onnx"].content == (folder.path / "model.onnx").read_bytes()
+    assert "onnxruntime-web" in published["README.md"].content.decode()
+    assert answers(folder.path / "model.onnx", convert.sample_images(32)).shape == (200, 6)
+    (folder.path / "model.onnx").unlink()
+    card.write(folder)
+    train.main(arguments)  # as after another training: what was the old model's goes
+    assert "model.onnx" not in hub.models[repo_id].main.files
+
+
+def test_without_an_onnx_file_the_card_does_not_speak_of_it(tiny: ModelFolder) -> None:
+    assert "onnx" not in str(tiny.card)

@@ -515,6 +515,7 @@ _LAYERS: dict[str, Callable[[_Graph, Any, _Value], _Value]] = {
     "Normalization": _normalization,
     "ReLU": _relu,
     "Rescaling": _rescaling,
+    "Reshape": _reshape_layer,
     "Resizing": _resizing,
     "SeparableConv2D": _separable,
     "Softmax": _softmax,

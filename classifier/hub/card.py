@@ -14,7 +14,7 @@ from classifier.errors import InputError
 from classifier.files import write_atomically
 from classifier.hub.dataset_id import hub_dataset
 from classifier.hub.sources import HUB_SCHEME, embedded_models, find
-from classifier.model_folder.folder import CARD, EVALUATION, TRAINING, ModelFolder
+from classifier.model_folder.folder import CARD, EVALUATION, ONNX, TRAINING, ModelFolder
 from classifier.model_folder.saved_model import OLDEST_KERAS
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def render(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -
         dataset=dataset,
         class_count=len(labels.classes),
         image_size=folder.image_size,
+        onnx=ONNX if (folder.path / ONNX).is_file() else None,
         comparison=_comparison(folder, compare),
     )
     return _tidy(str(card))

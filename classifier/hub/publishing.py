@@ -26,7 +26,7 @@ from classifier.hub_client import (
     with_retries,
     without_secret,
 )
-from classifier.model_folder.folder import BYTES, EVALUATION, PLOTS, RUNS, ModelFolder
+from classifier.model_folder.folder import BYTES, EVALUATION, ONNX, PLOTS, RUNS, ModelFolder
 from classifier.model_folder.saved_model import OLDEST_KERAS
 
 if TYPE_CHECKING:
@@ -243,13 +243,13 @@ def _files(request: _Request) -> dict[str, Path | bytes]:
 
 
 def _stale(api: HfApi, target: Target, request: _Request) -> set[str]:
-    """Returns the plots and event files of an earlier model that this one has no more."""
+    """Returns the plots, event files and ONNX file of an earlier model that this one has not."""
     ours = set(request.folder.files())
     folders = (f"{PLOTS}/", f"{RUNS}/")
     return {
         name
         for name in commits.remote_files(api, target)
-        if name.startswith(folders) and name not in ours
+        if (name.startswith(folders) or name == ONNX) and name not in ours
     }
 
 

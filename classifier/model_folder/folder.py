@@ -30,6 +30,7 @@ PREDICTIONS = "predictions.npz"
 PLOTS = "plots"
 CARD = "README.md"
 RUNS = "runs"
+ONNX = "model.onnx"  # the model once more, for other programs; only where it was asked for
 
 NEEDED_TO_SERVE = (CONFIG, WEIGHTS, LABELS)
 NEEDED_TO_PUBLISH = (
@@ -42,7 +43,7 @@ NEEDED_TO_PUBLISH = (
     CARD,
 )
 # Patterns of every file that belongs to a model folder; whatever else lies there is not ours.
-PATTERNS = (*NEEDED_TO_PUBLISH, f"{PLOTS}/*.png", f"{RUNS}/**/events.out.tfevents.*")
+PATTERNS = (*NEEDED_TO_PUBLISH, ONNX, f"{PLOTS}/*.png", f"{RUNS}/**/events.out.tfevents.*")
 
 MEGABYTE = 2**20
 BYTES = {  # the most that a file may hold before anything reads it
@@ -57,6 +58,7 @@ BYTES = {  # the most that a file may hold before anything reads it
     CARD: 4 * MEGABYTE,
     PLOTS: 16 * MEGABYTE,  # each of them
     RUNS: 64 * MEGABYTE,  # each of them
+    ONNX: 1024 * MEGABYTE,
 }
 MAX_PLOTS = 100
 MAX_CLASSES = 10_000

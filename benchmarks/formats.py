@@ -1,0 +1,144 @@
+"""How large a model is in each format, and how long it takes for one image on one core.
+
+python -m benchmarks.formats --model pretrained/cnn --model pretrained/mlp
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.latency import REPETITIONS, WARM_UP, keep_to_one_core
+from classifier import command_line, provenance
+from classifier.convert import FORMATS, NEEDED, SUFFIXES, check_libraries, samples_of
+from classifier.files import write_atomically
+from classifier.hub import sources
+
+if TYPE_CHECKING:
+    from classifier.data.split import Split
+    from classifier.model_folder.folder import ModelFolder
+
+PROJECT = Path(__file__).resolve().parent.parent
+RESULTS = PROJECT / "benchmarks" / "results"
+PRECISIONS = ("float32", "half", "int8")
+NAMES = {"onnx": "ONNX", "litert": "LiteRT"}
+
+
+def main(arguments: list[str]) -> None:
+    """Measures the models that are named and writes the table."""
+    parser = command_line.argument_parser(
+        "Measures size, latency and top-1 of models in each format.",
+        prog="python -m benchmarks.formats",
+    )
+    parser.add_argument("--model", action="append", metavar="SOURCE", required=True)
+    parser.add_argument("--dataset", metavar="DATASET", help="measures the top-1 on its test split")
+    parser.add_argument("--output", type=Path, metavar="DIR", default=RESULTS)
+    options = parser.parse_args(arguments)
+    keep_to_one_core()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for to in NEEDED:
+        check_libraries(to)
+    rows: list[dict[str, Any]] = []
+    for source in options.model:
+        folder = sources.find(source)
+        rows += measure(folder, test_split(folder, options.dataset))
+    result = {
+        "rows": rows,
+        "machine": provenance.machine(),
+        "versions": provenance.library_versions(),
+        "date": date.today().isoformat(),
+        "command": " ".join(["python", "-m", "benchmarks.formats", *arguments]),
+    }
+    write(options.output / "formats.json", json.dumps(result, indent=1) + "\n")
+    write(options.output / "formats.md", table(result))
+    print(table(result))
+
+
+def measure(folder: ModelFolder, test: Split | None) -> list[dict[str, Any]]:
+    """Returns a row for Keras and one for each format and precision of a model."""
+    from classifier.prediction.classifier import Classifier
+
+    model = folder.load_model()
+    classifier = Classifier(model, folder)
+    size = (folder.path / "model.weights.h5").stat().st_size
+    samples = samples_of(classifier.image_size, test)
+    rows = [row(classifier, "Keras", size, classifier.probabilities, test)]
+    with TemporaryDirectory() as place:
+        for to in FORMATS:
+            for precision in PRECISIONS:
+                path = Path(place) / f"model{SUFFIXES[to]}"
+                answer = FORMATS[to](model, classifier.labels.classes, path, precision, samples)
+                name = f"{NAMES[to]} {precision}".removesuffix(" float32")
+                rows.append(row(classifier, name, path.stat().st_size, answer, test))
+    return rows
+
+
+def row(
+    classifier: Any,
+    form: str,
+    size: int,
+    answer: Callable[[np.ndarray], np.ndarray],
+    test: Split | None,
+) -> dict[str, Any]:
+    """Returns what was measured of a model in one format; times in milliseconds."""
+    from classifier.convert import in_batches, top1_of
+
+    shape = (1, classifier.image_size, classifier.image_size, 3)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    seconds = []
+    for _ in range(WARM_UP + REPETITIONS):
+        start = time.perf_counter()
+        answer(image)
+        seconds.append(time.perf_counter() - start)
+    top1 = None if test is None else top1_of(in_batches(answer, test.images), test)
+    median = round(1000 * float(np.median(seconds[WARM_UP:])), 3)
+    return {
+        "model": classifier.name,
+        "format": form,
+        "bytes": size,
+        "milliseconds": median,
+        "top1": top1,
+    }
+
+
+def test_split(folder: ModelFolder, dataset: str | None) -> Split | None:
+    """Returns the images to measure the top-1 on, None if none are named."""
+    from classifier.data.loading import load_split
+
+    return None if dataset is None else load_split(dataset, "test", size=folder.image_size)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Returns the table as Markdown."""
+    lines = [
+        "| model | format | size | one image, one core | top-1 |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for item in result["rows"]:
+        top1 = "–" if item["top1"] is None else f"{item['top1']:.1%}"
+        lines.append(
+            f"| {item['model']} | {item['format']} | {item['bytes'] / 10**6:.1f} MB "
+            f"| {item['milliseconds']:.2f} ms | {top1} |"
+        )
+    remark = f"On {result['machine']['processor']}. {result['date']}, `{result['command']}`."
+    return "\n".join([*lines, "", remark]) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
