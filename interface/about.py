@@ -1,4 +1,4 @@
-"""The third tab: the model card, with its figures."""
+"""The last tab: the model card, with its figures, its long tables folded away."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import re
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from interface.events import TEXT_EVENT, with_user_errors
 from interface.figures import DRAWN, alternative, image
+from interface.markup import fill
 from interface.serving import Models, Served
 from interface.translations import language_of, word
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+_TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+MAX_ROWS = 14  # a longer table is opened by a click
 _PLOT = re.compile(r"!\[[^\]]*\]\(plots/(\w+)\.png\)")
 
 
@@ -39,8 +44,27 @@ def render(served: Served, language: str) -> str:
     if card is None:
         return word("no_card", language)
     text = _PLOT.sub(lambda found: _plot(served, found[1], language), _FRONT_MATTER.sub("", card))
+    text = _folded(text, language)
     note = word("card_language", language)
     return f"*{note}*\n\n{text}" if note else text
+
+
+def _folded(card: str, language: str) -> str:
+    """Puts each long table of a card into an element that a click opens."""
+    fenced = [found.span() for found in _FENCED.finditer(card)]
+
+    def fold(found: re.Match[str]) -> str:
+        table, start = found[0], found.start()
+        rows = table.count("\n") - 2  # below the head and the line under it
+        if rows <= MAX_ROWS or any(begin <= start < end for begin, end in fenced):
+            return table
+        cells = [cell.strip() for cell in table.partition("\n")[0].strip("|").split("|")]
+        before = card[:start].rstrip().rpartition("\n")[2]
+        title = " · ".join(filter(None, cells)) or before.strip("# :")
+        # Still Markdown, which the page cleans as it does the rest of the card.
+        return fill("fold", language, title=title, rows=rows, table=Markup(table))
+
+    return _TABLE.sub(fold, card)
 
 
 def _plot(served: Served, figure: str, language: str) -> str:

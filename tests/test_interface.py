@@ -19,6 +19,7 @@ from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.themes import DARK, LIGHT
 from interface import choice, classify, header, page, try_it
 from interface.choice import choose, embedded
+from interface.markup import fill
 from interface.serving import Models, Served
 from interface.theme import CSS_FILE
 from interface.translations import (
@@ -35,6 +36,7 @@ from model_folders import make_model_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
 BY_SCRIPT = {"label_number", "label_range"}  # put together by page.js
+SOURCES = {".py", ".js", ".html"}
 NOTHING = {"card_language"}  # the card is in English: there is nothing to say of it in English
 
 
@@ -54,8 +56,8 @@ def test_every_translation_fills_in_the_same_values() -> None:
 
 
 def test_every_text_that_the_page_uses_is_in_the_table_and_none_is_idle() -> None:
-    code = "\n".join(path.read_text() for path in (PROJECT / "interface").glob("*.py"))
-    code += (PROJECT / "interface" / "page.js").read_text()
+    files = [path for path in (PROJECT / "interface").rglob("*") if path.suffix in SOURCES]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files)
     used = set(re.findall(r'\b(?:word|text)\(\s*["\'](\w+)["\']', code))
     assert used <= set(words())
     idle = [key for key in words() if key not in used | BY_SCRIPT and not _composed(key, code)]
@@ -277,3 +279,17 @@ def _composed(key: str, code: str) -> bool:
     starts = ["_".join(parts[:count]) + "_{" for count in range(1, len(parts))]
     ends = ["}_" + "_".join(parts[count:]) for count in range(1, len(parts))]
     return any(piece in code for piece in (f'"{key}"', *starts, *ends))
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "interface" / "templates").iterdir()), ids=str)
+def test_no_template_lets_a_value_through_unescaped(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\|\s*safe|autoescape\s+false", text)
+
+
+def test_what_a_template_is_given_is_escaped_and_what_it_gave_is_not() -> None:
+    inner = fill("line", "en", text="<script>alert(1)</script>")
+    assert "<script>" not in inner
+    assert "&lt;script&gt;" in inner
+    outer = fill("matrix", "en", zoomed=[], matrix=inner)
+    assert '<p class="line">&lt;script&gt;' in outer
