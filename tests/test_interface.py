@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from jinja2 import Environment
 
 from classifier.errors import ClassifierError, InputError
 from classifier.model_folder.folder import ModelFolder
@@ -35,7 +36,7 @@ from interface.translations import (
 from model_folders import make_model_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
-BY_SCRIPT = {"label_number", "label_range"}  # put together by page.js
+BY_SCRIPT = {"label_number", "label_range"}  # put together by gradio_adapter.js
 SOURCES = {".py", ".js", ".html"}
 NOTHING = {"card_language"}  # the card is in English: there is nothing to say of it in English
 
@@ -203,10 +204,10 @@ def test_a_model_that_states_no_threshold_gets_no_note(tiny_model_folder: Path) 
 
 
 def test_what_gradio_says_only_in_english_is_in_the_table() -> None:
-    script = (PROJECT / "interface" / "page.js").read_text()
+    script = (PROJECT / "interface" / "gradio_adapter.js").read_text()
     keys = set(re.findall(r'"((?:error|label)_\w+)"', script)) | BY_SCRIPT
-    told = {key for key in words() if key in page.TOLD_BY_THE_SCRIPT or key.startswith("label_")}
-    assert keys == told
+    given = {key for key in words() if key in page.SCRIPT_TEXTS or key.startswith("label_")}
+    assert keys == given
 
 
 def test_negative_numbers_have_a_minus_sign() -> None:
@@ -284,6 +285,7 @@ def _composed(key: str, code: str) -> bool:
 @pytest.mark.parametrize("path", sorted((PROJECT / "interface" / "templates").iterdir()), ids=str)
 def test_no_template_lets_a_value_through_unescaped(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
+    Environment(autoescape=True).parse(text)
     assert not re.search(r"\|\s*safe|autoescape\s+false", text)
 
 
