@@ -18,7 +18,7 @@ from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.themes import DARK, LIGHT
-from interface import choice, classify, header, page, try_it
+from interface import about, choice, classify, header, page, try_it
 from interface.choice import choose, embedded
 from interface.markup import fill
 from interface.serving import Models, Served
@@ -295,3 +295,27 @@ def test_what_a_template_is_given_is_escaped_and_what_it_gave_is_not() -> None:
     assert "&lt;script&gt;" in inner
     outer = fill("matrix", "en", zoomed=[], matrix=inner)
     assert '<p class="line">&lt;script&gt;' in outer
+
+
+def test_long_tables_of_a_card_fold_away_and_the_rest_of_it_stays_as_it_is() -> None:
+    def table(rows: int, head: str = "| Setting | Value |") -> str:
+        return "\n".join([head, "| --- | --- |", *(f"| a | {row} |" for row in range(rows)), ""])
+
+    card = (
+        f"# mine\n\n{table(20, '| Measure | Value |')}\n{table(3)}\n"
+        f"All that is recorded:\n\n{table(30, '| | |')}\n## After\n\n```\n{table(40)}```\n"
+    )
+    folded = about.folded(card, "en")
+    assert folded.count("<details>") == 1
+    assert "<summary>All that is recorded: 30 rows</summary>\n\n| | |" in folded
+    assert "</details>\n\n" in folded
+    assert re.search(r"^## After$", folded, re.MULTILINE)
+    outside = re.sub(r"<details>.*</details>", "", folded, flags=re.DOTALL)
+    assert table(20, "| Measure | Value |") in outside
+    assert table(40) in outside
+
+
+def test_the_curves_of_a_card_are_those_of_its_best_and_worst_classes() -> None:
+    served = Served("mlp", ModelFolder(PROJECT / "pretrained" / "mlp"), "embedded")
+    card = about.render(served, "en")
+    assert re.search(r'figures/precision_recall\.png\?[^"]*classes=\d', card)
