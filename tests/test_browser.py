@@ -172,6 +172,7 @@ def test_a_refused_file_is_told_once_however_often_it_happens(opened: Open, tmp_
             expect(page.locator("#details .waiting")).to_be_visible()
         choose(page, bad)
         expect(page.locator("#details .refused")).to_be_visible()
+        expect(page.get_by_test_id("toast-body")).to_contain_text("not a picture")
         page.wait_for_timeout(1500)  # a second message would have come by then
         assert page.get_by_test_id("toast-body").inner_text().count("not a picture") == 1
     tab(page, "Try it")
@@ -593,8 +594,10 @@ def test_a_page_without_javascript_says_so_in_both_languages(
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(app.url)
-    expect(page.get_by_text("This page needs JavaScript")).to_be_visible()
-    expect(page.get_by_text("Esta página necesita JavaScript")).to_be_visible()
+    for language, text in (("en", "This page needs"), ("es", "Esta página necesita")):
+        said = page.locator(f"noscript p[lang={language}]")
+        expect(said).to_contain_text(f"{text} JavaScript")
+        expect(said).to_be_in_viewport()
     context.close()
 
 
