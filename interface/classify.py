@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from classifier.prediction.confidence import Confidence
 from classifier.prediction.occlusion import importance, occlude, overlay
 from interface import uploads
 from interface.events import WITH_LANGUAGE, with_user_errors
+from interface.markup import fill
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
@@ -212,13 +212,25 @@ def label_value(prediction: Prediction, language: str) -> dict[str, float]:
 
 def waiting(language: str) -> str:
     """Returns what stands in place of an answer before there is one."""
-    ghosts = "".join(f'<i style="--share:{share}"></i>' for share in (0.62, 0.2, 0.12, 0.08, 0.05))
-    return _message("waiting", language, f'<div class="ghosts" aria-hidden="true">{ghosts}</div>')
+    return message("waiting", language, ghosts=(0.62, 0.2, 0.12, 0.08, 0.05))
 
 
 def refused(language: str) -> str:
     """Returns what stands in place of an answer to a picture that was refused."""
-    return _message("refused", language)
+    return message("refused", language)
+
+
+def message(kind: str, language: str, text: str = "", ghosts: Sequence[float] = ()) -> str:
+    """Returns what stands in place of answers, as HTML.
+
+    Args:
+        kind: "waiting" or "refused".
+        language: the visitor's.
+        text: in the place of what is usually said.
+        ghosts: shares of the width that bars without a name fill.
+    """
+    title, text = word(f"{kind}_title", language), text or word(kind, language)
+    return fill("message", language, kind=kind, title=title, text=text, ghosts=ghosts)
 
 
 def render_note(prediction: Prediction, served: Served, language: str) -> str:
@@ -239,11 +251,7 @@ def render_note(prediction: Prediction, served: Served, language: str) -> str:
         coverage=percent(stated.coverage, language, 0),
         classes=number(len(served.labels.classes), language),
     )
-    kind = "sure" if sure else "unsure"
-    return (
-        f'<div class="trust {kind}"><strong>{escape(title)}</strong> '
-        f"<span>{escape(text)}</span></div>"
-    )
+    return fill("note", language, sure=sure, title=title, text=text)
 
 
 def render_superclasses(prediction: Prediction, language: str) -> str:
@@ -253,18 +261,11 @@ def render_superclasses(prediction: Prediction, language: str) -> str:
     shown = list(zip(prediction.superclasses, prediction.superclass_probabilities, strict=True))[
         :SHOWN_SUPERCLASSES
     ]
-    rows = [(class_name(name, language), share) for name, share in shown]
+    rows = [(class_name(name, language), share, False) for name, share in shown]
     rest = 1 - sum(share for _, share in shown)
     if rest > 0 and len(prediction.superclasses) > SHOWN_SUPERCLASSES:
-        rows.append((word("others", language), rest))
-    items = "".join(
-        f"<li><span>{escape(name)}</span>"
-        f"<span class='value'>{percent(share, language, 0)}</span>"
-        f"<span class='bar' style='--share:{share:.4f}'></span></li>"
-        for name, share in rows
-    )
-    title = escape(word("superclass", language))
-    return f'<section class="card superclasses"><h2>{title}</h2><ul>{items}</ul></section>'
+        rows.append((word("others", language), rest, False))
+    return fill("superclasses", language, rows=rows)
 
 
 def render_all(answers: list[tuple[Served, np.ndarray]], chosen: Served, language: str) -> str:
@@ -275,20 +276,11 @@ def render_all(answers: list[tuple[Served, np.ndarray]], chosen: Served, languag
         chosen: the model whose answer is shown in full beside them.
         language: the visitor's.
     """
-    items = "".join(
-        f"<li{' aria-current=true' if served is chosen else ''}>"
-        f"<span><b>{escape(served.name)}</b> "
-        f"{escape(class_name(served.labels.classes[int(answer.argmax())], language))}</span>"
-        f"<span class='value'>{percent(float(answer.max()), language, 0)}</span>"
-        f"<span class='bar' style='--share:{float(answer.max()):.4f}'></span></li>"
+    rows = [
+        (served, served.labels.classes[int(answer.argmax())], float(answer.max()))
         for served, answer in answers
-    )
-    return (
-        f'<section class="card all"><h2>{escape(word("all_models", language))}</h2>'
-        f"<ul>{items}</ul>"
-        f'<p><a href="?tab=try" data-open-tab="try">{escape(word("all_models_try", language))}</a>'
-        "</p></section>"
-    )
+    ]
+    return fill("all_models", language, answers=rows, chosen=chosen)
 
 
 def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str) -> str:
@@ -299,27 +291,5 @@ def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str
         importance: float, (S, S), as `saliency` gives it; None while it is not known.
         language: the visitor's.
     """
-    size = len(pixels)
-    layer, controls = "", f"<p>{escape(word('model_view_note', language, size=size))}</p>"
-    if importance is not None:
-        layer = f'<img class="pixels layer" src="{data_uri(overlay(importance))}" alt="">'
-        controls = (
-            f'<label class="opacity">{escape(word("opacity", language))}'
-            '<input type="range" min="0" max="100" value="60" data-opacity></label>'
-            f'<p class="legend"><span class="for">{escape(word("pixels_for", language))}</span> '
-            f'<span class="against">{escape(word("pixels_against", language))}</span> '
-            f"{escape(word('pixels_note', language))}</p>"
-        )
-    return (
-        f'<section class="card view"><h2>{escape(word("model_view", language))}</h2>'
-        f'<div class="stack"><img class="pixels" width="256" height="256" src="{data_uri(pixels)}" '
-        f'alt="{escape(word("model_view_alt", language, size=size), quote=True)}">{layer}</div>'
-        f"{controls}</section>"
-    )
-
-
-def _message(key: str, language: str, drawing: str = "") -> str:
-    return (
-        f'<div class="empty {key}"><h2>{escape(word(f"{key}_title", language))}</h2>'
-        f"<p>{escape(word(key, language))}</p>{drawing}</div>"
-    )
+    layer = None if importance is None else data_uri(overlay(importance))
+    return fill("model_view", language, picture=data_uri(pixels), layer=layer, size=len(pixels))

@@ -6,10 +6,8 @@ import asyncio
 import json
 from collections.abc import Callable
 from functools import cache, lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import gradio as gr
 from starlette.requests import Request
@@ -20,7 +18,8 @@ from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
 from evaluation.themes import THEMES
 from interface.events import TEXT_EVENT, with_user_errors
-from interface.figures import drawing
+from interface.figures import FORMS, drawing, figure_element
+from interface.markup import fill
 from interface.serving import Models, Served
 from interface.translations import (
     LANGUAGES,
@@ -110,14 +109,17 @@ def render(models: Models, language: str) -> str:
     columns = list(comparison["models"]) if comparison else []
     compared = {column["name"] for column in columns}
     columns += [_column(served) for served in models if served.name not in compared]
-    parts = [f"<h2>{escape(word('compare_heading', language))}</h2>"]
-    if comparison:
-        parts.append(f"<p>{escape(_lesson(comparison, language))}</p>")
-        parts.append(image("robustness", language, alternative=_described(comparison, language)))
-    parts.append(_table(columns, language))
-    if comparison:
-        parts.append(f'<p class="source">{escape(_source(comparison, language))}</p>')
-    return f'<section class="panel">{"".join(parts)}</section>'
+    return fill(
+        "comparison",
+        language,
+        lesson=_lesson(comparison, language) if comparison else "",
+        figure=image("robustness", language, alternative=_described(comparison, language))
+        if comparison
+        else "",
+        source=_source(comparison, language) if comparison else "",
+        columns=columns,
+        rows=ROWS,
+    )
 
 
 def render_differences(first: str, second: str, language: str) -> str:
@@ -128,23 +130,17 @@ def render_differences(first: str, second: str, language: str) -> str:
     """
     _checked_names(first, second)
     if first == second:
-        return f'<p class="empty">{escape(word("compare_same", language))}</p>'
+        return fill(
+            "message", language, kind="", title="", text=word("compare_same", language), ghosts=()
+        )
     alt = word("alt_class_differences", language, first=first, second=second)
     return image("class_differences", language, alternative=alt, first=first, second=second)
 
 
 def image(figure: str, language: str, *, alternative: str, **choice: str) -> str:
     """Returns a figure as HTML, in the light and the dark theme; the page shows one of them."""
-    date = (measured() or {}).get("date", "")
-    images = []
-    for theme in THEMES:
-        query = urlencode({"theme": theme, "language": language, "version": date, **choice})
-        address = f"comparison/{figure}.png?{escape(query, quote=True)}"
-        images.append(
-            f'<a class="only-{theme}" href="{address}" target="_blank" rel="noopener">'
-            f'<img loading="lazy" alt="{escape(alternative, quote=True)}" src="{address}"></a>'
-        )
-    return f'<figure class="plot slide">{"".join(images)}</figure>'
+    query = {"language": language, "version": (measured() or {}).get("date", ""), **choice}
+    return figure_element(f"comparison/{figure}.png", query, alternative, language, "slide")
 
 
 def route() -> Route:
@@ -154,9 +150,10 @@ def route() -> Route:
         query = request.query_params
         theme, language = query.get("theme", "light"), query.get("language", LANGUAGES[0])
         first, second = query.get("first", ""), query.get("second", "")
-        figure = request.path_params["figure"]
+        figure, form = request.path_params["figure"], query.get("form", FORMS[0])
+        known = theme in THEMES and language in LANGUAGES and form in FORMS
         try:
-            if figure not in FIGURES or theme not in THEMES or language not in LANGUAGES:
+            if figure not in FIGURES or not known:
                 raise InputError("there is no such figure")
             if measured() is None:
                 raise InputError("the models were not compared")
@@ -164,7 +161,7 @@ def route() -> Route:
                 _checked_names(first, second)
             else:
                 first = second = ""
-            content = await asyncio.to_thread(png, figure, theme, language, first, second)
+            content = await asyncio.to_thread(png, figure, theme, language, first, second, form)
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
         headers = {"Cache-Control": "private, max-age=3600"}
@@ -174,12 +171,23 @@ def route() -> Route:
 
 
 @lru_cache(64)
-def png(figure: str, theme: str, language: str, first: str = "", second: str = "") -> bytes:
+def png(
+    figure: str,
+    theme: str,
+    language: str,
+    first: str = "",
+    second: str = "",
+    form: str = FORMS[0],
+) -> bytes:
     """Returns a figure as a PNG file's content; draws it only once."""
     from evaluation import plots
 
     comparison = measured() or {}
-    look: dict[str, Any] = {"theme": THEMES[theme], "locale": locale(language)}
+    look: dict[str, Any] = {
+        "theme": THEMES[theme],
+        "locale": locale(language),
+        "narrow": form == "narrow",
+    }
     with drawing:
         if figure == "robustness":
             curves = comparison["robustness"]
@@ -274,22 +282,6 @@ ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
 }
 
 
-def _table(columns: list[dict[str, Any]], language: str) -> str:
-    head = "".join(f'<th scope="col">{escape(column["name"])}</th>' for column in columns)
-    rows = "".join(
-        f'<tr class="{key}"><th scope="row">{escape(word(f"compare_{key}", language))}</th>'
-        + "".join(f"<td>{escape(text(column, language))}</td>" for column in columns)
-        + "</tr>"
-        for key, text in ROWS.items()
-    )
-    label = escape(word("compare_table", language), quote=True)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-        f'<table class="models"><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
-
-
 def _lesson(comparison: dict[str, Any], language: str) -> str:
     """What a shift costs the worst and the best of the models, in a sentence."""
     curve = comparison["robustness"]["shift"]
@@ -339,7 +331,4 @@ def _source(comparison: dict[str, Any], language: str) -> str:
 
 
 def _classes_heading(language: str) -> str:
-    return (
-        f"<h2>{escape(word('compare_classes', language))}</h2>"
-        f"<p>{escape(word('compare_classes_note', language))}</p>"
-    )
+    return fill("heading", language, title="compare_classes", note="compare_classes_note")

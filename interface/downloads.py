@@ -8,7 +8,6 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from html import escape
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -17,25 +16,21 @@ from starlette.routing import Route
 
 from classifier.errors import InputError
 from interface.figures import DRAWN, png
+from interface.markup import fill
 from interface.serving import Models, Served
-from interface.translations import word
 
 COLUMNS = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc")
 
 
 def render(served: Served, language: str) -> str:
     """Returns links to all that can be taken away as HTML."""
-    query = escape(urlencode({"model": served.name}), quote=True)
-    links = "".join(
-        f'<a href="downloads/{name}?{query}" download="{escape(served.name, quote=True)}-{name}">'
-        f"{escape(word(key, language))}</a>"
-        for name, key in (
-            ("evaluation.json", "download_json"),
-            ("classes.csv", "download_csv"),
-            ("plots.zip", "download_plots"),
-        )
-    )
-    return f'<p class="downloads"><span>{escape(word("download", language))}</span>{links}</p>'
+    files = {
+        "evaluation.json": "download_json",
+        "classes.csv": "download_csv",
+        "plots.zip": "download_plots",
+    }
+    query = urlencode({"model": served.name})
+    return fill("downloads", language, files=files, query=query, model=served.name)
 
 
 def route(models: Models) -> Route:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -14,6 +13,7 @@ from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
 from interface.events import TEXT_EVENT, with_user_errors
 from interface.figures import MAX_CLASSES, MAX_ZOOMED, alternative, image
+from interface.markup import fill
 from interface.mistakes import ALL, BANDS
 from interface.serving import Models, Served
 from interface.translations import (
@@ -37,7 +37,7 @@ element.addEventListener("click", (event) => {
   event.preventDefault();
   const box = image.getBoundingClientRect();
   const place = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-  trigger("select", {value: image.getAttribute("src"), index: place});
+  trigger("select", {value: image.currentSrc, index: place});
 });
 """
 SHOW_THE_MATRIX = "() => document.getElementById('matrix').scrollIntoView({block: 'start'})"
@@ -88,7 +88,10 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
                 elem_id="zoom",
             )
         gr.HTML(
-            static_html("matrix_hint", lambda code: f"<p>{escape(word('matrix_hint', code))}</p>"),
+            static_html(
+                "matrix_hint",
+                lambda code: fill("line", code, text=word("matrix_hint", code)),
+            ),
             elem_classes="hint",
         )
         matrix = gr.HTML(elem_id="matrix", js_on_load=TELL_THE_PLACE)
@@ -201,21 +204,10 @@ def render_headline(served: Served, language: str) -> str:
     """Returns the figures of the model as tiles of HTML."""
     evaluation = served.evaluation
     if evaluation is None:
-        return (
-            f'<div class="empty"><h2>{escape(word("no_evaluation_title", language))}</h2>'
-            f"<p>{escape(word('no_evaluation', language))}</p></div>"
-        )
-    tiles = "".join(_tile(*tile, language) for tile in _tiles(evaluation, language))
-    note = word(
-        "headline_note",
-        language,
-        samples=number(evaluation["samples"], language),
-        split=evaluation["split"],
-    )
-    return (
-        f'<section class="headline"><h2>{escape(word("headline", language))}</h2>'
-        f'<p>{escape(note)}</p><dl class="tiles">{tiles}</dl></section>'
-    )
+        title, text = (word(key, language) for key in ("no_evaluation_title", "no_evaluation"))
+        return fill("message", language, kind="", title=title, text=text, ghosts=())
+    tiles = _tiles(evaluation, language)
+    return fill("headline", language, evaluation=evaluation, tiles=tiles)
 
 
 def render_matrix(served: Served, level: str, zoom: int | None, language: str) -> str:
@@ -225,19 +217,15 @@ def render_matrix(served: Served, level: str, zoom: int | None, language: str) -
     figure = "confusion_matrix"
     if level == "superclass" and served.labels.superclasses:
         figure = "superclass_confusion_matrix"
-    shown = image(served, figure, language, alternative(figure, served, language))
+    zoomed: list[str] = []
     if isinstance(zoom, int) and 0 <= zoom < len(served.labels.classes):
-        name = class_name(served.labels.classes[zoom], language)
-        alt = f"{alternative('class_confusions', served, language)}: {name}"
         partners = confused_with(served.evaluation["confusion_matrix"], zoom)
-        zoomed = alternative("confusion_zoom", served, language)
-        return (
-            '<div class="plots">'
-            + image(served, "class_confusions", language, alt, (zoom,))
-            + image(served, "confusion_zoom", language, f"{zoomed}: {name}", partners)
-            + f"</div>{shown}"
-        )
-    return shown
+        name = class_name(served.labels.classes[zoom], language)
+        for part, classes in (("class_confusions", (zoom,)), ("confusion_zoom", partners)):
+            alt = f"{alternative(part, served, language)}: {name}"
+            zoomed.append(image(served, part, language, alt, classes))
+    whole = image(served, figure, language, alternative(figure, served, language))
+    return fill("matrix", language, zoomed=zoomed, matrix=whole)
 
 
 def confused_with(matrix: list[list[int]], chosen: int) -> tuple[int, ...]:
@@ -253,38 +241,13 @@ def render_classes(served: Served, language: str) -> str:
     """Returns a table of the classes as HTML, which the page's script sorts and searches."""
     if served.evaluation is None:
         return ""
-    head = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button" data-sort>'
-        f"{escape(word(f'column_{column}', language))}</button></th>"
-        for column in ("name", "superclass", *COLUMNS)
-    )
-    rows = "".join(
-        _row(served, index, row, language)
-        for index, row in enumerate(served.evaluation["per_class"])
-    )
-    search = escape(word("search", language), quote=True)
-    return (
-        f'<section class="panel"><h2>{escape(word("table_heading", language))}</h2>'
-        f'<input type="search" data-search placeholder="{search}" aria-label="{search}">'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{search}">'
-        f'<table class="classes"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f"{downloads.render(served, language)}</section>"
-    )
-
-
-def _row(served: Served, index: int, row: dict[str, Any], language: str) -> str:
     names, group_of = served.labels.superclasses, served.labels.superclass_of
-    group = class_name(names[group_of[index]], language) if names and group_of else ""
-    cells = "".join(
-        f'<td data-value="{-1 if row.get(column) is None else row[column]}">'
-        f"{percent(row.get(column), language, 0)}</td>"
-        if column in ("accuracy", "precision", "recall", "f1")
-        else f'<td data-value="{-1 if row.get(column) is None else row[column]}">'
-        f"{number(row.get(column), language, 3)}</td>"
-        for column in COLUMNS
-    )
-    name = class_name(row["name"], language)
-    return f'<tr><th scope="row">{escape(name)}</th><td>{escape(group)}</td>{cells}</tr>'
+    rows = [
+        (row, names[group_of[index]] if names and group_of else "")
+        for index, row in enumerate(served.evaluation["per_class"])
+    ]
+    links = downloads.render(served, language)
+    return fill("classes", language, columns=[*COLUMNS], rows=rows, downloads=links)
 
 
 def render_curves(served: Served, kind: str, classes: list[int], language: str) -> str:
@@ -300,33 +263,23 @@ def render_rest(served: Served, language: str) -> str:
     """Returns the figures without a choice as HTML."""
     if served.evaluation is None:
         return ""
-    sections = []
-    for heading, names in (
-        ("classes_heading", CLASS_FIGURES),
-        ("training_heading", TRUST_FIGURES),
-    ):
-        shown = "".join(
+    panels = {
+        heading: [
             image(served, figure, language, alternative(figure, served, language))
-            for figure in names
+            for figure in figures
             if figure != "training" or served.folder.history
+        ]
+        for heading, figures in (
+            ("classes_heading", CLASS_FIGURES),
+            ("training_heading", TRUST_FIGURES),
         )
-        sections.append(
-            f'<section class="panel"><h2>{escape(word(heading, language))}</h2>'
-            f'<div class="plots">{shown}</div></section>'
-        )
-    return "".join(sections)
+    }
+    return fill("figure_panels", language, panels=panels)
 
 
-def _tile(key: str, value: str, note: str, language: str) -> str:
-    kind = "tile wide" if key == "top1" else "tile"
-    name = escape(word(f"tile_{key}", language))
-    return (
-        f'<div class="{kind}"><dt>{name}</dt><dd>{escape(value)}</dd>'
-        f'<dd class="note">{escape(note)}</dd></div>'
-    )
+def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, str, str]]:
+    """The figures in large type: kind, name, value, note."""
 
-
-def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, str]]:
     def share(key: str) -> str:
         return percent(evaluation.get(key), language)
 
@@ -360,7 +313,10 @@ def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, st
     if evaluation.get("top1_without_duplicates") is not None:
         note = word("tile_duplicates_note", language, count=evaluation.get("duplicates"))
         tiles.append(("duplicates", share("top1_without_duplicates"), note))
-    return tiles
+    return [
+        ("wide" if key == "top1" else "", word(f"tile_{key}", language), value, note)
+        for key, value, note in tiles
+    ]
 
 
 def _choices(served: Served, language: str) -> list[tuple[str, int]]:
@@ -381,4 +337,4 @@ def _known(served: Served, classes: object) -> list[int]:
 
 
 def _heading(key: str) -> I18nData:
-    return static_html(key, lambda language: f"<h2>{escape(word(key, language))}</h2>")
+    return static_html(key, lambda code: fill("heading", code, title=key, note=""))

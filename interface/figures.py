@@ -7,7 +7,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -17,6 +16,7 @@ from starlette.routing import Route
 
 from classifier.errors import InputError
 from evaluation.themes import THEMES
+from interface.markup import fill
 from interface.serving import Models, Served
 from interface.translations import LANGUAGES, locale, word
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_CLASSES = 6  # curves in one figure that can be told apart
+FORMS = ("wide", "narrow")  # the second for phones
 MAX_ZOOMED = 10  # classes in a part of the confusion matrix
 KEPT = 400  # figures of about 60 KB
 drawing = threading.Lock()  # drawing is Python: two at once would only stall the page
@@ -33,22 +34,37 @@ def image(
     served: Served, figure: str, language: str, alt: str, classes: tuple[int, ...] = ()
 ) -> str:
     """Returns a figure as HTML, in the light and the dark theme; the page shows one of them."""
-    images = []
-    for theme in THEMES:
-        query: dict[str, Any] = {
-            "model": served.name,
-            "theme": theme,
-            "language": language,
-            "version": hashlib.sha256(served.key.encode()).hexdigest()[:12],
-        }
-        if classes:
-            query["classes"] = ",".join(map(str, classes))
-        address = f"figures/{figure}.png?{escape(urlencode(query), quote=True)}"
-        images.append(
-            f'<a class="only-{theme}" href="{address}" target="_blank" rel="noopener">'
-            f'<img loading="lazy" alt="{escape(alt, quote=True)}" src="{address}"></a>'
+    query = {
+        "model": served.name,
+        "language": language,
+        "version": hashlib.sha256(served.key.encode()).hexdigest()[:12],
+    }
+    if classes:
+        query["classes"] = ",".join(map(str, classes))
+    return figure_element(f"figures/{figure}.png", query, alt, language)
+
+
+def figure_element(
+    path: str, query: Mapping[str, str], alt: str, language: str, kind: str = ""
+) -> str:
+    """Returns the HTML of a figure in both themes, and in the form that each has on a phone.
+
+    Args:
+        path: where the figure is drawn.
+        query: the figure's choices, without theme and form.
+        alt: the text that stands for it where it is not seen.
+        language: the visitor's.
+        kind: a class of the element.
+    """
+    forms = [
+        (
+            theme,
+            f"{path}?{urlencode({**query, 'theme': theme})}",
+            f"{path}?{urlencode({**query, 'theme': theme, 'form': FORMS[1]})}",
         )
-    return f'<figure class="plot">{"".join(images)}</figure>'
+        for theme in THEMES
+    ]
+    return fill("figure", language, forms=forms, alt=alt, kind=kind)
 
 
 def png(
@@ -57,13 +73,14 @@ def png(
     theme: str = "light",
     language: str = LANGUAGES[0],
     classes: tuple[int, ...] = (),
+    form: str = FORMS[0],
 ) -> bytes:
     """Returns a figure as a PNG file's content; draws it only once.
 
     Raises:
         InputError: the model has not what it takes, or the figure needs a choice of classes.
     """
-    return _cached(served, figure, theme, language, classes)[0]
+    return _cached(served, figure, theme, language, classes, form)[0]
 
 
 def route(models: Models) -> Route:
@@ -100,7 +117,7 @@ def class_at(models: Models, address: str, x: float, y: float) -> int | None:
     served, wanted = _checked(models, name, dict(parse_qsl(parts.query)))
     if name not in ("confusion_matrix", "confusion_zoom"):
         return None
-    order = wanted[-1] if name == "confusion_zoom" else _order(served)
+    order = wanted[3] if name == "confusion_zoom" else _order(served)
     left, bottom, right, top = _cached(served, *wanted)[1]
     column = int((x - left) / (right - left) * len(order) // 1)
     row = int((y - (1 - top)) / (top - bottom) * len(order) // 1)
@@ -120,10 +137,12 @@ def _order(served: Served) -> tuple[int, ...]:
 
 def _checked(
     models: Models, figure: str, query: Mapping[str, str]
-) -> tuple[Served, tuple[str, str, str, tuple[int, ...]]]:
+) -> tuple[Served, tuple[str, str, str, tuple[int, ...], str]]:
     served = models.get(query.get("model"))
     theme, language = query.get("theme", "light"), query.get("language", LANGUAGES[0])
-    if figure not in DRAWN or theme not in THEMES or language not in LANGUAGES:
+    form = query.get("form", FORMS[0])
+    known = theme in THEMES and language in LANGUAGES and form in FORMS
+    if figure not in DRAWN or not known:
         raise InputError("there is no such figure")
     try:
         classes = tuple(int(item) for item in query.get("classes", "").split(",") if item)
@@ -132,18 +151,22 @@ def _checked(
     count, most = len(served.labels.classes), MAX_ZOOMED if "zoom" in figure else MAX_CLASSES
     if len(set(classes)) > most or any(not 0 <= index < count for index in classes):
         raise InputError(f"at most {most} classes from 0 to {count - 1} can be drawn")
-    return served, (figure, theme, language, classes)
+    return served, (figure, theme, language, classes, form)
 
 
 @lru_cache(KEPT)
 def _cached(
-    served: Served, figure: str, theme: str, language: str, classes: tuple[int, ...]
+    served: Served, figure: str, theme: str, language: str, classes: tuple[int, ...], form: str
 ) -> tuple[bytes, tuple[float, ...]]:
     """Returns a PNG file's content, and where its first axes lie: left, bottom, right, top."""
     from evaluation import plots
 
     with drawing:
-        look = {"theme": THEMES[theme], "locale": locale(language)}
+        look = {
+            "theme": THEMES[theme],
+            "locale": locale(language),
+            "narrow": form == "narrow",
+        }
         drawn = DRAWN[figure](served, classes, look)
         content = plots.png(drawn)
         return content, tuple(map(float, drawn.axes[0].get_position().extents))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from html import escape
 
 import gradio as gr
 import numpy as np
 
 from classifier.data.images import open_image, to_model_input
+from interface.markup import fill
 from interface.pictures import data_uri
-from interface.serving import Models, Served
-from interface.translations import LANGUAGE_NAMES, percent, word
+from interface.serving import Models
+from interface.translations import LANGUAGE_NAMES
 
 PHOTOGRAPH = "lion.jpg"  # comes with Gradio: the title's question, asked of a picture
 _COLUMNS = 60  # of the banner, whose right end is the picture
@@ -27,61 +27,14 @@ def render(models: Models, language: str, name: str | None = None) -> str:
         name: of the model whose facts are shown; the default if not given.
     """
     served = models.get(name)
-    facts = "".join(
-        f"<div><dt>{escape(word(key, language))}</dt><dd>{value}</dd></div>"
-        for key, value in _facts(served, language)
-    )
-    return f"""
-<header class="masthead">
-  <img class="banner" src="{_banner()}" alt="">
-  <nav class="switches" aria-label="{escape(word("language_switch", language))}">
-    {_languages(language)}
-    {_appearance(language)}
-  </nav>
-  <p class="eyebrow">CIFAR-100 · Keras · Hugging Face</p>
-  <h1>{escape(word("title", language, size=served.image_size))}</h1>
-  <p class="lead">{escape(word("subtitle", language))}</p>
-  <dl class="facts">{facts}</dl>
-</header>
-{_notice(models, language)}"""
-
-
-def _facts(served: Served, language: str) -> list[tuple[str, str]]:
-    top1 = (served.evaluation or {}).get("top1")
-    measured = word("not_evaluated", language) if top1 is None else percent(top1, language)
-    facts = [
-        ("serves", f"<strong>{escape(served.name)}</strong>"),
-        ("top1", f"<strong>{escape(measured)}</strong>"),
-        ("source", escape(word(f"source_{served.source}", language))),
-    ]
-    if served.revision:
-        facts.append(("revision", f"<code>{escape(served.revision[:7])}</code>"))
-    return facts
-
-
-def _notice(models: Models, language: str) -> str:
-    if not models.notice:
-        return ""
-    return (
-        f'<aside class="notice" role="status"><strong>{escape(word("notice_title", language))}'
-        f"</strong> {escape(models.notice)}</aside>"
-    )
-
-
-def _languages(language: str) -> str:
-    return "".join(
-        f'<a href="?lang={code}" data-language="{code}" lang="{code}"'
-        f"{' aria-current=true' if code == language else ''}>{name}</a>"
-        for code, name in LANGUAGE_NAMES.items()
-    )
-
-
-def _appearance(language: str) -> str:
-    label = escape(word("appearance_switch", language), quote=True)
-    moon = '<path d="M12 3a9 9 0 1 0 0 18V3z"/><path d="M12 3a9 9 0 0 1 0 18" opacity=".25"/>'
-    return (
-        f'<button type="button" data-appearance aria-label="{label}" title="{label}">'
-        f'<svg viewBox="0 0 24 24" aria-hidden="true">{moon}</svg></button>'
+    return fill(
+        "header",
+        language,
+        banner=_banner(),
+        languages=LANGUAGE_NAMES,
+        served=served,
+        top1=(served.evaluation or {}).get("top1"),
+        notice=models.notice,
     )
 
 

@@ -80,16 +80,23 @@ class RequestGate:
 
 
 class PageMiddleware:
-    """Puts a script at the head of the page, before Gradio's, and headers on every answer.
+    """Puts a script at the head of the page, before Gradio's, text at its foot, and headers on all.
 
     Gradio's own `head` is added only when its page has started, and has chosen a language.
     """
 
     def __init__(
-        self, app: ASGIApp, script: str, gate: RequestGate, page: gr.Blocks, trusting: bool
+        self,
+        app: ASGIApp,
+        script: str,
+        foot: str,
+        gate: RequestGate,
+        page: gr.Blocks,
+        trusting: bool,
     ) -> None:
         self.app, self.gate, self.page, self.trusting = app, gate, page, trusting
         self.script = f"<head><script>{script}</script>".encode()
+        self.foot = f"{foot}</body>".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on and sees to its answer."""
@@ -135,7 +142,9 @@ class PageMiddleware:
         async def deliver(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = _with_headers(message["headers"], root)
-                if scope["path"] == "/" and _is_page(message["headers"]):
+                # Some proxies leave the path below which they serve the page, others take it off.
+                path = scope["path"].removeprefix(scope.get("root_path", ""))
+                if path == "/" and _is_page(message["headers"]):
                     waiting.append(message)
                     return
             elif waiting and message["type"] == "http.response.body":
@@ -144,7 +153,7 @@ class PageMiddleware:
                     return
                 start, *parts = waiting
                 body = b"".join(part.get("body", b"") for part in parts)
-                body = body.replace(b"<head>", self.script, 1)
+                body = body.replace(b"<head>", self.script, 1).replace(b"</body>", self.foot, 1)
                 if root is not None:  # the browser knows better by which name it came here
                     body = body.replace(b'"root":"%s"' % root, b'"root":"/"')
                 start["headers"] = _with_length(start["headers"], len(body))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from html import escape
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
+from interface.markup import fill
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
     class_name,
     language_of,
-    number,
-    percent,
     static_html,
     static_texts,
     word,
@@ -58,7 +56,7 @@ def build(
     text = static_texts()
     with gr.Group(elem_classes="panel"):
         gr.HTML(
-            static_html("mistakes", lambda code: f"<h2>{escape(word('mistakes', code))}</h2>"),
+            static_html("mistakes", lambda code: fill("heading", code, title="mistakes", note="")),
             elem_classes="heading",
         )
         with gr.Row(elem_classes="controls"):
@@ -76,7 +74,7 @@ def build(
     opened = gr.Textbox("", visible="hidden")
     shown = gr.Number(SHOWN, visible="hidden")
 
-    async def fill(
+    async def redraw(
         name: str, wanted: int | None, band: str, opened: str, shown: int, language: str
     ) -> AsyncIterator[tuple[Any, Any]]:
         language = language_of(language)
@@ -90,7 +88,7 @@ def build(
             pixels = await images.of(served)
         except ImagesMissingError as error:
             line = word(f"images_{error.reason}", language, dataset=error.dataset)
-            yield f'<p class="line">{escape(line)}</p>', gr.Button(visible=False)
+            yield fill("line", language, text=line), gr.Button(visible=False)
             return
         found = mistakes(served, wanted, band)
         count = min(max(int(shown or SHOWN), 1), MAX_SHOWN)
@@ -108,7 +106,7 @@ def build(
         "api_visibility": "private",
     }
     instantly: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-    tab.select(None, None, opened, js="() => 'opened'", **instantly).then(fill, **filling)
+    tab.select(None, None, opened, js="() => 'opened'", **instantly).then(redraw, **filling)
     gr.on(
         [wanted.change, band.change],
         None,
@@ -116,10 +114,10 @@ def build(
         shown,
         js=KEEP_THE_CHOICE,
         **instantly,
-    ).then(fill, **filling)
-    model.change(None, None, shown, js=f"() => {SHOWN}", **instantly).then(fill, **filling)
+    ).then(redraw, **filling)
+    model.change(None, None, shown, js=f"() => {SHOWN}", **instantly).then(redraw, **filling)
     more.click(None, shown, shown, js=f"(count) => count + {SHOWN}", **instantly).then(
-        fill, **filling
+        redraw, **filling
     )
     return wanted, band
 
@@ -159,37 +157,22 @@ def render(served: Served, images: np.ndarray, found: np.ndarray, shown: int, la
     """
     if not len(found) or served.predictions is None:
         return _line("mistakes_none", language)
-    count = word(
-        "mistakes_count",
-        language,
-        shown=number(min(shown, len(found)), language),
-        count=number(len(found), language),
-    )
     probabilities, labels = served.predictions
-    items = "".join(
-        _item(served, images[index], int(labels[index]), probabilities[index], language)
+    classes = served.labels.classes
+    items = [
+        (
+            data_uri(images[index]),
+            class_name(classes[labels[index]], language),
+            class_name(classes[int(probabilities[index].argmax())], language),
+            float(probabilities[index].max()),
+        )
         for index in found[:shown]
-    )
-    return f'<p class="line">{escape(count)}</p><ul class="mistakes">{items}</ul>'
-
-
-def _item(
-    served: Served, pixels: np.ndarray, true: int, probabilities: np.ndarray, language: str
-) -> str:
-    answer = int(probabilities.argmax())
-    names = [class_name(served.labels.classes[index], language) for index in (true, answer)]
-    sure = percent(float(probabilities[answer]), language, 0)
-    alt = word("mistakes_alt", language, true=names[0])
-    return (
-        f'<li><img class="pixels" alt="{escape(alt, quote=True)}" src="{data_uri(pixels)}">'
-        f"<p><strong>{escape(names[0])}</strong>"
-        f"<span>{escape(word('mistakes_taken_for', language))} <em>{escape(names[1])}</em></span>"
-        f'<span class="sure">{sure}</span></p></li>'
-    )
+    ]
+    return fill("mistakes", language, items=items, count=len(found))
 
 
 def _line(key: str, language: str) -> str:
-    return f'<p class="line">{escape(word(key, language))}</p>'
+    return fill("line", language, text=word(key, language))
 
 
 def _not_yet(language: str) -> str:

@@ -1,6 +1,12 @@
-// Runs before Gradio starts: language and appearance out of the address, else the visitor's own.
+// Runs before Gradio starts: what is chosen on the page stands in its address, else it is the visitor's own.
 (() => {
+  // The addresses in the page are relative: below a path of a proxy (/demo) they need its final slash.
+  if (!window.location.pathname.endsWith("/")) {
+    const { pathname, search, hash } = window.location;
+    window.location.replace(`${pathname}/${search}${hash}`);
+  }
   const address = new URL(window.location.href);
+  let choices = address.searchParams;
   const remembered = (key) => {
     try {
       return window.localStorage.getItem(key);
@@ -19,18 +25,18 @@
   const wanted = (address.searchParams.get("lang") || remembered("language") || navigator.language || "en").slice(0, 2);
   const language = wanted === "es" ? "es" : "en";
   document.documentElement.lang = language;
-  // Gradio translates its own texts and ours into the language of the navigator.
-  Object.defineProperty(navigator, "language", { get: () => language });
-  Object.defineProperty(navigator, "languages", { get: () => [language] });
 
   const appearance = address.searchParams.get("__theme") || remembered("appearance");
   if (appearance === "dark" || appearance === "light") setAddress("__theme", appearance);
 
-  function setAddress(name, value) {
+  const get = (name) => new URL(window.location.href).searchParams.get(name) || "";
+
+  function setAddress(name, value, write = "replaceState") {
     const current = new URL(window.location.href);
     if (value) current.searchParams.set(name, value);
     else current.searchParams.delete(name);
-    window.history.replaceState(window.history.state, "", current);
+    window.history[write](window.history.state, "", current);
+    choices = current.searchParams; // as they stand now, whatever the browser goes back to
   }
 
   document.addEventListener("click", (event) => {
@@ -40,7 +46,7 @@
       remember("language", choice.dataset.language);
       const next = new URL(window.location.href);
       next.searchParams.set("lang", choice.dataset.language);
-      window.location.assign(next);
+      window.location.replace(next); // Back leads to the tab before, not to the language
     }
     if (event.target.closest?.("[data-appearance]")) {
       const next = document.body.classList.contains("dark") ? "light" : "dark";
@@ -61,61 +67,12 @@
     showOpacity();
   });
 
-  // What Gradio says only in English, in the words of the page.
-  const messages = [
-    [/currently busy|queue is full/i, "error_queue_full"],
-    [/maximum allowed size|size exceed/i, "error_upload_limit"],
-    [/invalid file type/i, "error_unknown_format"],
-    [/^\s*(Connection errored out|Failed to fetch|Load failed|NetworkError)/i, "error_connection"],
-    [/^\s*Error\s*$/, "error_title"],
-  ];
-  const inWords = (toast) => {
-    const walker = document.createTreeWalker(toast, NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-      const known = messages.find(([pattern]) => pattern.test(walker.currentNode.data));
-      if (known) walker.currentNode.data = pageTexts[known[1]][language];
-    }
-  };
-  const labels = {
-    "Remove Image": "label_remove",
-    "File upload": "label_upload",
-    "Upload file": "label_upload",
-    "Capture from camera": "label_camera",
-    "Paste from clipboard": "label_paste",
-    "Reset to default value": "label_reset",
-    "More tabs": "label_more_tabs",
-    "Gradio footer navigation": "label_footer",
-  };
-  const labelled = (element, attribute) => {
-    const label = element.getAttribute(attribute);
-    const [, kind, name] = label.match(/^(number input|range slider) for (.*)$/) ?? [];
-    const key = kind ? `label_${kind.split(" ")[0]}` : labels[label];
-    const text = key && pageTexts[key][language].replace("{name}", name);
-    if (text && text !== label) element.setAttribute(attribute, text);
-  };
   new MutationObserver(() => {
-    for (const attribute of ["aria-label", "title"]) {
-      for (const element of document.querySelectorAll(`[${attribute}]`)) labelled(element, attribute);
-    }
-    // What scrolls is reached with the keyboard.
-    for (const table of document.querySelectorAll("#card table:not([tabindex])")) table.tabIndex = 0;
-    // It is called what it says, not otherwise.
-    document.querySelector("#picture .upload-container[aria-label]")?.removeAttribute("aria-label");
-    for (const image of document.querySelectorAll('[id^="example-"] img:not([alt=""])')) image.alt = "";
-    if (language === "es") {
-      // Gradio writes the five percentages itself, and only as in English.
-      for (const share of document.querySelectorAll("#answer .confidence")) {
-        for (const text of share.childNodes) {
-          if (/\d%/.test(text.data)) text.data = text.data.replace("%", "\u00a0%");
-        }
-      }
-    }
-    for (const toast of document.querySelectorAll('[data-testid="toast-body"]')) inWords(toast);
     for (const slider of document.querySelectorAll("[data-opacity]:not([data-placed])")) {
       slider.value = opacity();
       slider.dataset.placed = "";
     }
-  }).observe(document, { childList: true, characterData: true, subtree: true });
+  }).observe(document, { childList: true, subtree: true });
 
   // What is typed into a choice takes the place of what stands there.
   document.addEventListener("focusin", (event) => {
@@ -146,10 +103,13 @@
     }
   });
 
-  // The tab, the model and the example are kept in the address, and found again from there.
+  // The tab, the model and the example are kept in the address, and found again from there. A tab is a step of the
+  // browser's history.
+  const firstTab = "classify";
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.("[role=tab][data-tab-id]");
-    if (tab) setAddress("tab", tab.dataset.tabId === "classify" ? "" : tab.dataset.tabId);
+    const opened = tab?.dataset.tabId === firstTab ? "" : tab?.dataset.tabId;
+    if (tab && opened !== get("tab")) setAddress("tab", opened, "pushState");
     const link = event.target.closest?.("[data-open-tab]");
     if (link) {
       event.preventDefault();
@@ -162,6 +122,14 @@
   document.addEventListener("change", (event) => {
     if (event.target.closest?.("#model")) setAddress("model", event.target.value);
     if (event.target.closest?.("#picture")) setAddress("example", "");
+  });
+  window.addEventListener("popstate", () => {
+    const tab = get("tab");
+    const current = new URL(window.location.href);
+    current.search = choices; // only the tab goes back: the other choices still stand on the page
+    window.history.replaceState(window.history.state, "", current);
+    setAddress("tab", tab);
+    wishes.tab(tab || firstTab)?.click();
   });
   const wishes = {
     tab: (id) => document.querySelector(`#tabs [role=tab][data-tab-id="${CSS.escape(id)}"]`),
@@ -182,7 +150,6 @@
   const observer = new MutationObserver(grant);
   if (open.length) observer.observe(document, { childList: true, subtree: true });
 
-  const get = (name) => new URL(window.location.href).searchParams.get(name) || "";
   const numbers = (name) => get(name).split(",").filter((part) => /^\d+$/.test(part)).map(Number);
   window.pageAddress = { set: setAddress, get, numbers };
 })();

@@ -13,9 +13,10 @@ from starlette.middleware import Middleware
 from interface import about, api, classify, compare, downloads, evaluation, figures, header, try_it
 from interface.events import TEXT_EVENT, with_user_errors
 from interface.gradio_adapter import CheckedBlocks, described_once
+from interface.markup import fill
 from interface.middleware import PageMiddleware, RequestGate, malformed
 from interface.serving import Models
-from interface.theme import CSS_FILE, SCRIPT_FILE, theme
+from interface.theme import CSS_FILE, SCRIPT_FILES, theme
 from interface.translations import LANGUAGES, language_of, static_html, static_texts, word, words
 
 UPLOAD_LIMIT = "10mb"
@@ -26,7 +27,7 @@ SESSIONS = 100
 # Seconds between two looks for old uploads, and how old they get: within the hour that we promise.
 CLEANING, KEPT = 300, 3000
 # What the page's script puts in the place of messages that Gradio has only in English.
-TOLD_BY_THE_SCRIPT = (
+SCRIPT_TEXTS = (
     *("error_title", "error_queue_full", "error_upload_limit"),
     *("error_unknown_format", "error_connection"),
 )
@@ -57,15 +58,15 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
             elem_id="model",
         )
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab(text("tab_classify"), id="classify"):
+            with gr.Tab(text("tab_classify"), id="classify", elem_id="tab-classify"):
                 picture = classify.build(models, model, language)
-            with gr.Tab(text("tab_try"), id="try"):
+            with gr.Tab(text("tab_try"), id="try", elem_id="tab-try"):
                 fillings = [try_it.build(models, picture, language)]
-            with gr.Tab(text("tab_evaluation"), id="evaluation") as tab:
+            with gr.Tab(text("tab_evaluation"), id="evaluation", elem_id="tab-evaluation") as tab:
                 fillings += evaluation.build(models, model, tab, language)
-            with gr.Tab(text("tab_compare"), id="compare"):
+            with gr.Tab(text("tab_compare"), id="compare", elem_id="tab-compare"):
                 fillings += compare.build(models, language)
-            with gr.Tab(text("tab_about"), id="about"):
+            with gr.Tab(text("tab_about"), id="about", elem_id="tab-about"):
                 fillings += about.build(models, model, language)
         gr.HTML(text("footer"), elem_classes="foot")
         api.build(models)
@@ -92,12 +93,18 @@ def launch_options(
         gate: through which all requests will pass.
         trusting: whether a proxy stands before the app, which says by what address it is known.
     """
-    told = {
+    texts = {
         key: texts
         for key, texts in words().items()
-        if key in TOLD_BY_THE_SCRIPT or key.startswith(LABELS)
+        if key in SCRIPT_TEXTS or key.startswith(LABELS)
     }
-    script = f"const pageTexts = {json.dumps(told)};\n{SCRIPT_FILE.read_text(encoding='utf-8')}"
+    scripts = "\n".join(path.read_text(encoding="utf-8") for path in SCRIPT_FILES)
+    script = f"const pageTexts = {json.dumps(texts)};\n{scripts}"
+    foot = fill(
+        "noscript",
+        LANGUAGES[0],
+        texts={language: word("no_script", language) for language in LANGUAGES},
+    )
     return {
         "theme": theme(),
         "css_paths": CSS_FILE,
@@ -119,7 +126,7 @@ def launch_options(
                 classify.examples_route(),
                 api.health_route(models),
             ],
-            "middleware": [Middleware(PageMiddleware, script, gate, page, trusting)],
+            "middleware": [Middleware(PageMiddleware, script, foot, gate, page, trusting)],
             "exception_handlers": {RequestValidationError: malformed},
         },
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -13,6 +12,7 @@ import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
 from interface.events import WITH_LANGUAGE, as_error
+from interface.markup import fill
 from interface.serving import Models, Served
 from interface.translations import language_of, number, percent, static_html, static_texts, word
 
@@ -68,7 +68,7 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
                 yield render(served, progress, language), gr.skip(), gr.skip()
         except ImagesMissingError as error:
             line = word(f"images_{error.reason}", language, dataset=error.dataset)
-            yield f'<p class="line">{escape(line)}</p>', on, off
+            yield fill("line", language, text=line), on, off
         except Exception as error:
             yield render(served, progress, language, stopped=True), on, off
             raise as_error(error, language) from None
@@ -161,44 +161,30 @@ def render(served: Served, progress: Progress, language: str, *, stopped: bool =
     """Returns how far a live evaluation has come as HTML, beside what was published."""
     from evaluation.report import top1_interval
 
-    done = number(progress.done, language)
-    total = number(progress.total, language)
+    done, total = number(progress.done, language), number(progress.total, language)
     ended = progress.done == progress.total
     key = "rerun_done" if ended else "rerun_stopped" if stopped else "rerun_running"
-    line = word(key, language, done=done, total=total)
-    bar = (
-        f'<progress max="{max(progress.total, 1)}" value="{progress.done}" '
-        f'aria-label="{escape(word("rerun", language), quote=True)}"></progress>'
-    )
-    rows = ""
+    tiles, same, published = [], "", served.evaluation
     if progress.done:
-        now = progress.right / progress.done
-        rows += _figure("rerun_now", now, top1_interval(progress.right, progress.done), language)
-    published = served.evaluation
-    if published is not None:
-        rows += _figure("rerun_published", published["top1"], published["top1_interval"], language)
-    same = ""
-    if progress.done:
+        now, interval = progress.right / progress.done, top1_interval(progress.right, progress.done)
+        tiles.append(_tile("rerun_now", now, interval, language))
         same = word("rerun_same", language, same=number(progress.same, language), done=done)
-    return (
-        f'<div class="rerun">{bar}<p class="line" role="status">{escape(line)}</p>'
-        f'<dl class="tiles">{rows}</dl><p class="line">{escape(same)}</p></div>'
-    )
+    if published is not None:
+        top1, interval = published["top1"], published["top1_interval"]
+        tiles.append(_tile("rerun_published", top1, interval, language))
+    line = word(key, language, done=done, total=total)
+    return fill("rerun", language, progress=progress, line=line, tiles=tiles, same=same)
 
 
-def _figure(key: str, share: float, interval: list[float], language: str) -> str:
+def _tile(key: str, share: float, interval: list[float], language: str) -> tuple[str, ...]:
     low, high = (percent(value, language) for value in interval)
     note = word("tile_interval", language, low=low, high=high)
-    return (
-        f'<div class="tile"><dt>{escape(word(key, language))}</dt>'
-        f'<dd>{percent(share, language)}</dd><dd class="note">{escape(note)}</dd></div>'
-    )
+    return "", word(key, language), percent(share, language), note
 
 
 def _heading(language: str) -> str:
-    title, note = (escape(word(key, language)) for key in ("rerun", "rerun_note"))
-    return f"<h2>{title}</h2><p>{note}</p>"
+    return fill("heading", language, title="rerun", note="rerun_note")
 
 
 def _line(key: str, language: str) -> str:
-    return f'<p class="line">{escape(word(key, language))}</p>'
+    return fill("line", language, text=word(key, language))

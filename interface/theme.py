@@ -10,7 +10,7 @@ from evaluation.themes import DARK, LIGHT
 
 _FOLDER = Path(__file__).parent
 CSS_FILE = _FOLDER / "style.css"
-SCRIPT_FILE = _FOLDER / "page.js"
+SCRIPT_FILES = _FOLDER / "page.js", _FOLDER / "gradio_adapter.js"  # in this order
 
 # Fonts that systems bring along: none is fetched from anywhere.
 BODY_FONTS = ("Seravek", "Gill Sans Nova", "Ubuntu", "Calibri", "Liberation Sans", "sans-serif")

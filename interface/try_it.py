@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from classifier.prediction.classifier import Prediction, rank
+from classifier.errors import ClassifierError
+from classifier.prediction.classifier import rank
 from evaluation import corruptions
-from interface.events import with_user_errors
+from interface.classify import message
+from interface.events import as_error, with_user_errors
+from interface.markup import fill
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
     class_name,
     language_of,
     number,
-    percent,
     static_html,
     static_texts,
     word,
@@ -72,7 +73,10 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
         language = language_of(language)
         if picture is None:
             return waiting(language)
-        pixels = await models.decode(picture, models.image_sizes)
+        try:
+            pixels = await models.decode(picture, models.image_sizes)
+        except ClassifierError as error:  # the first tab has the toast: no second one
+            return message("refused", language, str(as_error(error, language)))
         both = {
             size: np.stack([image, corrupt(image, right, down, turn, blur)])
             for size, image in pixels.items()
@@ -139,62 +143,45 @@ async def compare(models: Models, both: Mapping[int, np.ndarray], language: str)
     answers = await asyncio.gather(
         *(models.probabilities(both[item.image_size], item.name) for item in served)
     )
-    columns = "".join(
+    columns = [
         _column(item, answer, both[item.image_size][1], language)
         for item, answer in zip(served, answers, strict=True)
-    )
+    ]
     size = max(both)
-    corrupted = both[size][1]
-    alt = word("corrupted_alt", language, size=size)
-    seen = (
-        f'<figure class="card seen"><img class="pixels" width="256" height="256" '
-        f'src="{data_uri(corrupted)}" alt="{escape(alt, quote=True)}">'
-        f"<figcaption>{escape(word('corrupted', language))}</figcaption></figure>"
-    )
-    return f'<div class="answers">{seen}{columns}</div>'
+    picture = data_uri(both[size][1])
+    return fill("answers", language, picture=picture, size=size, models=columns)
 
 
 def waiting(language: str) -> str:
     """Returns what stands in place of the answers before there is a picture."""
-    return (
-        f'<div class="empty"><h2>{escape(word("waiting_title", language))}</h2>'
-        f"<p>{escape(word('try_waiting', language))}</p></div>"
-    )
+    return message("waiting", language, word("try_waiting", language))
 
 
-def _column(served: Served, answer: np.ndarray, corrupted: np.ndarray, language: str) -> str:
+def _column(
+    served: Served, answer: np.ndarray, corrupted: np.ndarray, language: str
+) -> dict[str, Any]:
     """One model: its answer to the corrupted picture, and what became of its first answer."""
     now = rank(answer[1], served.labels, corrupted, SHOWN)
     first = int(answer[0].argmax())
-    items = "".join(
-        f"<li><span>{escape(class_name(label, language))}</span>"
-        f"<span class='value'>{percent(share, language, 0)}</span>"
-        f"<span class='bar' style='--share:{share:.4f}'></span></li>"
-        for label, share in zip(now.labels, now.probabilities, strict=True)
-    )
-    top1 = (served.evaluation or {}).get("top1")
-    accuracy = f"{word('top1', language)} {percent(top1, language)}" if top1 is not None else ""
-    return (
-        f'<section class="card model"><h2>{escape(served.name)} <small>{accuracy}</small></h2>'
-        f"<ul>{items}</ul><p>{_change(served, answer, first, now, language)}</p></section>"
-    )
-
-
-def _change(served: Served, answer: np.ndarray, first: int, now: Prediction, language: str) -> str:
     before, after = float(answer[0][first]), float(answer[1][first])
-    name = class_name(served.labels.classes[first], language)
-    key = "still" if now.labels[0] == served.labels.classes[first] else "changed"
-    if before == after:
-        return ""
+    same = now.labels[0] == served.labels.classes[first]
     points = number(100 * (after - before), language, 1)
-    signed = points if after < before else f"+{points}"
-    text = word(key, language, name=name, points=signed)
-    return f'<span class="{key}">{escape(text)}</span>'
+    return {
+        "name": served.name,
+        "top1": (served.evaluation or {}).get("top1"),
+        "rows": [
+            (class_name(label, language), share, False)
+            for label, share in zip(now.labels, now.probabilities, strict=True)
+        ],
+        "first": class_name(served.labels.classes[first], language),
+        "change": None if before == after else "still" if same else "changed",
+        "points": points if after < before else f"+{points}",
+    }
 
 
 def _introduction(models: Models, language: str) -> str:
     key = "try_note" if len(models.names) > 1 else "try_note_one"
-    return f"<h2>{escape(word('try_heading', language))}</h2><p>{escape(word(key, language))}</p>"
+    return fill("heading", language, title="try_heading", note=key)
 
 
 def _bounded(value: object, limit: float) -> float:

@@ -1,5 +1,6 @@
 """The app in a real headless Chromium: every tab, in both languages, sizes and appearances."""
 
+import base64
 import io
 import re
 import shutil
@@ -10,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from app_server import PROJECT, RunningApp, busy_worker, running_app
 from pictures import bad_pictures, encoded, scene
@@ -26,6 +27,8 @@ TABS = {
 }
 INSIDE = ("#picture", "#answers", "#matrix", "#compare", "#card")
 AXE = Path(__file__).parent / "axe-core" / "axe.min.js"  # Deque Systems, MPL 2.0
+
+ANYTHING = re.compile("")
 
 # What Gradio's client says of the questions of a page that is left while they are under way.
 ABANDONED = re.compile("^AbortError|Connection errored out")
@@ -59,7 +62,7 @@ def opened(browser: Browser, app: RunningApp) -> Iterator[Open]:
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on(
             "console",
-            lambda line: faults.append(line.text) if line.type == "error" else None,
+            lambda line: faults.append(line.text) if line.type in ("error", "warning") else None,
         )
         page.on(
             "request",
@@ -157,6 +160,60 @@ def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
     page.get_by_role("button", name="Remove Image").click()
     choose(page, photograph)
     expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+
+
+def test_a_refused_file_is_told_once_however_often_it_happens(opened: Open, tmp_path: Path) -> None:
+    page = opened()
+    bad = tmp_path / "text.jpg"
+    bad.write_text("no picture")
+    for time in range(3):
+        if time:
+            page.get_by_role("button", name="Remove Image").click()
+            expect(page.locator("#details .waiting")).to_be_visible()
+        choose(page, bad)
+        expect(page.locator("#details .refused")).to_be_visible()
+        expect(page.get_by_test_id("toast-body")).to_contain_text("not a picture")
+        page.wait_for_timeout(1500)  # a second message would have come by then
+        assert page.get_by_test_id("toast-body").inner_text().count("not a picture") == 1
+    tab(page, "Try it")
+    expect(page.locator("#answers")).to_contain_text("not a picture")
+    page.locator("#try-turn input[type=range]").fill("90")
+    page.wait_for_timeout(1500)
+    assert page.get_by_test_id("toast-body").inner_text().count("not a picture") == 1
+
+
+@pytest.mark.parametrize("name", ["photograph", "photograph.mpo", "photograph.txt"])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_the_content_of_a_file_decides_and_not_its_name(
+    opened: Open, tmp_path: Path, name: str, dropped: bool
+) -> None:
+    page = opened()
+    file = tmp_path / name
+    file.write_bytes(encoded(scene(), "JPEG"))
+    if dropped:
+        drop(page, file)
+    else:
+        expect(page.locator("#picture input[type=file]")).not_to_have_attribute("accept", ANYTHING)
+        choose(page, file)
+    expect(page.locator("#answer .confidence-set")).to_have_count(5)
+    expect(page.get_by_test_id("toast-body")).to_have_count(0)
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drops a file whose kind the browser does not know onto the picture."""
+    page.evaluate(
+        """([content, name]) => {
+            const dataTransfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            dataTransfer.items.add(new File([bytes], name));
+            const zone = document.querySelector("#picture .upload-container");
+            for (const kind of ["dragenter", "dragover", "drop"]) {
+                const options = {bubbles: true, cancelable: true, dataTransfer};
+                zone.dispatchEvent(new DragEvent(kind, options));
+            }
+        }""",
+        [base64.b64encode(path.read_bytes()).decode(), path.name],
+    )
 
 
 def test_a_file_over_the_limit_is_a_message(opened: Open, tmp_path: Path) -> None:
@@ -482,6 +539,120 @@ def test_on_a_phone_the_answer_comes_into_view(opened: Open) -> None:
     page.get_by_role("button", name="lions").click()
     expect(page.locator("#answer .confidence-set")).to_have_count(5)
     expect(page.locator("#answer h2")).to_be_in_viewport()
+
+
+def test_arrows_home_and_end_move_between_the_tabs(opened: Open) -> None:
+    page = opened()
+    selected = page.locator("#tabs [role=tab][aria-selected=true]")
+    page.get_by_role("tab", name="Classify").focus()
+    for key, name in (
+        ("ArrowRight", "Try it"),
+        ("ArrowRight", "Evaluation"),
+        ("End", "About"),
+        ("ArrowRight", "Classify"),
+        ("ArrowLeft", "About"),
+        ("Home", "Classify"),
+    ):
+        page.keyboard.press(key)
+        expect(selected).to_have_text(name)
+        expect(page.get_by_role("tab", name=name)).to_be_focused()
+        expect(page.locator("#tabs [role=tab][tabindex='0']")).to_have_text([name])
+        panel = page.locator(f"#{selected.get_attribute('aria-controls')}")
+        expect(panel).to_have_attribute("aria-labelledby", selected.get_attribute("id") or "")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('role')") != "tab"
+
+
+def test_each_tab_is_a_step_of_the_browsers_history(opened: Open) -> None:
+    page = opened("?tab=compare")
+    selected = page.locator("#tabs [role=tab][aria-selected=true]")
+    expect(selected).to_have_text("Compare")
+    tab(page, "Evaluation")
+    page.get_by_role("radio", name="ROC").check()
+    page.wait_for_function("window.location.search.includes('curve=roc')")
+    tab(page, "Classify")
+    assert "tab=" not in page.url
+    page.go_back()
+    expect(selected).to_have_text("Evaluation")
+    page.go_back()
+    expect(selected).to_have_text("Compare")
+    # What is chosen on another tab still stands there, and so it does in the address.
+    assert "tab=compare" in page.url
+    assert "curve=roc" in page.url
+    page.go_forward()
+    expect(selected).to_have_text("Evaluation")
+    page.get_by_role("tab", name="Evaluation").click()  # no step: it is open already
+    page.get_by_role("link", name="Español").click()  # nor is this
+    expect(selected).to_have_text("Evaluación")
+    page.go_back()
+    expect(selected).to_have_text("Comparar")
+
+
+def test_a_page_without_javascript_says_so_in_both_languages(
+    browser: Browser, app: RunningApp
+) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(app.url)
+    for language, text in (("en", "This page needs"), ("es", "Esta página necesita")):
+        said = page.locator(f"noscript p[lang={language}]")
+        expect(said).to_contain_text(f"{text} JavaScript")
+        expect(said).to_be_in_viewport()
+    context.close()
+
+
+def test_on_a_phone_figures_have_a_narrow_form_and_nothing_is_swiped(opened: Open) -> None:
+    page = opened("?zoom=1", phone=True)
+    for name, inside in (("Evaluation", "#matrix"), ("Compare", "#compare"), ("About", "#card")):
+        tab(page, name)
+        expect(page.locator(inside)).to_be_visible()
+        for image in page.locator("figure.plot img:visible").all():
+            image.scroll_into_view_if_needed()
+            expect(image).to_have_js_property("complete", True)
+            assert "form=narrow" in image.evaluate("image => image.currentSrc")
+            assert image.evaluate("image => image.naturalWidth") > 500
+        for figure in page.locator("figure.plot:visible").all():
+            assert figure.evaluate("figure => figure.scrollWidth <= figure.clientWidth")
+    page.set_viewport_size(DESKTOP)
+    image = page.locator("#card figure.plot img:visible").first
+    page.wait_for_function(
+        "image => !image.currentSrc.includes('narrow')", arg=image.element_handle()
+    )
+
+
+@pytest.mark.parametrize("stripped", [False, True])
+def test_below_a_path_of_a_proxy_the_page_is_found_without_the_final_slash(
+    browser: Browser, tiny_run: Path, tmp_path: Path, stripped: bool
+) -> None:
+    with running_app(tmp_path, "--model", tiny_run, GRADIO_ROOT_PATH="/demo") as app:
+        page = browser.new_page(viewport=DESKTOP, locale="es-ES")
+        if stripped:  # as by a proxy that takes the path off
+
+            def forward(route: Route) -> None:
+                answer = route.fetch(url=route.request.url.replace("/demo", "/", 1))
+                route.fulfill(response=answer)
+
+            page.route(re.compile("/demo(?![^?])"), forward)
+        page.goto(f"{app.url}/demo?tab=evaluation")
+        expect(page.locator("#tabs [role=tab][aria-selected=true]")).to_have_text("Evaluación")
+        assert page.url == f"{app.url}/demo/?tab=evaluation"
+        image = page.locator("#matrix img:visible").first
+        page.wait_for_function("image => image.naturalWidth > 500", arg=image.element_handle())
+        page.close()
+
+
+def test_long_tables_of_the_card_are_opened_by_a_click(browser: Browser, tmp_path: Path) -> None:
+    with running_app(tmp_path, "--model", PROJECT / "pretrained" / "mlp") as app:
+        page = browser.new_page(viewport=DESKTOP, locale="en-GB")
+        page.goto(f"{app.url}/?tab=about")
+        settings = page.locator("#card details").filter(has_text="learning_rate")
+        expect(settings.locator("summary")).to_contain_text("rows")
+        expect(settings.locator("table")).to_be_hidden()
+        assert page.locator("#card table:visible tr").count() < 60
+        settings.locator("summary").click()
+        expect(settings.locator("table")).to_be_visible()
+        expect(settings.get_by_text("learning_rate", exact=True)).to_be_visible()
+        page.close()
 
 
 def test_the_page_is_used_with_the_keyboard_alone(opened: Open) -> None:

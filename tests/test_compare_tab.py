@@ -113,3 +113,15 @@ def test_differences_need_two_compared_models() -> None:
     assert "first=cnn&amp;second=mlp" in compare.render_differences("cnn", "mlp", "en")
     with pytest.raises(InputError, match="no model named 'other' was compared"):
         compare.render_differences("cnn", "other", "en")
+
+
+@pytest.mark.parametrize("figure", compare.FIGURES)
+def test_a_phone_gets_a_narrow_figure_whose_panels_lie_below_each_other(figure: str) -> None:
+    client = TestClient(Starlette(routes=[compare.route()]))
+    sizes = {}
+    for form in ("wide", "narrow"):
+        query = {"form": form, "first": "cnn", "second": "mlp"}
+        answer = client.get(f"/comparison/{figure}.png", params=query)
+        sizes[form] = Image.open(io.BytesIO(answer.content)).size
+    assert sizes["narrow"][0] / sizes["narrow"][1] < min(1, sizes["wide"][0] / sizes["wide"][1])
+    assert client.get(f"/comparison/{figure}.png?form=round").status_code == 404

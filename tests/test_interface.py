@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from jinja2 import Environment
 
 from classifier.errors import ClassifierError, InputError
 from classifier.model_folder.folder import ModelFolder
@@ -17,8 +18,9 @@ from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.themes import DARK, LIGHT
-from interface import choice, classify, header, page, try_it
+from interface import about, choice, classify, header, page, try_it
 from interface.choice import choose, embedded
+from interface.markup import fill
 from interface.serving import Models, Served
 from interface.theme import CSS_FILE
 from interface.translations import (
@@ -34,7 +36,8 @@ from interface.translations import (
 from model_folders import make_model_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
-BY_SCRIPT = {"label_number", "label_range"}  # put together by page.js
+BY_SCRIPT = {"label_number", "label_range"}  # put together by gradio_adapter.js
+SOURCES = {".py", ".js", ".html"}
 NOTHING = {"card_language"}  # the card is in English: there is nothing to say of it in English
 
 
@@ -54,8 +57,8 @@ def test_every_translation_fills_in_the_same_values() -> None:
 
 
 def test_every_text_that_the_page_uses_is_in_the_table_and_none_is_idle() -> None:
-    code = "\n".join(path.read_text() for path in (PROJECT / "interface").glob("*.py"))
-    code += (PROJECT / "interface" / "page.js").read_text()
+    files = [path for path in (PROJECT / "interface").rglob("*") if path.suffix in SOURCES]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files)
     used = set(re.findall(r'\b(?:word|text)\(\s*["\'](\w+)["\']', code))
     assert used <= set(words())
     idle = [key for key in words() if key not in used | BY_SCRIPT and not _composed(key, code)]
@@ -201,10 +204,10 @@ def test_a_model_that_states_no_threshold_gets_no_note(tiny_model_folder: Path) 
 
 
 def test_what_gradio_says_only_in_english_is_in_the_table() -> None:
-    script = (PROJECT / "interface" / "page.js").read_text()
+    script = (PROJECT / "interface" / "gradio_adapter.js").read_text()
     keys = set(re.findall(r'"((?:error|label)_\w+)"', script)) | BY_SCRIPT
-    told = {key for key in words() if key in page.TOLD_BY_THE_SCRIPT or key.startswith("label_")}
-    assert keys == told
+    given = {key for key in words() if key in page.SCRIPT_TEXTS or key.startswith("label_")}
+    assert keys == given
 
 
 def test_negative_numbers_have_a_minus_sign() -> None:
@@ -277,3 +280,42 @@ def _composed(key: str, code: str) -> bool:
     starts = ["_".join(parts[:count]) + "_{" for count in range(1, len(parts))]
     ends = ["}_" + "_".join(parts[count:]) for count in range(1, len(parts))]
     return any(piece in code for piece in (f'"{key}"', *starts, *ends))
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "interface" / "templates").iterdir()), ids=str)
+def test_no_template_lets_a_value_through_unescaped(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    Environment(autoescape=True).parse(text)
+    assert not re.search(r"\|\s*safe|autoescape\s+false", text)
+
+
+def test_what_a_template_is_given_is_escaped_and_what_it_gave_is_not() -> None:
+    inner = fill("line", "en", text="<script>alert(1)</script>")
+    assert "<script>" not in inner
+    assert "&lt;script&gt;" in inner
+    outer = fill("matrix", "en", zoomed=[], matrix=inner)
+    assert '<p class="line">&lt;script&gt;' in outer
+
+
+def test_long_tables_of_a_card_fold_away_and_the_rest_of_it_stays_as_it_is() -> None:
+    def table(rows: int, head: str = "| Setting | Value |") -> str:
+        return "\n".join([head, "| --- | --- |", *(f"| a | {row} |" for row in range(rows)), ""])
+
+    card = (
+        f"# mine\n\n{table(20, '| Measure | Value |')}\n{table(3)}\n"
+        f"All that is recorded:\n\n{table(30, '| | |')}\n## After\n\n```\n{table(40)}```\n"
+    )
+    folded = about.folded(card, "en")
+    assert folded.count("<details>") == 1
+    assert "<summary>All that is recorded: 30 rows</summary>\n\n| | |" in folded
+    assert "</details>\n\n" in folded
+    assert re.search(r"^## After$", folded, re.MULTILINE)
+    outside = re.sub(r"<details>.*</details>", "", folded, flags=re.DOTALL)
+    assert table(20, "| Measure | Value |") in outside
+    assert table(40) in outside
+
+
+def test_the_curves_of_a_card_are_those_of_its_best_and_worst_classes() -> None:
+    served = Served("mlp", ModelFolder(PROJECT / "pretrained" / "mlp"), "embedded")
+    card = about.render(served, "en")
+    assert re.search(r'figures/precision_recall\.png\?[^"]*classes=\d', card)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from classifier.model_folder.folder import ClassNames
 from evaluation import curves
 from evaluation.locales import ENGLISH, Locale
+from evaluation.plots.appearance import NARROW
 from evaluation.plots.calibration import reliability_diagram
 from evaluation.plots.classes import (
     best_and_worst_classes,
@@ -113,5 +114,7 @@ def default_classes(evaluation: Mapping[str, Any]) -> list[int]:
 def png(figure: Figure) -> bytes:
     """Returns a figure as a PNG file's content; the same figure gives the same bytes."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_RESOLUTION, metadata={"Software": None})
+    # The screens of phones have two or three pixels for each of a page.
+    resolution = _RESOLUTION * (2 if figure.get_figwidth() <= NARROW else 1)
+    figure.savefig(content, format="png", dpi=resolution, metadata={"Software": None})
     return content.getvalue()

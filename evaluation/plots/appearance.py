@@ -15,7 +15,8 @@ from evaluation.locales import Locale
 from evaluation.plots.fonts import PlainTextFigure
 from evaluation.themes import Theme
 
-WIDTH = 7.2  # inches; with type of 10 points a figure reads well from 360 pixels to a beamer
+WIDTH = 7.2  # inches; with type of 10 points a figure reads well from 640 pixels to a beamer
+NARROW = 3.9  # inches; on a phone
 TITLE_SIZE = 14
 TEXT_SIZE = 10
 SMALL_SIZE = 8.5
@@ -24,19 +25,33 @@ _MAX_NAME = 48  # characters; a longer name would push the data out of the figur
 
 
 def new_figure(
-    title: str, subtitle: str = "", *, theme: Theme, height: float, width: float = WIDTH
+    title: str,
+    subtitle: str = "",
+    *,
+    theme: Theme,
+    height: float,
+    width: float = WIDTH,
+    narrow: bool = False,
 ) -> Figure:
     """Returns a figure with a title and, under it, a text that says what to see.
 
     Args:
-        title: already in the language.
+        title: already in the language; wrapped.
         subtitle: already in the language; wrapped.
         theme: its colours.
-        height: inches.
+        height: inches, with a line for the title and one for the subtitle; what they need beyond
+            that is added if it is narrow.
         width: inches.
+        narrow: whether it is as wide as a phone shows it; `width` does not count.
     """
-    lines = textwrap.wrap(subtitle, 94)
-    header = 0.50 + 0.19 * len(lines)  # inches: the title's line and the subtitle's
+    width = NARROW if narrow else width
+    # Characters of average width that fit into an inch.
+    titles = textwrap.wrap(title, int(8.4 * width))
+    lines = textwrap.wrap(subtitle, int((12 if narrow else 13) * width))
+    title_height = 0.30 + 0.26 * (len(titles) - 1)  # inches
+    header = 0.20 + title_height + 0.19 * len(lines)
+    if narrow:
+        height += max(header - 0.69, 0)
     figure = PlainTextFigure(figsize=(width, height), facecolor=theme.background)
     figure.set_layout_engine(
         ConstrainedLayoutEngine(
@@ -47,7 +62,7 @@ def new_figure(
     figure.text(
         left,
         1 - 0.12 / height,
-        title,
+        "\n".join(titles),
         size=TITLE_SIZE,
         weight="bold",
         color=theme.ink,
@@ -55,7 +70,7 @@ def new_figure(
     )
     figure.text(
         left,
-        1 - 0.42 / height,
+        1 - (0.12 + title_height) / height,
         "\n".join(lines),
         size=TEXT_SIZE,
         color=theme.muted,

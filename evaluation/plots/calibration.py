@@ -20,7 +20,11 @@ from evaluation.themes import LIGHT, Theme
 
 
 def reliability_diagram(
-    reliability: Reliability, *, theme: Theme = LIGHT, locale: Locale = ENGLISH
+    reliability: Reliability,
+    *,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws accuracy over confidence, and under it how the confidence is distributed.
 
@@ -28,6 +32,7 @@ def reliability_diagram(
         reliability: from `curves.reliability`.
         theme: the colours.
         locale: the language.
+        narrow: as a phone shows it, panels below each other.
     """
     filled = reliability.counts > 0
     weights = reliability.counts[filled]
@@ -39,7 +44,8 @@ def reliability_diagram(
         bins=len(reliability.counts),
         direction=_direction(confidence - accuracy, locale),
     )
-    figure = new_figure(locale.text("reliability"), note, theme=theme, height=6.4)
+    height = 5.4 if narrow else 6.4
+    figure = new_figure(locale.text("reliability"), note, theme=theme, height=height, narrow=narrow)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
     _accuracy_bars(above, reliability, theme, locale)
     _confidence_bars(below, reliability, theme, locale)

@@ -25,7 +25,11 @@ _PAIRS = 15
 
 
 def class_histograms(
-    evaluation: Mapping[str, Any], *, theme: Theme = LIGHT, locale: Locale = ENGLISH
+    evaluation: Mapping[str, Any],
+    *,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws how many classes reach which accuracy (which is their recall), precision and F1.
 
@@ -33,10 +37,12 @@ def class_histograms(
         evaluation: the content of `evaluation.json`.
         theme: the colours.
         locale: the language.
+        narrow: as a phone shows it, panels below each other.
     """
     note = locale.text("histograms_note")
-    figure = new_figure(locale.text("histograms"), note, theme=theme, height=3.6)
-    panels = figure.subplots(1, 3, sharey=True)
+    height = 7.2 if narrow else 3.6
+    figure = new_figure(locale.text("histograms"), note, theme=theme, height=height, narrow=narrow)
+    panels = figure.subplots(*((3, 1) if narrow else (1, 3)), sharey=True)
     for axes, field, title in (
         (panels[0], "accuracy", "title_accuracy_is_recall"),
         (panels[1], "precision", "title_precision"),
@@ -53,12 +59,16 @@ def class_histograms(
         text = locale.text("mean", value=locale.percent(mean))
         side = "left" if mean > 0.5 else "right"
         mark_value(axes, mean, text, theme.contrary, theme, side=side)
-    panels[0].set_ylabel(locale.text("classes_axis"))
+    panels[len(panels) // 2 if narrow else 0].set_ylabel(locale.text("classes_axis"))
     return figure
 
 
 def best_and_worst_classes(
-    evaluation: Mapping[str, Any], *, theme: Theme = LIGHT, locale: Locale = ENGLISH
+    evaluation: Mapping[str, Any],
+    *,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws the accuracy of the best classes beside that of the worst.
 
@@ -66,14 +76,16 @@ def best_and_worst_classes(
         evaluation: the content of `evaluation.json`.
         theme: the colours.
         locale: the language and the names of the classes.
+        narrow: as a phone shows it, panels below each other.
     """
     accuracy = {row["name"]: row["accuracy"] for row in evaluation["per_class"] if row["support"]}
     mean = float(np.mean(list(accuracy.values())))
     note = locale.text("best_and_worst_note")
     rows = len(evaluation["best_classes"])
-    height = 1.6 + 0.3 * rows
-    figure = new_figure(locale.text("best_and_worst"), note, theme=theme, height=height)
-    panels = figure.subplots(1, 2, sharex=True)
+    height = 2.6 + 0.6 * rows if narrow else 1.6 + 0.3 * rows
+    title = locale.text("best_and_worst")
+    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    panels = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
     for axes, field, colour in (
         (panels[0], "best", theme.main),
         (panels[1], "worst", theme.contrary),
@@ -100,7 +112,11 @@ def best_and_worst_classes(
 
 
 def most_confused_pairs(
-    evaluation: Mapping[str, Any], *, theme: Theme = LIGHT, locale: Locale = ENGLISH
+    evaluation: Mapping[str, Any],
+    *,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws the pairs of classes with the most mistakes.
 
@@ -108,15 +124,18 @@ def most_confused_pairs(
         evaluation: the content of `evaluation.json`.
         theme: the colours.
         locale: the language and the names of the classes.
+        narrow: as a phone shows it, panels below each other.
     """
     pairs = evaluation["most_confused"][:_PAIRS]
     support = {row["name"]: row["support"] for row in evaluation["per_class"]}
     note = locale.text("most_confused_note")
-    height = 1.2 + 0.3 * max(len(pairs), 2)
-    figure = new_figure(locale.text("most_confused"), note, theme=theme, height=height)
+    height = 1.2 + (0.42 if narrow else 0.3) * max(len(pairs), 2)
+    title = locale.text("most_confused")
+    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
     axes = style_axes(figure.subplots(), theme, grid=None)
+    arrow, width = ("\n→ ", 17) if narrow else ("  →  ", 24)
     names = [
-        "  →  ".join(fit_name(locale.name(pair[side]), 24) for side in ("true", "predicted"))
+        arrow.join(fit_name(locale.name(pair[side]), width) for side in ("true", "predicted"))
         for pair in pairs
     ]
     counts = [pair["count"] for pair in pairs]

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import (
+    NARROW,
     SMALL_SIZE,
     TEXT_SIZE,
     fit_name,
@@ -36,6 +37,7 @@ def robustness_curves(
     examples: Mapping[str, Sequence[np.ndarray]] | None = None,
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws the top-1 of several models on images that are corrupted more and more, for a slide.
 
@@ -46,6 +48,7 @@ def robustness_curves(
             some of them are shown above the levels that they stand for.
         theme: the colours.
         locale: the language.
+        narrow: as a phone shows it, panels below each other.
 
     Example:
         >>> results = {"shift": {"levels": [0, 4, 8], "top1": {"mlp": [0.5, 0.3, 0.1]}}}
@@ -53,13 +56,13 @@ def robustness_curves(
     """
     kinds = [kind for kind in CORRUPTIONS if kind in results]
     models = list(dict.fromkeys(name for kind in kinds for name in results[kind]["top1"]))
-    width, height = _SLIDE
-    note = locale.text("robustness_note")
-    figure = new_figure(locale.text("robustness"), note, theme=theme, width=width, height=height)
-    panels = _panels(figure, len(kinds))
+    width, height = (NARROW, 0.7 + 2.3 * len(kinds)) if narrow else _SLIDE
+    title, note = locale.text("robustness"), locale.text("robustness_note")
+    figure = new_figure(title, note, theme=theme, width=width, height=height, narrow=narrow)
+    panels = _panels(figure, len(kinds), narrow)
     shares = [share for kind in kinds for top1 in results[kind]["top1"].values() for share in top1]
     for axes, kind in zip(panels, kinds, strict=True):
-        large = axes is panels[0]
+        large = narrow or axes is panels[0]
         places = _shown_places(len(results[kind]["levels"]), most=5 if large else 4)
         _robustness_panel(axes, kind, results[kind], models, places, theme, locale)
         axes.set_ylim(0, 1.08 * (max(shares, default=0) or 1))
@@ -77,7 +80,7 @@ def robustness_curves(
     # The figures at the ends of the curves must not overlap: that needs the final layout.
     figure.draw_without_rendering()
     for axes, kind in zip(panels, kinds, strict=True):
-        _label_ends(axes, results[kind], models, theme, locale, named=axes is panels[0])
+        _label_ends(axes, results[kind], models, theme, locale, named=narrow or axes is panels[0])
     return figure
 
 
@@ -88,6 +91,7 @@ def class_differences(
     *,
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws the classes at which a model is most above and most below another.
 
@@ -97,24 +101,30 @@ def class_differences(
         names: what the two are called.
         theme: the colours.
         locale: the language and the names of the classes.
+        narrow: as a phone shows it, panels below each other.
     """
     chosen = _largest_changes(first, second)
     note = locale.text("class_differences_note", first=names[0], second=names[1])
     height = 1.2 + 0.27 * max(len(chosen), 2)
-    figure = new_figure(locale.text("class_differences"), note, theme=theme, height=height)
+    title = locale.text("class_differences")
+    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
     axes = style_axes(figure.subplots(), theme, grid=None)
     values = [100 * change for change, _ in chosen]
     labels = [("+" if value > 0 else "") + locale.number(value) for value in values]
     colours = [theme.main if value >= 0 else theme.contrary for value in values]
-    shown = [fit_name(locale.name(name)) for _, name in chosen]
+    shown = [fit_name(locale.name(name), *([17] if narrow else [])) for _, name in chosen]
     horizontal_bars(axes, shown, values, labels, colours, theme)
     axes.axvline(0, color=theme.muted, linewidth=1)
-    axes.margins(x=0.1)
+    axes.margins(x=0.22 if narrow else 0.1)
     return figure
 
 
 def ablation_bars(
-    rows: Sequence[Mapping[str, Any]], *, theme: Theme = LIGHT, locale: Locale = ENGLISH
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws the top-1 of a recipe as its ingredients are added one by one.
 
@@ -123,6 +133,7 @@ def ablation_bars(
             shares that its seeds reached.
         theme: the colours; each category has its own.
         locale: the language.
+        narrow: as a phone shows it, panels below each other.
     """
     figure = new_figure(
         locale.text("ablation"),
@@ -144,8 +155,10 @@ def ablation_bars(
     return figure
 
 
-def _panels(figure: Figure, count: int) -> list[Axes]:
-    """A large panel at the left, the others in two rows beside it."""
+def _panels(figure: Figure, count: int, narrow: bool) -> list[Axes]:
+    """A large panel at the left, the others in two rows beside it; or all below each other."""
+    if narrow:
+        return list(np.atleast_1d(figure.subplots(max(count, 1), 1)))[:count]
     columns = count // 2
     grid = figure.add_gridspec(2, 1 + columns, width_ratios=[1.6] + [1] * columns)
     panels = [figure.add_subplot(grid[:, 0])]

@@ -27,6 +27,7 @@ from evaluation.themes import LIGHT, Theme
 
 MAX_NAMED_CLASSES = 30  # more names than that do not fit beside a matrix
 MAX_NUMBERED_CLASSES = 20  # nor do more numbers fit into its cells
+MAX_NUMBERED_NARROW = 10
 _CONFUSIONS = 8
 
 
@@ -38,6 +39,7 @@ def confusion_matrix(
     classes: Sequence[int] | None = None,
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws a confusion matrix, true classes in rows, each row as shares of its images.
 
@@ -48,23 +50,27 @@ def confusion_matrix(
         classes: draws these classes only, in this order: the zoom.
         theme: the colours.
         locale: the language and the names of classes and superclasses.
+        narrow: as a phone shows it, panels below each other.
 
     Raises:
         ValueError: the matrix of superclasses is wanted of classes that have none.
     """
     counts = np.asarray(matrix)
     if level == "superclass":
-        return _superclass_matrix(counts, names, theme, locale)
+        return _superclass_matrix(counts, names, theme, locale, narrow)
     if classes is None and len(names.classes) > MAX_NAMED_CLASSES:
-        return _large_matrix(counts, names, theme, locale)
+        return _large_matrix(counts, names, theme, locale, narrow)
     order = by_superclass(names) if classes is None else list(classes)
     if classes is None:
         title = locale.text("confusion_classes", count=len(order))
     else:
         title = locale.text("confusion_chosen")
-    figure = new_figure(title, locale.text("confusion_classes_note"), theme=theme, height=7.6)
+    height = 4.6 if narrow else 7.6
+    note = locale.text("confusion_classes_note")
+    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
     shares = _shares(counts)[np.ix_(order, order)]
-    _draw_named_matrix(figure, shares, [names.classes[index] for index in order], theme, locale)
+    shown = [names.classes[index] for index in order]
+    _draw_named_matrix(figure, shares, shown, theme, locale, narrow)
     return figure
 
 
@@ -75,6 +81,7 @@ def class_confusions(
     *,
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws a class's row and column: what it is taken for, and what is taken for it.
 
@@ -84,6 +91,7 @@ def class_confusions(
         chosen: index of the class.
         theme: the colours.
         locale: the language and the names of the classes.
+        narrow: as a phone shows it, panels below each other.
     """
     counts = np.asarray(matrix)
     title = locale.text("class_confusions", name=fit_name(locale.name(names.classes[chosen]), 36))
@@ -91,8 +99,9 @@ def class_confusions(
     note = locale.text(
         "class_confusions_note", right=locale.number(right), support=locale.number(support)
     )
-    figure = new_figure(title, note, theme=theme, height=4.2)
-    panels = figure.subplots(1, 2, sharex=True)
+    height = 7.0 if narrow else 4.2
+    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    panels = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
     for axes, values, key, colour in (
         (panels[0], counts[chosen], "taken_for", theme.contrary),
         (panels[1], counts[:, chosen], "taken_from", theme.main),
@@ -119,7 +128,7 @@ def by_superclass(names: ClassNames) -> list[int]:
 
 
 def _superclass_matrix(
-    counts: np.ndarray, names: ClassNames, theme: Theme, locale: Locale
+    counts: np.ndarray, names: ClassNames, theme: Theme, locale: Locale, narrow: bool
 ) -> Figure:
     if names.superclasses is None or names.superclass_of is None:
         raise ValueError("these classes have no superclasses")
@@ -127,23 +136,29 @@ def _superclass_matrix(
     right = np.trace(grouped) / max(grouped.sum(), 1)
     title = locale.text("confusion_superclasses", count=len(grouped))
     note = locale.text("confusion_superclasses_note", right=locale.percent(right))
-    figure = new_figure(title, note, theme=theme, height=7.6)
-    _draw_named_matrix(figure, _shares(grouped), names.superclasses, theme, locale)
+    height = 4.6 if narrow else 7.6
+    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    _draw_named_matrix(figure, _shares(grouped), names.superclasses, theme, locale, narrow)
     return figure
 
 
 def _draw_named_matrix(
-    figure: Figure, shares: np.ndarray, names: Sequence[str], theme: Theme, locale: Locale
+    figure: Figure,
+    shares: np.ndarray,
+    names: Sequence[str],
+    theme: Theme,
+    locale: Locale,
+    narrow: bool,
 ) -> None:
     """Draws a matrix with names at its sides, and numbers in its cells, as far as they fit."""
     axes = figure.subplots()
     image = _draw_image(axes, shares, theme, locale)
     if len(names) <= MAX_NAMED_CLASSES:
-        _name_ticks(axes, np.arange(len(names)), names, theme, locale)
+        _name_ticks(axes, np.arange(len(names)), names, theme, locale, narrow)
     else:
         axes.set_xticks([])
         axes.set_yticks([])
-    if len(names) > MAX_NUMBERED_CLASSES:
+    if len(names) > (MAX_NUMBERED_NARROW if narrow else MAX_NUMBERED_CLASSES):
         return
     for row, column in np.argwhere(shares >= 0.005):
         share = shares[row, column]
@@ -159,18 +174,22 @@ def _draw_named_matrix(
         )
 
 
-def _large_matrix(counts: np.ndarray, names: ClassNames, theme: Theme, locale: Locale) -> Figure:
+def _large_matrix(
+    counts: np.ndarray, names: ClassNames, theme: Theme, locale: Locale, narrow: bool
+) -> Figure:
     """A matrix of many classes: a picture, with the superclasses' names at its sides."""
     order = by_superclass(names)
     grouped = names.superclass_of is not None
     note = locale.text("confusion_grouped_note" if grouped else "confusion_classes_note")
     title = locale.text("confusion_classes", count=len(order))
-    figure = new_figure(title, note, theme=theme, height=8.1)
+    height = 5.0 if narrow else 8.1
+    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
     axes = figure.subplots()
     image = _draw_image(axes, _shares(counts)[np.ix_(order, order)], theme, locale)
     if grouped:
-        _name_superclasses(axes, names, order, theme, locale)
-    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=36, pad=0.015)
+        _name_superclasses(axes, names, order, theme, locale, narrow)
+    shrink = 0.95 if narrow else 0.45
+    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=shrink, aspect=36, pad=0.015)
     ticks = [0, 0.05, 0.2, 0.5, 1]
     bar.set_ticks(ticks, labels=[locale.percent(tick, 0) for tick in ticks])
     bar.ax.tick_params(length=0, labelsize=SMALL_SIZE, labelcolor=theme.muted)
@@ -179,7 +198,7 @@ def _large_matrix(counts: np.ndarray, names: ClassNames, theme: Theme, locale: L
 
 
 def _name_superclasses(
-    axes: Axes, names: ClassNames, order: list[int], theme: Theme, locale: Locale
+    axes: Axes, names: ClassNames, order: list[int], theme: Theme, locale: Locale, narrow: bool
 ) -> None:
     """Separates the superclasses by lines and writes their names at the sides."""
     groups = np.asarray(names.superclass_of)[order]
@@ -189,13 +208,19 @@ def _name_superclasses(
     present = np.unique(groups)
     centres = np.array([np.flatnonzero(groups == group).mean() for group in present])
     shown = [(names.superclasses or ())[group] for group in present]
-    _name_ticks(axes, centres, shown, theme, locale)
+    _name_ticks(axes, centres, shown, theme, locale, narrow)
 
 
 def _name_ticks(
-    axes: Axes, positions: np.ndarray, names: Sequence[str], theme: Theme, locale: Locale
+    axes: Axes,
+    positions: np.ndarray,
+    names: Sequence[str],
+    theme: Theme,
+    locale: Locale,
+    narrow: bool,
 ) -> None:
-    shown = [fit_name(locale.name(name), 19, lines=2) for name in names]
+    width, lines = (17, 1) if narrow else (19, 2)
+    shown = [fit_name(locale.name(name), width, lines=lines) for name in names]
     axes.set_xticks(positions, shown, rotation=90, size=TINY_SIZE, linespacing=0.9, color=theme.ink)
     axes.set_yticks(positions, shown, size=TINY_SIZE, linespacing=0.9, color=theme.ink)
 

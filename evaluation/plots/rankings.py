@@ -29,6 +29,7 @@ def precision_recall_plot(
     *,
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws the precision-recall curves of chosen classes and the micro and macro averages.
 
@@ -38,11 +39,15 @@ def precision_recall_plot(
         classes: indices of the classes to draw; may be empty.
         theme: the colours.
         locale: the language and the names of the classes.
+        narrow: as a phone shows it, panels below each other.
     """
     note = locale.text("precision_recall_note")
-    figure = new_figure(locale.text("precision_recall"), note, theme=theme, height=5.2)
+    height = _height(classes, narrow)
+    figure = new_figure(
+        locale.text("precision_recall"), note, theme=theme, height=height, narrow=narrow
+    )
     axes = figure.subplots()
-    _draw_curves(axes, curves, names, classes, theme, locale)
+    _draw_curves(axes, curves, names, classes, theme, locale, narrow)
     axes.set_xlabel(locale.text("recall"))
     axes.set_ylabel(locale.text("precision"))
     return figure
@@ -55,6 +60,7 @@ def roc_plot(
     *,
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws the ROC curves of chosen classes and the micro and macro averages.
 
@@ -64,15 +70,22 @@ def roc_plot(
         classes: indices of the classes to draw; may be empty.
         theme: the colours.
         locale: the language and the names of the classes.
+        narrow: as a phone shows it, panels below each other.
     """
     note = locale.text("roc_note")
-    figure = new_figure(locale.text("roc"), note, theme=theme, height=5.2)
+    height = _height(classes, narrow)
+    figure = new_figure(locale.text("roc"), note, theme=theme, height=height, narrow=narrow)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2)  # a classifier that guesses
-    _draw_curves(axes, curves, names, classes, theme, locale)
+    _draw_curves(axes, curves, names, classes, theme, locale, narrow)
     axes.set_xlabel(locale.text("false_positive_rate"))
     axes.set_ylabel(locale.text("true_positive_rate"))
     return figure
+
+
+def _height(classes: Sequence[int], narrow: bool) -> float:
+    """Inches; a narrow figure has its legend below."""
+    return 4.7 + 0.25 * (2 + len(classes)) if narrow else 5.2
 
 
 def _draw_curves(
@@ -82,6 +95,7 @@ def _draw_curves(
     classes: Sequence[int],
     theme: Theme,
     locale: Locale,
+    narrow: bool,
 ) -> None:
     def line(curve: Curve, name: str, color: str, width: float, style: object = "solid") -> None:
         label = f"{locale.number(curve.area, 3)}  {name}"
@@ -104,7 +118,7 @@ def _draw_curves(
     for order, (curve, name) in enumerate(drawn):
         turn, colour = divmod(order, len(theme.series))
         style = _LINE_STYLES[turn % len(_LINE_STYLES)]
-        label = fit_name(locale.name(name), 16, lines=3)
+        label = fit_name(locale.name(name), 28 if narrow else 16, lines=1 if narrow else 3)
         line(curve, label, theme.series[colour], 1.5, style)
     axes.set_aspect("equal")
     axes.set_xlim(-0.01, 1.01)
@@ -113,7 +127,7 @@ def _draw_curves(
     percent_axis(axes, locale, "y")
     axes.legend(
         loc="upper left",
-        bbox_to_anchor=(1.02, 1.0),
+        bbox_to_anchor=(0.0, -0.2) if narrow else (1.02, 1.0),
         frameon=False,
         fontsize=TEXT_SIZE,
         handlelength=1.7,

@@ -17,7 +17,11 @@ _MAX_MARKED_EPOCHS = 40  # the points of longer trainings would run together
 
 
 def training_curves(
-    history: Sequence[Mapping[str, float]], *, theme: Theme = LIGHT, locale: Locale = ENGLISH
+    history: Sequence[Mapping[str, float]],
+    *,
+    theme: Theme = LIGHT,
+    locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws accuracy, loss and learning rate over the epochs.
 
@@ -25,6 +29,7 @@ def training_curves(
         history: the rows of `history.csv`; columns that are missing are left out.
         theme: the colours.
         locale: the language.
+        narrow: as a phone shows it, panels below each other.
     """
     accuracy = _column(history, "val_accuracy")
     best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
@@ -32,7 +37,8 @@ def training_curves(
     if best is not None:
         value = locale.percent(accuracy[best])
         note = locale.text("training_note", epochs=len(history), value=value, epoch=best + 1)
-    figure = new_figure(locale.text("training_curves"), note, theme=theme, height=6.6)
+    title = locale.text("training_curves")
+    figure = new_figure(title, note, theme=theme, height=6.6, narrow=narrow)
     accuracies, losses, rates = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2.4, 1])
     style_axes(accuracies, theme, title=locale.text("title_accuracy"))
     _training_and_validation(accuracies, history, "accuracy", theme, locale)
@@ -49,7 +55,7 @@ def training_curves(
     rates.yaxis.set_major_formatter(lambda value, _: locale.plain(value))
     rates.set_xlim(0.6, max(len(history), 2) + 0.4)
     rates.yaxis.set_major_locator(MaxNLocator(2))
-    rates.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    rates.xaxis.set_major_locator(MaxNLocator(5 if narrow else 8, integer=True))
     rates.set_xlabel(locale.text("epoch"))
     return figure
 

@@ -1,0 +1,127 @@
+// What Gradio has no setting for, mended in its page (tried with Gradio 6.31; tests/test_browser.py holds each of these).
+// It runs after page.js, which has set the document's language.
+(() => {
+  const language = document.documentElement.lang;
+
+  // Gradio chooses among its own texts and ours by the navigator's language alone: there is no other switch.
+  Object.defineProperty(navigator, "language", { get: () => language });
+  Object.defineProperty(navigator, "languages", { get: () => [language] });
+
+  // Its client warns of its own unfinished `close` after every upload.
+  const warn = console.warn;
+  console.warn = (...parts) => {
+    if (parts[0] !== "Method not implemented.") warn.apply(console, parts);
+  };
+
+  // It refuses a file by its name, from which the browser guesses the kind: here the content decides, on the server.
+  const isPicture = (file) => file.type.startsWith("image/");
+  const asPictures = (files) => {
+    const taken = new DataTransfer();
+    for (const file of files) {
+      taken.items.add(isPicture(file) ? file : new File([file], file.name, { type: "image/unknown" }));
+    }
+    return taken.files;
+  };
+  document.addEventListener("change", ({ target }) => {
+    if (!target.matches?.("#picture input[type=file]")) return;
+    closeToasts();
+    if (![...target.files].every(isPicture)) target.files = asPictures(target.files);
+  }, true);
+  document.addEventListener("drop", (event) => {
+    const zone = event.target.closest?.("#picture .upload-container");
+    const input = zone?.querySelector("input[type=file]");
+    const files = event.dataTransfer?.files ?? [];
+    if (!input || !files.length) return;
+    closeToasts();
+    if ([...files].every(isPicture)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    zone.dispatchEvent(new DragEvent("dragleave", { bubbles: true, cancelable: true }));
+    input.files = asPictures(files);
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }, true);
+
+  // What was wrong with the last picture is not said of the next one.
+  const closeToasts = () => {
+    for (const button of document.querySelectorAll('[data-testid="toast-close"]')) button.click();
+  };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("[id^=example-]")) closeToasts();
+  });
+
+  // Its tabs know no keys (the pattern of WAI-ARIA): arrows, Home and End move between them, Tab leaves them.
+  const tabs = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")].filter((tab) => tab.checkVisibility());
+  document.addEventListener("keydown", (event) => {
+    const shown = tabs();
+    const place = shown.indexOf(event.target);
+    if (place < 0 || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+    const next = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: -1 }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    const chosen = shown.at(next % shown.length);
+    chosen.click();
+    chosen.focus();
+  });
+  const rove = () => {
+    for (const tab of document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")) {
+      tab.tabIndex = tab.ariaSelected === "true" ? 0 : -1;
+    }
+    for (const panel of document.querySelectorAll('#tabs [role=tabpanel][id^="tab-"]:not([aria-labelledby])')) {
+      panel.setAttribute("aria-labelledby", `${panel.id}-button`);
+    }
+  };
+
+  // What it says only in English, in the words of the page.
+  const messages = [
+    [/currently busy|queue is full/i, "error_queue_full"],
+    [/maximum allowed size|size exceed/i, "error_upload_limit"],
+    [/invalid file type/i, "error_unknown_format"],
+    [/^\s*(Connection errored out|Failed to fetch|Load failed|NetworkError)/i, "error_connection"],
+    [/^\s*Error\s*$/, "error_title"],
+  ];
+  const inWords = (toast) => {
+    const walker = document.createTreeWalker(toast, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const known = messages.find(([pattern]) => pattern.test(walker.currentNode.data));
+      if (known) walker.currentNode.data = pageTexts[known[1]][language];
+    }
+  };
+  const labels = {
+    "Remove Image": "label_remove",
+    "File upload": "label_upload",
+    "Upload file": "label_upload",
+    "Capture from camera": "label_camera",
+    "Paste from clipboard": "label_paste",
+    "Reset to default value": "label_reset",
+    "More tabs": "label_more_tabs",
+    "Gradio footer navigation": "label_footer",
+  };
+  const labelled = (element, attribute) => {
+    const label = element.getAttribute(attribute);
+    const [, kind, name] = label.match(/^(number input|range slider) for (.*)$/) ?? [];
+    const key = kind ? `label_${kind.split(" ")[0]}` : labels[label];
+    const text = key && pageTexts[key][language].replace("{name}", name);
+    if (text && text !== label) element.setAttribute(attribute, text);
+  };
+
+  new MutationObserver(() => {
+    for (const attribute of ["aria-label", "title"]) {
+      for (const element of document.querySelectorAll(`[${attribute}]`)) labelled(element, attribute);
+    }
+    for (const toast of document.querySelectorAll('[data-testid="toast-body"]')) inWords(toast);
+    rove();
+    for (const input of document.querySelectorAll("#picture input[type=file][accept]")) input.removeAttribute("accept");
+    // What scrolls is reached with the keyboard.
+    for (const table of document.querySelectorAll("#card table:not([tabindex])")) table.tabIndex = 0;
+    // It is called what it says, not otherwise.
+    document.querySelector("#picture .upload-container[aria-label]")?.removeAttribute("aria-label");
+    for (const image of document.querySelectorAll('[id^="example-"] img:not([alt=""])')) image.alt = "";
+    if (language !== "es") return;
+    // It writes the five percentages itself, and only as in English.
+    for (const share of document.querySelectorAll("#answer .confidence")) {
+      for (const text of share.childNodes) {
+        if (/\d%/.test(text.data)) text.data = text.data.replace("%", "\u00a0%");
+      }
+    }
+  }).observe(document, { attributeFilter: ["aria-selected"], childList: true, characterData: true, subtree: true });
+})();
