@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import sys
 from pathlib import Path
-from typing import Any
 
 from classifier import command_line
 from classifier.convert import check_libraries
@@ -21,18 +20,18 @@ from classifier.data.loading import DEFAULT_DATASET
 from classifier.environment import import_quietly
 from classifier.errors import InputError
 from classifier.hub.dataset_id import check_dataset_id, name_dataset
-from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
 from classifier.training import fine_tuning
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
+from classifier.training.options import choose_settings, parse
 from classifier.training.run_folder import Run, open_run
 from classifier.training.training_data import TrainingData, load_training_data
-
-DEFAULT_PRESET = "mlp-baseline"
 
 
 def main(arguments: list[str]) -> None:
     """Does what the command line asks for: trains, or goes on, and publishes."""
     options = parse(arguments)
+    if options.with_onnx:
+        check_libraries("onnx")
     if options.source:
         publish(options.source, options)
         return
@@ -191,129 +190,6 @@ def publish(source: str, options: argparse.Namespace) -> None:
         force=options.force,
     )
     print(publication)
-
-
-def choose_settings(
-    options: argparse.Namespace,
-) -> tuple[Settings, dict[str, Any], dict[str, str | None] | None]:
-    """Returns the settings of a new run, what the command line named itself, and the origin."""
-    options_of_settings = ("epochs", "batch_size", "seed", "precision")
-    named = {name: getattr(options, name) for name in options_of_settings}
-    changes = parse_overrides(options.set, **named)
-    default = fine_tuning.PRESET if options.init_from else DEFAULT_PRESET
-    settings = load_preset(options.preset or default).replace(**changes)
-    init_from = None
-    if options.init_from:
-        origin = fine_tuning.Origin.find(options.init_from)
-        settings = origin.adopt(settings, changes)
-        init_from = origin.to_dict()
-    elif settings.freeze_epochs:
-        raise InputError("freeze_epochs goes with --init-from: name the model to start from")
-    given = {name: settings.to_dict()[name] for name in changes}
-    if options.preset:
-        given = settings.to_dict()
-    if options.dataset:
-        given["dataset"] = options.dataset
-    if options.label_column:
-        given["label_column"] = options.label_column
-    if options.dataset_id:
-        given["dataset_id"] = options.dataset_id
-    if options.init_from:
-        given["init_from"] = options.init_from
-    return settings, given, init_from
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Reads the command line; a wrong one ends with exit status 2 and one line."""
-    parser = command_line.argument_parser(
-        "Trains an image classifier, evaluates it, writes its model folder and publishes it."
-    )
-    parser.add_argument(
-        "--preset",
-        metavar="NAME|FILE",
-        help=f"recipe: {', '.join(preset_names())} or a YAML file (default: {DEFAULT_PRESET})",
-    )
-    parser.add_argument(
-        "--dataset",
-        help="Hub id (@revision allowed), folder, ZIP, Toronto archive or its folder "
-        f"(default: {DEFAULT_DATASET})",
-    )
-    parser.add_argument("--label-column", metavar="NAME", help="the target, if it is not obvious")
-    parser.add_argument(
-        "--dataset-id",
-        metavar="USER/NAME",
-        help="the data set of the Hub that a local --dataset is a copy of, for the model's card",
-    )
-    parser.add_argument(
-        "--init-from",
-        metavar="SOURCE",
-        help="fine-tune: start from the weights of this model folder or Hub id "
-        f"(default preset: {fine_tuning.PRESET})",
-    )
-    parser.add_argument("--epochs", type=int, metavar="N")
-    parser.add_argument("--batch-size", type=int, metavar="N")
-    parser.add_argument("--seed", type=int, metavar="N")
-    parser.add_argument(
-        "--output", metavar="DIR", help="folder of the run (default: runs/<preset>)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --output")
-    parser.add_argument("--precision", choices=CHOICES["precision"])
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change any setting"
-    )
-    parser.add_argument(
-        "--distributed",
-        action="store_true",
-        help="train on all devices, and with the processes that KERAS_DISTRIBUTION_* name, on JAX",
-    )
-    publishing = parser.add_argument_group("publishing")
-    publishing.add_argument("--push", action="store_true", help="publish the model on the Hub")
-    publishing.add_argument(
-        "--from", dest="source", metavar="DIR", help="publish this model folder, without training"
-    )
-    publishing.add_argument("--repo-id", metavar="USER/NAME")
-    publishing.add_argument("--private", action="store_true", help="create it as private")
-    target = publishing.add_mutually_exclusive_group()
-    target.add_argument("--branch", metavar="B", help="commit to this branch")
-    target.add_argument("--create-pr", action="store_true", help="open a pull request")
-    publishing.add_argument("--tag", metavar="T", help="tag the commit")
-    publishing.add_argument(
-        "--force", action="store_true", help="even if it scores worse than what is published"
-    )
-    publishing.add_argument(
-        "--with-onnx", action="store_true", help="with the model as ONNX, for other programs"
-    )
-    options = parser.parse_args(arguments)
-    check(options, parser)
-    return options
-
-
-def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Refuses options that do not go together."""
-    publishing = ("repo_id", "private", "branch", "create_pr", "tag", "force", "with_onnx")
-    if options.push and not options.repo_id:
-        parser.error("--push needs --repo-id USER/NAME")
-    if not options.push and any(getattr(options, name) for name in ("source", *publishing)):
-        parser.error(
-            "--from, --repo-id, --private, --branch, --create-pr, --tag, --force and --with-onnx "
-            "go with --push"
-        )
-    if options.with_onnx:
-        check_libraries("onnx")
-    training = (
-        "preset",
-        "init_from",
-        "epochs",
-        "batch_size",
-        "seed",
-        "output",
-        "resume",
-        "precision",
-        "set",
-    )
-    given = [getattr(options, name) for name in (*training, "distributed")]
-    if options.source and any(value not in (None, [], False) for value in given):
-        parser.error("--from publishes without training: leave out the options of training")
 
 
 if __name__ == "__main__":
