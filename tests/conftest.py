@@ -1,5 +1,7 @@
 """Fixtures that many tests share: data sets, runs of the commands, and a model trained on them."""
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import command_runner
 from app_server import app  # noqa: F401 - a fixture
 from hub_server import ENDPOINT, hub, repo_id, running_hub  # noqa: F401 - fixtures
 from postgres_server import postgres_url  # noqa: F401 - a fixture
@@ -96,6 +99,33 @@ def run_command() -> Callable[..., Run]:
         )
 
     return run
+
+
+@pytest.fixture
+def call_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Runs a command like `run_command`, but in this process, which has imported Keras already."""
+
+    def call(*arguments: object, **environment: str) -> Run:
+        monkeypatch.chdir(PROJECT)
+        monkeypatch.setattr(sys, "argv", sys.argv)
+        words = [str(word) for word in arguments]
+        output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+                status = 0
+                try:
+                    command_runner.run_command(words)
+                except SystemExit as end:
+                    status = int(end.code or 0)
+        texts = []
+        for stream in (output, errors):
+            stream.flush()
+            texts.append(stream.buffer.getvalue().decode().replace("\r\n", "\n"))
+        return subprocess.CompletedProcess(words, status, *texts)
+
+    return call
 
 
 @pytest.fixture(scope="session")

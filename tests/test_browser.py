@@ -324,6 +324,7 @@ def rows_of_the_matrix(page: Page) -> tuple[float, float]:
     return longest[0] / len(pixels), (longest[-1] + 1) / len(pixels)
 
 
+@pytest.mark.slow
 def test_a_live_evaluation_of_the_real_test_images_is_stopped(
     browser: Browser, cifar100_folder: Path, tmp_path: Path
 ) -> None:
@@ -444,6 +445,7 @@ def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) ->
     assert layer.evaluate("layer => getComputedStyle(layer).opacity") == "0.2"
 
 
+@pytest.mark.slow
 def test_the_address_brings_back_the_models_that_are_compared(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -516,6 +518,7 @@ def test_the_page_is_used_with_the_keyboard_alone(opened: Open) -> None:
     expect(page.locator("table.classes th[aria-sort=descending]")).to_contain_text("F1")
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_met_is_told_in_the_visitors_language(
     browser: Browser, tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -559,6 +562,7 @@ def uploaded(app: RunningApp) -> str:
     return answer.raise_for_status().json()[0]
 
 
+@pytest.mark.slow
 def test_every_bad_picture_is_refused_in_the_page_and_none_of_its_text_is_run(
     opened: Open, photograph: Path, tmp_path: Path
 ) -> None:

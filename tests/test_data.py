@@ -556,6 +556,7 @@ class TestPreparation:
             channel_statistics(noise(0, 32, 32, 3))
 
 
+@pytest.mark.slow
 class TestRealData:
     """CIFAR-100 itself, where it is there."""
 
