@@ -36,6 +36,7 @@ from data_files import (
     write_parquet,
     write_toronto_folder,
 )
+from hub_server import Hub
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = {"train": make_rows(24, seed=3), "test": make_rows(12, seed=4)}
@@ -399,10 +400,10 @@ class TestWrongData:
         ["/nowhere", "./nowhere", "a/b/c", "", "~nobody-here/x", "missing.tar.gz", "a b", "\0"],
     )
     def test_what_is_neither_a_file_nor_a_hub_id_is_refused_without_asking_the_hub(
-        self, name: str, monkeypatch: pytest.MonkeyPatch
+        self, name: str, hub: Hub
     ) -> None:
-        monkeypatch.setattr("classifier.data.hub_dataset._find_commit", pytest.fail)
         assert "no file or folder" in refusal(name)
+        assert hub.requests == []
 
     def test_links_in_a_circle_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "one").symlink_to(tmp_path / "two")
