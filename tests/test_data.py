@@ -561,10 +561,7 @@ class TestPreparation:
 class TestRealData:
     """CIFAR-100 itself, where it is there."""
 
-    def test_it_is_what_its_description_says(
-        self, cifar100_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("CIFAR100_MLP_CACHE")  # the user's own cache spares the decoding
+    def test_it_is_what_its_description_says(self, cifar100_folder: Path) -> None:
         train, test = (load_split(str(cifar100_folder), split) for split in ("train", "test"))
         assert train.images.shape == (50000, 32, 32, 3)
         assert (np.bincount(train.labels) == 500).all()
@@ -581,10 +578,7 @@ class TestRealData:
         rows, validation = stratified_split(train.labels, seed=0)
         assert (len(rows), len(validation)) == (45000, 5000)
 
-    def test_the_second_start_has_the_arrays_in_three_seconds(
-        self, cifar100_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("CIFAR100_MLP_CACHE")
+    def test_the_second_start_has_the_arrays_in_three_seconds(self, cifar100_folder: Path) -> None:
         load_split(str(cifar100_folder))
         second_start = (
             "import sys, time; start = time.monotonic(); "
