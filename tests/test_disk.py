@@ -84,6 +84,7 @@ def test_an_output_that_cannot_be_written_to_is_named(tmp_path, run_command):
             assert_one_line(result, 2, f"cannot write to {output}", "choose another --output")
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_need_no_cache_that_can_be_written_to(
     tmp_path, small_dataset, run_command: Callable[..., Run]
 ):
