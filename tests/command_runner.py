@@ -55,17 +55,19 @@ def run(request: dict[str, Any], names: dict[str, dict[str, Any]]) -> int:
 
 
 def run_command(arguments: list[str]) -> None:
-    """Runs `python FILE …` or `python -m MODULE …`, as a new process would find Keras."""
-    if "keras" in sys.modules:
-        import keras
+    """Runs `python FILE …` or `python -m MODULE …`; the next finds Keras as a new process does."""
+    try:
+        if arguments[0] == "-m":
+            sys.argv = arguments[1:]
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = arguments
+            runpy.run_path(arguments[0], run_name="__main__")
+    finally:
+        if "keras" in sys.modules:
+            import keras
 
-        keras.config.set_dtype_policy("float32")
-    if arguments[0] == "-m":
-        sys.argv = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = arguments
-        runpy.run_path(arguments[0], run_name="__main__")
+            keras.config.set_dtype_policy("float32")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Fixtures that many tests share: data sets, runs of the commands, and a model trained on them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import command_runner
 from app_server import app  # noqa: F401 - a fixture
 from hub_server import ENDPOINT, hub, repo_id, running_hub  # noqa: F401 - fixtures
 from postgres_server import postgres_url  # noqa: F401 - a fixture
@@ -25,6 +27,7 @@ os.environ["HF_ENDPOINT"] = ENDPOINT
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="hub-cache-")  # removed when the tests end
 os.environ["HF_HUB_CACHE"] = HUB_CACHE.name
 os.environ["HF_DATASETS_CACHE"] = str(Path(HUB_CACHE.name, "datasets"))
+os.environ["CIFAR100_MLP_CACHE"] = str(Path(HUB_CACHE.name, "arrays"))
 os.environ.pop("HF_TOKEN", None)
 sys.path.insert(0, str(PROJECT))
 # Started in the background, a shell has us ignore Ctrl-C, and so would the commands under test.
@@ -39,9 +42,10 @@ TINY_SETTINGS += ["--set", "learning_rate=0.05"]
 Run = subprocess.CompletedProcess[str]
 
 
-@pytest.fixture(scope="session")
-def cifar100_folder() -> Path:
+@pytest.fixture
+def cifar100_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The real CIFAR-100 as `datasets` reads it; skips where it is not at hand."""
+    monkeypatch.delenv("CIFAR100_MLP_CACHE")  # the user's own cache spares the decoding
     folder = Path(os.environ.get("CIFAR100_DIR", PROJECT.parent / "shared" / "cifar100"))
     if not folder.is_dir():
         pytest.skip("the real CIFAR-100 is not here: name its folder in CIFAR100_DIR")
@@ -96,6 +100,39 @@ def run_command() -> Callable[..., Run]:
         )
 
     return run
+
+
+@pytest.fixture
+def call_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Runs a command like `run_command`, but in this process, which has imported Keras already."""
+
+    def call(*arguments: object, **environment: str) -> Run:
+        monkeypatch.chdir(PROJECT)
+        monkeypatch.setattr(sys, "argv", sys.argv)
+        words = [str(word) for word in arguments]
+        status = 0
+        with contextlib.ExitStack() as stack:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            streams = [
+                stack.enter_context(
+                    tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")
+                )
+                for _ in range(2)
+            ]
+            with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+                try:
+                    command_runner.run_command(words)
+                except SystemExit as end:
+                    status = int(end.code or 0)
+            texts = []
+            for stream in streams:
+                stream.seek(0)
+                texts.append(stream.buffer.read().decode().replace("\r\n", "\n"))
+        return subprocess.CompletedProcess(words, status, *texts)
+
+    return call
 
 
 @pytest.fixture(scope="session")

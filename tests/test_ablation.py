@@ -18,6 +18,7 @@ def test_each_row_is_a_preset_with_settings_that_exist() -> None:
         load_preset(row.preset).replace(**parse_overrides(list(row.changes)))
 
 
+@pytest.mark.slow
 def test_a_row_is_trained_once_and_its_figures_are_those_of_its_model_folder(
     small_dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from data_files import encode, write_image_folder
 from hub_server import Hub
 from pictures import encoded, scene
 
+pytestmark = pytest.mark.slow
 SIZE = 64
 RECIPE = ["--set", f"image_size={SIZE}", "--set", "channels=[4, 8, 8, 8]", "--epochs", "2"]
 RECIPE += ["--batch-size", "16", "--set", "tta_zoom=0.8", "--set", "learning_rate=0.02"]

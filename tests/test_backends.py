@@ -7,6 +7,8 @@ import pytest
 
 from conftest import PROJECT
 
+pytestmark = pytest.mark.slow
+
 AUGMENTED = """
 architecture: residual_mlp
 local_units: 48

@@ -33,6 +33,14 @@ ANYTHING = re.compile("")
 # What Gradio's client says of the questions of a page that is left while they are under way.
 ABANDONED = re.compile("^AbortError|Connection errored out")
 
+# Every pair of a language, a size and an appearance is there once.
+PAIRWISE = [
+    ("en", False, "light"),
+    ("en", True, "dark"),
+    ("es", False, "dark"),
+    ("es", True, "light"),
+]
+
 Open = Callable[..., Page]
 
 
@@ -133,33 +141,34 @@ def test_a_pasted_picture_is_answered(opened: Open, photograph: Path) -> None:
     expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
+def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
+    opened: Open, photograph: Path, tmp_path: Path
+) -> None:
+    page = opened()
+    toast = page.get_by_test_id("toast-body")
+    choose(page, photograph)
+    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+    for name, message in (
         ("text.jpg", "not a picture that can be read"),
         ("cut.png", "damaged or cut off"),
         ("bomb.png", "more than 50 megapixels"),
         ("drawing.svg", "SVG drawing has no pixels"),
         ("line.png", "more than 1000 times as long"),
-    ],
-)
-def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
-    opened: Open, photograph: Path, tmp_path: Path, name: str, message: str
-) -> None:
-    page = opened()
-    choose(page, photograph)
-    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
-    bad = tmp_path / name
-    bad.write_bytes(bad_pictures()[name][0])
-    page.get_by_role("button", name="Remove Image").click()
-    choose(page, bad)
-    expect(page.get_by_test_id("toast-body")).to_contain_text(message)
-    expect(page.locator("#details")).to_contain_text("The message says why")
-    expect(page.locator("#answer .confidence-set")).to_have_count(0)
-    assert "Traceback" not in page.content()
-    page.get_by_role("button", name="Remove Image").click()
-    choose(page, photograph)
-    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+    ):
+        bad = tmp_path / name
+        bad.write_bytes(bad_pictures()[name][0])
+        page.get_by_role("button", name="Remove Image").click()
+        choose(page, bad)
+        expect(toast).to_contain_text(message)
+        expect(page.locator("#details")).to_contain_text("The message says why")
+        expect(page.locator("#answer .confidence-set")).to_have_count(0)
+        assert "Traceback" not in page.content()
+        for closing in page.get_by_test_id("toast-close").all():
+            closing.click()
+        expect(toast).to_have_count(0)
+        page.get_by_role("button", name="Remove Image").click()
+        choose(page, photograph)
+        expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
 
 
 def test_a_refused_file_is_told_once_however_often_it_happens(opened: Open, tmp_path: Path) -> None:
@@ -225,9 +234,7 @@ def test_a_file_over_the_limit_is_a_message(opened: Open, tmp_path: Path) -> Non
     page.wait_for_timeout(4000)  # so long the server waits for the upload that its page refused
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("phone", [False, True])
-@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize(("language", "phone", "theme"), PAIRWISE)
 def test_every_tab_shows_itself(
     opened: Open, photograph: Path, language: str, phone: bool, theme: str
 ) -> None:
@@ -350,7 +357,7 @@ def test_the_model_is_evaluated_again_before_the_visitors_eyes(opened: Open) -> 
     expect(page.locator("#rerun-stop")).to_be_disabled()
 
 
-@pytest.mark.parametrize("row", range(6))
+@pytest.mark.parametrize("row", [0, 4])
 def test_a_click_into_the_matrix_chooses_the_class_of_the_row(opened: Open, row: int) -> None:
     page = opened()
     tab(page, "Evaluation")
@@ -381,6 +388,7 @@ def rows_of_the_matrix(page: Page) -> tuple[float, float]:
     return longest[0] / len(pixels), (longest[-1] + 1) / len(pixels)
 
 
+@pytest.mark.slow
 def test_a_live_evaluation_of_the_real_test_images_is_stopped(
     browser: Browser, cifar100_folder: Path, tmp_path: Path
 ) -> None:
@@ -501,6 +509,7 @@ def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) ->
     assert layer.evaluate("layer => getComputedStyle(layer).opacity") == "0.2"
 
 
+@pytest.mark.slow
 def test_the_address_brings_back_the_models_that_are_compared(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -515,7 +524,7 @@ def test_the_address_brings_back_the_models_that_are_compared(
         page.close()
 
 
-@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize("language", ["en", pytest.param("es", marks=pytest.mark.slow)])
 def test_every_tab_fits_every_width(opened: Open, language: str) -> None:
     page = opened(f"?lang={language}&example=bus", phone=True)
     expect(page.locator("#answer .confidence-set")).to_have_count(5)
@@ -687,6 +696,7 @@ def test_the_page_is_used_with_the_keyboard_alone(opened: Open) -> None:
     expect(page.locator("table.classes th[aria-sort=descending]")).to_contain_text("F1")
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_met_is_told_in_the_visitors_language(
     browser: Browser, tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -730,6 +740,7 @@ def uploaded(app: RunningApp) -> str:
     return answer.raise_for_status().json()[0]
 
 
+@pytest.mark.slow
 def test_every_bad_picture_is_refused_in_the_page_and_none_of_its_text_is_run(
     opened: Open, photograph: Path, tmp_path: Path
 ) -> None:
@@ -776,8 +787,15 @@ def test_the_figures_can_be_taken_away(opened: Open) -> None:
         assert download.value.path().read_bytes().startswith(start)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("language", "phone"), [("en", False), ("es", True)])
+@pytest.mark.parametrize(
+    ("language", "phone", "theme"),
+    [
+        ("en", False, "light"),
+        ("es", True, "dark"),
+        pytest.param("en", False, "dark", marks=pytest.mark.slow),
+        pytest.param("es", True, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_no_barrier_on_any_tab(
     opened: Open, photograph: Path, theme: str, language: str, phone: bool
 ) -> None:

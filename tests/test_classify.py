@@ -34,9 +34,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
 
 
 @pytest.fixture
-def run(run_command: Callable[..., subprocess.CompletedProcess[str]], model: ModelFolder):
+def run(call_command: Callable[..., subprocess.CompletedProcess[str]], model: ModelFolder):
     """Runs `classify.py` with the tiny model."""
-    return lambda *arguments: run_command("classify.py", "--model", model.path, *arguments)
+    return lambda *arguments: call_command("classify.py", "--model", model.path, *arguments)
 
 
 class Stub(Classifier):
@@ -201,13 +201,13 @@ def test_a_wrong_call_is_one_line(
 
 
 def test_a_damaged_or_hostile_model_is_refused_before_anything_is_written(
-    tmp_path: Path, run_command: Callable[..., subprocess.CompletedProcess[str]]
+    tmp_path: Path, call_command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     folder = make_model_folder(tmp_path / "model").path
     (folder / "config.json").write_text('{"class_name": "Lambda"}', encoding="utf-8")
     output = tmp_path / "rows.csv"
     picture = write(tmp_path / "a.jpg")
-    result = run_command("classify.py", picture, "--model", folder, "--output", output)
+    result = call_command("classify.py", picture, "--model", folder, "--output", output)
     assert result.returncode == 2
     assert last_line(result.stderr).startswith("error: config.json describes no Keras 3 model")
     assert not output.exists()

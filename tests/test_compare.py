@@ -146,6 +146,7 @@ def test_a_rotation_turns_about_the_centre_to_either_side() -> None:
     assert 0 < rising.sum() < len(rising)
 
 
+@pytest.mark.slow
 def test_models_are_sorted_by_top1_and_have_every_figure(comparison: dict) -> None:
     worse, tiny = comparison["models"]
     assert (worse["name"], tiny["name"]) == ("worse", "tiny")
@@ -162,6 +163,7 @@ def test_models_are_sorted_by_top1_and_have_every_figure(comparison: dict) -> No
         assert model["training_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_evaluation(comparison: dict, tiny_model_folder: Path) -> None:
     tiny = comparison["models"][1]
     evaluation = ModelFolder(tiny_model_folder).evaluation
@@ -172,6 +174,7 @@ def test_the_figures_are_those_of_the_evaluation(comparison: dict, tiny_model_fo
     assert comparison["class_accuracy"]["tiny"] == pytest.approx(accuracy)
 
 
+@pytest.mark.slow
 def test_each_curve_has_a_point_a_level_and_starts_at_the_top1(comparison: dict) -> None:
     top1 = {model["name"]: model["top1"] for model in comparison["models"]}
     assert set(comparison["robustness"]) == set(LEVELS)
@@ -184,6 +187,7 @@ def test_each_curve_has_a_point_a_level_and_starts_at_the_top1(comparison: dict)
             assert all(0 <= share <= 1 for share in shares)
 
 
+@pytest.mark.slow
 def test_who_knows_nothing_has_flat_curves(comparison: dict) -> None:
     for curves in comparison["robustness"].values():
         assert curves["top1"]["worse"] == pytest.approx([1 / 6] * len(curves["levels"]), abs=1e-5)
@@ -191,6 +195,7 @@ def test_who_knows_nothing_has_flat_curves(comparison: dict) -> None:
     assert brightness[-1] < brightness[0]
 
 
+@pytest.mark.slow
 def test_the_table_is_printed_and_written_and_the_figures_are_pictures(
     compared: tuple[Path, str],
 ) -> None:

@@ -36,6 +36,7 @@ from data_files import (
     write_parquet,
     write_toronto_folder,
 )
+from hub_server import Hub
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = {"train": make_rows(24, seed=3), "test": make_rows(12, seed=4)}
@@ -399,10 +400,10 @@ class TestWrongData:
         ["/nowhere", "./nowhere", "a/b/c", "", "~nobody-here/x", "missing.tar.gz", "a b", "\0"],
     )
     def test_what_is_neither_a_file_nor_a_hub_id_is_refused_without_asking_the_hub(
-        self, name: str, monkeypatch: pytest.MonkeyPatch
+        self, name: str, hub: Hub
     ) -> None:
-        monkeypatch.setattr("classifier.data.hub_dataset._find_commit", pytest.fail)
         assert "no file or folder" in refusal(name)
+        assert hub.requests == []
 
     def test_links_in_a_circle_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "one").symlink_to(tmp_path / "two")
@@ -556,13 +557,11 @@ class TestPreparation:
             channel_statistics(noise(0, 32, 32, 3))
 
 
+@pytest.mark.slow
 class TestRealData:
     """CIFAR-100 itself, where it is there."""
 
-    def test_it_is_what_its_description_says(
-        self, cifar100_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("CIFAR100_MLP_CACHE")  # the user's own cache spares the decoding
+    def test_it_is_what_its_description_says(self, cifar100_folder: Path) -> None:
         train, test = (load_split(str(cifar100_folder), split) for split in ("train", "test"))
         assert train.images.shape == (50000, 32, 32, 3)
         assert (np.bincount(train.labels) == 500).all()
@@ -579,10 +578,7 @@ class TestRealData:
         rows, validation = stratified_split(train.labels, seed=0)
         assert (len(rows), len(validation)) == (45000, 5000)
 
-    def test_the_second_start_has_the_arrays_in_three_seconds(
-        self, cifar100_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("CIFAR100_MLP_CACHE")
+    def test_the_second_start_has_the_arrays_in_three_seconds(self, cifar100_folder: Path) -> None:
         load_split(str(cifar100_folder))
         second_start = (
             "import sys, time; start = time.monotonic(); "

@@ -84,12 +84,14 @@ def test_an_output_that_cannot_be_written_to_is_named(tmp_path, run_command):
             assert_one_line(result, 2, f"cannot write to {output}", "choose another --output")
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_need_no_cache_that_can_be_written_to(
     tmp_path, small_dataset, run_command: Callable[..., Run]
 ):
     dataset = shutil.copytree(small_dataset, tmp_path / "uncached")
     with mounted(tmp_path / "fixed", "size=1m,ro") as disk:
-        caches = {name: str(disk) for name in ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE")}
+        names = ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "CIFAR100_MLP_CACHE")
+        caches = {name: str(disk) for name in names}
         trained = run_command(
             *("train.py", "--dataset", dataset, "--output", tmp_path / "run", *TINY_SETTINGS),
             **caches,

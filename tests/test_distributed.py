@@ -103,6 +103,7 @@ def classic(tmp_path_factory, small_dataset, run_command) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_arrive_where_one_does(tmp_path, small_dataset, tiny_run, run_command):
     """With augmentation, mixing, dropout and a teacher: everything that draws random numbers."""
     preset = tmp_path / "augmented.yaml"
@@ -122,6 +123,7 @@ def test_two_processes_arrive_where_one_does(tmp_path, small_dataset, tiny_run, 
     assert training["distributed"] == {"processes": 2, "devices": 2}
 
 
+@pytest.mark.slow
 def test_two_devices_of_one_process_arrive_there_too(classic, tmp_path, small_dataset, run_command):
     arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "two"]
     flags = "--xla_force_host_platform_device_count=2"
@@ -146,6 +148,7 @@ print([shard.data.shape for shard in uneven.addressable_shards])
     assert result.stdout.splitlines() == ["[(2, 4), (2, 4), (2, 4)]", "[(5, 4)]"], result.stderr
 
 
+@pytest.mark.slow
 def test_when_one_process_is_killed_all_end_and_the_run_goes_on_where_it_was(
     classic, tmp_path, small_dataset
 ):
@@ -190,6 +193,7 @@ def test_a_team_that_cannot_be_is_refused_in_one_line(environment, message, tmp_
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path, small_dataset, run_command):
     arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "run"]
     flags = "--xla_force_host_platform_device_count=3"
@@ -200,6 +204,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path, small_dataset, run_
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_missing_is_named_in_one_line(tmp_path, small_dataset, run_command):
     """Each of the two is started without the other; neither hangs, and JAX aborts neither."""
     arguments = [*CLASSIC, "--dataset", str(small_dataset), "--output", str(tmp_path / "run")]
@@ -228,6 +233,7 @@ sys.exit(command_line.run(train.main))
         assert not (tmp_path / "run" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_processes_with_different_commands_are_told_what_differs(tmp_path, small_dataset):
     arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "run"]
     processes = start_two(*arguments, each=(["--seed", "0"], ["--seed", "1"]))

@@ -197,6 +197,8 @@ def workshop(
         running_hub.clear()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # for the commands of the longest page together
 @pytest.mark.parametrize("page", [page for page in PAGES if (PROJECT / page).exists()])
 def test_every_command_of_a_page_works(page: str, workshop: Workshop) -> None:
     for block in blocks(page) + inline(page):

@@ -98,11 +98,11 @@ def test_the_evaluation_that_train_py_made_is_the_one_that_the_command_makes(
 
 
 def test_a_run_folder_and_a_limit_write_to_the_folder_that_is_named(
-    tiny_run, small_dataset, run_command, tmp_path
+    tiny_run, small_dataset, call_command, tmp_path
 ):
     before = fingerprint(tiny_run)
     target = tmp_path / "new" / "results"
-    done = run_command(
+    done = call_command(
         *("-m", "evaluation", tiny_run, "--dataset", small_dataset),
         *("--limit", 12, "--output", target),
     )
@@ -150,30 +150,30 @@ def refused(done, *parts: str) -> None:
 
 
 def test_a_data_set_with_other_classes_is_refused_and_nothing_is_written(
-    model, small_dataset, run_command
+    model, small_dataset, call_command
 ):
     labels = ClassNames.read(model)
     renamed = tuple("zebra" if name == "cloud" else name for name in labels.classes)
     ClassNames(labels.dataset, renamed, labels.superclasses, labels.superclass_of).write(model)
     before = fingerprint(model)
-    done = run_command("-m", "evaluation", model, "--dataset", small_dataset)
+    done = call_command("-m", "evaluation", model, "--dataset", small_dataset)
     refused(done, "class 2 is 'zebra' in the model and 'cloud' in the data set", "--dataset")
     assert fingerprint(model) == before
 
 
-def test_a_source_that_is_no_model_folder_is_refused(small_dataset, run_command, tmp_path):
-    refused(run_command("-m", "evaluation", tmp_path, "--dataset", small_dataset))
+def test_a_source_that_is_no_model_folder_is_refused(small_dataset, call_command, tmp_path):
+    refused(call_command("-m", "evaluation", tmp_path, "--dataset", small_dataset))
 
 
-def test_a_split_that_does_not_exist_is_refused(model, small_dataset, run_command):
-    done = run_command("-m", "evaluation", model, "--dataset", small_dataset, "--split", "exam")
+def test_a_split_that_does_not_exist_is_refused(model, small_dataset, call_command):
+    done = call_command("-m", "evaluation", model, "--dataset", small_dataset, "--split", "exam")
     refused(done, "exam")
 
 
-def test_an_output_that_is_a_file_is_refused(model, small_dataset, run_command, tmp_path):
+def test_an_output_that_is_a_file_is_refused(model, small_dataset, call_command, tmp_path):
     file = tmp_path / "file"
     file.write_text("kept")
-    done = run_command("-m", "evaluation", model, "--dataset", small_dataset, "--output", file)
+    done = call_command("-m", "evaluation", model, "--dataset", small_dataset, "--output", file)
     refused(done, "is a file")
     assert file.read_text() == "kept"
 

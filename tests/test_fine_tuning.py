@@ -226,6 +226,7 @@ def test_a_fine_tuned_model_says_what_it_started_from(tuned: Path) -> None:
     np.testing.assert_allclose(np.ravel(normalisation["mean"]), MEAN)
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_goes_on_after_its_last_layer_was_trained(
     tuned: Path, tmp_path: Path, run_command: Callable[..., Run]
 ) -> None:
@@ -258,7 +259,7 @@ def test_a_wrong_call_is_refused_in_one_line_and_writes_nothing(
     tuned: Path,
     other_dataset: Path,
     tmp_path: Path,
-    run_command: Callable[..., Run],
+    call_command: Callable[..., Run],
 ) -> None:
     shutil.copytree(tuned.parent / "source", tmp_path / "damaged")
     (tmp_path / "damaged" / "model.weights.h5").write_bytes(b"nothing")
@@ -266,5 +267,5 @@ def test_a_wrong_call_is_refused_in_one_line_and_writes_nothing(
     words = [word.format(**places) for word in arguments]
     if "--push" not in words:
         words += ["--dataset", str(other_dataset), "--output", str(tmp_path / "run")]
-    assert_one_line(run_command("train.py", *words), 2, said)
+    assert_one_line(call_command("train.py", *words), 2, said)
     assert not (tmp_path / "run").exists()

@@ -39,6 +39,7 @@ def test_load_dataset_reads_the_default_id_from_the_hub(hub: Hub, dataset: str) 
     assert {name: len(table) for name, table in tables.items()} == {"train": 240, "test": 60}
 
 
+@pytest.mark.slow
 def test_a_training_on_the_default_id_is_published_and_loads_with_keras_alone(
     hub: Hub, repo_id: str, dataset: str, run_command: Run, tmp_path: Path
 ) -> None:
@@ -74,14 +75,14 @@ def test_a_training_on_the_default_id_is_published_and_loads_with_keras_alone(
 
 
 def test_a_model_of_a_local_copy_is_published_under_the_id_that_is_given(
-    hub: Hub, repo_id: str, small_dataset: Path, run_command: Run, tmp_path: Path
+    hub: Hub, repo_id: str, small_dataset: Path, call_command: Run, tmp_path: Path
 ) -> None:
     def card() -> ModelCard:
         return ModelCard(hub.models[repo_id].main.files["README.md"].content.decode())
 
     tiny = ("--set", "hidden_units=[16]", "--epochs", "1", "--dataset", small_dataset)
     named = ("--dataset-id", "user/small")
-    result = run_command(
+    result = call_command(
         *("train.py", *tiny, *named, "--output", tmp_path / "run", "--push", "--repo-id", repo_id),
         HF_TOKEN=Hub.WRITE,
     )
@@ -89,15 +90,15 @@ def test_a_model_of_a_local_copy_is_published_under_the_id_that_is_given(
     assert card().data.datasets == ["user/small"]
     assert "--dataset-id user/small" in card().text  # in the command that trains it again
     push = ("train.py", "--push", "--from", tmp_path / "run", "--repo-id", repo_id)
-    result = run_command(*push, "--dataset-id", "user/other", HF_TOKEN=Hub.WRITE)
+    result = call_command(*push, "--dataset-id", "user/other", HF_TOKEN=Hub.WRITE)
     assert result.returncode == 0, result.stderr
     assert card().data.datasets == ["user/other"]
 
 
 def test_another_id_than_that_of_the_hub_is_refused_before_the_training(
-    hub: Hub, dataset: str, run_command: Run, tmp_path: Path
+    hub: Hub, dataset: str, call_command: Run, tmp_path: Path
 ) -> None:
-    result = run_command(
+    result = call_command(
         *("train.py", "--dataset-id", "user/small", "--output", tmp_path / "run"),
         CIFAR100_MLP_CACHE=str(tmp_path / "arrays"),
         HF_DATASETS_CACHE=str(tmp_path / "datasets"),
@@ -149,14 +150,14 @@ def top1_with_keras_alone(repo_id: str, folder: Path) -> float:
 def test_wrong_calls_of_push_end_with_status_2_and_one_line(
     hub: Hub,
     tiny_model_folder: Path,
-    run_command: Run,
+    call_command: Run,
     arguments: tuple[str, ...],
     environment: dict[str, str],
     said: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    result = run_command(
+    result = call_command(
         "train.py", "--push", "--from", tiny_model_folder, *arguments, **environment
     )
     assert result.returncode == 2
@@ -169,7 +170,7 @@ def test_figures_that_the_images_do_not_give_are_refused_by_the_command(
     repo_id: str,
     tiny_model_folder: Path,
     small_dataset: Path,
-    run_command: Run,
+    call_command: Run,
     tmp_path: Path,
 ) -> None:
     from evaluation.report import as_json, summarise
@@ -186,7 +187,7 @@ def test_figures_that_the_images_do_not_give_are_refused_by_the_command(
         **summarise(flattered, labels, folder.labels),
     }
     (folder.path / "evaluation.json").write_text(as_json(evaluation))
-    result = run_command(
+    result = call_command(
         *("train.py", "--push", "--from", folder.path, "--repo-id", repo_id),
         *("--dataset", small_dataset),
         HF_TOKEN=Hub.WRITE,

@@ -192,13 +192,13 @@ class TestRepeatedImages:
 
 
 def test_the_training_command_reads_a_zip_and_says_what_it_found(
-    tmp_path: Path, run_command: Callable[..., Run]
+    tmp_path: Path, call_command: Callable[..., Run]
 ) -> None:
     write(tmp_path / "data", {"train/test": 6, "train/cat": 6, "test/test": 4, "test/cat": 2})
     (tmp_path / "data/test/cat/0.png").write_bytes((tmp_path / "data/train/cat/5.png").read_bytes())
     (tmp_path / "data/train/cat/a.heic").write_text("heic")
     archive = pack(tmp_path / "pets.zip", tmp_path / "data")
-    result = run_command(
+    result = call_command(
         *("train.py", "--dataset", archive, "--output", tmp_path / "run"),
         *("--set", "hidden_units=[4]", "--batch-size", 8, "--epochs", 1),
         CIFAR100_MLP_CACHE=str(tmp_path / "cache"),

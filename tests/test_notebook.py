@@ -43,19 +43,40 @@ for attempt in range(120):
 print(sorted(runs))
 """
 
+# Asks for two packages that are missing, of which one fits what is installed.
+INSTALL_TWO = """
+for name in ("greedy", "modest"):
+    try:
+        install(name)
+        print(name, "fits")
+    except subprocess.CalledProcessError:
+        print(name, "refused")
+"""
+
+# What the cells between the data and the loading of the model leave for the latter.
+GIVEN = """
+import keras
+import numpy as np
+from classifier.model_folder.folder import ModelFolder
+probabilities, labels = ModelFolder(Path(RUN) / "model").predictions()
+"""
+
 
 @pytest.fixture
 def notebook() -> nbformat.NotebookNode:
     return nbformat.read(NOTEBOOK, as_version=4)
 
 
-@pytest.fixture(autouse=True)
-def kernel_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def kernel_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What IPython and Jupyter keep of their own is not that of whoever runs the tests."""
-    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")  # nothing is missing here: nothing may be fetched
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+            patch.setenv(name, str(folder / name.lower()))
+        patch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+        patch.setenv("PIP_NO_INDEX", "1")  # nothing is missing here: nothing may be fetched
+        yield
 
 
 def test_it_is_valid_and_holds_no_outputs(notebook: nbformat.NotebookNode) -> None:
@@ -94,6 +115,7 @@ def test_it_calls_the_project_and_copies_nothing_of_it(notebook: nbformat.Notebo
     assert "keras.layers" not in source
 
 
+@pytest.mark.slow
 def test_it_runs_whole_on_the_toronto_archive(
     notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,71 +155,68 @@ def test_it_runs_whole_on_the_toronto_archive(
     ).read_bytes()
 
 
-def test_it_takes_cifar100_and_a_published_model_from_the_hub(
-    notebook: nbformat.NotebookNode, small_dataset: Path, tiny_run: Path, hub: Hub
-) -> None:
-    hub.put(hub.create("datasets", DEFAULT_DATASET), contents(small_dataset))
-    hub.put(hub.create("models", "user/name"), contents(tiny_run / "model"))
-    cells = {cell.id: cell for cell in notebook.cells}
-    given = nbformat.v4.new_code_cell(
-        "import keras\n"
-        "import numpy as np\n"
-        "from classifier.model_folder.folder import ModelFolder\n"
-        "probabilities, labels = ModelFolder(Path(RUN) / 'model').predictions()"
-    )
-    names = ("parameters", "setup", "install", "data")
-    notebook.cells = [*(cells[name] for name in names), given, cells["loading"]]
-    execute(notebook, NOTEBOOK.parent, DATASET="", RUN=str(tiny_run), PUBLISHED="user/name")
-    assert "(240, 32, 32, 3) uint8" in printed(cells["data"])
-    assert DEFAULT_DATASET in printed(cells["data"])
-    assert "user/name (None, 32, 32, 3) → (None, 6)" in printed(cells["loading"])
+@pytest.fixture(scope="module")
+def printed_otherwise(
+    tmp_path_factory: pytest.TempPathFactory,
+    small_dataset: Path,
+    tiny_run: Path,
+    running_hub: Hub,
+) -> Iterator[dict[str, str]]:
+    """What cells print, by their id, where the parameters are others than in the whole run.
 
-
-def test_the_app_says_so_where_no_public_link_can_be_had(
-    notebook: nbformat.NotebookNode, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Gradio's server of links cannot be reached from here; in Colab it prints one."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("GRADIO_SHARE_SERVER_ADDRESS", f"127.0.0.1:{closed.getsockname()[1]}")
-    cells = {cell.id: cell for cell in notebook.cells}
-    names = ("parameters", "setup", "install", "app", "app-end")
-    notebook.cells = [cells[name] for name in names]
-    run = shutil.copytree(tiny_run, tmp_path / "run")
-    stop = cells["app-end"]
-    stop.source = stop.source.replace("STOP_APP = False", "STOP_APP = True")
-    execute(notebook, NOTEBOOK.parent, RUN=str(run), APP="share")
-    text = printed(cells["app"])
-    assert "http://127.0.0.1:" in text
-    assert "Could not create share link" in text
-
-
-def test_what_is_installed_already_keeps_its_version(
-    notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A missing package that asks for another NumPy: pip refuses, and nothing is replaced."""
-    wheels = tmp_path / "wheels"
+    One kernel executes them: data and a model from the Hub, packages that are missing, and a public
+    link to the app, whose server cannot be reached from here.
+    """
+    folder = tmp_path_factory.mktemp("otherwise")
+    run = shutil.copytree(tiny_run, folder / "run")
+    wheels = folder / "wheels"
     wheels.mkdir()
     for name, requirement in (("greedy", "numpy<1"), ("modest", "numpy>1")):
         write_wheel(wheels, name, requirement)
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    monkeypatch.setenv("PIP_DRY_RUN", "1")  # resolves, and leaves these tests' packages alone
-    cells = {cell.id: cell for cell in notebook.cells}
-    notebook.cells = [cells[name] for name in ("parameters", "setup", "install")]
-    attempt = nbformat.v4.new_code_cell(
-        "for name in ('greedy', 'modest'):\n"
-        "    try:\n"
-        "        install(name)\n"
-        "        print(name, 'fits')\n"
-        "    except subprocess.CalledProcessError:\n"
-        "        print(name, 'refused')\n"
-    )
-    notebook.cells.append(attempt)
-    execute(notebook, NOTEBOOK.parent)
-    assert "greedy refused" in printed(attempt)
-    assert "modest fits" in printed(attempt)
+    running_hub.clear()
+    dataset = running_hub.create("datasets", DEFAULT_DATASET)
+    running_hub.put(dataset, contents(small_dataset))
+    running_hub.put(running_hub.create("models", "user/name"), contents(run / "model"))
+    cells = {cell.id: cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
+    cells["attempt"] = nbformat.v4.new_code_cell(INSTALL_TWO)
+    cells["given"] = nbformat.v4.new_code_cell(GIVEN)
+    stop = cells["app-end"]
+    stop.source = stop.source.replace("STOP_APP = False", "STOP_APP = True")
+    names = ("parameters", "setup", "install", "attempt", "data", "given", "loading", "app")
+    notebook = nbformat.v4.new_notebook(cells=[*(cells[name] for name in names), stop])
+    with pytest.MonkeyPatch.context() as patch, socket.socket() as closed:
+        patch.setenv("PIP_FIND_LINKS", str(wheels))
+        patch.setenv("PIP_DRY_RUN", "1")  # resolves, and leaves these tests' packages alone
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        patch.setenv("GRADIO_SHARE_SERVER_ADDRESS", f"127.0.0.1:{closed.getsockname()[1]}")
+        given = {"DATASET": "", "RUN": str(run), "PUBLISHED": "user/name", "APP": "share"}
+        execute(notebook, NOTEBOOK.parent, **given)
+    yield {name: printed(cells[name]) for name in names}
+    running_hub.clear()
 
 
+@pytest.mark.slow
+def test_it_takes_cifar100_and_a_published_model_from_the_hub(printed_otherwise) -> None:
+    assert "(240, 32, 32, 3) uint8" in printed_otherwise["data"]
+    assert DEFAULT_DATASET in printed_otherwise["data"]
+    assert "user/name (None, 32, 32, 3) → (None, 6)" in printed_otherwise["loading"]
+
+
+@pytest.mark.slow
+def test_the_app_says_so_where_no_public_link_can_be_had(printed_otherwise) -> None:
+    """Gradio's server of links cannot be reached from here; in Colab it prints one."""
+    assert "http://127.0.0.1:" in printed_otherwise["app"]
+    assert "Could not create share link" in printed_otherwise["app"]
+
+
+@pytest.mark.slow
+def test_what_is_installed_already_keeps_its_version(printed_otherwise) -> None:
+    """A missing package that asks for another NumPy: pip refuses, and nothing is replaced."""
+    assert "greedy refused" in printed_otherwise["attempt"]
+    assert "modest fits" in printed_otherwise["attempt"]
+
+
+@pytest.mark.slow
 def test_in_colab_it_mounts_drive_fetches_the_project_and_downloads_the_model(
     notebook: nbformat.NotebookNode,
     tiny_run: Path,

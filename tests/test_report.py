@@ -223,6 +223,7 @@ def test_duplicates_are_found_byte_for_byte_and_not_when_nearly_the_same():
     assert find_duplicates(images, training).tolist() == [4, 9]
 
 
+@pytest.mark.slow
 def test_ten_test_images_of_cifar100_are_training_images(cifar100_folder):
     test = load_split(str(cifar100_folder), "test")
     training = load_split(str(cifar100_folder), "train")

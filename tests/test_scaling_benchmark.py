@@ -40,6 +40,7 @@ def test_workers_share_the_computing_and_pay_for_the_gradients():
     assert no_network == pytest.approx(0.03 + 512e-6, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_workers_measure_a_real_sum_of_gradients():
     arguments = ("--batch-size", "8", "--steps", "2")
     answer = scaling.run("all-reduce", [0, 0], *arguments, together=True)

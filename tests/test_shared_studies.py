@@ -56,6 +56,7 @@ def grpc_server(folder: Path) -> Iterator[str]:
         server.wait()
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_its_trial_loses_that_trial_and_nothing_else(
     tmp_path, small_dataset, url
 ):
@@ -110,6 +111,7 @@ def test_a_journal_tries_the_cell_of_a_vanished_worker_again(tmp_path, small_dat
     assert trials[vanished.number].state == FAIL
 
 
+@pytest.mark.slow
 def test_a_database_that_refuses_is_told_in_one_line_without_the_password(
     postgres_url, tmp_path, small_dataset, capsys
 ):

@@ -155,10 +155,10 @@ def test_a_hub_that_lists_no_variables_takes_them_all_the_same(
 
 
 def test_the_command_ends_with_status_1_and_one_line_where_variables_are_refused(
-    hub: Hub, model: str, name: str, run_command: Callable[..., Any]
+    hub: Hub, model: str, name: str, call_command: Callable[..., Any]
 ) -> None:
     hub.fail("status", "/variables", status=405, times=None)
-    result = run_command(*("deploy.py", "--space", name, "--model", model), HF_TOKEN=Hub.WRITE)
+    result = call_command(*("deploy.py", "--space", name, "--model", model), HF_TOKEN=Hub.WRITE)
     assert result.returncode == 1
     (line,) = result.stderr.strip().splitlines()
     assert "What remains: to set its variable MODEL_ID" in line
@@ -252,6 +252,7 @@ def test_the_pictures_of_the_readme_are_uploaded_with_it(tmp_path: Path) -> None
     assert "docs/other.png" not in files
 
 
+@pytest.mark.slow
 def test_requirements_alone_start_the_app_laid_out_as_the_space_is(
     hub: Hub, repo_id: str, name: str, tmp_path: Path
 ) -> None:
@@ -348,9 +349,9 @@ def ask_for_models(address: str, app: subprocess.Popen[bytes]) -> list[dict[str,
 
 
 def test_the_command_uploads_as_the_makefile_calls_it(
-    hub: Hub, model: str, name: str, run_command: Callable[..., object]
+    hub: Hub, model: str, name: str, call_command: Callable[..., object]
 ) -> None:
-    result = run_command(*("deploy.py", "--space", name, "--model", model), HF_TOKEN=Hub.WRITE)
+    result = call_command(*("deploy.py", "--space", name, "--model", model), HF_TOKEN=Hub.WRITE)
     assert result.returncode == 0, result.stderr  # type: ignore[attr-defined]
     assert f"{hub.endpoint}/spaces/{name}" in result.stdout  # type: ignore[attr-defined]
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")

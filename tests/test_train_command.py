@@ -69,6 +69,7 @@ def test_keras_alone_loads_the_model_and_gives_the_stated_accuracy(
     assert labels["superclass_of"] == [1, 1, 1, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(
     tmp_path, small_dataset, tiny_run, run_command
 ):
@@ -120,11 +121,11 @@ def test_ctrl_c_says_where_the_checkpoint_is_and_how_to_go_on(tmp_path, small_da
     assert "Traceback" not in errors
 
 
-def test_a_folder_that_holds_a_run_is_refused_without_resume(tiny_run, run_command, small_dataset):
+def test_a_folder_that_holds_a_run_is_refused_without_resume(tiny_run, call_command, small_dataset):
     before = _listing(tiny_run)
-    refused = run_command("train.py", "--dataset", small_dataset, "--output", tiny_run)
-    resumed = run_command("train.py", "--output", tiny_run, "--resume")
-    other = run_command("train.py", "--output", tiny_run, "--resume", "--epochs", "9")
+    refused = call_command("train.py", "--dataset", small_dataset, "--output", tiny_run)
+    resumed = call_command("train.py", "--output", tiny_run, "--resume")
+    other = call_command("train.py", "--output", tiny_run, "--resume", "--epochs", "9")
 
     assert_one_line(refused, 2, "holds a run already", "--resume")
     assert resumed.returncode == 0
@@ -176,9 +177,9 @@ def test_a_run_does_not_go_on_with_other_data(change, expected, begun, capfd, mo
     assert _listing(begun / "run") == before
 
 
-def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, run_command):
+def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, call_command):
     for folder in (tmp_path / "nothing", tmp_path):
-        result = run_command("train.py", "--output", folder, "--resume")
+        result = call_command("train.py", "--output", folder, "--resume")
         assert_one_line(result, 2, "holds no run to go on with")
     assert not list(tmp_path.iterdir())
 
@@ -211,9 +212,9 @@ def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, run_comman
     ],
 )
 def test_a_wrong_call_ends_with_one_line_and_leaves_nothing(
-    arguments, expected, tmp_path, run_command
+    arguments, expected, tmp_path, call_command
 ):
-    result = run_command("train.py", "--output", tmp_path / "run", *arguments)
+    result = call_command("train.py", "--output", tmp_path / "run", *arguments)
 
     assert_one_line(result, 2, *expected)
     assert not (tmp_path / "run" / "model").exists()
@@ -232,20 +233,20 @@ def test_a_training_that_diverges_ends_with_one_line_and_publishes_nothing(
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_debug_adds_the_traceback(run_command, tmp_path):
-    result = run_command("train.py", "--preset", "nothing", "--debug")
+def test_debug_adds_the_traceback(call_command, tmp_path):
+    result = call_command("train.py", "--preset", "nothing", "--debug")
 
     assert result.returncode == 2
     assert "Traceback" in result.stderr
     assert result.stderr.strip().splitlines()[-1].startswith("error: no preset")
 
 
-def test_two_trainings_do_not_share_a_folder(tmp_path, small_dataset, run_command):
+def test_two_trainings_do_not_share_a_folder(tmp_path, small_dataset, call_command):
     from filelock import FileLock
 
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"):
-        result = run_command("train.py", "--dataset", small_dataset, "--output", tmp_path / "run")
+        result = call_command("train.py", "--dataset", small_dataset, "--output", tmp_path / "run")
 
     assert_one_line(result, 2, "another training is at work")
 

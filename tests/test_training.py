@@ -139,8 +139,11 @@ def test_the_same_seed_gives_the_same_weights_twice(settings, data, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "fuse"),
-    [(TINY, False), (AUGMENTED, False), (AUGMENTED, True)],
-    ids=["classic", "augmented", "fused"],
+    [
+        pytest.param(TINY, False, id="classic"),
+        pytest.param(AUGMENTED, False, id="augmented"),
+        pytest.param(AUGMENTED, True, id="fused", marks=pytest.mark.slow),  # XLA compiles
+    ],
 )
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_a_training_cut_off_in_an_epoch_ends_with_the_weights_of_one_that_was_not(

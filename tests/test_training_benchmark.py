@@ -84,6 +84,7 @@ def test_a_share_is_the_median_speed_in_operations_over_the_matrix_product() -> 
     assert summary["pytorch"]["share_of_matrix_product"] == pytest.approx(0.25)
 
 
+@pytest.mark.slow
 def test_one_round_writes_speeds_that_are_in_the_printed_table(
     tmp_path: Path, run_command: Callable
 ) -> None:

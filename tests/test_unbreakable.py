@@ -121,6 +121,7 @@ def test_the_description_has_examples_that_would_be_answered(http: httpx.Client)
     assert model["example_input"] == "tiny"
 
 
+@pytest.mark.slow
 def test_a_thousand_questions_wait_and_the_next_is_told_that_the_queue_is_full(
     tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +209,7 @@ def test_health_tells_when_answers_stop_and_sigterm_ends_the_app_with_a_stuck_re
         stuck.exception(10)
 
 
+@pytest.mark.slow
 def test_javascript_gets_the_same_answer(app: RunningApp, tmp_path: Path) -> None:
     """With `@gradio/client`, where Node and npm are at hand and npm reaches its registry."""
     node, npm = shutil.which("node"), shutil.which("npm")

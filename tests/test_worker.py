@@ -6,8 +6,9 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import wait
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,19 +21,31 @@ from interface.worker import Worker
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype("uint8")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     started = Worker()
     yield started
     started.stop()
 
 
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many questions went to the process together, each time."""
+    counts: list[int] = []
+    submit = ProcessPoolExecutor.submit
+
+    def count(pool: ProcessPoolExecutor, call: Any, *arguments: Any) -> Any:
+        if arguments and isinstance(arguments[-1], list):
+            counts.append(len(arguments[-1]))
+        return submit(pool, call, *arguments)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", count)
+    return counts
+
+
 def test_questions_that_wait_are_answered_together_and_each_gets_its_own(
-    worker: Worker, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, tiny_model_folder: Path, sent: list[int]
 ) -> None:
-    sent: list[int] = []
-    submit = worker._submit
-    monkeypatch.setattr(worker, "_submit", lambda jobs: sent.append(len(jobs)) or submit(jobs))
     worker.load("tiny", tiny_model_folder)
     sizes = [1, 3, 1, 2, 5, 1, 1, 9, 17]
     parts = np.split(IMAGES, np.cumsum(sizes))[: len(sizes)]
@@ -47,12 +60,9 @@ def test_questions_that_wait_are_answered_together_and_each_gets_its_own(
 
 
 def test_no_more_are_answered_together_than_keep_the_next_one_waiting(
-    worker: Worker, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, tiny_model_folder: Path, sent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ANSWERED_TOGETHER", 4)
-    sent: list[int] = []
-    submit = worker._submit
-    monkeypatch.setattr(worker, "_submit", lambda jobs: sent.append(len(jobs)) or submit(jobs))
     worker.load("tiny", tiny_model_folder)
     wait([worker.ask("tiny", IMAGES[:2]) for _ in range(6)], 60)
     large = worker.ask("tiny", IMAGES)
@@ -90,11 +100,8 @@ def test_loads_have_their_turn_while_questions_keep_coming(
 
 
 def test_a_question_that_nobody_waits_for_is_not_asked(
-    worker: Worker, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, tiny_model_folder: Path, sent: list[int]
 ) -> None:
-    sent: list[int] = []
-    submit = worker._submit
-    monkeypatch.setattr(worker, "_submit", lambda jobs: sent.append(len(jobs)) or submit(jobs))
     worker.load("tiny", tiny_model_folder)
     left, kept = worker.ask("tiny", IMAGES[:1]), worker.ask("tiny", IMAGES[:1])
     assert left.cancel()
