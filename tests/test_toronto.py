@@ -142,6 +142,7 @@ def test_an_archive_with_a_flipped_bit_is_refused(archive: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"", b"not an archive", b"PK\x03\x04 a zip file?", os.urandom(4096), gzip.compress(b"hello")],
+    ids=["empty", "text", "zip", "random", "gzip"],
 )
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "foreign.tar.gz"
