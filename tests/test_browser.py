@@ -650,18 +650,14 @@ def test_below_a_path_of_a_proxy_the_page_is_found_without_the_final_slash(
         page.close()
 
 
-def test_long_tables_of_the_card_are_opened_by_a_click(browser: Browser, tmp_path: Path) -> None:
-    with running_app(tmp_path, "--model", PROJECT / "pretrained" / "mlp") as app:
-        page = browser.new_page(viewport=DESKTOP, locale="en-GB")
-        page.goto(f"{app.url}/?tab=about")
-        settings = page.locator("#card details").filter(has_text="learning_rate")
-        expect(settings.locator("summary")).to_contain_text("rows")
-        expect(settings.locator("table")).to_be_hidden()
-        assert page.locator("#card table:visible tr").count() < 60
-        settings.locator("summary").click()
-        expect(settings.locator("table")).to_be_visible()
-        expect(settings.get_by_text("learning_rate", exact=True)).to_be_visible()
-        page.close()
+def test_long_tables_of_the_card_are_opened_by_a_click(opened: Open) -> None:
+    page = opened("?tab=about")
+    settings = page.locator("#card details").filter(has_text="learning_rate")
+    expect(settings.locator("summary")).to_contain_text("rows")
+    expect(settings.locator("table")).to_be_hidden()
+    settings.locator("summary").click()
+    expect(settings.locator("table")).to_be_visible()
+    expect(settings.get_by_text("learning_rate", exact=True)).to_be_visible()
 
 
 def test_the_page_is_used_with_the_keyboard_alone(opened: Open) -> None:
