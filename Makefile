@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
 help:
 	@echo "make run      install what the app needs, and serve it on http://127.0.0.1:7860"
-	@echo "make test     install what the tests need, a browser included, and run what a change needs"
+	@echo "make test     install what the tests need, a browser included, and run all tests but the slow ones"
 	@echo "make test-all the slow tests, too"
 	@echo "make check    formatter, linter, type checker, documents and docstring examples"
 	@echo "make lock     record the exact set of versions in requirements.lock"

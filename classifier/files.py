@@ -29,7 +29,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         _flush(temporary)
         _replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # of a full disk the system says no place
+        if error.errno is not None and not error.filename:
+            error.filename = str(path)  # of a full disk the system does not say which
         raise
     finally:
         _remove(temporary)
