@@ -630,6 +630,7 @@ def test_on_a_phone_figures_have_a_narrow_form_and_nothing_is_swiped(opened: Ope
 
 
 @pytest.mark.parametrize("stripped", [False, True])
+@pytest.mark.slow
 def test_below_a_path_of_a_proxy_the_page_is_found_without_the_final_slash(
     browser: Browser, tiny_run: Path, tmp_path: Path, stripped: bool
 ) -> None:
