@@ -53,11 +53,11 @@ def connect(token: str | None = None) -> HfApi:
     """
     from huggingface_hub import HfApi
 
-    install()
+    install_client()
     return HfApi(token=token)
 
 
-def install() -> None:
+def install_client() -> None:
     """Gives every request of huggingface_hub and `datasets` in this process a deadline; once."""
     with _installing:
         _install()
@@ -73,7 +73,7 @@ def patience(*, offline: bool = False) -> Iterator[None]:
     Args:
         offline: refuses every request at once, so that the libraries take what they have cached.
     """
-    install()
+    install_client()
     entered = _watch.set(_Watch(offline))
     try:
         yield

@@ -210,6 +210,7 @@ def test_the_content_of_a_file_decides_and_not_its_name(
 
 def drop(page: Page, path: Path) -> None:
     """Drops a file whose kind the browser does not know onto the picture."""
+    page.wait_for_selector("#picture .upload-container")
     page.evaluate(
         """([content, name]) => {
             const dataTransfer = new DataTransfer();
