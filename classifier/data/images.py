@@ -60,6 +60,7 @@ UPRIGHT = {  # the transposition that undoes each value of the orientation in th
     8: Image.Transpose.ROTATE_90,
 }
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 LARGE = 12_000_000  # pixels, from which on images are decoded one at a time to bound the memory
 
 # Our own limits are stricter than the one that Pillow warns of.
@@ -96,6 +97,8 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
         ImageError: the picture is not readable, too large, damaged, or of no format in `FORMATS`.
     """
     content = _read(source)
+    if content.startswith(GIF_SIGNATURES):
+        content = _gif_of_the_first_frame(content)
     try:
         return _decode(content)
     except ImageError as error:
@@ -251,6 +254,25 @@ def _jpeg_segments(content: bytes) -> Iterator[bytes]:
             yield segment
         start += length
     yield content[start:]
+
+
+def _gif_of_the_first_frame(content: bytes) -> bytes:
+    """Returns a GIF without what stands before its first frame, transparency excepted.
+
+    Pillow joins comments block by block, each time copying what it has: 10 MB of blocks of a byte
+    would take hours.
+    """
+    colours = content[10:11] or b"\0"
+    head = 13 + (3 << (colours[0] & 7) + 1 if colours[0] & 0x80 else 0)
+    start, control = head, b""
+    while content[start : start + 1] == b"!":
+        end = start + 2
+        while end < len(content) and content[end]:
+            end += 1 + content[end]
+        if content[start + 1 : start + 2] == b"\xf9":
+            control = content[start : end + 1]
+        start = end + 1
+    return content[:head] + control + content[start:]
 
 
 def _unidentified(content: bytes) -> ImageError:
