@@ -7,12 +7,8 @@ import os
 import re
 import signal
 import time
-<<<<<<< HEAD
 from collections.abc import Callable, Iterator
-=======
-from collections.abc import Iterator
 from pathlib import Path
->>>>>>> attack-incoming
 
 import numpy as np
 import pytest
