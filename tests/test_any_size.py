@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from app_server import running_app
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier
-from conftest import PROJECT, Run
+from conftest import Run
 from data_files import encode, write_image_folder
 from hub_server import Hub
 from pictures import encoded, scene
@@ -96,7 +95,6 @@ def test_the_app_serves_it_beside_a_model_of_another_size(
             assert label["label"] == expected.labels[0]
 
 
-@pytest.mark.skipif(not (PROJECT / "classify.py").exists(), reason="there is no such command")
 def test_files_are_classified_with_it(
     run: Path, photograph: Path, run_command: Callable[..., Run]
 ) -> None:
@@ -108,10 +106,9 @@ def test_files_are_classified_with_it(
     assert float(row["probability"]) == pytest.approx(expected.probabilities[0], abs=1e-3)
 
 
-@pytest.mark.skipif(find_spec("classifier.convert") is None, reason="there is no such command")
 def test_it_is_converted(run: Path, tmp_path: Path, run_command: Callable[..., Run]) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("torch")
+    import onnxruntime
+
     path = tmp_path / "large.onnx"
     command = ["-m", "classifier.convert", run, "--to", "onnx", "--output", path]
     result = run_command(*command)
