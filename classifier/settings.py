@@ -43,11 +43,12 @@ FRACTIONS = (
     "flip",
     "mixup_probability",
     "erasing",
+    "cutmix",
     "validation_fraction",
     "distillation_weight",
     "plateau_factor",
 )
-INCLUSIVE = ("flip", "mixup_probability", "erasing", "distillation_weight")
+INCLUSIVE = ("flip", "mixup_probability", "erasing", "cutmix", "distillation_weight")
 MAX_SEED = 2**31 - 1  # of 32 bits, with room for the seeds that are derived from it
 # What trained weights fix: a training that starts from them takes these over from their model.
 ARCHITECTURE = (
@@ -119,6 +120,7 @@ class Settings:
     brightness: float = 0.0  # widest change, as a share of the full scale
     contrast: float = 0.0  # widest change of contrast, as a share of it
     erasing: float = 0.0  # probability that a random rectangle is greyed out
+    cutmix: float = 0.0  # probability that a rectangle of another image is pasted in
     mixup: float = 0.0  # alpha of the Beta distribution that mixes pairs of images; 0: never
     mixup_probability: float = 1.0  # share of the batches that are mixed
 

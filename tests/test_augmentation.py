@@ -15,6 +15,7 @@ STRONG = Settings(
     brightness=0.3,
     contrast=0.5,
     erasing=0.5,
+    cutmix=0.5,
     mixup=0.8,
     seed=3,
 )
@@ -121,6 +122,21 @@ def test_mixup_mixes_images_and_targets_by_the_same_share(batch):
     assert shares[:, 0].std() > 0.01
 
 
+def test_cutmix_pastes_a_rectangle_and_moves_as_much_of_the_target(batch):
+    images = np.zeros((64, 32, 32, 3), "float32")
+    images[::2] = 200.0
+    targets = np.zeros((64, 2), "float32")
+    targets[::2, 0] = targets[1::2, 1] = 1
+    mixed, shares = augment(Settings(cutmix=0.75), (images, targets))
+    assert set(np.unique(mixed)) == {0.0, 200.0}
+    np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)) / 200, shares[:, 0], atol=1e-5)
+    foreign = mixed != images
+    assert 0.5 < foreign.any(axis=(1, 2, 3)).mean() < 0.95
+    for one in foreign.any(axis=3):
+        rows, columns = one.any(axis=1), one.any(axis=0)
+        np.testing.assert_array_equal(one, rows[:, None] & columns[None, :])
+
+
 def test_erasing_greys_a_rectangle_in_the_chosen_share_of_images(batch):
     images, _ = augment(Settings(erasing=1.0), batch)
     changed = (images != batch[0]).any(axis=3)
@@ -133,7 +149,7 @@ def test_geometry_and_mixing_can_be_had_apart(batch):
     views, untouched = augment(STRONG, batch, mixing=False)
     np.testing.assert_array_equal(untouched, batch[1])
     assert not np.allclose(views, batch[0])
-    mixed, targets = augment(STRONG.replace(mixup=0.0), batch, geometry=False)
+    mixed, targets = augment(STRONG.replace(mixup=0.0, cutmix=0.0), batch, geometry=False)
     np.testing.assert_array_equal(targets, batch[1])
     for image, original in zip(mixed, batch[0], strict=True):
         assert np.allclose(image, original, atol=1e-3) or np.allclose(

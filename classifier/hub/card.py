@@ -67,6 +67,7 @@ AUGMENTATIONS = {
     "brightness": "brighter or darker",
     "contrast": "with more or less contrast",
     "erasing": "partly greyed out",
+    "cutmix": "with a rectangle of another pasted in",
     "mixup": "mixed in pairs",
 }
 # Parts of training.json that the card shows elsewhere than in its last table.

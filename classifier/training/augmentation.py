@@ -52,6 +52,8 @@ class Augmentation(keras.layers.Layer):
         if self.geometry:
             images = self._recolour(images)
             images = self._erase(images)
+        if self.mixing and self.settings.cutmix:
+            images, targets = self._cut_and_paste(images, targets)
         if self.mixing and self.settings.mixup:
             images, targets = self._mix(images, targets)
         return images, targets
@@ -110,16 +112,38 @@ class Augmentation(keras.layers.Layer):
         if not self.settings.erasing:
             return images
         count = ops.shape(images)[0]
-        chosen = self._uniform(count, 0.0, 1.0) < self.settings.erasing
+        sides = [self._uniform(count, 0.1, MAX_ERASED_SIDE) for _ in range(2)]
+        inside = self._rectangles(self.settings.erasing, sides)
+        return ops.where(inside[..., None], GREY, images)
+
+    def _cut_and_paste(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """CutMix (Yun et al., 2019): a rectangle of the neighbour in the batch replaces one's own."""
+        side = ops.sqrt(self._uniform(ops.shape(images)[0], 0.0, 1.0))
+        inside = self._rectangles(self.settings.cutmix, [side, side])
+        share = ops.mean(ops.cast(inside, "float32"), axis=(1, 2))[:, None]
+        images = ops.where(inside[..., None], ops.roll(images, 1, axis=0), images)
+        return images, (1.0 - share) * targets + share * ops.roll(targets, 1, axis=0)
+
+    def _rectangles(self, probability: float, sides: list[Any]) -> Any:
+        """Draws a rectangle in each image; the image's edge cuts off what reaches over it.
+
+        Args:
+            probability: that an image has one at all.
+            sides: height and width, each float32, (N,), as shares of the image's side.
+
+        Returns:
+            bool, (N, S, S): whether a pixel lies inside.
+        """
+        size, count = self.size, ops.shape(sides[0])[0]
+        chosen = self._uniform(count, 0.0, 1.0) < probability
         inside = ops.reshape(chosen, (-1, 1, 1))
-        size = self.size
         positions = ops.arange(size, dtype="float32")
-        for shape in ((-1, size, 1), (-1, 1, size)):
-            half = self._uniform(count, 0.1, MAX_ERASED_SIDE) * size / 2
+        for side, shape in zip(sides, ((-1, size, 1), (-1, 1, size)), strict=True):
             centre = self._uniform(count, 0.0, size - 1.0)
             distance = ops.abs(positions[None, :] - centre[:, None])
-            inside = ops.logical_and(inside, ops.reshape(distance < half[:, None], shape))
-        return ops.where(inside[..., None], GREY, images)
+            within = distance < side[:, None] * size / 2
+            inside = ops.logical_and(inside, ops.reshape(within, shape))
+        return inside
 
     def _mix(self, images: Any, targets: Any) -> tuple[Any, Any]:
         """Mixup (Zhang et al., 2018): each image with its neighbour in the shuffled batch."""
