@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,16 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = Dataset.from_dict(rows, features=features)
         table.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_restored() -> Iterator[None]:
+    """What code under test sets in the environment is gone before the next file of tests starts."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

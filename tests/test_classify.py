@@ -17,6 +17,7 @@ import pytest
 import classify
 from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
+from classifier.prediction import stream
 from classifier.prediction.classifier import Classifier
 from classifier.prediction.paths import Found, find_files, read_names
 from classifier.prediction.stream import Answer, classify_files
@@ -364,7 +365,10 @@ def test_what_is_no_list_of_paths_does_not_fill_the_memory(tmp_path: Path) -> No
         assert file.seek(0, os.SEEK_CUR) < 200_000
 
 
-def test_files_are_found_and_decoded_no_further_ahead_than_two_batches(tmp_path: Path) -> None:
+def test_files_are_found_and_decoded_no_further_ahead_than_two_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SECONDS_TO_FILL", 60)  # a busy machine names files slowly
     picture = str(write(tmp_path / "a.jpg", encoded(scene(32, 32), "JPEG")))
     taken = 0
 
