@@ -175,7 +175,7 @@ def test_without_a_readable_file_the_status_is_2(tmp_path: Path, run) -> None:
         (["a.jpg", "--top", "0"], "--top takes a number from 1 on. Received: 0"),
         (["a.jpg", "--top", "many"], "invalid int value: 'many'"),
         (["a.jpg", "--format", "xml"], "invalid choice: 'xml'"),
-        (["a.jpg", "--model", "/nowhere"], "neither a folder of this machine nor a model"),
+        (["a.jpg", "--model", "/nowhere"], "neither a local folder nor a Hub id"),
         (["a.jpg", "--model", "README.md"], "is a file: name the model folder"),
         (["a.jpg", "--output", "/nowhere/rows.csv"], "there is no folder"),
         (["a.jpg", "--output", "tests"], "--output tests is no file"),

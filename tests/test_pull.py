@@ -111,10 +111,10 @@ def test_a_private_model_needs_the_right_token(
     hub.models[published].private = True
     assert pull(published).source == "hub"
     monkeypatch.setenv("HF_TOKEN", "hf_other")
-    with pytest.raises(ModelNotFoundError, match="may be read"):
+    with pytest.raises(ModelNotFoundError, match="no accessible model"):
         pull(published)
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(ModelNotFoundError, match="may be read"):
+    with pytest.raises(ModelNotFoundError, match="no accessible model"):
         pull(published)
 
 

@@ -26,7 +26,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-OLDEST_KERAS = "3.6.0"  # the first whose `load_model` takes hf://; tried with four backends
+MIN_KERAS_VERSION = "3.6.0"  # the first whose `load_model` takes hf://; tried with four backends
 # What Keras 3.15 writes of a layer and 3.6 does not know, each with the value that changes nothing.
 NEWER_SETTINGS: dict[str, Any] = {
     "quantization_config": None,
