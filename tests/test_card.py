@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
 from classifier.hub import card
-from classifier.hub.dataset_id import KNOWN, name_dataset
+from classifier.hub.dataset_id import KNOWN_FINGERPRINTS, name_dataset
 from classifier.hub.sources import embedded_models
 from classifier.model_folder.folder import ModelFolder
 from model_folders import make_model_folder, write_figures, write_json
@@ -49,7 +49,10 @@ def test_the_metadata_is_what_the_hub_wants_of_a_model(made: ModelFolder) -> Non
     ("recorded", "named"),
     [
         ({"id": "cifar100", "fingerprint": "7b0fbb77ff59ea4f0e5a818b7163a407"}, "uoft-cs/cifar100"),
-        ({"id": "cifar-100-python.tar.gz", "fingerprint": next(iter(KNOWN))}, "uoft-cs/cifar100"),
+        (
+            {"id": "cifar-100-python.tar.gz", "fingerprint": next(iter(KNOWN_FINGERPRINTS))},
+            "uoft-cs/cifar100",
+        ),
         ({"id": "user/photos", "revision": "0" * 40, "fingerprint": "abc"}, "user/photos"),
         ({"id": "mnist", "revision": "0" * 40, "fingerprint": "abc"}, "mnist"),
         ({"id": "cifar100", "revision": None, "fingerprint": "abc"}, None),

@@ -199,7 +199,7 @@ def _resolve(api: HfApi, request: _Request) -> _Destination:
 
 def _published_top1(api: HfApi, target: Target) -> float | None:
     file = commits.remote_files(api, target).get(EVALUATION)
-    if file is None or file.size > BYTES[EVALUATION]:
+    if file is None or file.size > MAX_FILE_BYTES[EVALUATION]:
         return None
     path = with_retries(
         lambda: api.hf_hub_download(target.repo_id, EVALUATION, revision=target.head)

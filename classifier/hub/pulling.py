@@ -24,7 +24,12 @@ from classifier.hub_client import (
     status_of,
     with_retries,
 )
-from classifier.model_folder.folder import BYTES, NEEDED_TO_PUBLISH, NEEDED_TO_SERVE, ModelFolder
+from classifier.model_folder.folder import (
+    MAX_FILE_BYTES,
+    NEEDED_TO_PUBLISH,
+    NEEDED_TO_SERVE,
+    ModelFolder,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
@@ -166,10 +171,10 @@ def _check_listing(files: dict[str, RepoFile], repo_id: str) -> None:
             f"{repo_id} on the Hub is not a model folder: it lacks {', '.join(missing)}"
         )
     for name, file in files.items():
-        if file.size > BYTES[name]:
+        if file.size > MAX_FILE_BYTES[name]:
             raise InputError(
                 f"{name} of {repo_id} on the Hub has {file.size:,} bytes: more than the "
-                f"{BYTES[name]:,} that are allowed"
+                f"{MAX_FILE_BYTES[name]:,} that are allowed"
             )
 
 
