@@ -19,7 +19,7 @@ from evaluation.plots.appearance import (
 )
 from evaluation.themes import LIGHT, Theme
 
-_LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next one once every colour is used
+_LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next style when all colours are used
 
 
 def precision_recall_plot(
