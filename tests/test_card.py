@@ -97,7 +97,7 @@ def test_a_given_id_is_written_wherever_the_folder_names_its_data_set(tmp_path: 
         name_dataset(folder, "no-user")
     from_the_hub = {"id": "user/shapes", "revision": "0" * 40}
     write_json(folder.path / "training.json", {**folder.training, "dataset": from_the_hub})
-    with pytest.raises(InputError, match="user/shapes of the Hub, and not a local copy"):
+    with pytest.raises(InputError, match="user/shapes on the Hub, not a local copy"):
         name_dataset(ModelFolder(folder.path), "user/others")
 
 
@@ -214,7 +214,7 @@ def test_layers_that_start_local_are_told_and_nothing_else_is_claimed(
     text = " ".join(card.render(ModelFolder(folder.path)).split())
     assert "not told which pixels are neighbours" not in text
     assert "nothing that is learnt at one place serves at another: what it has" in text
-    assert "each unit of the first 2 dense layers" in text
+    assert "The first 2 dense layers have a local receptive-field initialisation" in text
     assert "within 7×7 and 12×12 pixels around it alone; all weights were free to change" in text
     assert "Towards Learning Convolutions from Scratch" in text
 

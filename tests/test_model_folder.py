@@ -290,7 +290,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         ),
         "mine>Flip",
     ),
-    "too many views in a batch": (_concatenation(17, axis=0), "joins 17 arrays"),
+    "too many views in a batch": (_concatenation(17, axis=0), "concatenates 17 arrays"),
     "views counted from the other end": (_concatenation(17, axis=-4), "along the axis -4"),
     "no layers": (lambda config: config["config"].update(layers=[]), "without layers"),
     "another format": (
@@ -299,7 +299,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "a huge layer": (
         lambda config: layer(config, "Dense")["config"].update(units=10**9),
-        "too large",
+        "larger than is allowed",
     ),
     "many large layers": (
         lambda config: layer(config, "Dense").update(
@@ -312,7 +312,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda config: layer(config, "Flatten").update(
             build_config={"input_shape": [None, 4096, 4096, 3]}
         ),
-        "too large",
+        "larger than is allowed",
     ),
 }
 
