@@ -215,7 +215,7 @@ def test_layers_that_start_local_are_told_and_nothing_else_is_claimed(
     assert "not told which pixels are neighbours" not in text
     assert "nothing that is learnt at one place serves at another: what it has" in text
     assert "The first 2 dense layers have a local receptive-field initialisation" in text
-    assert "within 7×7 and 12×12 pixels around it alone; all weights were free to change" in text
+    assert "a random patch of 7×7 and 12×12 pixels only; all weights are trained" in text
     assert "Towards Learning Convolutions from Scratch" in text
 
 

@@ -15,7 +15,7 @@ from classifier.files import write_atomically
 from classifier.hub.dataset_id import hub_dataset
 from classifier.hub.sources import HUB_SCHEME, embedded_models, find
 from classifier.model_folder.folder import CARD, EVALUATION, ONNX, TRAINING, ModelFolder
-from classifier.model_folder.saved_model import OLDEST_KERAS
+from classifier.model_folder.saved_model import MIN_KERAS_VERSION
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

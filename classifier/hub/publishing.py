@@ -26,8 +26,15 @@ from classifier.hub_client import (
     status_of,
     with_retries,
 )
-from classifier.model_folder.folder import BYTES, EVALUATION, ONNX, PLOTS, RUNS, ModelFolder
-from classifier.model_folder.saved_model import OLDEST_KERAS
+from classifier.model_folder.folder import (
+    EVALUATION,
+    MAX_FILE_BYTES,
+    ONNX,
+    PLOTS,
+    RUNS,
+    ModelFolder,
+)
+from classifier.model_folder.saved_model import MIN_KERAS_VERSION
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -243,7 +250,7 @@ def _files(request: _Request) -> dict[str, Path | bytes]:
 
 
 def _stale(api: HfApi, target: Target, request: _Request) -> set[str]:
-    """Returns the plots, event files and ONNX file of an earlier model that this one has not."""
+    """Returns plots, event files and an ONNX file on the Hub that the folder no longer has."""
     ours = set(request.folder.files())
     folders = (f"{PLOTS}/", f"{RUNS}/")
     return {

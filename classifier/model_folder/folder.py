@@ -42,7 +42,7 @@ NEEDED_TO_PUBLISH = (
     PREDICTIONS,
     CARD,
 )
-# Patterns of every file that belongs to a model folder; whatever else lies there is not ours.
+# Patterns of the files that belong to a model folder; all others are ignored.
 PATTERNS = (*NEEDED_TO_PUBLISH, ONNX, f"{PLOTS}/*.png", f"{RUNS}/**/events.out.tfevents.*")
 
 MEGABYTE = 2**20
@@ -56,8 +56,8 @@ MAX_FILE_BYTES = {  # files above this size are not read
     EVALUATION: 64 * MEGABYTE,
     PREDICTIONS: 256 * MEGABYTE,
     CARD: 4 * MEGABYTE,
-    PLOTS: 16 * MEGABYTE,  # each of them
-    RUNS: 64 * MEGABYTE,  # each of them
+    PLOTS: 16 * MEGABYTE,  # each
+    RUNS: 64 * MEGABYTE,  # each
     ONNX: 1024 * MEGABYTE,
 }
 MAX_PLOTS = 100

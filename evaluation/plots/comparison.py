@@ -63,7 +63,7 @@ def robustness_curves(
     shares = [share for kind in kinds for top1 in results[kind]["top1"].values() for share in top1]
     for axes, kind in zip(panels, kinds, strict=True):
         large = narrow or axes is panels[0]
-        places = _shown_places(len(results[kind]["levels"]), most=5 if large else 4)
+        places = _shown_levels(len(results[kind]["levels"]), limit=5 if large else 4)
         _robustness_panel(axes, kind, results[kind], models, places, theme, locale)
         axes.set_ylim(0, 1.08 * (max(shares, default=0) or 1))
         images = (examples or {}).get(kind, ())

@@ -25,8 +25,8 @@ from evaluation.plots.appearance import (
 )
 from evaluation.themes import LIGHT, Theme
 
-MAX_NAMED_CLASSES = 30  # more names than that do not fit beside a matrix
-MAX_NUMBERED_CLASSES = 20  # nor do more numbers fit into its cells
+MAX_NAMED_CLASSES = 30  # more names do not fit next to a matrix
+MAX_NUMBERED_CLASSES = 20  # more numbers do not fit into its cells
 MAX_NUMBERED_NARROW = 10
 _CONFUSIONS = 8
 
@@ -177,7 +177,7 @@ def _draw_named_matrix(
 def _large_matrix(
     counts: np.ndarray, names: ClassNames, theme: Theme, locale: Locale, narrow: bool
 ) -> Figure:
-    """A matrix of many classes: a picture, with the superclasses' names at its sides."""
+    """Draws a matrix of many classes as an image, labelled with the superclasses."""
     order = by_superclass(names)
     grouped = names.superclass_of is not None
     note = locale.text("confusion_grouped_note" if grouped else "confusion_classes_note")

@@ -76,7 +76,7 @@ def roc_plot(
     height = _height(classes, narrow)
     figure = new_figure(locale.text("roc"), note, theme=theme, height=height, narrow=narrow)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2)  # a classifier that guesses
+    axes.plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2)  # a random classifier
     _draw_curves(axes, curves, names, classes, theme, locale, narrow)
     axes.set_xlabel(locale.text("false_positive_rate"))
     axes.set_ylabel(locale.text("true_positive_rate"))
