@@ -350,7 +350,7 @@ def test_a_fine_grained_token_publishes(hub: Hub, repo_id: str, folder: ModelFol
 
 
 def test_somebody_elses_name_is_refused_as_a_wrong_call(hub: Hub, folder: ModelFolder) -> None:
-    with pytest.raises(InputError, match="may not write to other/model"):
+    with pytest.raises(InputError, match="no write access to other/model"):
         publish(folder, "other/model")
 
 

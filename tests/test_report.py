@@ -240,7 +240,7 @@ def test_a_subset_keeps_the_proportions_of_the_classes_and_is_always_the_same():
     assert np.bincount(labels[stratified_subset(labels, 10)]).tolist() == [6, 3, 1]
     assert (stratified_subset(labels, None) == np.arange(1000)).all()
     assert (stratified_subset(labels, 5000) == np.arange(1000)).all()
-    with pytest.raises(InputError, match="1 or more"):
+    with pytest.raises(InputError, match="at least 1"):
         stratified_subset(labels, 0)
 
 
