@@ -53,11 +53,11 @@ def connect(token: str | None = None) -> HfApi:
     """
     from huggingface_hub import HfApi
 
-    install()
+    install_client()
     return HfApi(token=token)
 
 
-def install() -> None:
+def install_client() -> None:
     """Sets timeouts for all requests of huggingface_hub and `datasets` in this process; once."""
     with _installing:
         _install()
@@ -73,7 +73,7 @@ def limited_retries(*, offline: bool = False) -> Iterator[None]:
     Args:
         offline: whether every request fails at once, which makes the libraries use their caches.
     """
-    install()
+    install_client()
     entered = _retry_limit.set(_RetryLimit(offline))
     try:
         yield

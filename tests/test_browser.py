@@ -210,6 +210,7 @@ def test_the_content_of_a_file_decides_and_not_its_name(
 
 def drop(page: Page, path: Path) -> None:
     """Drops a file whose kind the browser does not know onto the picture."""
+    page.wait_for_selector("#picture .upload-container")
     page.evaluate(
         """([content, name]) => {
             const dataTransfer = new DataTransfer();
@@ -630,6 +631,7 @@ def test_on_a_phone_figures_have_a_narrow_form_and_nothing_is_swiped(opened: Ope
 
 
 @pytest.mark.parametrize("stripped", [False, True])
+@pytest.mark.slow
 def test_below_a_path_of_a_proxy_the_page_is_found_without_the_final_slash(
     browser: Browser, tiny_run: Path, tmp_path: Path, stripped: bool
 ) -> None:

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from interface.uploads import Upload
 from pictures import bad_pictures, encoded, scene
 
 PICTURE = encoded(scene(), "PNG")
+Children = Callable[[], list[multiprocessing.Process]]
 
 
 @pytest.fixture
@@ -25,7 +26,16 @@ def decoder() -> Iterator[Decoder]:
     decoder.stop()
 
 
-def test_pixels_and_refusals_are_those_of_the_decoder_itself(decoder: Decoder) -> None:
+@pytest.fixture
+def children(decoder: Decoder) -> Children:
+    """The processes that decode; other tests of this process may have some of their own."""
+    others = set(multiprocessing.active_children())
+    return lambda: [child for child in multiprocessing.active_children() if child not in others]
+
+
+def test_pixels_and_refusals_are_those_of_the_decoder_itself(
+    decoder: Decoder, children: Children
+) -> None:
     expected = to_model_input(open_image(PICTURE))
     assert np.array_equal(_decode(decoder, PICTURE), expected)
     for name in ("cut.jpg", "empty.png", "drawing.svg", "bomb.png"):
@@ -33,7 +43,7 @@ def test_pixels_and_refusals_are_those_of_the_decoder_itself(decoder: Decoder) -
         with pytest.raises(ImageError) as refusal:
             _decode(decoder, content)
         assert refusal.value.reason == reason
-    assert len(multiprocessing.active_children()) <= 2
+    assert len(children()) <= 2
 
 
 def test_nothing_but_an_upload_is_decoded(decoder: Decoder) -> None:
@@ -42,9 +52,11 @@ def test_nothing_but_an_upload_is_decoded(decoder: Decoder) -> None:
             asyncio.run(decoder.decode(value, [32]))  # type: ignore[arg-type]
 
 
-def test_a_process_that_is_stuck_costs_its_own_request_and_is_replaced(decoder: Decoder) -> None:
+def test_a_process_that_is_stuck_costs_its_own_request_and_is_replaced(
+    decoder: Decoder, children: Children
+) -> None:
     _decode(decoder, PICTURE)
-    (stuck,) = multiprocessing.active_children()
+    (stuck,) = children()
 
     async def visitors() -> list[object]:
         os.kill(stuck.pid or 0, signal.SIGSTOP)
@@ -62,16 +74,18 @@ def test_a_process_that_is_stuck_costs_its_own_request_and_is_replaced(decoder: 
     assert _decode(decoder, PICTURE).shape == (32, 32, 3)
 
 
-def test_a_process_that_was_killed_costs_nobody_an_error(decoder: Decoder) -> None:
+def test_a_process_that_was_killed_costs_nobody_an_error(
+    decoder: Decoder, children: Children
+) -> None:
     _decode(decoder, PICTURE)
-    for child in multiprocessing.active_children():
+    for child in children():
         os.kill(child.pid or 0, signal.SIGKILL)
     assert _decode(decoder, PICTURE).shape == (32, 32, 3)
 
 
-def test_it_stops_at_once_whatever_it_is_at(decoder: Decoder) -> None:
+def test_it_stops_at_once_whatever_it_is_at(decoder: Decoder, children: Children) -> None:
     _decode(decoder, PICTURE)
-    (stuck,) = multiprocessing.active_children()
+    (stuck,) = children()
     os.kill(stuck.pid or 0, signal.SIGSTOP)
 
     async def leave() -> None:
