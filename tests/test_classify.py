@@ -394,5 +394,5 @@ def test_an_error_in_finding_comes_after_the_answers_before_it(tmp_path: Path) -
 
     batches = classify_files(Stub(), failing())
     assert len(next(batches)) == 1
-    with pytest.raises(InputError, match="no list"):
+    with pytest.raises(InputError, match="not a list"):
         next(batches)

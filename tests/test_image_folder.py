@@ -311,7 +311,7 @@ class TestFiles:
         (tmp_path / "data/train/feline").symlink_to("cat")
         split = load_split(str(tmp_path / "data"))
         assert counts(split) == {"cat": 3, "feline": 3}
-        assert "6 images are the same files" in split.remarks[0]
+        assert "6 images are links to the same files" in split.remarks[0]
 
     def test_files_of_tools_are_not_data(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "train/.ipynb_checkpoints": 1})
@@ -548,7 +548,7 @@ class TestMetadata:
             ("2.png,", "train/2.png in the train split of data has no label in line 4"),
             ("2.png", "train/2.png in the train split of data has no label in line 4"),
             ("9.png,a", "line 4 of train/metadata.csv in data names the file '9.png'"),
-            ("../x.png,a", "names the file '../x.png', which is not there"),
+            ("../x.png,a", "names the file '../x.png', which does not exist"),
             ("1.png,a", "names '1.png' again, after line 3 of train/metadata.csv"),
             ('"2.png,a', "train/metadata.csv in data cannot be read"),
         ],

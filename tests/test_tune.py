@@ -240,7 +240,7 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
         ({"dropout": {"low": 0, "high": 0.5, "log": 1}}, "true or false"),
         ({"dropout": {"low": 0, "high": 0.5, "step": 0.3}}, "do not lead dropout"),
         ({"dropout": {"low": 0, "high": 0.5, "step": -1}}, "step of dropout"),
-        ({"width": {"low": 8, "high": 64, "step": 0.5}}, "a whole number"),
+        ({"width": {"low": 8, "high": 64, "step": 0.5}}, "an integer"),
         ({"width": {"low": 8, "high": 64.5}}, "width must be a whole number"),
         ({"l2": {"low": 1e-5, "high": 1e-3, "log": True, "step": 1e-5}}, "both step and log"),
         ({"hidden_units": {"low": 8, "high": 64}}, "give a list of choices"),
@@ -325,7 +325,7 @@ def test_every_search_space_of_the_presets_can_be_searched():
 def test_a_wrong_call_ends_with_one_line(
     arguments, expected, status, tmp_path, small_dataset, capsys, monkeypatch
 ):
-    monkeypatch.setattr(storages, "PATIENCE", 0.5)
+    monkeypatch.setattr(storages, "CONNECT_TIMEOUT", 0.5)
     monkeypatch.chdir(PROJECT)
     preset = str(write(tmp_path, SPACE))
     standard = ["--preset", preset, "--dataset", str(small_dataset), "--sampler", "tpe"]
