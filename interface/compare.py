@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -18,7 +17,7 @@ from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
 from evaluation.themes import THEMES
 from interface.events import TEXT_EVENT, with_user_errors
-from interface.figures import FORMS, drawing, figure_element
+from interface.figures import FORMS, beside, drawing, figure_element
 from interface.markup import fill
 from interface.serving import Models, Served
 from interface.translations import (
@@ -161,7 +160,7 @@ def route() -> Route:
                 _checked_names(first, second)
             else:
                 first = second = ""
-            content = await asyncio.to_thread(png, figure, theme, language, first, second, form)
+            content = await beside(png, figure, theme, language, first, second, form)
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
         headers = {"Cache-Control": "private, max-age=3600"}

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 
@@ -24,15 +26,18 @@ from interface.uploads import Upload
 AT_A_TIME = 2
 # Several times as long as the largest picture takes that is accepted.
 SECONDS = 12.0
+# What decoding may take above what the process has at its start. 50 megapixels of floats take
+# 1.5 GB; the metadata of a hostile file would take all that the machine has.
+MEMORY = 2 * 2**30
 SECONDS_TO_START = 60.0  # a process, on a machine that is busy with everything else
 
 
 class Decoder:
     """Decodes pictures under a deadline; a process that misses it is killed and replaced."""
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         """Starts nothing yet: the first picture or `start` does."""
-        self.seconds = seconds
+        self.seconds, self.memory = seconds, memory
         self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="decode")
         self._own = threading.local()  # each thread has a process
         self._running: set[_Process] = set()
@@ -65,7 +70,7 @@ class Decoder:
             raise ClassifierError("the app is ending")
         process = getattr(self._own, "process", None)
         if process is None or not process.is_alive():
-            process = self._own.process = _Process()
+            process = self._own.process = _Process(self.memory)
             self._running.add(process)
             if self._stopped:  # meanwhile
                 process.kill()
@@ -84,6 +89,7 @@ class Decoder:
                 self._running.discard(process)
                 if process.killed:  # it has had its time
                     raise ImageError("too_large", "the picture takes too long to decode") from None
+                self._own.process = None  # the system may call it alive for a moment yet
                 process = self._process()  # somebody else ended it: once more, in a new one
             finally:
                 deadline.cancel()
@@ -93,10 +99,10 @@ class Decoder:
 class _Process:
     """A process that decodes one picture at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, memory), daemon=True)
         self._process.start()
         theirs.close()
         self.killed = False
@@ -121,11 +127,12 @@ class _Process:
         raise ImageError(*answer)
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, memory: int) -> None:
     """What the process does: picture in, pixels or a refusal out, until the app is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # what Pillow thinks of a visitor's metadata is no news
+    _limit_memory(memory)
     with contextlib.suppress(EOFError, OSError):
         connection.send("ready")
         while True:
@@ -140,3 +147,13 @@ def _serve(connection: Connection) -> None:
                 answer = ("damaged", "the picture is damaged or cut off: choose another file")
             connection.send(answer)
     os._exit(0)
+
+
+def _limit_memory(allowed: int) -> None:
+    """Bounds the memory of this process, where the system can: then the picture is refused."""
+    with contextlib.suppress(OSError, ValueError):
+        in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = in_use + allowed
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if hard == resource.RLIM_INFINITY or hard > most:
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -15,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from classifier.errors import InputError
-from interface.figures import DRAWN, png
+from interface.figures import DRAWN, beside, png
 from interface.markup import fill
 from interface.serving import Models, Served
 
@@ -42,7 +41,7 @@ def route(models: Models) -> Route:
             name = request.path_params["name"]
             if name not in _FILES or served.evaluation is None:
                 raise InputError("there is no such file")
-            content = await asyncio.to_thread(_FILES[name][0], served)
+            content = await beside(_FILES[name][0], served)
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
         return Response(content, media_type=_FILES[name][1])

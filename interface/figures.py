@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.requests import Request
@@ -28,6 +29,16 @@ FORMS = ("wide", "narrow")  # the second for phones
 MAX_ZOOMED = 10  # classes in a part of the confusion matrix
 KEPT = 400  # figures of about 60 KB
 drawing = threading.Lock()  # drawing is Python: two at once would only stall the page
+# Threads of its own: those who wait for a figure keep nobody waiting whose picture is read.
+_threads = ThreadPoolExecutor(4, thread_name_prefix="draw")
+
+Drawn = TypeVar("Drawn")
+
+
+async def beside(draw: Callable[..., Drawn], *arguments: Any) -> Drawn:
+    """Returns what a function gives that draws figures, while the page goes on."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads, partial(draw, *arguments))
 
 
 def image(
@@ -89,7 +100,7 @@ def route(models: Models) -> Route:
     async def answer(request: Request) -> Response:
         try:
             served, wanted = _checked(models, request.path_params["figure"], request.query_params)
-            content = await asyncio.to_thread(png, served, *wanted)
+            content = await beside(png, served, *wanted)
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
         headers = {"Cache-Control": "private, max-age=3600"}
@@ -149,7 +160,9 @@ def _checked(
     except ValueError:
         raise InputError("classes are numbers, with commas between them") from None
     count, most = len(served.labels.classes), MAX_ZOOMED if "zoom" in figure else MAX_CLASSES
-    if len(set(classes)) > most or any(not 0 <= index < count for index in classes):
+    # A figure is drawn once: classes named twice, or where none are chosen, make no other one.
+    classes = tuple(dict.fromkeys(classes)) if figure in OF_CLASSES else ()
+    if len(classes) > most or any(not 0 <= index < count for index in classes):
         raise InputError(f"at most {most} classes from 0 to {count - 1} can be drawn")
     return served, (figure, theme, language, classes, form)
 
@@ -273,6 +286,8 @@ DRAWN: dict[str, Callable[..., Figure]] = {
     "reliability": _reliability,
     "training": _training,
 }
+# Those of classes that a visitor chooses.
+OF_CLASSES = {"class_confusions", "confusion_zoom", "precision_recall", "roc"}
 
 
 def alternative(figure: str, served: Served, language: str) -> str:

@@ -32,7 +32,7 @@ HEADERS = {
 # visitor looked at beyond the hour, or have programs work on uploads or components.
 BLOCKED_ROUTES = re.compile(
     r"/gradio_api/(proxy=|file=\s*https?:|deep_link|process_recording|(undo-)?vibe|run-history|runs"
-    r"|stream/|component_server)|^/(login|logout)/?$",
+    r"|stream/|component_server|custom_component/|dev/reload)|^/(login|logout)/?$",
     re.IGNORECASE,
 )
 CALLED_DIRECTLY = re.compile(r"/gradio_api/(run|api)/")
@@ -170,9 +170,13 @@ class PageMiddleware:
 
         try:
             await self.app(scope, receive, noting)
-        except Exception:
+        except Exception as error:
             if started:
                 raise
+            if scope["path"].endswith("/upload") and isinstance(error, TypeError):
+                text = "the upload holds text in the place of a file"  # Gradio stops there
+                await _refusal(text, 400)(scope, receive, send)
+                return
             logger.exception("a request failed")  # and the connection goes on
             await _refusal("the request could not be answered", 500)(scope, receive, send)
 

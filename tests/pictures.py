@@ -76,6 +76,7 @@ def good_pictures() -> dict[str, bytes]:
         "script_in_comment.jpg": encoded(picture, "JPEG", comment=b"<script>alert(1)</script>"),
         "text_chunk.png": encoded(picture, "PNG", pnginfo=_text_chunk()),
         **with_odd_metadata(),
+        **_gifs_with_odd_extensions(),
     }
     for value in range(1, 9):
         files[f"orientation_{value}.jpg"] = encoded(picture, "JPEG", exif=orientation(value))
@@ -191,6 +192,26 @@ def _text_chunk() -> PngImagePlugin.PngInfo:
 
 
 @cache
+def memory_bombs() -> dict[str, bytes]:
+    """Returns small pictures each of whose 60,000 tags claims the same 200 KB of the file."""
+    size, count = 200_000, 60_000
+    pixels = [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    pixels += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, 64), (279, 4, 1, 4096)]
+    claims = [(1000 + index, 7, size, 8) for index in range(count)]
+
+    def tags(entries: list[tuple[int, int, int, int]]) -> bytes:
+        directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        head = b"II*\0" + struct.pack("<I", 8 + size) + bytes(size)
+        return head + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+    png = encoded(scene(), "PNG")
+    return {
+        "tags.tif": tags(pixels + claims),
+        "tags.png": png[:33] + _chunk(b"eXIf", tags(claims)) + png[33:],
+    }
+
+
+@cache
 def with_odd_metadata() -> dict[str, bytes]:
     """Returns the picture of `scene` with metadata that are too large, damaged or hostile."""
     jpeg, png = encoded(scene(), "JPEG"), encoded(scene(), "PNG")
@@ -237,6 +258,23 @@ def with_odd_metadata() -> dict[str, bytes]:
     for name, (marker, content) in segments.items():
         head = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2)
         files[f"{name}.jpg"] = jpeg[:2] + head + content + jpeg[2:]
+    return files
+
+
+@cache
+def _gifs_with_odd_extensions() -> dict[str, bytes]:
+    """Returns GIFs with much before the first frame that says nothing of its pixels."""
+    files = {}
+    gif = encoded(scene(mode="L"), "GIF")  # with a table of 256 colours
+    blocks = {
+        "many_comments": b"!\xfe\1a\0" * 200_000,
+        "comment_in_many_blocks": b"!\xfe" + b"\1a" * 400_000 + b"\0",
+        "many_controls": b"!\xf9\4\0\0\0\0\0" * 100_000,
+        "cut_comment": b"!\xfe\0",
+        "unknown_extension": b"!\x42\3abc\0",
+    }
+    for name, block in blocks.items():
+        files[f"{name}.gif"] = gif[:781] + block + gif[781:]
     return files
 
 

@@ -321,7 +321,14 @@ def test_folders_nested_deeper_than_the_stack_are_searched(
         os.chdir("d")
     Path("file").touch()
     os.chdir(tmp_path)
-    (found,) = find_files(["d"])
+    try:
+        (found,) = find_files(["d"])
+    finally:  # step by step: what removes old folders of tests does so by recursion
+        os.chdir("/".join(["d"] * depth))
+        Path("file").unlink()
+        for _ in range(depth):
+            os.chdir("..")
+            Path("d").rmdir()
     assert found.path.count("/") == depth
 
 

@@ -45,7 +45,8 @@ def test_the_measured_figures_are_those_of_the_embedded_models(embedded: Shown) 
             # Another processor rounds otherwise: a few images in ten thousand may fall elsewhere.
             assert compared[served.name][key] == pytest.approx(served.evaluation[key], abs=1e-3)
         curve = comparison["robustness"]["shift"]["top1"][served.name]
-        assert curve[0] == compared[served.name]["top1"]
+        # Of a part of the test images: the 95% interval of 2,000 is 2 points to each side.
+        assert curve[0] == pytest.approx(compared[served.name]["top1"], abs=0.025)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

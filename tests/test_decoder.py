@@ -1,11 +1,14 @@
 """Pictures are decoded in processes of their own: what gets stuck there costs its request alone."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from classifier.data.images import ImageError, open_image, to_model_input
 from interface.decoder import Decoder
 from interface.uploads import Upload
-from pictures import bad_pictures, encoded, scene
+from pictures import bad_pictures, encoded, memory_bombs, scene
 
 PICTURE = encoded(scene(), "PNG")
 Children = Callable[[], list[multiprocessing.Process]]
@@ -44,6 +47,29 @@ def test_pixels_and_refusals_are_those_of_the_decoder_itself(
             _decode(decoder, content)
         assert refusal.value.reason == reason
     assert len(children()) <= 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory has no bound here")
+@pytest.mark.parametrize("name", memory_bombs())
+def test_a_picture_that_would_take_all_memory_is_refused_or_its_metadata_skipped(
+    name: str,
+) -> None:
+    """Its tags would take 12 GB."""
+    memory = 300 * 2**20
+    others = set(multiprocessing.active_children())
+    decoder = Decoder(seconds=60, memory=memory)
+    try:
+        answer = None
+        with contextlib.suppress(ImageError):
+            answer = _decode(decoder, memory_bombs()[name])
+        (process,) = set(multiprocessing.active_children()) - others
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        most = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+        assert most < memory + 2**29
+        assert (answer is None) == name.endswith(".tif")
+        assert _decode(decoder, PICTURE).shape == (32, 32, 3)
+    finally:
+        decoder.stop()
 
 
 def test_nothing_but_an_upload_is_decoded(decoder: Decoder) -> None:

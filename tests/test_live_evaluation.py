@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from classifier.data.loading import load_split
 from classifier.model_folder.folder import ModelFolder
@@ -262,3 +264,39 @@ def test_a_point_of_the_matrix_belongs_to_the_class_that_is_drawn_there(served, 
         assert figures.class_at(models, "figures/training.png?model=tiny", x, y) is None
     finally:
         worker.stop()
+
+
+def test_a_figure_is_drawn_once_however_its_classes_are_repeated(served, models, monkeypatch):
+    drawn = []
+
+    def draw(served: Served, figure: str, *look: Any) -> bytes:
+        drawn.append((figure, look[2]))
+        return b"PNG"
+
+    monkeypatch.setattr(figures, "png", draw)
+
+    def get(path: str) -> int:
+        with TestClient(Starlette(routes=[figures.route(models)])) as client:
+            return client.get(f"/figures/{path}").status_code
+
+    assert get("roc.png?classes=" + "1,0,1," * 2000) == 200
+    assert get("training.png?classes=1,2") == get("confusion_matrix.png?classes=5") == 200
+    assert drawn == [("roc", (1, 0)), ("training", ()), ("confusion_matrix", ())]
+
+
+def test_who_waits_for_a_figure_does_not_keep_those_waiting_whose_pictures_are_read():
+    async def visitors() -> str:
+        waiting = [
+            asyncio.ensure_future(figures.beside(figures.drawing.acquire)) for _ in range(50)
+        ]
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(str, "read"), 5)
+        finally:
+            for _ in waiting:
+                figures.drawing.release()
+                await asyncio.sleep(0.01)
+            await asyncio.gather(*waiting)
+
+    figures.drawing.acquire()
+    assert asyncio.run(visitors()) == "read"
+    figures.drawing.release()

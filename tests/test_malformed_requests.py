@@ -86,6 +86,14 @@ def test_routes_of_gradio_that_the_page_does_not_use_are_not_there(http: httpx.C
     assert httpx.post(f"{str(http.base_url)[:-12]}/login").status_code == httpx.codes.NOT_FOUND
 
 
+def test_an_upload_without_a_file_is_refused(http: httpx.Client) -> None:
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    body = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\ntext\r\n--x--\r\n'
+    _refused(http.post("upload", content=body, headers=kind), "text")
+    _refused(http.post("upload", content=b"abc", headers=kind), "no form")
+    _refused(http.post("upload", content=b"abc", headers=JSON), "json")
+
+
 def test_mcp_refuses_what_is_no_request(http: httpx.Client) -> None:
     accept = {**JSON, "Accept": "application/json, text/event-stream"}
     for name, content in NO_JSON_OBJECT.items():

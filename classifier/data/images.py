@@ -61,6 +61,7 @@ EXIF_TRANSPOSITIONS = {  # by the value of the EXIF orientation
 }
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGE_IMAGE_PIXELS = 12_000_000  # larger images are decoded one at a time, to limit the memory
+GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 
 # Our limits are stricter than the one that Pillow warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -96,6 +97,8 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
         ImageError: the image is not readable, too large, damaged, or in no format of `FORMATS`.
     """
     content = _read(source)
+    if content.startswith(GIF_SIGNATURES):
+        content = _without_gif_extensions(content)
     try:
         return _decode(content)
     except ImageError as error:
@@ -211,9 +214,9 @@ def _decode(content: bytes) -> Image.Image:
 
 
 def _without_metadata(content: bytes) -> bytes:
-    """Returns a PNG or a JPEG with nothing but what its pixels need, and its orientation.
+    """Returns a PNG or JPEG without its metadata, except for the orientation.
 
-    Pillow gives up a PNG over text that unpacks to more than a megabyte, or a damaged time stamp.
+    Pillow refuses a PNG with text that unpacks to more than a megabyte, or with a damaged time stamp.
     """
     if content.startswith(PNG_SIGNATURE):
         return PNG_SIGNATURE + b"".join(_png_chunks(content))
@@ -223,34 +226,53 @@ def _without_metadata(content: bytes) -> bytes:
 
 
 def _png_chunks(content: bytes) -> Iterator[bytes]:
-    """Yields the chunks that pixels depend on, which have a capital first, and the orientation."""
+    """Yields the critical chunks, whose names start with a capital, and the orientation."""
     start = len(PNG_SIGNATURE)
     while start + 12 <= len(content):
         length = int.from_bytes(content[start : start + 4])
         chunk = content[start : start + 12 + length]
         kind, checksum = chunk[4:8], chunk[-4:]
-        whole = zlib.crc32(chunk[4:-4]).to_bytes(4) == checksum
-        if kind[:1].isupper() or (kind in (b"tRNS", b"eXIf") and whole and length):
+        is_valid = zlib.crc32(chunk[4:-4]).to_bytes(4) == checksum
+        if kind[:1].isupper() or (kind in (b"tRNS", b"eXIf") and is_valid and length):
             yield chunk
         start += len(chunk)
 
 
 def _jpeg_segments(content: bytes) -> Iterator[bytes]:
-    """Yields the segments without comments and applications, whole ones about colours excepted."""
+    """Yields the segments, without comments and application data other than colour information."""
     yield content[:2]
     start = 2
     while content[start : start + 1] == b"\xff" and start + 4 <= len(content):
         marker = content[start + 1]
-        if marker in (0xDA, 0xFF) or 0xD0 <= marker <= 0xD9:  # pixels, or none with a length
+        if marker in (0xDA, 0xFF) or 0xD0 <= marker <= 0xD9:  # pixels, or a marker without a length
             break
         length = 2 + int.from_bytes(content[start + 2 : start + 4])
         segment = content[start : start + length]
-        about_colours = segment[4:9] == b"JFIF\0" or segment[4:9] == b"Adobe"
-        of_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
-        if not of_metadata or (about_colours and len(segment) >= 16) or segment[4:8] == b"Exif":
+        has_colours = segment[4:9] == b"JFIF\0" or segment[4:9] == b"Adobe"
+        is_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        if not is_metadata or (has_colours and len(segment) >= 16) or segment[4:8] == b"Exif":
             yield segment
         start += length
     yield content[start:]
+
+
+def _without_gif_extensions(content: bytes) -> bytes:
+    """Returns a GIF without the extensions before its first frame, except for transparency.
+
+    Pillow concatenates the blocks of comments one by one, in quadratic time: 10 MB of blocks of one
+    byte would take hours.
+    """
+    colours = content[10:11] or b"\0"
+    head = 13 + (3 << (colours[0] & 7) + 1 if colours[0] & 0x80 else 0)
+    start, control = head, b""
+    while content[start : start + 1] == b"!":
+        end = start + 2
+        while end < len(content) and content[end]:
+            end += 1 + content[end]
+        if content[start + 1 : start + 2] == b"\xf9":
+            control = content[start : end + 1]
+        start = end + 1
+    return content[:head] + control + content[start:]
 
 
 def _unidentified(content: bytes) -> ImageError:
