@@ -216,7 +216,7 @@ def _decode(content: bytes) -> Image.Image:
 def _without_metadata(content: bytes) -> bytes:
     """Returns a PNG or JPEG without its metadata, except for the orientation.
 
-    Pillow refuses a PNG with text that unpacks to more than a megabyte, or with a damaged time stamp.
+    Pillow refuses PNGs with text that unpacks to more than a megabyte, or a damaged time stamp.
     """
     if content.startswith(PNG_SIGNATURE):
         return PNG_SIGNATURE + b"".join(_png_chunks(content))
