@@ -84,7 +84,7 @@ def classify(
     files = failed = 0
     write = writer(options.format, stream, top)
     with progress(options.paths) as bar:
-        found = find_files(options.paths, leave_out=ours)
+        found = find_files(options.paths, exclude=ours)
         for answers in classify_files(classifier, found, top=top):
             with bar.external_write_mode(file=stream):
                 write(answers)

@@ -26,9 +26,9 @@ from classifier.hub_client import (
     connect,
     describe,
     is_missing,
+    redact_token,
     status_of,
     with_retries,
-    without_secret,
 )
 from classifier.model_folder.folder import ModelFolder
 
@@ -115,7 +115,7 @@ def deploy(space: str, models: Sequence[str], *, token: str | None = None) -> De
     except InputError:
         raise
     except Exception as error:
-        text = without_secret(error, token).rstrip(".")
+        text = redact_token(error, token).rstrip(".")
         if status_of(error) in FORBIDDEN and not done:
             raise InputError(f"{text}: the token may not write to {space}") from error
         raise HubError(

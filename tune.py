@@ -39,7 +39,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     """Opens the study, works on it, and writes what it found, also when it is interrupted."""
     import_quietly("keras")
     from classifier.search import results, storage, worker
-    from classifier.search.lost import requeue
+    from classifier.search.stale_trials import requeue
     from classifier.search.trial import run_trial
     from classifier.training.training_data import load_training_data
 
@@ -50,12 +50,12 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     for remark in data.remarks:
         worker.say(remark)
     url = options.storage
-    kept = storage.open_storage(url, grace=options.grace, when_stale=requeue)
+    kept = storage.open_storage(url, grace=options.grace, on_stale=requeue)
     study = worker.open_study(
         kept,
         options.study_name,
         pruner=worker.build_pruner(options.pruner, settings.epochs),
-        contract={
+        config={
             "settings": settings.to_dict(),
             "search": space.describe(),
             "sampler": options.sampler,

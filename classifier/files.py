@@ -1,4 +1,4 @@
-"""Files and folders written under a temporary name and renamed: whole, or not there."""
+"""Atomic writing of files and folders: they are written to a temporary path and renamed."""
 
 import errno
 import os
@@ -13,14 +13,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file or a folder so that under its name there is always a whole one, or none.
+    """Writes a file or a folder atomically: the path never has incomplete content.
 
     Args:
-        path: where the file or folder is to be; what is there is replaced.
-        write: writes the content to the path that it is given: a temporary sibling, which it makes.
+        path: the file or folder, which is replaced if it exists.
+        write: creates the content at a path that it is given, a temporary one in the same folder.
 
     Raises:
-        Whatever `write` raises; nothing is left behind then.
+        Exception: whatever `write` raises; the temporary path is removed.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -58,19 +58,19 @@ def _replace(temporary: Path, path: Path) -> None:
     if not (temporary.is_dir() and path.is_dir()):
         temporary.replace(path)
         return
-    # A folder cannot be renamed onto one that holds something: step the old one aside first.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
-    path.rename(aside)
+    # A folder cannot be renamed to a folder that is not empty: rename the old one first.
+    backup = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    path.rename(backup)
     try:
         temporary.rename(path)
     except BaseException:
-        aside.rename(path)
+        backup.rename(path)
         raise
-    _remove(aside)
+    _remove(backup)
 
 
 def _flush(path: Path) -> None:
-    """Brings what was written to the disk, so that a power cut cannot leave an empty new file."""
+    """Flushes files to disk: without it, a power failure can leave empty files."""
     for file in [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]:
         with file.open("rb") as stream:
             os.fsync(stream.fileno())

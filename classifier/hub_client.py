@@ -1,4 +1,4 @@
-"""The one client of the Hub: its deadlines, its offline switch, its retries and its errors."""
+"""The Hub client of all commands: timeouts, offline mode, retries and readable errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.utils import httpx
 
-OFFICIAL = "https://huggingface.co"
-SILENCE_SECONDS = 10.0  # for a connection, or for the next bytes of an answer
-STORING_SECONDS = 20.0  # the same for requests that make the Hub store something
-BACKOFF = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts, as huggingface_hub waits
-MAX_WAIT = 120.0  # a Hub that asks for more (`Retry-After`) is left alone
-RETRY_SECONDS = 60.0  # no further attempt after that long
-PATIENCE_SECONDS = 15.0  # inside `patience`: no request follows one that was silent that long
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+OFFICIAL_ENDPOINT = "https://huggingface.co"
+READ_TIMEOUT = 10.0  # seconds to connect, or until the next bytes of a response
+WRITE_TIMEOUT = 20.0  # the same for requests other than GET and HEAD
+BACKOFF = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts, as in huggingface_hub
+MAX_RETRY_AFTER = 120.0  # a longer `Retry-After` is not waited for
+MAX_RETRY_TIME = 60.0  # seconds after which there is no further attempt
+MAX_SILENCE = 15.0  # inside `limited_retries`: seconds without a response until requests fail
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 FORBIDDEN = frozenset({401, 403})
 MISSING = frozenset({404, 410})
 CONFLICT = 409
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class HubError(ClassifierError):
-    """The Hub cannot be reached, or did not do what it was asked for."""
+    """The Hub cannot be reached, or a request failed."""
 
 
 class HubUnreachableError(HubError):
@@ -49,7 +49,7 @@ def connect(token: str | None = None) -> HfApi:
     """Returns the client of the Hub that `HF_ENDPOINT` names, with deadlines on every request.
 
     Args:
-        token: otherwise huggingface_hub looks for one (`HF_TOKEN`, or what `hf auth login` stored).
+        token: by default the one that huggingface_hub finds (`HF_TOKEN`, or from `hf auth login`).
     """
     from huggingface_hub import HfApi
 
@@ -58,47 +58,50 @@ def connect(token: str | None = None) -> HfApi:
 
 
 def install_client() -> None:
-    """Gives every request of huggingface_hub and `datasets` in this process a deadline; once."""
+    """Sets timeouts for all requests of huggingface_hub and `datasets` in this process; once."""
     with _installing:
         _install()
 
 
 @contextlib.contextmanager
-def patience(*, offline: bool = False) -> Iterator[None]:
-    """Lets no call of huggingface_hub or `datasets` inside it retry for long.
+def limited_retries(*, offline: bool = False) -> Iterator[None]:
+    """Limits how long calls of huggingface_hub and `datasets` retry requests without a response.
 
-    Holds for the thread that enters it. Threads that a library starts inside keep the deadline of
-    each request, and the library's own number of retries.
+    It applies to the current thread only. Threads that a library starts have the timeouts of single
+    requests and the library's own number of retries.
 
     Args:
-        offline: refuses every request at once, so that the libraries take what they have cached.
+        offline: whether every request fails at once, which makes the libraries use their caches.
     """
     install_client()
-    entered = _watch.set(_Watch(offline))
+    entered = _retry_limit.set(_RetryLimit(offline))
     try:
         yield
     finally:
-        _watch.reset(entered)
+        _retry_limit.reset(entered)
 
 
-def with_retries(call: Callable[[], T], *, waits: tuple[float, ...] | None = None) -> T:
-    """Returns what a call to the Hub returns, called again while the Hub has a transient fault.
+def with_retries(call: Callable[[], T], *, backoff: tuple[float, ...] | None = None) -> T:
+    """Calls the Hub and retries after transient errors.
 
-    huggingface_hub retries uploads and downloads itself; this does the same for other requests.
+    huggingface_hub retries uploads and downloads itself; this is for all other requests.
 
     Args:
         call: the call.
-        waits: seconds to wait before each further attempt, unless the Hub asks for another time;
-            `BACKOFF` if not given.
+        backoff: seconds before each further attempt, unless the Hub sends `Retry-After`; by default
+            `BACKOFF`.
+
+    Returns:
+        What the call returns.
     """
     start = time.monotonic()
-    for wait in BACKOFF if waits is None else waits:
+    for wait in BACKOFF if backoff is None else backoff:
         try:
             return call()
         except Exception as error:
-            asked = _retry_after(error)
-            wait = wait if asked is None else asked
-            late = time.monotonic() - start > RETRY_SECONDS or wait > MAX_WAIT
+            retry_after = _retry_after(error)
+            wait = wait if retry_after is None else retry_after
+            late = time.monotonic() - start > MAX_RETRY_TIME or wait > MAX_RETRY_AFTER
             if late or not is_transient(error):
                 raise
             logger.warning("%s: trying again in %.0f s", describe(error), wait)
@@ -107,7 +110,7 @@ def with_retries(call: Callable[[], T], *, waits: tuple[float, ...] | None = Non
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tells whether a fault may be gone in a moment: a 5xx, a 429, a lost or silent connection."""
+    """Returns whether an error is transient: a 5xx, a 429, a lost connection or a timeout."""
     from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils import httpx
 
@@ -115,7 +118,7 @@ def is_transient(error: BaseException) -> bool:
         return False
     for cause in causes(error):
         if (status := status_of(cause)) is not None:
-            return status in TRANSIENT
+            return status in TRANSIENT_STATUSES
         if isinstance(cause, OfflineModeIsEnabled):
             return False
         if isinstance(cause, (httpx.TransportError, json.JSONDecodeError, ConnectionError)):
@@ -124,12 +127,12 @@ def is_transient(error: BaseException) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """Returns the HTTP status that an error of the Hub's client carries, None if it has none."""
+    """Returns the HTTP status of an error of the Hub's client, None if it has none."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def is_missing(error: BaseException) -> bool:
-    """Tells whether the Hub says that a repository, a revision or a file is not there."""
+    """Returns whether a repository, a revision or a file does not exist on the Hub."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
@@ -138,7 +141,7 @@ def is_missing(error: BaseException) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Gives an error and what led to it, back to the first, as a traceback shows them."""
+    """Yields an error and its causes, in reverse order of a traceback."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -148,7 +151,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def describe(error: BaseException) -> str:
-    """Returns what went wrong, on one line, without advice that is not for our users."""
+    """Returns a description of an error on one line, without advice for developers."""
     from huggingface_hub import constants
     from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils import httpx
@@ -158,8 +161,8 @@ def describe(error: BaseException) -> str:
     hub = constants.ENDPOINT
     for cause in causes(error):
         if (status := status_of(cause)) is not None:
-            said = getattr(cause, "server_message", None) or cause.response.reason_phrase  # type: ignore[attr-defined]
-            return f"the Hub answered {status} ({_one_line(said)})"
+            message = getattr(cause, "server_message", None) or cause.response.reason_phrase  # type: ignore[attr-defined]
+            return f"the Hub answered {status} ({_one_line(message)})"
         if isinstance(cause, OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE is set"
         if isinstance(cause, (httpx.ConnectTimeout, httpx.ConnectError)):
@@ -169,15 +172,15 @@ def describe(error: BaseException) -> str:
         if isinstance(cause, httpx.TransportError):
             return f"the connection to {hub} was lost"
         if isinstance(cause, json.JSONDecodeError):
-            return f"{hub} does not answer as a Hub does"
+            return f"{hub} does not answer like a Hub"
     return _one_line(error) or type(error).__name__
 
 
-def without_secret(error: BaseException, secret: str) -> str:
-    """Takes a token out of an error and its causes, should the Hub have repeated it.
+def redact_token(error: BaseException, secret: str) -> str:
+    """Removes a token from the messages of an error and its causes.
 
     Returns:
-        The error's description, without it.
+        The description of the error, without the token.
     """
     text = describe(error)
     for cause in causes(error):
@@ -187,78 +190,85 @@ def without_secret(error: BaseException, secret: str) -> str:
     return text.replace(secret, "***")
 
 
-class _Watch:
-    """How long the Hub has been silent towards one thread."""
+class _RetryLimit:
+    """The state of `limited_retries` in one thread."""
 
     def __init__(self, offline: bool) -> None:
         self.offline = offline
-        self.heard = time.monotonic()  # when the Hub last answered
+        self.last_response = time.monotonic()
         self.unanswered = 0
-        self.downloads: dict[tuple[str, str], float] = {}  # file and offset: when first asked
+        self.downloads: dict[
+            tuple[str, str], float
+        ] = {}  # URL and range: time of the first request
 
     def before(self, request: httpx.Request) -> None:
         now = time.monotonic()
-        silent = self.unanswered > 0 and now - self.heard > PATIENCE_SECONDS
-        if self.offline or silent or self._asks_in_vain(request, now):
+        silent = self.unanswered > 0 and now - self.last_response > MAX_SILENCE
+        if self.offline or silent or self._is_stalled(request, now):
             raise HubUnreachableError(f"no answer from {request.url.host}")
         self.unanswered += 1
 
     def after(self) -> None:
-        self.heard, self.unanswered = time.monotonic(), 0
+        self.last_response, self.unanswered = time.monotonic(), 0
 
-    def _asks_in_vain(self, request: httpx.Request, now: float) -> bool:
-        """Tells whether a part of a file is asked for again that brought no byte since long."""
+    def _is_stalled(self, request: httpx.Request, now: float) -> bool:
+        """Returns whether a part of a file has been requested for long without receiving a byte."""
         if request.method != "GET" or "/resolve/" not in request.url.path:
             return False
         part = (str(request.url), request.headers.get("Range", ""))
-        return now - self.downloads.setdefault(part, now) > PATIENCE_SECONDS
+        return now - self.downloads.setdefault(part, now) > MAX_SILENCE
 
 
-_watch: ContextVar[_Watch | None] = ContextVar("_watch", default=None)
+_retry_limit: ContextVar[_RetryLimit | None] = ContextVar("_retry_limit", default=None)
 _installing = threading.Lock()
 
 
-@functools.cache  # once: a new factory closes the client that other threads are using
+@functools.cache  # only once: a new factory closes the client that other threads use
 def _install() -> None:
     from huggingface_hub import constants, get_session, set_client_factory
     from huggingface_hub.utils import disable_progress_bars, httpx
 
-    library = get_session()  # its own hooks block requests in offline mode and number them
+    library = get_session()  # its hooks block requests in offline mode and number them
     hooks: dict[str, list[Callable[..., Any]]] = {
         "request": [_before_request, *library.event_hooks["request"]],
         "response": [*library.event_hooks["response"], _after_response],
     }
     redirects = library.follow_redirects
-    # A factory, since the library makes a new client after an error and in a forked process.
+    # A factory: the library creates a new client after an error and in a forked process.
     set_client_factory(
         lambda: httpx.Client(event_hooks=hooks, follow_redirects=redirects, timeout=None)
     )
     if not sys.stderr.isatty():
         disable_progress_bars()
-    # Only huggingface.co is sure to have Xet storage; every Hub takes files by Git LFS.
-    if constants.ENDPOINT != OFFICIAL and "HF_HUB_DISABLE_XET" not in os.environ:
+    # Only huggingface.co is known to have Xet storage; every Hub accepts files by Git LFS.
+    if constants.ENDPOINT != OFFICIAL_ENDPOINT and "HF_HUB_DISABLE_XET" not in os.environ:
         constants.HF_HUB_DISABLE_XET = True
 
 
 def _before_request(request: httpx.Request) -> None:
-    """Bounds the timeouts of a request: many calls of the library ask for none."""
-    silence = SILENCE_SECONDS if request.method in ("GET", "HEAD") else STORING_SECONDS
-    limits = {"connect": SILENCE_SECONDS, "read": silence, "write": silence, "pool": silence}
+    """Limits the timeouts of a request: many calls of the library set none."""
+    read_timeout = READ_TIMEOUT if request.method in ("GET", "HEAD") else WRITE_TIMEOUT
+    limits = {
+        "connect": READ_TIMEOUT,
+        "read": read_timeout,
+        "write": read_timeout,
+        "pool": read_timeout,
+    }
     given = request.extensions.get("timeout") or {}
     request.extensions["timeout"] = {
         kind: min(given.get(kind) or limit, limit) for kind, limit in limits.items()
     }
-    if watch := _watch.get():
-        watch.before(request)
+    if retry_limit := _retry_limit.get():
+        retry_limit.before(request)
 
 
 def _after_response(response: httpx.Response) -> None:
-    if watch := _watch.get():
-        watch.after()
+    if retry_limit := _retry_limit.get():
+        retry_limit.after()
 
 
 def _retry_after(error: BaseException) -> float | None:
-    """Returns the seconds that the Hub asks to wait for, None if it asks for none."""
+    """Returns the seconds that the Hub asks to wait, None if it does not say."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     headers: Any = getattr(getattr(error, "response", None), "headers", None)

@@ -1,4 +1,4 @@
-"""What a result was made with: library versions, machine and git commit."""
+"""The provenance of a result: library versions, machine and git commit."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ def library_versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what the training ran on: processor, cores, accelerator, system."""
+    """Returns the machine: processor, cores, accelerator, system and Keras backend."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -35,7 +35,7 @@ def machine() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Returns the commit that the code stood at, with `-dirty` after it if files had changed."""
+    """Returns the current commit, with `-dirty` if files are modified; None without git."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],

@@ -1,4 +1,4 @@
-"""The command `python -m evaluation`: measures a model on a data set and writes what it found."""
+"""The command `python -m evaluation`: evaluates a model on a data set and writes the results."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ MAX_NAMES = 5  # of classes and of pairs of classes
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the command with the arguments after the program's name."""
+    """Runs the command."""
     options = _parser().parse_args(arguments)
     start = time.monotonic()
-    # Imported when the call is known to be right, so that --help and a wrong option are answered
-    # at once.
+    # Imported after the arguments are parsed: --help and wrong options are answered at once.
     from classifier.data import loading as data
     from classifier.hub import sources
     from evaluation import report
@@ -53,11 +52,11 @@ def main(arguments: list[str]) -> None:
 
 
 def summary(evaluation: dict[str, Any], source: str) -> str:
-    """The figures that matter, for a terminal.
+    """Returns the most important figures as text for a terminal.
 
     Args:
         evaluation: the content of `evaluation.json`.
-        source: what was evaluated, as the user named it.
+        source: the model, as given by the user.
     """
     low, high = evaluation["top1_interval"]
     figures = [
@@ -112,10 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_DATASET,
         help="a Hub id, a folder, a ZIP, or the Toronto archive (default: %(default)s)",
     )
-    parser.add_argument("--split", default="test", help="what to evaluate on (default: test)")
-    parser.add_argument(
-        "--label-column", metavar="NAME", help="the target, where the data set leaves it open"
-    )
+    parser.add_argument("--split", default="test", help="the split to evaluate on (default: test)")
+    parser.add_argument("--label-column", metavar="NAME", help="the target, if it is ambiguous")
     parser.add_argument(
         "--output",
         type=Path,
@@ -127,13 +124,13 @@ def _parser() -> argparse.ArgumentParser:
         "--limit",
         type=_positive,
         metavar="N",
-        help="evaluate on N images only, always the same, the classes in proportion",
+        help="evaluate on a fixed, stratified subset of N images",
     )
     return parser
 
 
 def _training_split(options: argparse.Namespace, size: int) -> Split | None:
-    """The images to look for duplicates in; None, with a remark, if the data set has none."""
+    """Returns the training split for the search of duplicates; None, with a message, if missing."""
     from classifier.data.loading import load_split
 
     if options.split == "train":
@@ -146,7 +143,7 @@ def _training_split(options: argparse.Namespace, size: int) -> Split | None:
 
 
 def _target(options: argparse.Namespace, folder: Path) -> Path:
-    """Where to write unasked: the figures of a part never replace those of the whole."""
+    """Returns the default output: figures of a subset never replace those of the full split."""
     from classifier.hub import sources
 
     if sources.local_folder(options.source) is None:
@@ -158,7 +155,7 @@ def _target(options: argparse.Namespace, folder: Path) -> Path:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number from 1 on is wanted. Received: {text!r}")
+        raise argparse.ArgumentTypeError(f"give a positive integer. Received: {text!r}")
     return int(text)
 
 

@@ -1,17 +1,16 @@
 """Image corruptions: shifted, rotated, blurred, darkened and noisy images.
 
-Shifts and blurs are measured in shares of the image's side, so that images of any size are
-corrupted alike. Where a shift or a rotation uncovers nothing known, the pixel of the edge is
-repeated.
+Shifts and blurs are fractions of the image's side: they are equally strong for all sizes. Shifts
+and rotations fill uncovered areas by repeating the pixels of the edge.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# From untouched to worst. Shifts, and blurs as the standard deviation of a Gaussian, in shares of
-# the side; rotations in degrees; brightness as a factor; noise as the standard deviation of a
-# Gaussian on the scale 0–255.
+# From the original to the strongest corruption. Shifts and blurs (standard deviation of a Gaussian)
+# in fractions of the side; rotations in degrees; brightness as a factor; noise as the standard
+# deviation of a Gaussian on the scale 0–255.
 LEVELS: dict[str, tuple[float, ...]] = {
     "shift": tuple(np.linspace(0, 1 / 4, 9).tolist()),  # whole pixels on images of 32
     "rotation": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45),
@@ -19,21 +18,21 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "brightness": (1, 0.8, 0.6, 0.4, 0.2),
     "noise": (0, 10, 20, 30, 40, 50, 60),
 }
-IN_SHARES_OF_THE_SIDE = ("shift", "blur")
+RELATIVE_TO_SIDE = ("shift", "blur")
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # right, down, left, up
 
 
 def corrupt(images: np.ndarray, kind: str, level: float, *, seed: int = 0) -> np.ndarray:
-    """Corrupts each image by the same amount; what it draws at random depends on the seed alone.
+    """Corrupts each image by the same amount, with random directions and noise from the seed.
 
-    So the curve over the levels follows each image: it is shifted ever farther in one of four
-    directions, rotated ever farther to one side, and the same noise grows stronger.
+    The random choices for an image are the same at all levels: it is shifted in one of four
+    directions, rotated to one side, and has the same noise pattern.
 
     Args:
         images: uint8, (N, height, width, 3).
         kind: one of `LEVELS`.
-        level: how much, in the unit of the kind; the first of its levels changes nothing.
-        seed: of directions, sides and noise.
+        level: the strength, in the unit of the kind; the first level changes nothing.
+        seed: for directions, sides and noise.
 
     Returns:
         uint8, (N, height, width, 3).
@@ -71,8 +70,8 @@ def shift(images: np.ndarray, right: float, down: float) -> np.ndarray:
 
     Args:
         images: (N, height, width, channels).
-        right: share of the width; negative to the left.
-        down: share of the height; negative upwards.
+        right: fraction of the width; negative to the left.
+        down: fraction of the height; negative upwards.
     """
     _, height, width, _ = images.shape
     rows = np.clip(np.arange(height) - round(down * height), 0, height - 1)
@@ -84,7 +83,7 @@ def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
     """Rotates images, uint8, (N, height, width, channels), clockwise about their centre."""
     from scipy.ndimage import rotate as rotate_anticlockwise
 
-    # Linear between pixels; order 3 would overshoot at edges.
+    # Linear interpolation; order 3 would overshoot at edges.
     return rotate_anticlockwise(
         images, -degrees, axes=(1, 2), reshape=False, order=1, mode="nearest"
     )
@@ -95,12 +94,12 @@ def blur(images: np.ndarray, deviation: float) -> np.ndarray:
 
     Args:
         images: uint8, (N, height, width, channels).
-        deviation: standard deviation of the Gaussian, in shares of the side.
+        deviation: standard deviation of the Gaussian, in fractions of the side.
     """
     from scipy.ndimage import gaussian_filter
 
     _, height, width, _ = images.shape
-    # Channels are not neighbours, and neither are images.
+    # No blur along the axes of images and channels.
     deviations = (0, deviation * height, deviation * width, 0)
     return _to_bytes(gaussian_filter(images.astype(np.float32), deviations, mode="nearest"))
 
@@ -114,9 +113,9 @@ def series(image: np.ndarray, *, seed: int = 0) -> dict[str, list[np.ndarray]]:
 
 
 def levels_in_pixels(side: int) -> dict[str, list[float]]:
-    """Returns `LEVELS` as figures show them: shifts and blurs in pixels of images of a side."""
+    """Returns `LEVELS` with shifts and blurs in pixels, for images of a given side."""
     return {
-        kind: [level * (side if kind in IN_SHARES_OF_THE_SIDE else 1) for level in levels]
+        kind: [level * (side if kind in RELATIVE_TO_SIDE else 1) for level in levels]
         for kind, levels in LEVELS.items()
     }
 

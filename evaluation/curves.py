@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
-# Where curves are averaged and long ones thinned: denser at the left, where ROC curves rise.
+# Where curves are averaged and resampled: denser at the left, where ROC curves rise.
 _GRID = np.unique(np.concatenate([np.geomspace(1e-4, 1, 201), np.linspace(0, 1, 201)]))
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve over the unit square and its figure (area under it, or average precision)."""
+    """A curve in the unit square with its area under the curve or average precision."""
 
     x: np.ndarray  # float64, (P,)
     y: np.ndarray  # float64, (P,)
@@ -24,12 +24,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassCurves:
-    """The curve of every class against the rest and the two averages.
+    """One-vs-rest curves of all classes, and their micro and macro averages.
 
     Attributes:
         classes: one curve per class, in the classes' order; None for a class without images.
-        micro: the curve of all (image, class) pairs taken together.
-        macro: the mean of the classes' curves; its area is the mean of theirs.
+        micro: the curve of all (image, class) pairs.
+        macro: the mean of the classes' curves; its area is the mean of their areas.
     """
 
     classes: tuple[Curve | None, ...]
@@ -42,9 +42,9 @@ class Reliability:
     """Confidence and accuracy in bins of equal width; empty bins hold NaN.
 
     Attributes:
-        edges: the bins' limits, (bins + 1,).
+        edges: the limits of the bins, (bins + 1,).
         confidence: mean probability of the predicted class, (bins,).
-        accuracy: share of right answers, (bins,).
+        accuracy: accuracy of the predictions, (bins,).
         counts: images per bin, (bins,).
     """
 
@@ -55,7 +55,7 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean distance between confidence and accuracy, each bin weighted with its images."""
+        """Mean distance between confidence and accuracy, weighted by the images of each bin."""
         distance = np.nan_to_num(np.abs(self.confidence - self.accuracy))
         return float(np.average(distance, weights=self.counts))
 
@@ -122,7 +122,7 @@ def reliability(
     Args:
         probabilities: float, (N, C).
         labels: int, (N,).
-        bins: how many bins of equal width from 0 to 1.
+        bins: the number of bins of equal width from 0 to 1.
     """
     from sklearn.calibration import calibration_curve
 
@@ -160,5 +160,5 @@ def _curves(
     area = float(np.mean([curve.area for curve in known])) if known else float("nan")
     macro = Curve(_GRID, np.mean(heights, axis=0) if known else np.full_like(_GRID, np.nan), area)
     micro = curve_of(one_hot.ravel(), scores.ravel())
-    thinned = Curve(_GRID, np.interp(_GRID, micro.x, micro.y), micro.area)
-    return ClassCurves(tuple(curves), thinned, macro)
+    resampled = Curve(_GRID, np.interp(_GRID, micro.x, micro.y), micro.area)
+    return ClassCurves(tuple(curves), resampled, macro)

@@ -1,6 +1,6 @@
-"""Locales: how a language writes the texts, numbers and class names of figures, page and terminal.
+"""Locales: texts, number formats and class names of each language.
 
-A further language takes an entry in `LOCALES` and a translation of each text in `texts.yaml`.
+A new language needs an entry in `LOCALES` and a translation of each text in `texts.yaml`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from pathlib import Path
 
 import yaml
 
-MISSING = "–"
+NO_VALUE = "–"
 
 
 @dataclass(frozen=True)
 class Locale:
-    """The notation of a language; numbers that are None become a dash.
+    """The texts and formats of a language; None is formatted as a dash.
 
     Attributes:
         language: ISO 639-1 code.
-        texts: the sentences of the figures by key, with fields in braces.
+        texts: the texts of the figures by key, with fields in braces.
         class_names: translations of class and superclass names.
-        decimal_mark: between units and tenths.
-        thousands_separator: between groups of three digits.
-        percent_sign: what follows a percentage, with its space if the language has one.
+        decimal_mark: the decimal mark.
+        thousands_separator: the separator of groups of three digits.
+        percent_sign: the percent sign, with a leading space if the language has one.
     """
 
     language: str
@@ -35,29 +35,29 @@ class Locale:
     percent_sign: str = "%"
 
     def with_class_names(self, class_names: Mapping[str, str]) -> Locale:
-        """Returns the same locale with translations of class and superclass names."""
+        """Returns a copy with translations of class and superclass names."""
         return replace(self, class_names=class_names)
 
     def text(self, key: str, **values: object) -> str:
-        """Returns a sentence with its fields filled in."""
+        """Returns a text with its fields filled in."""
         return self.texts[key].format(**values)
 
     def name(self, name: str) -> str:
-        """Returns a class name as people read it: translated, else with spaces for underscores."""
+        """Returns the display name of a class: translated, else with spaces for underscores."""
         return self.class_names.get(name) or name.replace("_", " ").strip() or name
 
     def number(self, value: float | None, digits: int = 0) -> str:
-        """Returns a number with a fixed count of decimals, its thousands separated."""
-        return MISSING if value is None else self._localized(f"{value:z,.{digits}f}")
+        """Formats a number with a fixed number of decimals and thousands separators."""
+        return NO_VALUE if value is None else self._localized(f"{value:z,.{digits}f}")
 
     def plain(self, value: float) -> str:
-        """Returns a number with as many digits as it needs, for the ticks of an axis."""
+        """Formats a number with as few digits as possible, for axis ticks."""
         return self._localized(f"{value:g}")
 
     def percent(self, share: float | None, digits: int = 1) -> str:
-        """Returns a share, 0 to 1, as a percentage."""
+        """Formats a fraction, 0 to 1, as a percentage."""
         if share is None:
-            return MISSING
+            return NO_VALUE
         return self.number(100 * share, digits) + self.percent_sign
 
     def _localized(self, text: str) -> str:
@@ -67,7 +67,7 @@ class Locale:
 
 def _texts(language: str) -> dict[str, str]:
     path = Path(__file__).with_name("texts.yaml")
-    # The loader in C, where PyYAML has it, is ten times as fast.
+    # The C loader, if PyYAML has it, is ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     table = yaml.load(path.read_text(encoding="utf-8"), loader)
     return {key: texts[language] for key, texts in table.items()}

@@ -1,4 +1,4 @@
-"""The report of a model: its figures and its files."""
+"""The evaluation report: computes its figures and writes its files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
 from evaluation import curves, plots, scoring
-from evaluation.samples import storable, stratified_subset
+from evaluation.samples import stratified_subset, to_float16
 
 if TYPE_CHECKING:
     from classifier.prediction.classifier import Classifier
 
 CONFIDENCE_LEVEL = 0.95
-RANKED_CLASSES = 10  # best and worst classes named in the report
+RANKED_CLASSES = 10  # best and worst classes in the report
 CONFUSED_PAIRS = 20
 
 
@@ -37,24 +37,24 @@ def evaluate(
     output: Path | None = None,
     classifier: Classifier | None = None,
 ) -> dict[str, Any]:
-    """Measures a model on a split and writes `evaluation.json`, `predictions.npz` and `plots/`.
+    """Evaluates a model on a split; writes `evaluation.json`, `predictions.npz` and `plots/`.
 
-    Every file is made before the first is written, and each replaces its predecessor by rename.
+    All files are created before the first one is written, and each is replaced atomically.
 
     Args:
         folder: the model folder.
-        split: the images to evaluate on; its classes must be the model's.
-        split_name: what the report calls the split.
-        training_split: where to look for duplicates of the evaluated images; not counted without.
-        limit: evaluates on that many images only, chosen by `samples.stratified_subset`.
-        output: the folder to write to, made if it is not there; the model folder if not given.
-        classifier: the model, if the caller has already loaded it.
+        split: the images; their classes must be those of the model.
+        split_name: the name of the split in the report.
+        training_split: the training images; without them duplicates are not counted.
+        limit: the number of images to evaluate, chosen by `samples.stratified_subset`.
+        output: the output folder, created if missing; by default the model folder.
+        classifier: the model, if it is already loaded.
 
     Returns:
         The content of `evaluation.json`.
 
     Raises:
-        InputError: if the data set's classes are not the model's or `output` is not a folder.
+        InputError: if the classes differ from the model's or `output` is not a folder.
         ClassifierError: if the files cannot be written.
     """
     if not isinstance(folder, ModelFolder):
@@ -63,7 +63,7 @@ def evaluate(
     target = _target(folder if output is None else output)
     chosen = stratified_subset(split.labels, limit)
     images, labels = split.images[chosen], split.labels[chosen]
-    probabilities = storable((classifier or _load(folder)).probabilities(images))
+    probabilities = to_float16((classifier or _load(folder)).probabilities(images))
     seen = None if training_split is None else find_duplicates(images, training_split.images)
     evaluation = {
         **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=seen),
@@ -87,10 +87,9 @@ def summarise(
 ) -> dict[str, Any]:
     """Computes the figures of `evaluation.json` from predictions alone.
 
-    They are the figures of the probabilities as `predictions.npz` keeps them (float16), so they
-    can be had again from it. Classes without images have None for figures and are left out of the
-    macro averages. The accuracy of a class is the share of its images that are classified
-    correctly, which is also its recall.
+    The probabilities are rounded to float16, as in `predictions.npz`: the figures can be recomputed
+    from it. Classes without images have None for figures and are excluded from the macro averages.
+    The accuracy of a class is its recall.
 
     Args:
         probabilities: float, (N, C).
@@ -100,13 +99,13 @@ def summarise(
         duplicates: indices of the images that are also training images; None if not counted.
 
     Returns:
-        What `evaluation.json` holds, but for the data set's identity. No value is NaN.
+        The content of `evaluation.json` without the data set. No value is NaN.
 
     Raises:
-        InputError: if the arrays do not fit each other or the names, or are not finite.
+        InputError: if the arrays do not match each other or the names, or are not finite.
     """
     _check_predictions(probabilities, labels, names)
-    scores = storable(probabilities).astype(np.float32)
+    scores = to_float16(probabilities).astype(np.float32)
     predictions = scores.argmax(axis=1)
     matrix = curves.confusion_matrix(labels, predictions, len(names.classes))
     per_class = _per_class(scores, labels, names)
@@ -128,7 +127,7 @@ def summarise(
 
 
 def check_classes(names: ClassNames, split: Split) -> None:
-    """Raises InputError, with the first difference, unless a split has the model's classes."""
+    """Raises InputError, naming the first difference, unless a split has the model's classes."""
     advice = "Name the data set that the model was trained on with --dataset"
     if len(names.classes) != len(split.classes):
         raise InputError(
@@ -144,7 +143,7 @@ def check_classes(names: ClassNames, split: Split) -> None:
 
 
 def recompute(folder: ModelFolder) -> dict[str, Any]:
-    """Returns the figures that a folder's `predictions.npz` gives; none where it has no such."""
+    """Recomputes the figures from a folder's `predictions.npz`; empty without the file."""
     predictions = folder.predictions()
     return summarise(*predictions, folder.labels) if predictions else {}
 
@@ -152,7 +151,7 @@ def recompute(folder: ModelFolder) -> dict[str, Any]:
 def measure_again(
     folder: ModelFolder, dataset: str, *, label_column: str | None = None
 ) -> dict[str, Any]:
-    """Returns the figures of a folder's model on the split that its `evaluation.json` names."""
+    """Evaluates a folder's model again on the split that its `evaluation.json` names."""
     name = (folder.evaluation or {}).get("split", "test")
     split = load_split(dataset, name, label_column=label_column, size=folder.image_size)
     check_classes(folder.labels, split)
@@ -176,10 +175,10 @@ def _headline(
     scores: np.ndarray, predictions: np.ndarray, labels: np.ndarray, names: ClassNames
 ) -> dict[str, Any]:
     groups = names.superclass_of
-    right = int((predictions == labels).sum())
+    correct = int((predictions == labels).sum())
     return {
         "top1": _rounded(scoring.top_k_accuracy(scores, labels, k=1)),
-        "top1_interval": top1_interval(right, len(labels)),
+        "top1_interval": top1_interval(correct, len(labels)),
         "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
         "top5": _rounded(scoring.top_k_accuracy(scores, labels, k=5)),
         "superclass_top1": None
@@ -211,7 +210,7 @@ def _per_class(scores: np.ndarray, labels: np.ndarray, names: ClassNames) -> dic
 
 
 def _ranked(per_class: list[dict[str, Any]]) -> list[str]:
-    """Names of the classes with images, by accuracy, then F1, then average precision."""
+    """Returns the classes with images, best first: by accuracy, F1 and average precision."""
     present = [row for row in per_class if row["support"]]
     present.sort(key=lambda row: (row["accuracy"], row["f1"], row["average_precision"]))
     return [row["name"] for row in reversed(present)]
@@ -241,16 +240,16 @@ def _without_duplicates(
     }
 
 
-def top1_interval(right: int, samples: int) -> list[float]:
-    """Returns the 95% Wilson score interval of a share of right answers.
+def top1_interval(correct: int, samples: int) -> list[float]:
+    """Returns the 95% Wilson score interval of an accuracy.
 
     Args:
-        right: right answers.
-        samples: all answers, at least 1.
+        correct: the number of correct predictions.
+        samples: the number of all predictions, at least 1.
     """
     from scipy.stats import binomtest
 
-    interval = binomtest(right, samples).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+    interval = binomtest(correct, samples).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
     return [round(float(interval.low), 6), round(float(interval.high), 6)]
 
 
@@ -259,7 +258,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _load(folder: ModelFolder) -> Classifier:
-    # Here and not above: who only wants the figures of given predictions needs no Keras.
+    # Imported here: figures of given predictions do not need Keras.
     from classifier.prediction.classifier import Classifier
 
     return Classifier.load(folder)
@@ -275,7 +274,7 @@ def _target(place: ModelFolder | Path) -> Path:
 def _files(
     folder: ModelFolder, evaluation: dict[str, Any], probabilities: np.ndarray, labels: np.ndarray
 ) -> dict[str, bytes]:
-    """The content of every file, under its path in the folder; the report comes last."""
+    """Returns the content of each file by its relative path; the report is the last."""
     predictions = io.BytesIO()
     np.savez_compressed(predictions, probabilities=probabilities, labels=labels.astype(np.int32))
     figures = plots.draw_all(evaluation, probabilities, labels, folder.labels, folder.history)
@@ -287,7 +286,7 @@ def _files(
 
 
 def as_json(evaluation: dict[str, Any]) -> str:
-    """Strict JSON with a line for each field, and for each row of a long one."""
+    """Returns strict JSON with a line per field, and per row of long fields."""
     fields = []
     for name, value in evaluation.items():
         if name in ("per_class", "most_confused", "confusion_matrix") and value:

@@ -1,4 +1,4 @@
-"""Which images are evaluated, and what is kept of each."""
+"""Selects images for an evaluation, and rounds their probabilities for storage."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from classifier.errors import InputError
 
 
 def stratified_subset(labels: np.ndarray, limit: int | None, *, seed: int = 0) -> np.ndarray:
-    """Chooses `limit` images with the classes in the proportions of the whole, always the same.
+    """Chooses a stratified subset of images, always the same for a seed.
 
     Args:
         labels: integers, (N,).
-        limit: how many to choose; None, or N and more, chooses all.
-        seed: of the choice.
+        limit: the size of the subset; None, or N and more, chooses all.
+        seed: for the choice.
 
     Returns:
         Sorted indices, int64, (min(limit, N),).
@@ -20,7 +20,7 @@ def stratified_subset(labels: np.ndarray, limit: int | None, *, seed: int = 0) -
         InputError: if the limit is below 1.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"a limit of {limit} images leaves nothing to evaluate: give 1 or more")
+        raise InputError(f"the limit must be at least 1. Received: {limit}")
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -29,17 +29,16 @@ def stratified_subset(labels: np.ndarray, limit: int | None, *, seed: int = 0) -
     grouped = np.argsort(shuffled, kind="stable")
     rank_in_class = np.empty(len(order))
     rank_in_class[grouped] = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
-    # Taken in this order, each class has given the same share of its images at every moment.
-    share_given = (rank_in_class + 0.5) / counts[shuffled]
-    return np.sort(order[np.argsort(share_given, kind="stable")[:limit]])
+    # In this order, any prefix contains about the same fraction of each class.
+    fraction = (rank_in_class + 0.5) / counts[shuffled]
+    return np.sort(order[np.argsort(fraction, kind="stable")[:limit]])
 
 
-def storable(probabilities: np.ndarray) -> np.ndarray:
-    """Rounds probabilities to what `predictions.npz` keeps, without changing any answer.
+def to_float16(probabilities: np.ndarray) -> np.ndarray:
+    """Rounds probabilities to float16 without changing the predicted classes.
 
-    Where rounding makes the most probable class level with a class of lower index, it is put one
-    step (a two-thousandth of its value) above: so the top-1 of the stored predictions is the
-    model's own.
+    If rounding creates a tie of the most probable class with a class of lower index, its
+    probability is raised to the next float16 (by a two-thousandth). This keeps the top-1 accuracy.
 
     Args:
         probabilities: float, (N, C).

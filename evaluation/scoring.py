@@ -1,8 +1,7 @@
-"""The figures of a classifier's answers, as plain functions on arrays.
+"""Classification metrics, as functions on arrays.
 
-They are computed here and nowhere else: the report calls these functions, and so do the `evaluate`
-modules in `metrics/`. A class that no sample belongs to has no figures of its own (None) and is
-left out of macro averages.
+The report and the `evaluate` modules in `metrics/` call these functions. A class without samples
+has None for figures and is excluded from macro averages.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ PerClass = list[float | None]
 
 
 def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
-    """Returns the share of samples whose class is among the k of highest score.
+    """Returns the fraction of samples whose class is among the k highest scores.
 
-    Of equal scores the class of the lower index ranks first, as in `numpy.argmax`, so that k=1 is
-    the accuracy; scikit-learn's function ranks it last.
+    Of equal scores, the lower index ranks first, as in `numpy.argmax`: k=1 gives the accuracy.
+    scikit-learn's function ranks it last.
 
     Args:
         scores: float, (N, C).
         labels: integers, (N,).
-        k: how many classes count.
+        k: the number of highest scores.
     """
     scores, truth = np.asarray(scores), np.asarray(labels)
     true_score = scores[np.arange(len(truth)), truth][:, None]
@@ -38,7 +37,7 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
 def superclass_accuracy(
     predictions: ArrayLike, labels: ArrayLike, superclass_of: Sequence[int]
 ) -> float:
-    """Returns the share of samples whose predicted class lies in the superclass of the true one.
+    """Returns the fraction of samples whose predicted class has the true superclass.
 
     Args:
         predictions: integers, (N,).
@@ -55,8 +54,7 @@ def cross_entropy(probabilities: ArrayLike, labels: ArrayLike, epsilon: float = 
     Args:
         probabilities: float, (N, C); not normalised, unlike in scikit-learn's `log_loss`.
         labels: integers, (N,).
-        epsilon: lower bound of a probability, as in Keras' losses: one impossible sample does not
-            make the mean infinite.
+        epsilon: lower bound of a probability, as in Keras' losses: avoids an infinite mean.
     """
     truth = np.asarray(labels)
     of_true_class = np.asarray(probabilities, np.float64)[np.arange(len(truth)), truth]
@@ -73,7 +71,7 @@ def precision_recall_f1(
     Args:
         predictions: integers, (N,).
         labels: integers, (N,).
-        classes: how many classes there are; one more than the highest seen if not given.
+        classes: the number of classes; by default one more than the highest label.
 
     Returns:
         `precision`, `recall` and `f1`, a list with a number or None per class; `macro_precision`,
@@ -95,7 +93,7 @@ def precision_recall_f1(
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> dict[str, float | PerClass | None]:
-    """Returns the average precision of every class against the rest, and the mean over classes.
+    """Returns the one-vs-rest average precision of each class, and the macro average.
 
     Args:
         scores: float, (N, C).
@@ -108,9 +106,9 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> dict[str, float |
 
 
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> dict[str, float | PerClass | None]:
-    """Returns the area under the ROC curve of every class against the rest, and the mean.
+    """Returns the one-vs-rest area under the ROC curve of each class, and the macro average.
 
-    A class that every sample belongs to has no figure either.
+    If all samples are of one class, it has no figure either.
 
     Args:
         scores: float, (N, C).
@@ -130,7 +128,7 @@ def expected_calibration_error(
     Args:
         probabilities: float, (N, C).
         labels: integers, (N,).
-        bins: how many bins from 0 to 1; each holds its upper edge.
+        bins: the number of bins from 0 to 1; each includes its upper edge.
     """
     return curves.reliability(probabilities, labels, bins).expected_calibration_error
 

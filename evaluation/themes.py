@@ -1,4 +1,4 @@
-"""The colours of figures and page, in a light and a dark theme."""
+"""Light and dark colour themes of figures and app."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a theme; text and series have a contrast of 4.5 or more on the background.
+    """Colours of a theme; text and series have a contrast of at least 4.5 to the background.
 
     Attributes:
         background: of the figure.

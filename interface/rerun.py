@@ -136,7 +136,7 @@ async def evaluate(
         ImagesMissingError: the images cannot be had.
         UnknownModelError: another revision has taken the model's place.
     """
-    from evaluation.samples import storable, stratified_subset
+    from evaluation.samples import stratified_subset, to_float16
 
     pixels = await images.of(served)
     assert served.predictions is not None  # or there would be no images of it
@@ -147,7 +147,7 @@ async def evaluate(
     for start in range(0, len(chosen), BATCH_SIZE):
         part = chosen[start : start + BATCH_SIZE]
         answers = await models.probabilities(np.asarray(pixels[part]), served.name, served.key)
-        classes = storable(answers).argmax(axis=1)
+        classes = to_float16(answers).argmax(axis=1)
         progress = Progress(
             progress.done + len(part),
             len(chosen),

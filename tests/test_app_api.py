@@ -329,9 +329,9 @@ def test_sigterm_finishes_requests_and_ends_within_five_seconds(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--model", "no/such/folder"], 2, "neither a folder of this machine nor a model"),
+        (["--model", "no/such/folder"], 2, "neither a local folder nor a Hub id"),
         (["--model", "README.md"], 2, "is a file"),
-        (["--model", "tests"], 2, "holds no model"),
+        (["--model", "tests"], 2, "contains no model"),
         (["--port", "99999999"], 2, "--port"),
         (["--follow", "0"], 2, "--follow"),
         (["--nonsense"], 2, "unrecognized arguments"),

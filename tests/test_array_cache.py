@@ -143,7 +143,7 @@ def test_the_cache_lies_in_the_users_cache_folder(
 def test_the_least_recently_used_splits_are_forgotten(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(array_cache, "KEPT_SPLITS", 2)
+    monkeypatch.setattr(array_cache, "MAX_SPLITS", 2)
     monkeypatch.setattr(array_cache, "ORPHAN_SECONDS", -1)
     for number in range(3):
         array_cache.load_or_build(f"place {number}", lambda: "s", lambda n=number: a_split(n))

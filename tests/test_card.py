@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
 from classifier.hub import card
-from classifier.hub.dataset_id import KNOWN, name_dataset
+from classifier.hub.dataset_id import KNOWN_FINGERPRINTS, name_dataset
 from classifier.hub.sources import embedded_models
 from classifier.model_folder.folder import ModelFolder
 from model_folders import make_model_folder, write_figures, write_json
@@ -49,7 +49,10 @@ def test_the_metadata_is_what_the_hub_wants_of_a_model(made: ModelFolder) -> Non
     ("recorded", "named"),
     [
         ({"id": "cifar100", "fingerprint": "7b0fbb77ff59ea4f0e5a818b7163a407"}, "uoft-cs/cifar100"),
-        ({"id": "cifar-100-python.tar.gz", "fingerprint": next(iter(KNOWN))}, "uoft-cs/cifar100"),
+        (
+            {"id": "cifar-100-python.tar.gz", "fingerprint": next(iter(KNOWN_FINGERPRINTS))},
+            "uoft-cs/cifar100",
+        ),
         ({"id": "user/photos", "revision": "0" * 40, "fingerprint": "abc"}, "user/photos"),
         ({"id": "mnist", "revision": "0" * 40, "fingerprint": "abc"}, "mnist"),
         ({"id": "cifar100", "revision": None, "fingerprint": "abc"}, None),
@@ -94,7 +97,7 @@ def test_a_given_id_is_written_wherever_the_folder_names_its_data_set(tmp_path: 
         name_dataset(folder, "no-user")
     from_the_hub = {"id": "user/shapes", "revision": "0" * 40}
     write_json(folder.path / "training.json", {**folder.training, "dataset": from_the_hub})
-    with pytest.raises(InputError, match="user/shapes of the Hub, and not a local copy"):
+    with pytest.raises(InputError, match="user/shapes on the Hub, not a local copy"):
         name_dataset(ModelFolder(folder.path), "user/others")
 
 
@@ -211,8 +214,8 @@ def test_layers_that_start_local_are_told_and_nothing_else_is_claimed(
     text = " ".join(card.render(ModelFolder(folder.path)).split())
     assert "not told which pixels are neighbours" not in text
     assert "nothing that is learnt at one place serves at another: what it has" in text
-    assert "each unit of the first 2 dense layers" in text
-    assert "within 7×7 and 12×12 pixels around it alone; all weights were free to change" in text
+    assert "The first 2 dense layers have a local receptive-field initialisation" in text
+    assert "a random patch of 7×7 and 12×12 pixels only; all weights are trained" in text
     assert "Towards Learning Convolutions from Scratch" in text
 
 

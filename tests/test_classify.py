@@ -176,7 +176,7 @@ def test_without_a_readable_file_the_status_is_2(tmp_path: Path, run) -> None:
         (["a.jpg", "--top", "0"], "--top takes a number from 1 on. Received: 0"),
         (["a.jpg", "--top", "many"], "invalid int value: 'many'"),
         (["a.jpg", "--format", "xml"], "invalid choice: 'xml'"),
-        (["a.jpg", "--model", "/nowhere"], "neither a folder of this machine nor a model"),
+        (["a.jpg", "--model", "/nowhere"], "neither a local folder nor a Hub id"),
         (["a.jpg", "--model", "README.md"], "is a file: name the model folder"),
         (["a.jpg", "--output", "/nowhere/rows.csv"], "there is no folder"),
         (["a.jpg", "--output", "tests"], "--output tests is no file"),
@@ -308,7 +308,7 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> No
         f"{tmp_path}/folder/inner/up",
         f"{tmp_path}/folder/other/a.jpg",
     ]
-    assert "leads back" in str(found[0].error)
+    assert "is a link to one of its parents" in str(found[0].error)
     assert found[1].error is None
 
 
@@ -360,7 +360,7 @@ def test_lists_are_separated_by_nul_or_by_line_ends(content: bytes, names: list[
 
 def test_what_is_no_list_of_paths_does_not_fill_the_memory(tmp_path: Path) -> None:
     with write(tmp_path / "noise", b"x" * 200_000).open("rb") as file:
-        with pytest.raises(InputError, match="no list of paths"):
+        with pytest.raises(InputError, match="not a list of paths"):
             next(read_names(file.fileno()))
         assert file.seek(0, os.SEEK_CUR) < 200_000
 
@@ -401,9 +401,9 @@ def test_an_error_in_finding_comes_after_the_answers_before_it(tmp_path: Path) -
 
     def failing() -> Iterator[Found]:
         yield Found(picture)
-        raise InputError("standard input is no list of paths")
+        raise InputError("standard input is not a list of paths")
 
     batches = classify_files(Stub(), failing())
     assert len(next(batches)) == 1
-    with pytest.raises(InputError, match="no list"):
+    with pytest.raises(InputError, match="not a list"):
         next(batches)

@@ -256,7 +256,7 @@ def test_a_file_that_loses_too_much_on_the_test_split_is_not_written(
         ([], "required: SOURCE, --to"),
         (["MODEL", "--to", "coreml"], "invalid choice: 'coreml'"),
         (["MODEL", "--to", "onnx", "--half", "--int8"], "not allowed with"),
-        (["/nowhere", "--to", "onnx"], "neither a folder of this machine nor a model"),
+        (["/nowhere", "--to", "onnx"], "neither a local folder nor a Hub id"),
         (["MODEL", "--to", "onnx", "--output", "/nowhere/a.onnx"], "there is no folder"),
         (["MODEL", "--to", "onnx", "--output", "a.tflite"], "ends with .onnx"),
         (["HOSTILE", "--to", "onnx"], "Lambda"),

@@ -133,7 +133,7 @@ def test_a_failure_while_drawing_leaves_the_old_files_as_they_were(
     shutil.copytree(tiny_model_folder, folder)
     (folder / "history.csv").write_text("loss,accuracy\nnot a number,1\n")
     before = fingerprint(folder)
-    with pytest.raises(Exception, match="no table of numbers"):
+    with pytest.raises(Exception, match="not a table of numbers"):
         report.evaluate(folder, load_split(str(small_dataset), "test"))
     assert fingerprint(folder) == before
 

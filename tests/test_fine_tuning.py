@@ -246,10 +246,10 @@ def test_a_fine_tuning_goes_on_after_its_last_layer_was_trained(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--init-from", "nowhere"], "'nowhere' is neither a folder"),
+        (["--init-from", "nowhere"], "'nowhere' is neither a local folder"),
         (["--init-from", "{source}", "--set", "image_size=64"], "has image_size 20, not 64"),
         (["--set", "freeze_epochs=2"], "freeze_epochs goes with --init-from"),
-        (["--init-from", "{damaged}"], "damaged or no HDF5 file"),
+        (["--init-from", "{damaged}"], "damaged or not an HDF5 file"),
         (["--push", "--from", "x", "--repo-id", "a/b", "--init-from", "y"], "without training"),
     ],
 )

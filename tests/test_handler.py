@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from classifier.data.images import open_image, to_model_input
-from classifier.hub.publishing import ENDPOINT_FILES
+from classifier.hub.publishing import INFERENCE_ENDPOINT_FILES
 from model_folders import make_model_folder
 
 TURNED = Image.Exif()
@@ -25,7 +25,7 @@ TURNED[0x0112] = 6  # the orientation: a quarter of a turn
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an endpoint finds: the published model folder with the handler in it."""
     path = make_model_folder(tmp_path_factory.mktemp("endpoint") / "model").path
-    for name, content in ENDPOINT_FILES.items():
+    for name, content in INFERENCE_ENDPOINT_FILES.items():
         data = content.read_bytes() if isinstance(content, Path) else content
         (path / name).write_bytes(data)
     return path

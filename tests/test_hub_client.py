@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import http_backoff
 
 from classifier import hub_client
-from classifier.hub_client import HubUnreachableError, connect, patience
+from classifier.hub_client import HubUnreachableError, connect, limited_retries
 from hub_server import Hub
 
 
@@ -36,14 +36,14 @@ def test_all_threads_and_rooms_share_one_client_that_nobody_closes(hub: Hub) -> 
     client = get_session()
     for _ in range(3):
         in_a_thread(connect)
-        with patience():
+        with limited_retries():
             connect().whoami()
     assert get_session() is client
     assert not client.is_closed
 
 
 def test_offline_in_one_thread_leaves_the_others_online(hub: Hub) -> None:
-    with patience(offline=True):
+    with limited_retries(offline=True):
         with pytest.raises(HubUnreachableError):
             connect().whoami()
         assert in_a_thread(connect().whoami)["name"] == "user"
@@ -53,10 +53,10 @@ def test_offline_in_one_thread_leaves_the_others_online(hub: Hub) -> None:
 def test_a_silent_hub_is_left_without_the_retries_of_the_library(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_client, "SILENCE_SECONDS", 0.1)
-    monkeypatch.setattr(hub_client, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(hub_client, "READ_TIMEOUT", 0.1)
+    monkeypatch.setattr(hub_client, "MAX_SILENCE", 0.2)
     hub.fail("silence", "/whoami", times=None)
-    with patience(), pytest.raises(HubUnreachableError, match="no answer"):
+    with limited_retries(), pytest.raises(HubUnreachableError, match="no answer"):
         http_backoff("GET", f"{hub.endpoint}/api/whoami-v2")
     assert hub.asked("whoami") == 1
 
@@ -64,7 +64,7 @@ def test_a_silent_hub_is_left_without_the_retries_of_the_library(
 def test_a_client_made_anew_has_the_deadlines_too(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_client, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(hub_client, "READ_TIMEOUT", 0.2)
     connect()
     close_session()  # as the library does after a lost connection
     silence = hub.fail("silence", "/api/models", times=None)

@@ -104,7 +104,7 @@ def test_another_id_than_that_of_the_hub_is_refused_before_the_training(
         HF_DATASETS_CACHE=str(tmp_path / "datasets"),
     )
     assert result.returncode == 2
-    assert f"the data set is {dataset} of the Hub, and not a local copy" in result.stderr
+    assert f"the data set is {dataset} on the Hub, not a local copy" in result.stderr
     assert not (tmp_path / "run" / "run.json").exists()
 
 
@@ -140,7 +140,7 @@ def top1_with_keras_alone(repo_id: str, folder: Path) -> float:
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
-        (("--repo-id", "user/name"), {"HF_TOKEN": Hub.READ}, "may only read"),
+        (("--repo-id", "user/name"), {"HF_TOKEN": Hub.READ}, "is read-only"),
         (("--repo-id", "no-name"), {"HF_TOKEN": Hub.WRITE}, "must be user/name"),
         (("--repo-id", "user/name"), {}, "needs a token"),
         (("--repo-id", "user/name", "--dataset-id", "x"), {"HF_TOKEN": Hub.WRITE}, "--dataset-id"),

@@ -292,7 +292,7 @@ class TestFiles:
     def test_a_damaged_image_is_named(self, tmp_path: Path, content: bytes) -> None:
         write(tmp_path / "data", {"train/cat": 3})
         (tmp_path / "data/train/cat/2.png").write_bytes(content)
-        assert "the image train/cat/2.png of data does not decode" in refusal(tmp_path / "data")
+        assert "the image train/cat/2.png of data cannot be decoded" in refusal(tmp_path / "data")
 
     def test_links_are_followed(self, tmp_path: Path) -> None:
         write(tmp_path, {"pool/eel": 4, "data/train/cat": 3})
@@ -311,7 +311,7 @@ class TestFiles:
         (tmp_path / "data/train/feline").symlink_to("cat")
         split = load_split(str(tmp_path / "data"))
         assert counts(split) == {"cat": 3, "feline": 3}
-        assert "6 images are the same files" in split.remarks[0]
+        assert "6 images are links to the same files" in split.remarks[0]
 
     def test_files_of_tools_are_not_data(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "train/.ipynb_checkpoints": 1})
@@ -435,14 +435,14 @@ class TestZips:
         archive = pack(tmp_path / "p.zip", pets)
         with zipfile.ZipFile(archive, "a") as file:
             file.writestr(name, encode(picture(1)))
-        assert "a path that leads out of it" in refusal(archive)
+        assert "a path outside of it" in refusal(archive)
         assert not list(tmp_path.rglob("x.png"))
 
     def test_a_zip_that_is_not_whole_is_refused(self, tmp_path: Path, pets: Path) -> None:
         archive = pack(tmp_path / "p.zip", pets)
         content = archive.read_bytes()
         archive.write_bytes(content[:5000])
-        assert "p.zip is no whole ZIP" in refusal(archive)
+        assert "p.zip is not a complete ZIP" in refusal(archive)
         middle = content.index(b"train/cat/1.png") + 500
         archive.write_bytes(content[:middle] + b"\xff" * 9 + content[middle + 9 :])
         assert "train/cat/1.png in p.zip is damaged" in refusal(archive)
@@ -465,7 +465,7 @@ class TestZips:
     def test_another_file_is_refused_with_what_would_do(self, tmp_path: Path) -> None:
         (tmp_path / "x.rar").write_bytes(b"Rar!")
         message = refusal(tmp_path / "x.rar")
-        assert "x.rar is neither a folder, nor a ZIP of images, nor a whole tar archive" in message
+        assert "x.rar is not a folder, a ZIP of images or a complete tar archive" in message
 
 
 class TestMetadata:
@@ -533,7 +533,7 @@ class TestMetadata:
         folder = self.write(tmp_path / "data", text)
         assert counts(load_split(str(folder), label_column="breed")) == {"x": 2, "y": 1}
         message = refusal(folder, label_column="race")
-        assert "no column named 'race'; the columns that would do: label, breed" in message
+        assert "no column named 'race': choose one of label, breed" in message
 
     def test_superclasses_are_read(self, tmp_path: Path) -> None:
         text = "file_name,fine_label,coarse_label\n0.png,cat,pet\n1.png,oak,tree\n2.png,dog,pet\n"
@@ -548,7 +548,7 @@ class TestMetadata:
             ("2.png,", "train/2.png in the train split of data has no label in line 4"),
             ("2.png", "train/2.png in the train split of data has no label in line 4"),
             ("9.png,a", "line 4 of train/metadata.csv in data names the file '9.png'"),
-            ("../x.png,a", "names the file '../x.png', which is not there"),
+            ("../x.png,a", "names the file '../x.png', which does not exist"),
             ("1.png,a", "names '1.png' again, after line 3 of train/metadata.csv"),
             ('"2.png,a', "train/metadata.csv in data cannot be read"),
         ],
@@ -562,7 +562,7 @@ class TestMetadata:
     def test_an_image_without_a_line_is_told(self, tmp_path: Path) -> None:
         folder = self.write(tmp_path / "data", "file_name,label\n0.png,a\n1.png,b\n")
         (remark,) = load_split(str(folder)).remarks
-        assert "1 image without a line in the metadata (train/2.png)" in remark
+        assert "1 image without a row in the metadata (train/2.png)" in remark
 
     def test_without_any_label_the_columns_are_told(self, tmp_path: Path) -> None:
         folder = self.write(tmp_path / "data", "file_name,text\n0.png,a\n")

@@ -114,7 +114,7 @@ def test_an_evaluation_of_other_images_than_the_predictions_is_refused(
     folder: ModelFolder,
 ) -> None:
     write_json(folder.path / "evaluation.json", {**(folder.evaluation or {}), "samples": 61})
-    with pytest.raises(InputError, match="not of the same images"):
+    with pytest.raises(InputError, match="of different images"):
         folder.check(complete=True)
 
 
@@ -290,7 +290,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         ),
         "mine>Flip",
     ),
-    "too many views in a batch": (_concatenation(17, axis=0), "joins 17 arrays"),
+    "too many views in a batch": (_concatenation(17, axis=0), "concatenates 17 arrays"),
     "views counted from the other end": (_concatenation(17, axis=-4), "along the axis -4"),
     "no layers": (lambda config: config["config"].update(layers=[]), "without layers"),
     "another format": (
@@ -299,7 +299,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "a huge layer": (
         lambda config: layer(config, "Dense")["config"].update(units=10**9),
-        "too large",
+        "larger than is allowed",
     ),
     "many large layers": (
         lambda config: layer(config, "Dense").update(
@@ -312,7 +312,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda config: layer(config, "Flatten").update(
             build_config={"input_shape": [None, 4096, 4096, 3]}
         ),
-        "too large",
+        "larger than is allowed",
     ),
 }
 
@@ -357,11 +357,11 @@ def test_arrays_that_are_larger_than_the_configuration_states_are_refused(tmp_pa
         text = json.dumps(config).replace("[null, 3200, 3200, 3]", "[null, 32, 32, 3]")
         config.update(json.loads(text))
 
-    with pytest.raises(InputError, match="too large to be loaded"):
+    with pytest.raises(InputError, match="larger than is allowed"):
         folder.check()
     change_config(folder, lie)
     folder.check()
-    with pytest.raises(InputError, match=r"3200, 3200, 3\]: too large to be loaded"):
+    with pytest.raises(InputError, match=r"3200, 3200, 3\]: larger than is allowed"):
         folder.load_model()
 
 
@@ -444,13 +444,13 @@ def _empty(path: Path) -> None:
     [
         (_external_link, "holds a link"),
         (_soft_link, "holds a link"),
-        (_external_storage, "lie in another file"),
-        (_virtual, "lie in another file"),
+        (_external_storage, "is in another file"),
+        (_virtual, "is in another file"),
         (_bomb, "numbers: more than"),
         (_objects, "of type object"),
-        (_truncated, "damaged or no HDF5 file"),
+        (_truncated, "damaged or not an HDF5 file"),
         (_empty, "holds no weights"),
-        (lambda path: path.write_text("no HDF5"), "damaged or no HDF5 file"),
+        (lambda path: path.write_text("no HDF5"), "damaged or not an HDF5 file"),
     ],
 )
 def test_weights_are_refused_before_keras_opens_them(
@@ -504,8 +504,8 @@ def test_predictions_of_another_kind_are_refused(
 def test_predictions_that_unpack_to_too_much_are_refused(
     folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_folder, "UNPACKED_PREDICTIONS", 100)
-    with pytest.raises(InputError, match="more than is read"):
+    monkeypatch.setattr(model_folder, "MAX_UNPACKED_BYTES", 100)
+    with pytest.raises(InputError, match="more than is allowed"):
         folder.predictions()
 
 
@@ -517,7 +517,7 @@ def test_a_configuration_holds_nothing_that_the_oldest_promised_keras_does_not_k
 ) -> None:
     text = (folder.path / "config.json").read_text()
     assert "kernel_initializer" in text
-    assert not [name for name in saved_model.NEWER_SETTINGS if f'"{name}"' in text]
+    assert not [name for name in saved_model.NEW_DEFAULTS if f'"{name}"' in text]
 
 
 def test_a_newer_setting_that_is_used_is_kept() -> None:

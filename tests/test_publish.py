@@ -334,7 +334,7 @@ def test_without_a_token_it_says_how_to_get_one(
 
 @pytest.mark.parametrize(
     ("token", "said"),
-    [(Hub.READ, "may only read"), ("hf_unknown", "does not accept the token")],
+    [(Hub.READ, "is read-only"), ("hf_unknown", "does not accept the token")],
 )
 def test_a_token_that_may_not_write_is_refused(
     hub: Hub, repo_id: str, folder: ModelFolder, token: str, said: str
@@ -350,7 +350,7 @@ def test_a_fine_grained_token_publishes(hub: Hub, repo_id: str, folder: ModelFol
 
 
 def test_somebody_elses_name_is_refused_as_a_wrong_call(hub: Hub, folder: ModelFolder) -> None:
-    with pytest.raises(InputError, match="may not write to other/model"):
+    with pytest.raises(InputError, match="no write access to other/model"):
         publish(folder, "other/model")
 
 
@@ -453,7 +453,7 @@ def test_uploads_that_arrived_before_a_fault_are_not_sent_again(
 
 def test_a_damaged_upload_is_not_published(hub: Hub, repo_id: str, folder: ModelFolder) -> None:
     hub.fail("damage request", "/storage/", method="PUT", times=None)
-    with pytest.raises(HubError, match=r"checksum.*go on with"):
+    with pytest.raises(HubError, match=r"checksum.*continue with"):
         publish(folder, repo_id)
     assert "config.json" not in hub.models[repo_id].main.files
 
@@ -477,7 +477,7 @@ def test_a_push_of_somebody_else_meanwhile_is_noticed_and_not_overwritten(
 def test_a_silent_hub_is_given_up(
     hub: Hub, repo_id: str, folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_client, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(hub_client, "READ_TIMEOUT", 0.2)
     hub.fail("silence", "/whoami", times=None)
     with pytest.raises(HubError, match="does not answer"):
         publish(folder, repo_id)
@@ -502,7 +502,7 @@ def test_an_interrupted_upload_ends_at_once_and_names_the_command_that_goes_on(
         _, said = process.communicate(timeout=15)
     assert process.returncode == 130
     line = said.strip().splitlines()[-1]
-    assert line.startswith("error: interrupted: what is published is whole")
+    assert line.startswith("error: interrupted: what is published is complete")
     assert line.endswith(f"train.py --push --from {folder.path} --repo-id {repo_id}")
     assert hub.models[repo_id].main.sha == first
     silence.times = 0

@@ -87,7 +87,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(
 
 
 def test_a_model_that_is_not_there_is_a_wrong_call(hub: Hub) -> None:
-    with pytest.raises(ModelNotFoundError, match="there is no model user/nothing"):
+    with pytest.raises(ModelNotFoundError, match="there is no accessible model user/nothing"):
         pull("user/nothing")
 
 
@@ -111,10 +111,10 @@ def test_a_private_model_needs_the_right_token(
     hub.models[published].private = True
     assert pull(published).source == "hub"
     monkeypatch.setenv("HF_TOKEN", "hf_other")
-    with pytest.raises(ModelNotFoundError, match="may be read"):
+    with pytest.raises(ModelNotFoundError, match="no accessible model"):
         pull(published)
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(ModelNotFoundError, match="may be read"):
+    with pytest.raises(ModelNotFoundError, match="no accessible model"):
         pull(published)
 
 
@@ -125,7 +125,7 @@ def test_a_repository_without_labels_is_not_ours(hub: Hub, published: str) -> No
     files = dict(hub.models[published].main.files)
     del files["labels.json"]
     hub.put(hub.models[published], {name: blob.content for name, blob in files.items()}, only=True)
-    with pytest.raises(InputError, match=r"holds no model of this project: it lacks labels\.json"):
+    with pytest.raises(InputError, match=r"is not a model folder: it lacks labels\.json"):
         pull(published)
 
 
@@ -283,12 +283,12 @@ def test_a_source_is_a_folder_a_run_folder_or_a_model_on_the_hub(
 
 @pytest.mark.parametrize("source", ["nothing-here", "", "a/b/c", "hf://", "../up"])
 def test_what_can_be_no_source_is_refused(source: str) -> None:
-    with pytest.raises(InputError, match="neither a folder"):
+    with pytest.raises(InputError, match="neither a local folder"):
         sources.find(source)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no model"):
+    with pytest.raises(InputError, match="contains no model"):
         sources.find(str(tmp_path))
 
 

@@ -16,7 +16,7 @@ from classifier.data.split import make_split
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from evaluation import curves, report
-from evaluation.samples import storable, stratified_subset
+from evaluation.samples import stratified_subset, to_float16
 
 NAMES = ClassNames(
     "a-data-set",
@@ -86,7 +86,7 @@ def test_the_figures_are_those_that_scikit_learn_finds_in_the_stored_predictions
 def test_calibration_error_of_the_report_is_that_of_the_reliability_diagram(
     evaluation, predictions
 ):
-    drawn = curves.reliability(storable(predictions[0]), predictions[1])
+    drawn = curves.reliability(to_float16(predictions[0]), predictions[1])
     assert len(drawn.counts) == 15
     assert drawn.counts.sum() == 500
     assert evaluation["expected_calibration_error"] == pytest.approx(
@@ -108,7 +108,7 @@ def test_the_interval_is_wilsons(evaluation):
 
 def test_the_figures_can_be_had_again_from_predictions_npz(evaluation, predictions):
     file = io.BytesIO()
-    np.savez_compressed(file, probabilities=storable(predictions[0]), labels=predictions[1])
+    np.savez_compressed(file, probabilities=to_float16(predictions[0]), labels=predictions[1])
     file.seek(0)
     with np.load(file, allow_pickle=False) as stored:
         assert stored["probabilities"].dtype == np.float16
@@ -152,11 +152,11 @@ def test_storing_predictions_never_changes_the_models_answer():
     close = np.array([[0.30000001, 0.30000004, 0.39999995], [0.4, 0.40000004, 0.19999996]])
     many = np.random.default_rng(0).dirichlet(np.full(40, 50.0), 4000)  # almost level
     for probabilities in (close, many.astype(np.float32)):
-        kept = storable(probabilities)
+        kept = to_float16(probabilities)
         assert kept.dtype == np.float16
         assert (kept.argmax(axis=1) == probabilities.argmax(axis=1)).all()
         assert np.abs(kept - probabilities).max() < 0.0005
-        assert (storable(kept) == kept).all()
+        assert (to_float16(kept) == kept).all()
     plain = many.astype(np.float16).argmax(axis=1)
     assert (plain != many.argmax(axis=1)).any(), "plain rounding must matter in this example"
 
@@ -240,7 +240,7 @@ def test_a_subset_keeps_the_proportions_of_the_classes_and_is_always_the_same():
     assert np.bincount(labels[stratified_subset(labels, 10)]).tolist() == [6, 3, 1]
     assert (stratified_subset(labels, None) == np.arange(1000)).all()
     assert (stratified_subset(labels, 5000) == np.arange(1000)).all()
-    with pytest.raises(InputError, match="1 or more"):
+    with pytest.raises(InputError, match="at least 1"):
         stratified_subset(labels, 0)
 
 

@@ -205,13 +205,13 @@ def test_wrong_calls_are_refused_before_anything_is_made(
         ("space", [model], "SPACE"),
         (name, [], "MODEL"),
         (name, ["model"], "MODEL"),
-        (name, ["user/nothing"], "there is no model"),
+        (name, ["user/nothing"], "no accessible model"),
         ("other/space", [model], "may not write"),
     ):
         with pytest.raises(InputError, match=said):
             deploy.deploy(spaces, models)
     monkeypatch.setenv("HF_TOKEN", Hub.READ)
-    with pytest.raises(InputError, match="may only read"):
+    with pytest.raises(InputError, match="is read-only"):
         deploy.deploy(name, [model])
     assert not hub.spaces
 

@@ -19,8 +19,8 @@ from classifier import command_line
 from classifier.errors import InputError
 from classifier.search import storage as storages
 from classifier.search import worker as workers
-from classifier.search.lost import requeue
 from classifier.search.space import load_search_space
+from classifier.search.stale_trials import requeue
 from classifier.search.trial import Outcome
 from classifier.settings import PRESETS, load_preset, preset_names
 from conftest import PROJECT
@@ -121,13 +121,13 @@ def test_a_study_goes_on_to_more_trials_and_repeats_none(searched, small_dataset
 
     other = call(searched / "tiny.yaml", small_dataset, searched, "tpe", 4, "--epochs", "1")
     assert other == 2
-    expected = "the study 'tiny' is one with epochs 2, not 1: call it as before, or name another"
+    expected = "the study 'tiny' has epochs 2, not 1: use the same options as before, or another"
     assert expected in capsys.readouterr().err
     other_space = searched.with_name("other-space")
     other_space.mkdir()
     preset = write(other_space, {"dropout": [0.0, 0.2]}, dropout=0.1)
     assert call(preset, small_dataset, searched, "tpe", 4) == 2
-    assert "is one with" in capsys.readouterr().err
+    assert "use the same options" in capsys.readouterr().err
     assert trials_of(f"sqlite:///{searched}/study.db")[-1].number == 3
 
 
@@ -190,12 +190,12 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
     preset = write(tmp_path, {"dropout": [0.0, 0.1, 0.2], "l2": [0.0, 0.1, 0.2]})
     space = load_search_space(preset, load_preset(preset))
     url = kind.format(tmp_path)
-    storages.open_storage(url, grace=60, when_stale=requeue)
+    storages.open_storage(url, grace=60, on_stale=requeue)
 
     def work() -> None:
-        storage = storages.open_storage(url, grace=60, when_stale=requeue)
+        storage = storages.open_storage(url, grace=60, on_stale=requeue)
         pruner = workers.build_pruner("none", 1)
-        study = workers.open_study(storage, "tiny", pruner=pruner, contract={})
+        study = workers.open_study(storage, "tiny", pruner=pruner, config={})
         workers.Worker(
             study,
             storage,
@@ -213,7 +213,7 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
         thread.start()
     for thread in threads:
         thread.join()
-    storage = storages.open_storage(url, grace=60, when_stale=requeue)
+    storage = storages.open_storage(url, grace=60, on_stale=requeue)
     trials = optuna.load_study(study_name="tiny", storage=storage).trials
     complete = [trial for trial in trials if trial.state == COMPLETE]
     assert len(complete) == 9
@@ -240,7 +240,7 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
         ({"dropout": {"low": 0, "high": 0.5, "log": 1}}, "true or false"),
         ({"dropout": {"low": 0, "high": 0.5, "step": 0.3}}, "do not lead dropout"),
         ({"dropout": {"low": 0, "high": 0.5, "step": -1}}, "step of dropout"),
-        ({"width": {"low": 8, "high": 64, "step": 0.5}}, "a whole number"),
+        ({"width": {"low": 8, "high": 64, "step": 0.5}}, "an integer"),
         ({"width": {"low": 8, "high": 64.5}}, "width must be a whole number"),
         ({"l2": {"low": 1e-5, "high": 1e-3, "log": True, "step": 1e-5}}, "both step and log"),
         ({"hidden_units": {"low": 8, "high": 64}}, "give a list of choices"),
@@ -312,11 +312,11 @@ def test_every_search_space_of_the_presets_can_be_searched():
         (["--storage", "journal://here/study"], "--storage takes sqlite:///FILE", 2),
         (["--storage", "journal:presets/mlp.yaml"], "is not the journal of a study", 2),
         (["--storage", "grpc:127.0.0.1:9"], "no study server answers at 127.0.0.1:9", 1),
-        (["--storage", "sqlite:////dev/null/study.db"], "cannot keep a study in", 1),
+        (["--storage", "sqlite:////dev/null/study.db"], "cannot store a study in", 1),
         (["--storage", "sqlite:///pyproject.toml"], "file is not a database", 1),
-        (["--storage", "journal:/dev/null/study"], "cannot keep a study in", 1),
+        (["--storage", "journal:/dev/null/study"], "cannot store a study in", 1),
         (["--write-preset", "best.txt"], "--write-preset takes a file", 2),
-        (["--write-preset", "presets/mlp.yaml"], "no search wrote it", 2),
+        (["--write-preset", "presets/mlp.yaml"], "was not written by a search", 2),
         (["--write-preset", "pyproject.toml/best.yaml"], "pyproject.toml cannot be written to", 2),
         (["--dataset", "/nowhere/at/all"], "/nowhere/at/all", 2),
         (["--epochs", "3", "--set", "epochs=4"], "epochs is given twice", 2),
@@ -325,7 +325,7 @@ def test_every_search_space_of_the_presets_can_be_searched():
 def test_a_wrong_call_ends_with_one_line(
     arguments, expected, status, tmp_path, small_dataset, capsys, monkeypatch
 ):
-    monkeypatch.setattr(storages, "PATIENCE", 0.5)
+    monkeypatch.setattr(storages, "CONNECT_TIMEOUT", 0.5)
     monkeypatch.chdir(PROJECT)
     preset = str(write(tmp_path, SPACE))
     standard = ["--preset", preset, "--dataset", str(small_dataset), "--sampler", "tpe"]
@@ -351,7 +351,7 @@ def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
     ):
         monkeypatch.setitem(sys.modules, missing, None)
         with pytest.raises(InputError, match=line) as caught:
-            storages.open_storage(url, grace=60, when_stale=requeue)
+            storages.open_storage(url, grace=60, on_stale=requeue)
         assert "secret" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(InputError, match="pip install -r requirements-dev"):

@@ -1,9 +1,9 @@
-"""Keeps decoded splits on disk, so that the second start has its arrays at once.
+"""A cache of decoded splits on disk.
 
 A split is stored in two parts under the user's cache folder: its arrays, named by the fingerprint
-of their content, and a small index file per place that the data came from. Equal data from two
-places share the arrays. Every file comes into being by rename, and what is read is checked against
-its fingerprint, so a damaged entry is rebuilt rather than used.
+of their content, and a small index file per source. Two sources with equal data share the arrays.
+Files are written atomically and checked against their fingerprint when they are read: a damaged
+entry is rebuilt.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from classifier.data.split import Split, content_fingerprint
 from classifier.files import write_atomically
 
 FORMAT = 2  # part of every key: raise it when the preprocessing changes what is stored
-KEPT_SPLITS = 24  # least recently used splits go beyond this many
-LOCK_SECONDS = 900  # another process may be fetching and decoding the same data that long
-ORPHAN_SECONDS = 3600  # arrays without an index that are younger may belong to a running process
-# What a missing, damaged or forbidden cache raises (no home folder: RuntimeError; a lock's timeout
-# is an OSError). None of it may stop us: the data can always be read anew.
-UNUSABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)
+MAX_SPLITS = 24  # beyond this many, the least recently used splits are evicted
+LOCK_SECONDS = 900  # how long another process may take to download and decode the same data
+ORPHAN_SECONDS = 3600  # younger arrays without an index may belong to a running process
+# What a missing, damaged or unreadable cache raises (no home folder: RuntimeError; a lock's timeout
+# is an OSError). None of these stops the program: the data can be read again from its source.
+CACHE_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 
 
 def cache_folder() -> Path:
@@ -44,11 +44,11 @@ def find(location: str, state: str | None = None) -> Split | None:
     """Returns the stored split of a location, memory-mapped and read-only, or None.
 
     Args:
-        location: what the data was asked for: its place, the split, the column.
-        state: what the place held when the data was read, as given to `load_or_build`; None takes
-            the split whatever state it was read in (for when the place cannot be reached).
+        location: the key of the entry: the source, the split, the column and the size.
+        state: the state of the source, as `load_or_build` stored it; None accepts any state (for
+            a source that cannot be reached).
     """
-    with contextlib.suppress(*UNUSABLE):
+    with contextlib.suppress(*CACHE_ERRORS):
         index_file = _index_file(location)
         index = json.loads(index_file.read_text(encoding="utf-8"))
         if index["location"] != location or state not in (None, index["state"]):
@@ -60,14 +60,14 @@ def find(location: str, state: str | None = None) -> Split | None:
 
 
 def load_or_build(location: str, state: Callable[[], str], build: Callable[[], Split]) -> Split:
-    """Returns the stored split if its place is in the same state, else builds and stores it.
+    """Returns the stored split if its source has not changed, else builds and stores it.
 
-    Of two processes that want the same split at once, one builds and the other waits for it. A
-    cache that cannot be written (no space, no permission) costs time, never the result.
+    If two processes need the same split at once, one builds it and the other waits. If the cache
+    cannot be written (no space, no permission), the split is returned without being stored.
 
     Args:
-        location: what the data is asked for: its place, the split, the column.
-        state: returns what tells this state of the place from any other, quickly.
+        location: the key of the entry: the source, the split, the column and the size.
+        state: returns a string that changes whenever the source changes; must be fast.
         build: reads and decodes the data.
     """
     before = state()
@@ -77,8 +77,8 @@ def load_or_build(location: str, state: Callable[[], str], build: Callable[[], S
         if split := find(location, before):
             return split
         split = build()
-        if state() == before:  # else the data changed under our reading: do not remember it
-            with contextlib.suppress(*UNUSABLE):
+        if state() == before:  # else the data changed while it was read: do not store it
+            with contextlib.suppress(*CACHE_ERRORS):
                 _store(location, before, split)
         return split
 
@@ -94,14 +94,14 @@ def _array_files(fingerprint: str) -> tuple[Path, Path]:
 
 
 def _read(index: dict[str, Any]) -> Split:
-    """Raises ValueError or OSError where the stored arrays are missing or not what they were."""
+    """Raises ValueError or OSError if the stored arrays are missing or damaged."""
     images_file, labels_file = _array_files(index["fingerprint"])
-    # `open_memmap` reads nothing but plain arrays, whereas `np.load` also opens zips and pickles.
-    # `asarray` sees the mapped pages as a plain array: a `memmap` would spread its type to results.
+    # `open_memmap` reads only plain arrays; `np.load` also opens zips and pickles. `asarray` gives
+    # a plain array over the mapped pages: results computed from a `memmap` would be of its type.
     images = np.asarray(open_memmap(images_file, mode="r"))
     labels = np.asarray(open_memmap(labels_file, mode="r"))
     if images.dtype != np.uint8 or labels.dtype != np.int32 or len(images) != len(labels):
-        raise ValueError("the stored arrays have another type or length")
+        raise ValueError("the stored arrays have a wrong type or length")
     superclasses = index["superclasses"]
     names = (
         tuple(index["classes"]),
@@ -143,7 +143,7 @@ def _store(location: str, state: str, split: Split) -> None:
     }
     text = json.dumps(index, indent=1)
     _write(_index_file(location), lambda path: path.write_text(text, encoding="utf-8"))
-    _forget_the_oldest()
+    _evict_oldest()
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
@@ -158,29 +158,29 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def _lock(location: str) -> Iterator[None]:
-    """Holds the entry's lock, or nothing where the folder cannot hold locks or the wait is long."""
+    """Holds the entry's lock; goes on without it if it cannot be taken within `LOCK_SECONDS`."""
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(*UNUSABLE):
+        with contextlib.suppress(*CACHE_ERRORS):
             path = _index_file(location).with_suffix(".lock")
             path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(path, timeout=LOCK_SECONDS))
         yield
 
 
-def _forget_the_oldest() -> None:
-    """Removes the splits not used for longest, arrays that no split refers to, and remains."""
+def _evict_oldest() -> None:
+    """Removes the least recently used splits, unreferenced arrays and temporary files."""
     indices, arrays = cache_folder() / "index", cache_folder() / "arrays"
     used = sorted(indices.glob("*.json"), key=lambda file: -file.stat().st_mtime)
-    kept = {_fingerprint_in(file) for file in used[:KEPT_SPLITS]}
-    for file in used[KEPT_SPLITS:]:
+    retained = {_read_fingerprint(file) for file in used[:MAX_SPLITS]}
+    for file in used[MAX_SPLITS:]:
         file.unlink(missing_ok=True)
     for file in (*arrays.iterdir(), *indices.glob(".*")):
-        unused = file.name.partition(".")[0] not in kept
+        unused = file.name.partition(".")[0] not in retained
         if unused and time.time() - file.stat().st_mtime > ORPHAN_SECONDS:
             file.unlink(missing_ok=True)
 
 
-def _fingerprint_in(index_file: Path) -> str | None:
-    with contextlib.suppress(*UNUSABLE):
+def _read_fingerprint(index_file: Path) -> str | None:
+    with contextlib.suppress(*CACHE_ERRORS):
         return str(json.loads(index_file.read_text(encoding="utf-8"))["fingerprint"])
     return None

@@ -1,8 +1,8 @@
-"""CIFAR-100 as its authors publish it: the Toronto archive, or the folder that it unpacks to.
+"""The original CIFAR-100 files: the archive from the University of Toronto, or its unpacked folder.
 
-The files are pickles of Python 2. A pickle can call anything that its reader lets it name, so ours
-lets it name only what an array and a list of numbers need. Archives are read member by member and
-never unpacked: no path or link in them means anything to the file system.
+The files are Python 2 pickles. A pickle can call anything that its reader resolves, so only the
+four globals that arrays and lists of numbers need are resolved. Archives are read member by member
+and never unpacked: paths and links in them have no effect on the file system.
 """
 
 import gzip
@@ -27,19 +27,19 @@ FILES = (*SPLITS, "meta")
 COLUMNS = {"fine_label": "fine_labels", "coarse_label": "coarse_labels"}
 CHANNELS, SIDE = 3, 32
 PIXELS = CHANNELS * SIDE * SIDE
-FILE_BYTES = 2**30  # the real train is 155 MB
-ARCHIVE_BYTES = 2**32  # unpacked; the real one is 187 MB
+MAX_FILE_BYTES = 2**30  # the original `train` has 155 MB
+MAX_ARCHIVE_BYTES = 2**32  # unpacked; the original has 187 MB
 CHUNK_BYTES = 2**20
-ANOTHER = "give the cifar-100-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html"
+ADVICE = "give the cifar-100-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
 def recognises(path: Path) -> bool:
-    """Tells whether a path is for this reader: a file, or a folder with `meta`, `train`, `test`."""
+    """Returns whether a path is a file, or a folder with `meta`, `train` or `test` in it."""
     return path.is_file() or any((path / name).is_file() for name in FILES)
 
 
 def state(path: Path) -> str:
-    """Returns what tells the files' present content from any other, without reading them."""
+    """Returns a hash of the sizes and times of the files, without reading them."""
     files = [path] if path.is_file() else [path / name for name in FILES]
     states = [file.stat() for file in files if file.exists()]
     described = [(item.st_size, item.st_mtime_ns, item.st_ctime_ns) for item in states]
@@ -55,18 +55,17 @@ def read(
         path: the archive (any compression that `tarfile` knows) or the folder.
         split: "train" or "test".
         label_column: "fine_label" (the default) or "coarse_label".
-        size: the side of the images in pixels; other than the archive's, they are resized.
+        size: the side of the images in pixels; images are resized if it is not 32.
 
     Raises:
-        InputError: a file is missing, truncated or not what it should be; the split or the column
+        InputError: a file is missing, truncated or has unexpected content; the split or the column
             does not exist; a label is out of range.
     """
     path = path.resolve()
     column = COLUMNS.get(label_column or "fine_label", label_column or "")
     if column not in COLUMNS.values():
         raise InputError(
-            f"{path.name} has no column named {label_column!r}; the columns that would do: "
-            f"{', '.join(COLUMNS)}"
+            f"{path.name} has no column named {label_column!r}: choose one of {', '.join(COLUMNS)}"
         )
     if split not in SPLITS:
         raise InputError(
@@ -75,7 +74,7 @@ def read(
     files = _from_archive(path) if path.is_file() else _from_folder(path)
     for needed in (split, "meta"):
         if needed not in files:
-            raise InputError(f"{path.name} holds no file {needed} of CIFAR-100: {ANOTHER}")
+            raise InputError(f"{path.name} holds no file {needed} of CIFAR-100: {ADVICE}")
     names = _names(files["meta"], path.name)
     rows = {
         name: _rows(files[name], names, f"the {name} split of {path.name}")
@@ -125,51 +124,53 @@ def _from_folder(folder: Path) -> dict[str, dict[str, Any]]:
     for name in FILES:
         file = folder / name
         if file.is_file():
-            if file.stat().st_size > FILE_BYTES:
-                raise InputError(f"{file} is too large to be a file of CIFAR-100: {ANOTHER}")
+            if file.stat().st_size > MAX_FILE_BYTES:
+                raise InputError(f"{file} is too large to be a file of CIFAR-100: {ADVICE}")
             with file.open("rb") as stream:
                 contents[name] = _unpickle(stream, f"{folder.name}/{name}")
     return contents
 
 
 def _from_archive(path: Path) -> dict[str, dict[str, Any]]:
-    """Reads an archive to its end, so that damage anywhere in it is noticed by its checksum."""
+    """Reads an archive to its end, so that its checksum is verified."""
     contents: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                if member.offset_data + member.size > ARCHIVE_BYTES:
-                    raise InputError(f"{path.name} is too large for CIFAR-100: {ANOTHER}")
-                name = _wanted(member)
+                if member.offset_data + member.size > MAX_ARCHIVE_BYTES:
+                    raise InputError(f"{path.name} is too large for CIFAR-100: {ADVICE}")
+                name = _file_name(member)
                 stream = archive.extractfile(member) if name else None
                 if name is None or stream is None:
                     continue
-                if name in contents or member.size > FILE_BYTES:
-                    raise InputError(f"{path.name} holds a second or too large {name}: {ANOTHER}")
+                if name in contents or member.size > MAX_FILE_BYTES:
+                    raise InputError(
+                        f"{path.name} holds a {name} that is repeated or too large: {ADVICE}"
+                    )
                 contents[name] = _unpickle(stream, f"{path.name}/{name}")
             _read_to_end(cast(IO[bytes], archive.fileobj))
     except tarfile.ReadError as error:
         fault = "is truncated or damaged"
         if not contents:
-            fault = "is neither a folder, nor a ZIP of images, nor a whole tar archive"
-        raise InputError(f"{path.name} {fault}: {ANOTHER}") from error
+            fault = "is not a folder, a ZIP of images or a complete tar archive"
+        raise InputError(f"{path.name} {fault}: {ADVICE}") from error
     except (EOFError, OSError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path.name} is truncated or damaged ({error}): {ANOTHER}") from error
+        raise InputError(f"{path.name} is truncated or damaged ({error}): {ADVICE}") from error
     return contents
 
 
-def _wanted(member: tarfile.TarInfo) -> str | None:
-    """Returns which of our files a member is, None for links, devices and odd places."""
+def _file_name(member: tarfile.TarInfo) -> str | None:
+    """Returns which of `FILES` a member is; None for links, devices and unexpected paths."""
     parts = [part for part in PurePosixPath(member.name).parts if part != "."]
-    at_home = 1 <= len(parts) <= 2 and not {"..", "/"} & set(parts)
-    return parts[-1] if member.isreg() and at_home and parts[-1] in FILES else None
+    expected = 1 <= len(parts) <= 2 and not {"..", "/"} & set(parts)
+    return parts[-1] if member.isreg() and expected and parts[-1] in FILES else None
 
 
 def _read_to_end(stream: IO[bytes]) -> None:
     read = 0
     while chunk := stream.read(CHUNK_BYTES):
         read += len(chunk)
-        if read > ARCHIVE_BYTES:
+        if read > MAX_ARCHIVE_BYTES:
             return
 
 
@@ -179,10 +180,10 @@ def _names(meta: dict[str, Any], source: str) -> _Names:
     for key in ("fine_label_names", "coarse_label_names"):
         values = meta.get(key)
         if not isinstance(values, list) or not values:
-            raise InputError(f"{source}/meta holds no list {key}: {ANOTHER}")
+            raise InputError(f"{source}/meta holds no list {key}: {ADVICE}")
         names.append([_text(value) for value in values])
     if not all(isinstance(name, str) for name in (*names[0], *names[1])):
-        raise InputError(f"{source}/meta holds names that are no text: {ANOTHER}")
+        raise InputError(f"{source}/meta holds names that are not text: {ADVICE}")
     return _Names(*names)
 
 
@@ -196,13 +197,13 @@ def _rows(content: dict[str, Any], names: _Names, where: str) -> _Rows:
         or data.shape[1] != PIXELS
         or not len(data)
     ):
-        raise InputError(f"{where} holds no images (data: uint8, N × {PIXELS}): {ANOTHER}")
+        raise InputError(f"{where} holds no images (data: uint8, N × {PIXELS}): {ADVICE}")
     labels = []
     for key, allowed in zip(COLUMNS.values(), names, strict=True):
         values = content.get(key)
         column = np.asarray(values if isinstance(values, (list, np.ndarray)) else [])
         if column.shape != (len(data),) or column.dtype.kind not in "iu":
-            raise InputError(f"{where} holds no {key}, a whole number for each image: {ANOTHER}")
+            raise InputError(f"{where} holds no {key} with an integer for each image: {ADVICE}")
         check_labels(column, len(allowed), where=f"column {key} in {where}")
         labels.append(column.astype(np.int64))
     return _Rows(data, *labels)
@@ -213,38 +214,38 @@ def _text(value: Any) -> Any:
 
 
 def _unpickle(stream: IO[bytes], source: str) -> dict[str, Any]:
-    """Returns the dictionary that a file holds, with keys of text."""
+    """Returns the dictionary in a file, its keys decoded to text."""
     try:
         content = _Unpickler(stream, encoding="bytes").load()
     except (tarfile.ReadError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
-        raise  # the archive's fault, not the pickle's
-    except Exception as error:  # a pickle made up by someone can raise anything
+        raise  # a fault of the archive, not of the pickle
+    except Exception as error:  # a manipulated pickle can raise anything
         reason = str(error) or type(error).__name__
         raise InputError(
-            f"{source} is truncated or no file of CIFAR-100 ({reason}): {ANOTHER}"
+            f"{source} is truncated or not a file of CIFAR-100 ({reason}): {ADVICE}"
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{source} holds no dictionary of CIFAR-100: {ANOTHER}")
+        raise InputError(f"{source} holds no dictionary of CIFAR-100: {ADVICE}")
     return {_text(key): value for key, value in content.items()}
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, numbers, strings, arrays of whole numbers, and nothing else."""
+    """Builds only dictionaries, lists, numbers, strings and integer arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
-        admitted = _ADMITTED.get((module, name))
-        if admitted is None:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not admitted")
-        return admitted
+        allowed = _ALLOWED_GLOBALS.get((module, name))
+        if allowed is None:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed")
+        return allowed
 
 
 def _reconstruct(array_type: object, shape: object, type_code: object) -> np.ndarray:
-    """What `numpy.core.multiarray._reconstruct` does; the state that follows brings the shape."""
+    """Replaces `numpy.core.multiarray._reconstruct`; the shape follows in the pickled state."""
     return np.ndarray((0,), np.uint8)
 
 
 def _dtype(code: str | bytes, align: object = False, copy: object = True) -> np.dtype:
-    """What `numpy.dtype` does, for whole numbers."""
+    """Replaces `numpy.dtype`, for integer types."""
     name = _text(code)
     if name not in ("u1", "i4", "i8"):
         raise pickle.UnpicklingError(f"it holds an array of type {name!r}")
@@ -252,16 +253,16 @@ def _dtype(code: str | bytes, align: object = False, copy: object = True) -> np.
 
 
 def _encode(text: str, encoding: str | bytes = "latin1") -> bytes:
-    """What `_codecs.encode` does, the way that Python 3 writes bytes for protocol 2."""
+    """Replaces `_codecs.encode`, with which Python 3 writes bytes in protocol 2."""
     if _text(encoding) not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
     return text.encode("latin1")
 
 
-_ADMITTED: dict[tuple[str, str], Any] = {
+_ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    # Only ever an argument of `_reconstruct`: a name in its place cannot be called.
+    # Only an argument of `_reconstruct`: a string in its place cannot be called.
     ("numpy", "ndarray"): "numpy.ndarray",
     ("numpy", "dtype"): _dtype,
     ("_codecs", "encode"): _encode,

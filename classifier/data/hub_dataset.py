@@ -1,4 +1,4 @@
-"""Data sets of the Hub: found, fetched at one commit, and served from the cache offline."""
+"""Data sets of the Hub: downloaded at a fixed commit, read from the cache when offline."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 COMMIT = re.compile("[0-9a-f]{40}")
-FILES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".zip", ".parquet")  # meant a file, not a Hub id
-# `name` or `user/name`, then perhaps a revision: the shape that the Hub admits.
+FILES = (
+    ".gz",
+    ".tgz",
+    ".tar",
+    ".bz2",
+    ".xz",
+    ".zip",
+    ".parquet",
+)  # the name of a file rather than a Hub id
+# `name` or `user/name`, optionally with `@revision`.
 HUB_ID = re.compile(r"(?P<name>[\w.-]{1,96}(/[\w.-]{1,96})?)(@(?P<revision>[^\s@]+))?", re.ASCII)
 
 
@@ -30,7 +38,7 @@ def load_from_hub(
 ) -> Split:
     """Loads one split of a data set on the Hub.
 
-    Without a network, or with a Hub that does not answer, the last data that was fetched serves.
+    If the Hub cannot be reached, the data that was downloaded last is used.
 
     Args:
         dataset: `user/name`, or `user/name@revision` with a branch, a tag or a commit.
@@ -44,7 +52,7 @@ def load_from_hub(
     """
     name, revision = parse_hub_id(dataset)
     location = f"hub {name}@{revision or 'main'}\n{split}\n{label_column or ''}\n{size}"
-    if revision and COMMIT.fullmatch(revision):  # a commit never changes: nothing to ask the Hub
+    if revision and COMMIT.fullmatch(revision):  # a commit never changes: no request is needed
         stored = array_cache.find(location, _state(revision))
         if stored:
             return stored
@@ -62,11 +70,11 @@ def load_from_hub(
 
 
 def parse_hub_id(dataset: str) -> tuple[str, str | None]:
-    """Returns the repository and the revision, or raises InputError where it can be neither."""
+    """Returns the repository and the revision; raises InputError if it is not a Hub id."""
     match = HUB_ID.fullmatch(dataset)
     if match is None or ".." in dataset or dataset.startswith(".") or dataset.endswith(FILES):
         raise InputError(
-            f"there is no file or folder {dataset!r}, and it is no Hub id: give user/name, "
+            f"there is no file or folder {dataset!r}, and it is not a Hub id: give user/name, "
             "user/name@revision, a folder, a ZIP of images, or the Toronto archive"
         )
     return match["name"], match["revision"]
@@ -79,7 +87,7 @@ def _state(commit: str) -> str:
 
 
 def _find_commit(name: str, revision: str | None) -> str:
-    """Asks the Hub once which commit a revision is at present."""
+    """Returns the commit that a revision points to, as the Hub says."""
     from huggingface_hub import constants, errors
 
     from classifier.hub_client import HubUnreachableError, connect, describe
@@ -103,26 +111,27 @@ def _find_commit(name: str, revision: str | None) -> str:
         raise InputError(
             f"{name} has no revision {revision!r} on the Hub: give a branch, a tag or a commit"
         ) from error
-    except Exception as error:  # no network has many faces: DNS, sockets, proxies, login pages
+    except Exception as error:  # DNS, sockets, proxies, login pages: all mean that there is no Hub
         raise HubUnreachableError(describe(error)) from error
 
 
 def _fetch(name: str, commit: str, split: str, label_column: str | None, size: int) -> Split:
-    """Downloads what is not yet here of one commit, and decodes a split of it."""
+    """Downloads a commit, as far as it is not cached, and decodes a split of it."""
     from classifier.data.image_table import read_split
     from classifier.data.local_dataset import load_tables
-    from classifier.hub_client import HubUnreachableError, patience
+    from classifier.hub_client import HubUnreachableError, limited_retries
 
     try:
-        with patience():
+        with limited_retries():
             tables = load_tables(name, name, revision=commit)
     except HubUnreachableError as error:
         raise ClassifierError(
-            f"the Hub stopped answering while {name} was fetched ({error}): try again later"
+            f"the Hub stopped answering while {name} was downloaded ({error}): try again later"
         ) from error
     if commit_of(tables) not in (None, commit):
         raise ClassifierError(
-            f"{name} could not be fetched at commit {commit[:7]}: check the network and try again"
+            f"{name} could not be downloaded at commit {commit[:7]}: check the network and "
+            "try again"
         )
     return read_split(
         tables, split, dataset=name, revision=commit, label_column=label_column, size=size
@@ -138,7 +147,7 @@ def _load_offline(
     location: str,
     error: ClassifierError,
 ) -> Split:
-    """Returns the split from our cache, or from what `datasets` fetched earlier."""
+    """Returns the split from our cache, or from the cache of `datasets`."""
     from huggingface_hub import constants
 
     from classifier.data.image_table import read_split
@@ -146,10 +155,10 @@ def _load_offline(
     reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
     found = array_cache.find(location)
     if found is None:
-        tables = _fetched_earlier(name, revision)
+        tables = _load_cached_tables(name, revision)
         if tables is None:
             raise ClassifierError(
-                f"{reason}, and the data is not in the cache: check the network, or name a folder "
+                f"{reason}, and the data is not in the cache: check the network, or give a folder "
                 "or the Toronto archive"
             ) from error
         commit = str(commit_of(tables))
@@ -171,13 +180,13 @@ def _load_offline(
     return found
 
 
-def _fetched_earlier(name: str, revision: str | None) -> DatasetDict | None:
-    """Returns what `datasets` fetched last, if that was asked for: the latest, or its commit."""
+def _load_cached_tables(name: str, revision: str | None) -> DatasetDict | None:
+    """Returns the tables in the cache of `datasets`, None if they are of another revision."""
     from classifier.data.local_dataset import load_tables
-    from classifier.hub_client import patience
+    from classifier.hub_client import limited_retries
 
     try:
-        with patience(offline=True):
+        with limited_retries(offline=True):
             tables = load_tables(name, name)
     except ClassifierError:
         return None
@@ -185,6 +194,6 @@ def _fetched_earlier(name: str, revision: str | None) -> DatasetDict | None:
 
 
 def commit_of(tables: DatasetDict) -> str | None:
-    """Returns the commit of these tables, by which `datasets` names the folder of their files."""
+    """Returns the commit of these tables: `datasets` names the folder of their files after it."""
     files = [file["filename"] for table in tables.values() for file in table.cache_files]
     return Path(files[0]).parent.name if files else None

@@ -1,8 +1,8 @@
-"""Data sets of image files: a folder or a ZIP with a folder per class, or with a metadata file.
+"""Data sets of image files: a folder or ZIP with a folder per class, or with a metadata file.
 
-Where folders at the top name splits (`train`, `test`, in any case), a split is exactly what lies
-below its folder; where none does, everything is the split `train`. Below that, the first folder
-names the class, unless a metadata file labels the images. No other name means anything.
+If top-level folders are named after splits (`train`, `test`, in any letter case), each contains
+exactly that split; otherwise all images form the split `train`. The next level of folders gives the
+classes, unless a metadata file labels the images. No other name has a meaning.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from classifier.data.data_files import (
     is_control,
     list_files,
     printable,
-    split_named,
+    split_of,
     walk,
 )
 from classifier.data.images import READABLE, ImageError, open_image, to_model_input
@@ -32,9 +32,9 @@ from classifier.data.metadata_file import FILE_NAME, Label, is_metadata, read_la
 from classifier.data.split import Split, group_classes, make_split
 from classifier.errors import InputError
 
-FORMAT = 1  # part of every state: raise it when the same files come to give other rows
+FORMAT = 1  # part of every state: raise it when the same files give other rows than before
 TABLES = (".parquet", ".arrow")
-# What `datasets` reads where there are no images.
+# Formats that `datasets` reads in folders without images.
 OTHER_DATA = (*TABLES, ".csv", ".tsv", ".json", ".jsonl", ".txt", ".tar", ".py")
 DATASETS_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 ADVICE = (
@@ -44,17 +44,17 @@ ADVICE = (
 
 
 def recognises(place: Path) -> bool:
-    """Tells whether a path is a ZIP, or a folder of images rather than of tables."""
+    """Returns whether a path is a ZIP, or a folder of images rather than of tables."""
     if place.is_file():
         with place.open("rb") as file:
             return place.suffix.lower() == ".zip" or file.read(4) in (b"PK\3\4", b"PK\5\6")
-    if any((place / name).is_file() for name in DATASETS_FILES) or _lists_its_data(place):
+    if any((place / name).is_file() for name in DATASETS_FILES) or _declares_data_files(place):
         return False
     files = [file for file in walk(place) if not is_metadata(file)]
     images = [file for file in files if file.named_as_image]
     tables = [file for file in files if file.kind in TABLES]
-    if tables:  # a picture beside tables illustrates them; a table beside split folders is astray
-        return any(map(_in_a_split, images)) and not any(map(_in_a_split, tables))
+    if tables:  # decide by which of the two lie in folders of splits
+        return any(map(_is_in_split, images)) and not any(map(_is_in_split, tables))
     return (
         bool(images)
         or any(file.kind in (".zip", "loop") for file in files)
@@ -80,14 +80,14 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
 
     Args:
         place: the folder or the ZIP.
-        split: "train" or another that a folder at the top names.
-        label_column: the column of the metadata files with the target; by default `fine_label`,
-            else `label`. Where no metadata has it, the class is the name of the folder.
+        split: "train", or a split that a top-level folder is named after.
+        label_column: the target column of the metadata files; by default `fine_label`, else
+            `label`. Without such a column the class is the name of the folder.
         size: the side of the images in pixels.
 
     Raises:
-        InputError: there is no such split or column, an image has no label or does not decode, a
-            class has no image that can be read, or a name will not do.
+        InputError: there is no such split or column, an image has no label or cannot be decoded, a
+            class has no readable image, or a name is invalid.
         OSError: a file or folder cannot be read.
     """
     place = place.resolve()
@@ -96,26 +96,26 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
         files = list_files(place, archives)
         labels, columns = read_labels(files, dataset, label_column)
         if label_column not in (None, "label", *columns):
-            would_do = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
+            available = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
             raise InputError(
-                f"{dataset} has no column named {printable(str(label_column))!r}; the columns that "
-                f"would do: {printable(', '.join(would_do))}"
+                f"{dataset} has no column named {printable(str(label_column))!r}: choose one of "
+                f"{printable(', '.join(available))}"
             )
         files = [file for file in files if not is_metadata(file)]
-        division = _divide(files, labels, dataset)
+        layout = _find_layout(files, labels, dataset)
         parts = {
-            name: _label(members, division.depth, labels)
-            for name, members in division.splits.items()
+            name: _label(members, layout.class_depth, labels)
+            for name, members in layout.splits.items()
         }
         if split not in parts:
             raise InputError(
                 f"{dataset} has no split named {split!r}: choose one of "
-                f"{', '.join(sorted(parts))}. Folders named train and test at the top, with the "
+                f"{', '.join(sorted(parts))}. Top-level folders named train and test, with the "
                 "folders of the classes in them, make splits"
             )
         part = parts[split]
-        if split == ("train" if "train" in parts else min(parts)):  # told once
-            part.unread += [(file, file.kind) for file in division.outside]
+        if split == ("train" if "train" in parts else min(parts)):  # reported only once
+            part.skipped += [(file, file.kind) for file in layout.outside]
         _check_labelled(part, f"the {split} split of {dataset}", columns)
         classes = _classes(parts, dataset)
         superclasses, superclass_of = _superclasses(parts, classes)
@@ -139,42 +139,42 @@ class _Row(NamedTuple):
 
 @dataclass
 class _Part:
-    """The files of a split: those with a class, and others with what they are."""
+    """The files of a split: those with a class, and the skipped ones with their kind."""
 
     rows: list[_Row] = field(default_factory=list)
-    unread: list[tuple[DataFile, str]] = field(default_factory=list)
+    skipped: list[tuple[DataFile, str]] = field(default_factory=list)
 
 
-class _Division(NamedTuple):
-    """The files of each split, those outside of all, and how deep the folders of classes lie."""
+class _Layout(NamedTuple):
+    """The files of each split, the files outside of all splits, and the depth of class folders."""
 
     splits: dict[str, list[DataFile]]
     outside: list[DataFile]
-    depth: int
+    class_depth: int
 
 
-def _divide(
+def _find_layout(
     files: list[DataFile], labels: Mapping[tuple[str, ...], Label], dataset: str
-) -> _Division:
-    """Finds the folders of splits: at the top, or in the only folder there with images."""
+) -> _Layout:
+    """Finds the folders of splits: at the top, or in the only top-level folder with images."""
     outside: list[DataFile] = []
     depth = 0
     while True:
         folders, loose = _by_folder(files, depth)
-        named = [name for name in folders if split_named(name)]
-        pictured = [name for name, members in folders.items() if _holds_image(members)]
-        others = [name for name in pictured if name not in named]
-        # Beside other folders with images, `train` and `test` may be classes like these: they are
-        # unless they are sorted further, or labelled.
-        sorted_further = any(
+        named = [name for name in folders if split_of(name)]
+        with_images = [name for name, members in folders.items() if _holds_image(members)]
+        others = [name for name in with_images if name not in named]
+        # If there are other folders with images, `train` and `test` are classes too, unless their
+        # images are in subfolders or labelled.
+        has_classes = any(
             file.is_image and (len(file.parts) > depth + 2 or file.parts in labels)
             for name in named
             for file in folders[name]
         )
-        if named and (not others or (sorted_further and len(set(map(split_named, named))) > 1)):
+        if named and (not others or (has_classes and len(set(map(split_of, named))) > 1)):
             splits: dict[str, list[DataFile]] = {}
             for name in named:
-                split = str(split_named(name))
+                split = str(split_of(name))
                 if split in splits:
                     raise InputError(
                         f"{dataset} has two folders for the split {split}, one of them "
@@ -182,10 +182,10 @@ def _divide(
                     )
                 splits[split] = folders.pop(name)
             outside += loose + [file for members in folders.values() for file in members]
-            return _Division(splits, outside, depth + 1)
-        only = pictured[0] if len(pictured) == 1 and not _holds_image(loose) else None
+            return _Layout(splits, outside, depth + 1)
+        only = with_images[0] if len(with_images) == 1 and not _holds_image(loose) else None
         if only is None or _holds_image(_by_folder(folders[only], depth + 1)[1]):
-            return _Division({"train": files}, outside, depth)
+            return _Layout({"train": files}, outside, depth)
         files = folders.pop(only)
         outside += loose + [file for members in folders.values() for file in members]
         depth += 1
@@ -194,7 +194,7 @@ def _divide(
 def _by_folder(
     files: list[DataFile], depth: int
 ) -> tuple[dict[str, list[DataFile]], list[DataFile]]:
-    """Groups files by the folder in which they lie so deep, and those that lie in none."""
+    """Groups files by their folder at a depth; returns files that are in none separately."""
     folders: dict[str, list[DataFile]] = {}
     loose = []
     for file in files:
@@ -209,18 +209,18 @@ def _holds_image(files: list[DataFile]) -> bool:
     return any(file.is_image for file in files)
 
 
-def _in_a_split(file: DataFile) -> bool:
-    return split_named(file.parts[0]) is not None and len(file.parts) > 1
+def _is_in_split(file: DataFile) -> bool:
+    return split_of(file.parts[0]) is not None and len(file.parts) > 1
 
 
-def _lists_its_data(folder: Path) -> bool:
-    """Tells whether a README names the files of a data set, for `datasets` to read."""
+def _declares_data_files(folder: Path) -> bool:
+    """Returns whether a README declares the files of the data set, as `datasets` reads them."""
     from huggingface_hub import metadata_load
 
     readme = folder / "README.md"
     try:
         header = metadata_load(readme) if readme.is_file() else None
-    except Exception:  # written by anyone: `datasets` says what is wrong with it
+    except Exception:  # `datasets` reports what is wrong with it
         return True
     configs = (header or {}).get("configs")
     return isinstance(configs, list) and any(
@@ -229,7 +229,7 @@ def _lists_its_data(folder: Path) -> bool:
 
 
 def _label(files: list[DataFile], depth: int, labels: Mapping[tuple[str, ...], Label]) -> _Part:
-    """Gives each file of a split its class: by metadata if that labels any, else by its folder."""
+    """Assigns classes to the files of a split: by metadata if it labels any, else by folder."""
     part = _Part()
     labelled = any(file.parts in labels for file in files)
     for file in files:
@@ -239,19 +239,19 @@ def _label(files: list[DataFile], depth: int, labels: Mapping[tuple[str, ...], L
         if label is not None:
             part.rows.append(_Row(file, label))
         elif file.is_image:
-            lacking = "without a line in the metadata" if labelled else "outside of class folders"
-            part.unread.append((file, f"image {lacking}"))
+            reason = "without a row in the metadata" if labelled else "outside of class folders"
+            part.skipped.append((file, f"image {reason}"))
         else:
-            part.unread.append((file, file.kind))
+            part.skipped.append((file, file.kind))
     return part
 
 
 def _check_labelled(part: _Part, where: str, columns: list[str]) -> None:
-    """Refuses a split without labels, and an image whose label is empty."""
+    """Raises InputError for a split without labels and for an image with an empty label."""
     if not part.rows:
-        images = [file for file, _ in part.unread if file.is_image]
+        images = [file for file, _ in part.skipped if file.is_image]
         if not images:
-            others = _summary(part.unread) or "no files at all"
+            others = _summary(part.skipped) or "no files at all"
             raise InputError(
                 f"{where} holds no image that can be read ({others}): give folders of images for "
                 f"each class, as {READABLE}"
@@ -264,15 +264,14 @@ def _check_labelled(part: _Part, where: str, columns: list[str]) -> None:
     for file, label in part.rows:
         if not label.name.strip() and label.source:
             raise InputError(
-                f"{file.path} in {where} has no label in {label.source}: write one, or remove "
-                "the line"
+                f"{file.path} in {where} has no label in {label.source}: add one, or remove the row"
             )
 
 
 def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
     """Returns the classes of all splits, sorted, with their indices.
 
-    A folder whose name begins with a dot or two underscores and that holds no image is none.
+    A folder without images whose name begins with a dot or two underscores is not a class.
     """
     names: set[str] = set()
     for split, part in parts.items():
@@ -282,9 +281,9 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
         for name, files in members.items():
             if _holds_image(files):
                 names.add(name)
-            elif name.startswith((".", "__")) and not any(map(_is_picture, files)):
+            elif name.startswith((".", "__")) and not any(map(_has_image_type, files)):
                 part.rows = [row for row in part.rows if row.label.name != name]
-                part.unread += [(file, file.kind) for file in files]
+                part.skipped += [(file, file.kind) for file in files]
             else:
                 raise InputError(
                     f"the class {printable(name)!r} has no image that can be read in the {split} "
@@ -296,7 +295,7 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
         if any(map(is_control, name)):
             raise InputError(
                 f"the name of the class {printable(name)!r} in {dataset} holds a line break, a "
-                "control character or bytes that are no UTF-8: rename it"
+                "control character or bytes that are not UTF-8: rename it"
             )
         other = spellings.setdefault(unicodedata.normalize("NFC", name), name)
         if other != name:
@@ -307,8 +306,8 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
     return {name: index for index, name in enumerate(sorted(names))}
 
 
-def _is_picture(file: DataFile) -> bool:
-    """Tells whether a file's name says that it is an image, of whatever format."""
+def _has_image_type(file: DataFile) -> bool:
+    """Returns whether a file's suffix is that of any image format, readable or not."""
     kind = mimetypes.guess_type(f"file{file.kind}")[0] or ""
     return kind.startswith("image/") or file.kind in (".heic", ".heif")
 
@@ -316,7 +315,7 @@ def _is_picture(file: DataFile) -> bool:
 def _superclasses(
     parts: Mapping[str, _Part], classes: Mapping[str, int]
 ) -> tuple[list[str] | None, tuple[int, ...] | None]:
-    """Returns the superclasses' names and each class's index, if every image has one."""
+    """Returns the superclasses and the index of each class into them, if all images have one."""
     pairs = {(row.label.name, row.label.superclass) for part in parts.values() for row in part.rows}
     names = sorted({superclass for _, superclass in pairs if superclass is not None})
     if not names or any(superclass is None for _, superclass in pairs):
@@ -328,9 +327,9 @@ def _superclasses(
 
 
 def _decode_all(part: _Part, size: int, dataset: str) -> tuple[np.ndarray, list[_Row]]:
-    """Returns the images of a split, uint8, (N, size, size, 3), and the N rows that hold them."""
+    """Returns the images of a split, uint8, (N, size, size, 3), and their N rows."""
     rows = [row for row in part.rows if row.file.is_image]
-    part.unread += [(row.file, row.file.kind) for row in part.rows if not row.file.is_image]
+    part.skipped += [(row.file, row.file.kind) for row in part.rows if not row.file.is_image]
     images = np.empty((len(rows), size, size, 3), np.uint8)
     for index, row in enumerate(rows):
         images[index] = _decode(row.file, size, dataset)
@@ -338,7 +337,7 @@ def _decode_all(part: _Part, size: int, dataset: str) -> tuple[np.ndarray, list[
 
 
 def _decode(file: DataFile, size: int, dataset: str) -> np.ndarray:
-    """Returns an image, uint8, (size, size, 3), as the app would show it to a model."""
+    """Returns an image, uint8, (size, size, 3), preprocessed as in the app."""
     assert file.open is not None
     try:
         with file.open() as stream:
@@ -346,27 +345,27 @@ def _decode(file: DataFile, size: int, dataset: str) -> np.ndarray:
     except ImageError as error:
         reason = str(error).partition(":")[0]
         raise InputError(
-            f"the image {file.path} of {dataset} does not decode ({reason}): replace or remove it"
+            f"the image {file.path} of {dataset} cannot be decoded ({reason}): replace or remove it"
         ) from error
 
 
 def _remarks(part: _Part, rows: list[_Row], where: str) -> list[str]:
-    """Returns what a user should know of the reading, a sentence each."""
+    """Returns a sentence for each thing that a user should know: skipped files, duplicates."""
     remarks = []
-    if part.unread:
-        remarks.append(f"Not read in {where}: {_summary(part.unread)}.")
+    if part.skipped:
+        remarks.append(f"Not read in {where}: {_summary(part.skipped)}.")
     times = Counter(row.file.identity for row in rows if row.file.identity)
-    again = [row.file for row in rows if row.file.identity and times[row.file.identity] > 1]
-    if again:
+    repeated = [row.file for row in rows if row.file.identity and times[row.file.identity] > 1]
+    if repeated:
         remarks.append(
-            f"In {where} {len(again)} images are the same files, by links ({again[0].path} is the "
-            "first)."
+            f"In {where} {len(repeated)} images are links to the same files ({repeated[0].path} "
+            "is the first)."
         )
     return remarks
 
 
 def _summary(files: list[tuple[DataFile, str]]) -> str:
-    """Counts files by kind, with the first of each."""
+    """Returns the number of files of each kind, with the first of them as an example."""
     kinds: dict[str, list[DataFile]] = {}
     for file, kind in files:
         kinds.setdefault(kind, []).append(file)

@@ -1,4 +1,4 @@
-"""Turns a table of the `datasets` library, with images and a `ClassLabel`, into arrays."""
+"""Converts tables of the `datasets` library, with images and a `ClassLabel`, to arrays."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def read_split(
     """Decodes one split.
 
     Args:
-        tables: all splits, as `datasets.load_dataset` gives them.
-        split: the name of the one to read; the others only tell which class has which superclass.
-        dataset: the name that messages and the result cite.
+        tables: all splits, as `datasets.load_dataset` returns them.
+        split: the split to read; from the others only superclasses are read.
+        dataset: the name of the data set, for messages and the result.
         revision: the commit, for a data set from the Hub.
         label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
         size: the side of the images in pixels.
 
     Raises:
-        InputError: the split does not exist or is empty, no column serves as image or target, an
-            image does not decode, or a label is out of range.
+        InputError: the split does not exist or is empty, there is no image or target column, an
+            image cannot be decoded, or a label is out of range.
     """
     if split not in tables:
         raise InputError(
@@ -67,12 +67,12 @@ def read_split(
 
 
 def find_image_column(table: Dataset, dataset: str) -> str:
-    """Returns the only column of images; of several, the one named `img` or `image`."""
+    """Returns the image column; of several, the one named `img` or `image`."""
     from datasets import Image
 
     columns = [name for name, feature in table.features.items() if isinstance(feature, Image)]
-    usual = [name for name in columns if name in ("img", "image")]
-    for choice in (columns, usual):
+    preferred = [name for name in columns if name in ("img", "image")]
+    for choice in (columns, preferred):
         if len(choice) == 1:
             return choice[0]
     if columns:
@@ -86,30 +86,30 @@ def find_image_column(table: Dataset, dataset: str) -> str:
     )
 
 
-def find_label_column(table: Dataset, dataset: str, named: str | None = None) -> str:
+def find_label_column(table: Dataset, dataset: str, name: str | None = None) -> str:
     """Returns the target: the named column, `fine_label`, `label`, or the only `ClassLabel`."""
     from datasets import ClassLabel
 
     columns = [
-        name
-        for name, feature in table.features.items()
+        column
+        for column, feature in table.features.items()
         if isinstance(feature, ClassLabel) and feature.names
     ]
-    would_do = f"the columns that would do: {', '.join(columns) or 'none'}"
-    if named is not None:
-        if named in columns:
-            return named
-        missing = "no column" if named not in table.column_names else "no ClassLabel column"
-        raise InputError(f"{dataset} has {missing} named {named!r}; {would_do}")
-    for usual in ("fine_label", "label"):
-        if usual in columns:
-            return usual
+    available = f"ClassLabel columns: {', '.join(columns) or 'none'}"
+    if name is not None:
+        if name in columns:
+            return name
+        missing = "no column" if name not in table.column_names else "no ClassLabel column"
+        raise InputError(f"{dataset} has {missing} named {name!r}; {available}")
+    for preferred in ("fine_label", "label"):
+        if preferred in columns:
+            return preferred
     if len(columns) == 1:
         return columns[0]
     if columns:
         raise InputError(
             f"{dataset} has no column fine_label or label and more than one ClassLabel: name the "
-            f"target with --label-column; {would_do}"
+            f"target with --label-column; {available}"
         )
     raise InputError(
         f"{dataset} has no label column (of type ClassLabel; its columns: "
@@ -125,7 +125,7 @@ def _labels(table: Dataset, column: str, where: str) -> np.ndarray:
     if missing.size:
         raise InputError(
             f"row {missing[0]}{_file_of(table, int(missing[0]))} of column {column} in {where} has "
-            f"no label ({missing.size} in all): write one, or remove the row"
+            f"no label ({missing.size} in all): add one, or remove the row"
         )
     labels = stored.to_numpy().astype(np.int64)
     check_labels(
@@ -138,7 +138,7 @@ def _labels(table: Dataset, column: str, where: str) -> np.ndarray:
 
 
 def _file_of(table: Dataset, row: int) -> str:
-    """Returns the file's name of a row's image, in brackets, if it has one."""
+    """Returns the name of a row's image file in brackets; an empty string if it has none."""
     from datasets import Image
 
     for column, feature in table.features.items():
@@ -152,18 +152,18 @@ def _file_of(table: Dataset, row: int) -> str:
 def _superclasses(
     tables: DatasetDict, label_column: str, dataset: str
 ) -> tuple[list[str] | None, tuple[int, ...] | None]:
-    """Returns the superclasses' names and each class's index, as `coarse_label` gives them."""
+    """Returns the superclasses and the index of each class into them, from `coarse_label`."""
     from datasets import ClassLabel
 
     column = "coarse_label"
-    wanted = {label_column, column}
+    required = {label_column, column}
     pairs = []
     names: list[str] | None = None
     if label_column == column:
         return None, None
     for split, table in tables.items():
         features = table.features
-        if not all(isinstance(features.get(name), ClassLabel) for name in wanted):
+        if not all(isinstance(features.get(name), ClassLabel) for name in required):
             continue
         names = features[column].names
         where = f"the {split} split of {dataset}"
@@ -176,7 +176,7 @@ def _superclasses(
 
 
 def _images(table: Dataset, column: str, size: int, where: str) -> tuple[np.ndarray, list[str]]:
-    """Returns uint8, (N, size, size, 3), and the names of all files, or none if one has none."""
+    """Returns uint8, (N, size, size, 3), and the file names; no names if any is missing."""
     from datasets import Image
 
     images = np.empty((len(table), size, size, 3), np.uint8)
@@ -192,10 +192,10 @@ def _images(table: Dataset, column: str, size: int, where: str) -> tuple[np.ndar
 
 
 def _decode(value: dict[str, Any] | None, row: int, size: int, where: str) -> np.ndarray:
-    """Returns the image of a row, uint8, (size, size, 3), as the app would show it to a model."""
+    """Returns the image of a row, uint8, (size, size, 3), preprocessed as in the app."""
     value = value or {}
     data, path = value.get("bytes"), value.get("path")
-    named = f" ({Path(path).name})" if path else ""
+    file = f" ({Path(path).name})" if path else ""
     try:
         if data is None and path is None:
             raise InputError("the row holds no image")
@@ -203,6 +203,6 @@ def _decode(value: dict[str, Any] | None, row: int, size: int, where: str) -> np
     except InputError as error:
         reason = str(error).partition(":")[0]
         raise InputError(
-            f"the image in row {row}{named} of {where} does not decode ({reason}): replace or "
+            f"the image in row {row}{file} of {where} cannot be decoded ({reason}): replace or "
             "remove it"
         ) from error

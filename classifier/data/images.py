@@ -1,4 +1,4 @@
-"""From any picture that a visitor may bring to the square of RGB pixels that a model takes."""
+"""Decodes untrusted image files and converts them to square RGB arrays for a model."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from PIL import (
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
-# What Pillow decodes by itself and in bounded time: nothing that calls another program (EPS, WMF)
-# and nothing that is not a picture (HDF5, GRIB, MPEG). MPO comes with JPEG.
+# Formats that Pillow decodes by itself and in bounded time: none that calls another program (EPS,
+# WMF) and none that is not an image format (HDF5, GRIB, MPEG). MPO comes with JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
 READABLE = "JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF or PPM"
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 50_000_000
 MAX_ASPECT = 1000
-# A progressive JPEG passes over all its pixels once a scan: encoders write about ten, and ten
-# thousand fit into one file that would keep a core busy for an hour.
+# Each scan of a progressive JPEG decodes all pixels once more. Encoders write about ten scans; a
+# file with ten thousand would keep a core busy for an hour.
 MAX_JPEG_SCANS = 100
-# Pillow reads these with loops in Python, a microsecond a byte.
+# Pillow decodes these in Python loops, at a microsecond per byte.
 SLOW_CODECS = {"ppm", "ppm_plain", "bmp_rle"}
-MAX_BYTES_OF_SLOW_CODECS = 2**20
-MAX_PIXELS_OF_SLOW_CODECS = 4_000_000
-MAX_PIXELS_OF_AVIF = 25_000_000  # 50 megapixels take over three seconds on two cores
-# JPEGs are decoded at the largest of 1, 1/2, 1/4 and 1/8 of their size that keeps this many pixels
-# on the shorter side: far more than the models see, and several times as fast.
+MAX_SLOW_CODEC_BYTES = 2**20
+MAX_SLOW_CODEC_PIXELS = 4_000_000
+MAX_AVIF_PIXELS = 25_000_000  # 50 megapixels take over three seconds on two cores
+# JPEGs are decoded at the smallest scale (1, 1/2, 1/4 or 1/8) that leaves this many pixels on the
+# shorter side: more than any model takes, and several times as fast.
 JPEG_SIDE = 512
-UPRIGHT = {  # the transposition that undoes each value of the orientation in the metadata
+EXIF_TRANSPOSITIONS = {  # by the value of the EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -60,20 +60,20 @@ UPRIGHT = {  # the transposition that undoes each value of the orientation in th
     8: Image.Transpose.ROTATE_90,
 }
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGE_IMAGE_PIXELS = 12_000_000  # larger images are decoded one at a time, to limit the memory
 GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
-LARGE = 12_000_000  # pixels, from which on images are decoded one at a time to bound the memory
 
-# Our own limits are stricter than the one that Pillow warns of.
+# Our limits are stricter than the one that Pillow warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-_one_large_image = threading.Semaphore()
+_large_image_lock = threading.Semaphore()
 
 
 class ImageError(InputError):
-    """A picture that cannot be used.
+    """An image that cannot be used.
 
     Attributes:
-        reason: a short name of what is wrong, the same in every language: `empty`, `unreadable`,
+        reason: a language-independent code: `empty`, `unreadable`,
             `too_large`, `vector`, `unknown_format`, `damaged`, `too_many_pixels`, `too_narrow`.
     """
 
@@ -83,22 +83,22 @@ class ImageError(InputError):
 
 
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
-    """Decodes the first frame of a picture, within limits of bytes, pixels, shape and time.
+    """Decodes the first frame of an image, within limits on bytes, pixels, aspect ratio and time.
 
-    Pictures are judged by their pixels: metadata that cannot be read is skipped.
+    Metadata that cannot be read is skipped.
 
     Args:
         source: a path, the bytes of a file, or a file opened for binary reading.
 
     Returns:
-        The picture in the mode that its file has; large JPEGs come at a fraction of their size.
+        The image in the mode of its file; large JPEGs are scaled down.
 
     Raises:
-        ImageError: the picture is not readable, too large, damaged, or of no format in `FORMATS`.
+        ImageError: the image is not readable, too large, damaged, or in no format of `FORMATS`.
     """
     content = _read(source)
     if content.startswith(GIF_SIGNATURES):
-        content = _gif_of_the_first_frame(content)
+        content = _without_gif_extensions(content)
     try:
         return _decode(content)
     except ImageError as error:
@@ -109,23 +109,23 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
 
 
 def is_image(file: BinaryIO) -> bool:
-    """Tells whether a file begins as a picture of one of `FORMATS`; decodes nothing."""
+    """Returns whether a file starts like an image of one of `FORMATS`; decodes nothing."""
     try:
         Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
         return True
-    except Exception:  # whatever a plugin trips over in a file that is no picture
+    except Exception:  # any other file can make a plugin raise anything
         return False
     return True
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Turns a picture of any mode upright and into RGB, transparent parts on white.
+    """Converts an image of any mode to RGB: EXIF orientation applied, transparency on white.
 
-    Colour profiles are not applied: the models were trained without, and a profile is code of a
-    stranger for the colour engine to run. An RGB picture without more comes back as it is.
+    Colour profiles are not applied: the models were trained without, and the colour engine would
+    run an untrusted profile. A plain RGB image is returned unchanged.
     """
-    image = _upright(image)
+    image = _apply_orientation(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "F" or image.mode.startswith("I"):
@@ -144,13 +144,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_model_input(image: Image.Image, size: int = DEFAULT_IMAGE_SIZE) -> np.ndarray:
-    """Turns a picture into the pixels that a model takes.
+    """Converts an image to the pixels that a model takes.
 
-    The largest square in the middle is cut out and brought to the size with an antialiasing
-    filter; an RGB picture that has the size already comes through bit for bit.
+    The largest centred square is cropped and resized with an antialiasing filter; the pixels of an
+    RGB image that already has the size are unchanged.
 
     Args:
-        image: any picture that `open_image` gives or Pillow makes.
+        image: an image from `open_image` or from Pillow.
         size: the side of the result in pixels.
 
     Returns:
@@ -164,13 +164,13 @@ def _square(image: Image.Image, size: int) -> Image.Image:
         return image
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Cut before resizing: the filter would look beyond the edges of a `box`.
+    # Crop before resizing: with `box`, the filter would use pixels outside of it.
     square = image.crop((left, top, left + side, top + side))
     return square.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
 def _read(source: str | Path | bytes | BinaryIO) -> bytes:
-    """Returns the bytes, having read no more than one beyond the limit."""
+    """Returns the bytes; reads at most one more than the limit."""
     try:
         if isinstance(source, bytes):
             content = source
@@ -183,11 +183,11 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise ImageError("unreadable", f"the image cannot be read: {reason}") from error
     if not content:
-        raise ImageError("empty", "the file is empty: choose a picture")
+        raise ImageError("empty", "the file is empty: choose an image")
     if len(content) > MAX_BYTES:
         raise ImageError(
             "too_large",
-            f"the file is larger than {MAX_BYTES // 2**20} MB: choose a smaller picture",
+            f"the file is larger than {MAX_BYTES // 2**20} MB: choose a smaller image",
         )
     return content
 
@@ -199,12 +199,12 @@ def _decode(content: bytes) -> Image.Image:
         raise _unidentified(content) from None
     except Image.DecompressionBombError as error:
         raise _too_many_pixels() from error
-    except Exception as error:  # whatever a plugin trips over in a file made to trip it
+    except Exception as error:  # a manipulated file can make a plugin raise anything
         raise _damaged() from error
     _check_dimensions(image)
     _check_decoding_time(image, content)
-    large = image.width * image.height >= LARGE
-    with _one_large_image if large else nullcontext():
+    large = image.width * image.height >= LARGE_IMAGE_PIXELS
+    with _large_image_lock if large else nullcontext():
         try:
             image.draft(None, (JPEG_SIDE, JPEG_SIDE))
             image.load()
@@ -214,9 +214,9 @@ def _decode(content: bytes) -> Image.Image:
 
 
 def _without_metadata(content: bytes) -> bytes:
-    """Returns a PNG or a JPEG with nothing but what its pixels need, and its orientation.
+    """Returns a PNG or JPEG without its metadata, except for the orientation.
 
-    Pillow gives up a PNG over text that unpacks to more than a megabyte, or a damaged time stamp.
+    Pillow refuses PNGs with text that unpacks to more than a megabyte, or a damaged time stamp.
     """
     if content.startswith(PNG_SIGNATURE):
         return PNG_SIGNATURE + b"".join(_png_chunks(content))
@@ -226,41 +226,41 @@ def _without_metadata(content: bytes) -> bytes:
 
 
 def _png_chunks(content: bytes) -> Iterator[bytes]:
-    """Yields the chunks that pixels depend on, which have a capital first, and the orientation."""
+    """Yields the critical chunks, whose names start with a capital, and the orientation."""
     start = len(PNG_SIGNATURE)
     while start + 12 <= len(content):
         length = int.from_bytes(content[start : start + 4])
         chunk = content[start : start + 12 + length]
         kind, checksum = chunk[4:8], chunk[-4:]
-        whole = zlib.crc32(chunk[4:-4]).to_bytes(4) == checksum
-        if kind[:1].isupper() or (kind in (b"tRNS", b"eXIf") and whole and length):
+        is_valid = zlib.crc32(chunk[4:-4]).to_bytes(4) == checksum
+        if kind[:1].isupper() or (kind in (b"tRNS", b"eXIf") and is_valid and length):
             yield chunk
         start += len(chunk)
 
 
 def _jpeg_segments(content: bytes) -> Iterator[bytes]:
-    """Yields the segments without comments and applications, whole ones about colours excepted."""
+    """Yields the segments, without comments and application data other than colour information."""
     yield content[:2]
     start = 2
     while content[start : start + 1] == b"\xff" and start + 4 <= len(content):
         marker = content[start + 1]
-        if marker in (0xDA, 0xFF) or 0xD0 <= marker <= 0xD9:  # pixels, or none with a length
+        if marker in (0xDA, 0xFF) or 0xD0 <= marker <= 0xD9:  # pixels, or a marker without a length
             break
         length = 2 + int.from_bytes(content[start + 2 : start + 4])
         segment = content[start : start + length]
-        about_colours = segment[4:9] == b"JFIF\0" or segment[4:9] == b"Adobe"
-        of_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
-        if not of_metadata or (about_colours and len(segment) >= 16) or segment[4:8] == b"Exif":
+        has_colours = segment[4:9] == b"JFIF\0" or segment[4:9] == b"Adobe"
+        is_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        if not is_metadata or (has_colours and len(segment) >= 16) or segment[4:8] == b"Exif":
             yield segment
         start += length
     yield content[start:]
 
 
-def _gif_of_the_first_frame(content: bytes) -> bytes:
-    """Returns a GIF without what stands before its first frame, transparency excepted.
+def _without_gif_extensions(content: bytes) -> bytes:
+    """Returns a GIF without the extensions before its first frame, except for transparency.
 
-    Pillow joins comments block by block, each time copying what it has: 10 MB of blocks of a byte
-    would take hours.
+    Pillow concatenates the blocks of comments one by one, in quadratic time: 10 MB of blocks of one
+    byte would take hours.
     """
     colours = content[10:11] or b"\0"
     head = 13 + (3 << (colours[0] & 7) + 1 if colours[0] & 0x80 else 0)
@@ -282,7 +282,7 @@ def _unidentified(content: bytes) -> ImageError:
             "vector", f"an SVG drawing has no pixels: export it as PNG and choose that ({READABLE})"
         )
     return ImageError(
-        "unknown_format", f"the file is not a picture that can be read: choose a {READABLE}"
+        "unknown_format", f"the file is not an image that can be read: choose a {READABLE}"
     )
 
 
@@ -293,7 +293,7 @@ def _check_dimensions(image: Image.Image) -> None:
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
             "too_narrow",
-            f"the picture's sides are {width} and {height} pixels, more than "
+            f"the image has {width} × {height} pixels, an aspect ratio above "
             f"{MAX_ASPECT}:1: crop it",
         )
     if width * height > MAX_PIXELS:
@@ -304,49 +304,49 @@ def _check_decoding_time(image: Image.Image, content: bytes) -> None:
     scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
     codecs = {tile[0] for tile in getattr(image, "tile", ())}
     pixels = image.width * image.height
-    most_pixels = MAX_PIXELS_OF_AVIF if image.format == "AVIF" else MAX_PIXELS
-    most_bytes = MAX_BYTES
+    max_pixels = MAX_AVIF_PIXELS if image.format == "AVIF" else MAX_PIXELS
+    max_bytes = MAX_BYTES
     if not codecs.isdisjoint(SLOW_CODECS):
-        most_pixels, most_bytes = MAX_PIXELS_OF_SLOW_CODECS, MAX_BYTES_OF_SLOW_CODECS
-    if scans > MAX_JPEG_SCANS or pixels > most_pixels or len(content) > most_bytes:
+        max_pixels, max_bytes = MAX_SLOW_CODEC_PIXELS, MAX_SLOW_CODEC_BYTES
+    if scans > MAX_JPEG_SCANS or pixels > max_pixels or len(content) > max_bytes:
         raise ImageError(
-            "too_large", "the picture takes too long to decode: save it as a plain JPEG or PNG"
+            "too_large", "the image takes too long to decode: save it as a plain JPEG or PNG"
         )
 
 
 def _too_many_pixels() -> ImageError:
     return ImageError(
         "too_many_pixels",
-        f"the picture has more than {MAX_PIXELS // 10**6} megapixels: choose a smaller one",
+        f"the image has more than {MAX_PIXELS // 10**6} megapixels: choose a smaller one",
     )
 
 
 def _damaged() -> ImageError:
-    return ImageError("damaged", "the picture is damaged or cut off: choose another file")
+    return ImageError("damaged", "the image is damaged or truncated: choose another file")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Applies the orientation of the metadata; metadata that cannot be read is ignored."""
+def _apply_orientation(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation; metadata that cannot be read is ignored."""
     try:
         orientation = image.getexif().get(0x0112)
-    except Exception:  # hostile metadata is no reason to refuse the pixels
+    except Exception:  # damaged metadata does not make the pixels unusable
         return image
-    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+    transposition = EXIF_TRANSPOSITIONS.get(orientation) if isinstance(orientation, int) else None
+    return image if transposition is None else image.transpose(transposition)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scales a grey picture of 16 or 32 bits or of floats to 0–255, keeping a transparent value.
+    """Scales a greyscale image of 16 or 32 bits or of floats to 0–255; keeps transparency.
 
-    16 bits are divided by 257, so that white stays white. Integers of 32 bits and floats have no
-    fixed white: values up to 1 (floats), 255 or 65535 are taken for fractions of that, others are
-    stretched from their lowest to their highest.
+    16-bit values are divided by 257: white stays white. 32-bit integers and floats have no fixed
+    white: if all values are at most 1 (floats), 255 or 65535, that is white; otherwise they are
+    scaled from minimum to maximum.
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
         grey = values / np.float32(257)
     else:
-        grey = _stretched(np.nan_to_num(values.astype(np.float64)), image.mode == "F")
+        grey = _rescale(np.nan_to_num(values.astype(np.float64)), image.mode == "F")
     result = Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -355,7 +355,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return result
 
 
-def _stretched(values: np.ndarray, fractions: bool) -> np.ndarray:
+def _rescale(values: np.ndarray, fractions: bool) -> np.ndarray:
     low, high = values.min(), values.max()
     if low >= 0:
         for white in (1.0, 255.0, 65535.0) if fractions else (255.0, 65535.0):

@@ -1,4 +1,4 @@
-"""Data sets as arrays: loading a split, dividing it, and what training asks of it."""
+"""Data sets as arrays: loading, splitting, one-hot labels and channel statistics."""
 
 import hashlib
 import os
@@ -8,8 +8,13 @@ from types import ModuleType
 
 import numpy as np
 
-from classifier.data import array_cache, hub_dataset, image_folder, local_dataset
-from classifier.data import cifar100_archive as toronto
+from classifier.data import (
+    array_cache,
+    cifar100_archive,
+    hub_dataset,
+    image_folder,
+    local_dataset,
+)
 from classifier.data.split import Split
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
@@ -25,7 +30,7 @@ __all__ = [
 ]
 
 DEFAULT_DATASET = "uoft-cs/cifar100"
-STATISTICS_ROWS = 4096  # images counted at a time, which bounds the memory that it takes
+STATISTICS_ROWS = 4096  # images per step, which limits the memory used
 
 
 def load_split(
@@ -35,10 +40,10 @@ def load_split(
     label_column: str | None = None,
     size: int = DEFAULT_IMAGE_SIZE,
 ) -> Split:
-    """Loads one split, decoded to RGB of one size; the second time from the cache, in a moment.
+    """Loads one split, decoded to RGB images of one size, from the cache if possible.
 
     Args:
-        dataset: a Hub id, with `@revision` if wanted; a folder or a ZIP of images; a folder that
+        dataset: a Hub id, optionally with `@revision`; a folder or a ZIP of images; a folder that
             `datasets.load_dataset` reads; the Toronto archive `cifar-100-python.tar.gz`; or the
             folder that it unpacks to.
         split: a split of the data set, usually "train" or "test".
@@ -77,11 +82,11 @@ def _reader(path: Path) -> ModuleType:
     """Returns the module that reads a file or folder."""
     if image_folder.recognises(path):
         return image_folder
-    return toronto if toronto.recognises(path) else local_dataset
+    return cifar100_archive if cifar100_archive.recognises(path) else local_dataset
 
 
 def find_duplicates(images: np.ndarray, training_images: np.ndarray) -> np.ndarray:
-    """Finds the images that are also training images, byte for byte.
+    """Finds the images that are exact copies of training images.
 
     Args:
         images: uint8, (N, height, width, 3).
@@ -106,12 +111,12 @@ def stratified_split(
     classes: Sequence[str] = (),
     files: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divides rows into two parts that hold every class in the same proportion.
+    """Splits rows into training and validation, with every class in the same proportion.
 
     Args:
         labels: integers, (N,).
-        fraction: the share of each class that goes to validation, between 0 and 1; each class
-            leaves at least one image in either part.
+        fraction: the share of each class for validation, between 0 and 1; both parts get at least
+            one image of each class.
         seed: the same seed gives the same parts.
         classes, files: the names of the classes and of the rows' files, for messages.
 
@@ -119,7 +124,7 @@ def stratified_split(
         The rows for training and those for validation: sorted int64 arrays.
 
     Raises:
-        InputError: the fraction is impossible, or a class has fewer than two images.
+        InputError: the fraction is not between 0 and 1, or a class has fewer than two images.
     """
     if not 0 < fraction < 1:
         raise InputError(f"the validation fraction must lie between 0 and 1. Received: {fraction}")
@@ -131,7 +136,7 @@ def stratified_split(
             name = f"{classes[label]!r}" if classes else label
             file = f" ({files[rows[0]]})" if files else ""
             raise InputError(
-                f"class {name} has a single image{file}, too few to train and to validate on: add "
+                f"class {name} has a single image{file}, too few for training and validation: add "
                 "images or remove the class"
             )
         count = min(max(round(fraction * rows.size), 1), rows.size - 1)
@@ -141,7 +146,7 @@ def stratified_split(
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Returns the labels, integers (N,), as float32 (N, `classes`) with a single 1 a row.
+    """Returns integer labels, (N,), as one-hot vectors, float32, (N, `classes`).
 
     Raises:
         InputError: a label does not lie in 0 … classes - 1.
@@ -157,13 +162,13 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the standard deviation of each channel, on the 0–255 scale.
+    """Returns the mean and standard deviation of each channel, on the scale 0–255.
 
     Args:
         images: uint8, (N, height, width, 3).
 
     Returns:
-        Two float32 arrays, (3,), exact but for their rounding: the values are counted, not summed.
+        Two float32 arrays, (3,). They are computed from histograms and exact up to rounding.
     """
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(images), STATISTICS_ROWS):
@@ -171,7 +176,9 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for channel in range(3):
             counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
     if not counts.any():
-        raise InputError("no images to take the mean and the deviation of: give at least one")
+        raise InputError(
+            "there are no images to compute the mean and standard deviation of: give at least one"
+        )
     shares = counts / counts.sum(axis=1, keepdims=True)
     values = np.arange(256)
     mean = shares @ values

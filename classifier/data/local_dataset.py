@@ -1,4 +1,4 @@
-"""Data sets in folders of this machine, read by the `datasets` library, and its errors in words."""
+"""Data sets in local folders, read by the `datasets` library, with readable errors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 from classifier.data.data_files import walk
 from classifier.data.split import Split, check_labels
 from classifier.errors import ClassifierError, InputError
+from classifier.hub_client import causes
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-
-PATTERN = re.compile(r"[\[\]{}*?]|::")
+GLOB = re.compile(r"[\[\]{}*?]|::")
 
 
 def state(folder: Path) -> str:
-    """Returns a hash of the names, sizes and times of a folder's files, which it does not open."""
+    """Returns a hash of the names, sizes and times of the files, without opening them."""
     digest = hashlib.sha256()
     for file in walk(folder):
         line = "\0".join((*file.parts, file.state, ""))
@@ -37,44 +37,44 @@ def read(folder: Path, split: str, *, label_column: str | None = None, size: int
     """Reads and decodes a split of a folder that `datasets.load_dataset` reads.
 
     Raises:
-        InputError: the folder holds no data set of images, or what `image_table.read_split` says.
+        InputError: the folder holds no data set of images, or as in `image_table.read_split`.
     """
     from classifier.data.image_table import read_split
 
     folder = folder.resolve()
-    with _plainly_named(folder) as (path, options):
+    with _without_glob_characters(folder) as (path, options):
         tables = load_tables(path, folder.name, **options)
         return read_split(tables, split, dataset=folder.name, label_column=label_column, size=size)
 
 
 @contextlib.contextmanager
-def _plainly_named(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Gives a path of a folder that `load_dataset` takes literally, and options that go with it.
+def _without_glob_characters(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields a path to the folder that `load_dataset` does not take for a pattern, and options.
 
-    In the folder's own path it takes brackets, asterisks and "::" for patterns, and reads other
-    folders, or nothing.
+    `load_dataset` expands brackets, asterisks and "::" in a path, and then reads other folders or
+    none. For such a path, a temporary folder links to the files.
     """
-    if not PATTERN.search(str(folder)):
+    if not GLOB.search(str(folder)):
         yield str(folder), {}
         return
-    with tempfile.TemporaryDirectory() as place:
-        plain = Path(place, "data")
+    with tempfile.TemporaryDirectory() as temporary:
+        plain = Path(temporary, "data")
         plain.mkdir()
         for entry in folder.iterdir():
             (plain / entry.name).symlink_to(entry)
-        yield str(plain), {"cache_dir": str(Path(place, "cache"))}
+        yield str(plain), {"cache_dir": str(Path(temporary, "cache"))}
 
 
 def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
-    """Calls `datasets.load_dataset` without its messages, and gives its errors as one line.
+    """Calls `datasets.load_dataset` without its log messages; its errors become one line.
 
     Args:
-        path: a folder, absolute, or a repository of the Hub.
-        name: what messages call the data set.
+        path: an absolute path of a folder, or a repository on the Hub.
+        name: the name of the data set, for messages.
         options: further arguments of `load_dataset`.
 
     Raises:
-        InputError: there is nothing there that can be read as a data set.
+        InputError: there is no readable data set.
         ClassifierError: the disk is full or a connection broke.
     """
     import datasets
@@ -82,17 +82,17 @@ def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
     with _quiet():
         try:
             return datasets.load_dataset(path, **options)
-        except Exception as error:  # every reader of a format has its own errors
-            if "Class label" in str(_origin(error)):
-                _name_the_wrong_label(path, name, **options)
-            raise _in_one_line(error, name) from error
+        except Exception as error:  # each file format has its own errors
+            if "Class label" in str(_unwrap(error)):
+                _raise_label_out_of_range(path, name, **options)
+            raise _readable_error(error, name) from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the libraries' logs: what they have to say, our own error says in one line.
+    """Silences the logs of the libraries: our own error says the same in one line.
 
-    Progress bars stay in a terminal: a first download takes minutes.
+    Progress bars are shown in a terminal: a first download takes minutes.
     """
     import datasets
 
@@ -112,32 +112,24 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Gives an error and those that caused it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _origin(error: BaseException) -> BaseException:
-    """Returns the error that a general error of `datasets` wraps, or the error itself."""
+def _unwrap(error: BaseException) -> BaseException:
+    """Returns the cause of a `DatasetGenerationError`, or the error itself."""
     from datasets.exceptions import DatasetGenerationError
 
     wrapped = error.__cause__ or error.__context__
     return wrapped if isinstance(error, DatasetGenerationError) and wrapped else error
 
 
-def _in_one_line(error: Exception, name: str) -> ClassifierError:
+def _readable_error(error: Exception, name: str) -> ClassifierError:
     from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DataFilesNotFoundError
 
-    for cause in _chain(error):
+    for cause in causes(error):
         if isinstance(cause, ClassifierError):
             return cause
         if isinstance(cause, (ConnectionError, TimeoutError)):
             return ClassifierError(
-                f"the connection broke while fetching {name} ({first_line(cause)}): try again"
+                f"the connection was lost while downloading {name} ({first_line(cause)}): try again"
             )
         if getattr(cause, "errno", None) == errno.ENOSPC or "disk space" in str(cause):
             return ClassifierError(
@@ -149,7 +141,7 @@ def _in_one_line(error: Exception, name: str) -> ClassifierError:
             f"{name} holds no data files: give a folder or Hub repository with images in folders "
             "by class, or with Parquet files"
         )
-    reason = first_line(_origin(error))
+    reason = first_line(_unwrap(error))
     if reason.startswith("Config name is missing"):
         reason = "it holds several configurations; keep one, in a folder of its own"
     if reason.startswith("BatchSize must be greater than 0"):
@@ -161,13 +153,13 @@ def _in_one_line(error: Exception, name: str) -> ClassifierError:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, or its type where it has none."""
+    """Returns the first line of an error's message, or the name of its type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
-def _name_the_wrong_label(path: str, name: str, **options: Any) -> None:
-    """Raises InputError with the row of a label that `datasets` refuses without saying where."""
+def _raise_label_out_of_range(path: str, name: str, **options: Any) -> None:
+    """Raises InputError with the row of an invalid label, which `datasets` does not name."""
     import datasets
 
     features = datasets.load_dataset_builder(path, **options).info.features or {}

@@ -1,4 +1,4 @@
-"""Labels of images in a `metadata.csv`, `.jsonl` or `.parquet` beside them, as text."""
+"""Reads the labels of images from a `metadata.csv`, `.jsonl` or `.parquet`, as text."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 FILE_NAME = "file_name"
 SUPERCLASS = "coarse_label"
-USUAL_COLUMNS = ("fine_label", "label")
+DEFAULT_COLUMNS = ("fine_label", "label")
 
 
 @dataclass(frozen=True)
 class Label:
-    """The class of an image, its superclass if there is one, and the line that says so."""
+    """The class of an image, its superclass if there is one, and the row it was read from."""
 
     name: str
     superclass: str | None
@@ -32,39 +32,39 @@ class Label:
 
 
 def is_metadata(file: DataFile) -> bool:
-    """Tells whether a file is a metadata file, by its name."""
+    """Returns whether a file is named as a metadata file."""
     return file.parts[-1].lower() in METADATA_FILES and file.open is not None
 
 
 def read_labels(
     files: Sequence[DataFile], dataset: str, label_column: str | None
 ) -> tuple[dict[tuple[str, ...], Label], list[str]]:
-    """Reads the labels that the metadata files among these files give to others of them.
+    """Reads the labels of these files from the metadata files among them.
 
-    Metadata without a column of labels (captions, say) is no business of ours and is not read.
+    Metadata files without a label column (captions, for instance) are ignored.
 
     Args:
         files: all files of the data set.
         dataset: its name, for messages.
-        label_column: the column; by default `fine_label`, else `label`.
+        label_column: the label column; by default `fine_label`, else `label`.
 
     Returns:
         The label of each file by its path, and the columns of all metadata files.
 
     Raises:
-        InputError: a metadata file with labels cannot be read, or names no file, a file that is
-            not there, or one twice.
+        InputError: a metadata file with labels cannot be read, or names no file, a missing file,
+            or a file twice.
     """
     metadata = [file for file in files if is_metadata(file)]
     labels: dict[tuple[str, ...], Label] = {}
     columns: dict[str, None] = {}
-    there = {_normal(file.parts): file.parts for file in files} if metadata else {}
-    there |= {file.parts: file.parts for file in files} if metadata else {}
+    known = {_normal(file.parts): file.parts for file in files} if metadata else {}
+    known |= {file.parts: file.parts for file in files} if metadata else {}
     for file in metadata:
         header = _columns(file)
         columns |= dict.fromkeys(header)
-        wanted = USUAL_COLUMNS if label_column is None else (label_column,)
-        column = next((name for name in wanted if name in header), None)
+        accepted = DEFAULT_COLUMNS if label_column is None else (label_column,)
+        column = next((name for name in accepted if name in header), None)
         if column is None or FILE_NAME not in header:
             continue
         for line, row in _rows(file, dataset):
@@ -72,11 +72,11 @@ def read_labels(
             name = _text(row.get(FILE_NAME), source)
             superclass = None if column == SUPERCLASS else _text(row.get(SUPERCLASS), source)
             label = Label(_text(row.get(column), source), superclass or None, source)
-            path = _find(name, file.parts[:-1], there)
+            path = _find(name, file.parts[:-1], known)
             if path is None:
                 raise InputError(
-                    f"{source} in {dataset} names the file {printable(name)!r}, which is not "
-                    "there: correct or remove the line"
+                    f"{source} in {dataset} names the file {printable(name)!r}, which does "
+                    "not exist: correct or remove the row"
                 )
             if path in labels:
                 raise InputError(
@@ -88,23 +88,23 @@ def read_labels(
 
 
 def _find(
-    name: str, folder: tuple[str, ...], there: dict[tuple[str, ...], tuple[str, ...]]
+    name: str, folder: tuple[str, ...], known: dict[tuple[str, ...], tuple[str, ...]]
 ) -> tuple[str, ...] | None:
     for spelling in (name, name.replace("\\", "/")):
         parts = (*folder, *(part for part in spelling.split("/") if part not in ("", ".")))
-        found = there.get(parts) or there.get(_normal(parts))
+        found = known.get(parts) or known.get(_normal(parts))
         if found and found != folder:
             return found
     return None
 
 
 def _normal(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Unpacked on another system, a file's name may have another Unicode normal form."""
+    """Normalises Unicode: file names from another system may have another normal form."""
     return tuple(unicodedata.normalize("NFC", part) for part in parts)
 
 
 def _content(file: DataFile) -> tuple[bytes, str]:
-    """Returns what a file holds and its encoding."""
+    """Returns the content of a file and its encoding."""
     assert file.open is not None
     with file.open() as stream:
         content = stream.read()
@@ -113,7 +113,7 @@ def _content(file: DataFile) -> tuple[bytes, str]:
 
 
 def _columns(file: DataFile) -> list[str]:
-    """Returns the names of the columns, as far as they can be read."""
+    """Returns the names of the columns; none if the file cannot be parsed."""
     content, encoding = _content(file)
     if file.kind == ".parquet":
         return list(_table(file, content).column_names)
@@ -128,7 +128,7 @@ def _columns(file: DataFile) -> list[str]:
 
 
 def _rows(file: DataFile, dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Gives each row with its line."""
+    """Yields each row with its line number."""
     content, encoding = _content(file)
     if file.kind == ".parquet":
         yield from enumerate(_table(file, content).to_pylist(), start=1)
@@ -145,8 +145,8 @@ def _rows(file: DataFile, dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, json.loads(line)
     except (csv.Error, ValueError) as error:
         raise InputError(
-            f"{file.path} in {dataset} cannot be read ({error}): save it as UTF-8, with one row an "
-            "image"
+            f"{file.path} in {dataset} cannot be read ({error}): save it as UTF-8, with one row "
+            "per image"
         ) from error
 
 
@@ -156,11 +156,11 @@ def _table(file: DataFile, content: bytes) -> pyarrow.Table:
     try:
         return pyarrow.parquet.read_table(io.BytesIO(content))
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{file.path} is no whole Parquet file: write it again") from error
+        raise InputError(f"{file.path} is not a complete Parquet file: write it again") from error
 
 
 def _text(value: Any, source: str) -> str:
-    """Returns a value as text; nothing at all as ""."""
+    """Returns a value as text; None as an empty string."""
     if value is None:
         return ""
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""One split of a data set as arrays: what training and evaluation work on."""
+"""A split of a data set as arrays, for training and evaluation."""
 
 import hashlib
 import json
@@ -12,20 +12,20 @@ from classifier.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images and labels of one split, decoded; its arrays are read-only, perhaps memory-mapped.
+    """The decoded images and labels of a split, as read-only and possibly memory-mapped arrays.
 
     Attributes:
         images: uint8, (N, S, S, 3), RGB 0–255.
         labels: int32, (N,), indices into `classes`.
         classes: the names of the classes, as the data set gives them.
-        superclasses: the names of the superclasses, None where the data set has none.
-        superclass_of: for each class its index into `superclasses`, None where there are none.
-        dataset: the data set as one would cite it: a Hub id, or the name of a file or folder.
-        revision: the commit of a data set from the Hub, None for files of this machine.
-        fingerprint: a hash of everything above but the last two: the same rows have the same
-            fingerprint, whatever form they were read from.
-        files: the path or name of each image's file, (N,); empty where images have none.
-        remarks: what a user should know of the reading, a sentence each: files that were not read.
+        superclasses: the names of the superclasses, None if the data set has none.
+        superclass_of: for each class its index into `superclasses`, None if there are none.
+        dataset: the name of the data set: a Hub id, or the name of a file or folder.
+        revision: the commit of a data set from the Hub, None for local files.
+        fingerprint: a hash of images, labels, classes and superclasses: equal data has the same
+            fingerprint, whatever format it was read from.
+        files: the path or name of each image's file, (N,); empty if images have none.
+        remarks: sentences for the user, such as which files were skipped.
     """
 
     images: np.ndarray
@@ -40,7 +40,7 @@ class Split:
     remarks: tuple[str, ...] = ()
 
     def describe(self, row: int) -> str:
-        """Returns an image's file, or else its row and class, as messages name it."""
+        """Returns an image's file, else its row and class, for messages."""
         if self.files:
             return self.files[row]
         return f"row {row}, {self.classes[self.labels[row]]}"
@@ -62,7 +62,7 @@ def make_split(
 
     Args:
         images: uint8, (N, S, S, 3).
-        labels: integers, (N,), already checked by `check_labels`.
+        labels: integers, (N,), checked by `check_labels`.
     """
     images = _read_only(np.ascontiguousarray(images, dtype=np.uint8))
     labels = _read_only(np.ascontiguousarray(labels, dtype=np.int32))
@@ -91,7 +91,7 @@ def content_fingerprint(
     superclasses: tuple[str, ...] | None,
     superclass_of: tuple[int, ...] | None,
 ) -> str:
-    """Returns 32 hexadecimal digits that stand for these rows and names (about 1 GB a second)."""
+    """Returns a hash of these rows and names: 32 hexadecimal digits (about 1 GB per second)."""
     names = json.dumps([classes, superclasses, superclass_of, images.shape])
     digest = hashlib.sha256(names.encode())
     digest.update(images.data)
@@ -106,13 +106,13 @@ def check_labels(
     where: str,
     file_of: Callable[[int], str] = lambda row: "",
 ) -> None:
-    """Raises InputError, with the first bad row, unless every label lies in 0 … classes - 1.
+    """Raises InputError, naming the first wrong row, unless all labels are in 0 … classes - 1.
 
     Args:
         labels: integers, (N,).
-        classes: how many classes there are.
-        where: the column and the split that the message names.
-        file_of: names the file of a row, in brackets.
+        classes: the number of classes.
+        where: the column and the split, for the message.
+        file_of: returns the file of a row in brackets, for the message.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
@@ -125,12 +125,12 @@ def check_labels(
 
 
 def group_classes(labels: np.ndarray, groups: np.ndarray, classes: int) -> tuple[int, ...] | None:
-    """Returns the group of each class, or None if a class has no row or lies in two groups.
+    """Returns the group of each class, or None if a class has no row or is in two groups.
 
     Args:
         labels: integers, (N,), the class of each row.
         groups: integers, (N,), the group (superclass) of each row.
-        classes: how many classes there are.
+        classes: the number of classes.
     """
     pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
     if not np.array_equal(pairs[:, 0], np.arange(classes)):
@@ -139,7 +139,7 @@ def group_classes(labels: np.ndarray, groups: np.ndarray, classes: int) -> tuple
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    """A split behaves the same whether it was decoded just now or mapped from the cache."""
+    """Returns a read-only view: a new split behaves like one that is mapped from the cache."""
     view = array.view()
     view.flags.writeable = False
     return view

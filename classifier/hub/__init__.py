@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: publishing a model folder, pulling one, following a branch, the Space."""
+"""The Hugging Face Hub: publishing and downloading model folders, polling a branch, model cards."""
 
 from classifier.hub.following import Follower
 from classifier.hub.publishing import Publication, publish

@@ -1,4 +1,4 @@
-"""Names on the Hub, and the token that may write to them."""
+"""Checks repository ids and tokens of the Hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from classifier.hub_client import FORBIDDEN, status_of, with_retries
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-TOKEN_HINT = "make one with write access at {endpoint}/settings/tokens and log in: `hf auth login`"
+TOKEN_HINT = (
+    "create one with write access at {endpoint}/settings/tokens and log in: `hf auth login`"
+)
 
 
 def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
@@ -23,7 +25,7 @@ def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
     except HFValidationError as error:
         reason = str(error).split(": ")[0].rstrip(".")
         raise InputError(
-            f"{option} {repo_id!r} is no valid name ({reason}): give user/name"
+            f"{option} {repo_id!r} is not a valid name ({reason}): give user/name"
         ) from None
     if repo_id.count("/") != 1:
         raise InputError(f"{option} must be user/name. Received: {repo_id!r}")
@@ -31,10 +33,10 @@ def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
 
 
 def find_token(token: str | None = None) -> str:
-    """Returns the token to write with: the one given, `HF_TOKEN`, or what is stored.
+    """Returns the token for writing: the given one, `HF_TOKEN`, or the stored one.
 
     Raises:
-        InputError: there is none, or it cannot be one.
+        InputError: there is no token, or it is malformed.
     """
     from huggingface_hub import constants, get_token
 
@@ -43,14 +45,14 @@ def find_token(token: str | None = None) -> str:
     if not token:
         raise InputError(f"publishing needs a token of the Hub, and there is none: {hint}")
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise InputError(f"the token of the Hub holds signs that no token has: {hint}")
+        raise InputError(f"the token of the Hub contains invalid characters: {hint}")
     return token
 
 
 def check_token(api: HfApi) -> None:
-    """Asks the Hub about the token; raises `InputError` if it is unknown or may only read.
+    """Asks the Hub about the token; raises `InputError` if it is unknown or read-only.
 
-    A fine-grained token has a role of its own, and only a role of `read` is a sure no.
+    Fine-grained tokens have a role of their own; only the role `read` certainly cannot write.
     """
     hint = TOKEN_HINT.format(endpoint=api.endpoint)
     try:
@@ -61,4 +63,4 @@ def check_token(api: HfApi) -> None:
         raise
     access = (answer.get("auth") or {}).get("accessToken") or {}
     if access.get("role") == "read":
-        raise InputError(f"the token may only read: {hint}")
+        raise InputError(f"the token is read-only: {hint}")

@@ -1,4 +1,4 @@
-"""Writes the model card: a template, filled from the model folder's own files and nothing else."""
+"""Renders the model card from a template and the files of the model folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from classifier.files import write_atomically
 from classifier.hub.dataset_id import hub_dataset
 from classifier.hub.sources import HUB_SCHEME, embedded_models, find
 from classifier.model_folder.folder import CARD, EVALUATION, ONNX, TRAINING, ModelFolder
-from classifier.model_folder.saved_model import OLDEST_KERAS
+from classifier.model_folder.saved_model import MIN_KERAS_VERSION
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -24,7 +24,7 @@ TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
 LICENCE = "mit"
 PROJECT_TITLE = "Image classifiers made of dense layers for CIFAR-100"
 
-# What the text says of each architecture; figures come from the model folder.
+# The text for each architecture; figures come from the model folder.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mlp": {
         "kind": "a plain multilayer perceptron",
@@ -70,9 +70,9 @@ AUGMENTATIONS = {
     "cutmix": "with a rectangle of another pasted in",
     "mixup": "mixed in pairs",
 }
-# Parts of training.json that the card shows elsewhere than in its last table.
+# Parts of training.json that are not repeated in the card's last table.
 RENDERED_KEYS = ("preset", "settings", "dataset", "parameters", "command", "machine", "versions")
-MACHINE_TOLD = ("accelerator", "processor", "cores")
+RENDERED_MACHINE_KEYS = ("accelerator", "processor", "cores")
 SHOWN_PLOTS = (
     "training",
     "confusion_matrix",
@@ -131,7 +131,7 @@ def render(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -
 
     Args:
         folder: with `labels.json`, `training.json` and `evaluation.json`.
-        compare: other models to put beside this one; those without figures are left out.
+        compare: other models for the comparison table; those without figures are left out.
 
     Raises:
         InputError: the folder lacks one of the files.
@@ -142,7 +142,7 @@ def render(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -
     training, evaluation = folder.training, folder.evaluation
     if not training or not evaluation:
         missing = TRAINING if not training else EVALUATION
-        raise InputError(f"{folder.path} has no {missing}: a card tells what it holds")
+        raise InputError(f"{folder.path} has no {missing}: the card needs it")
     labels = folder.labels
     recorded = training.get("dataset") or {}
     on_hub = hub_dataset(*(recorded.get(key) for key in ("id", "revision", "fingerprint")))
@@ -200,7 +200,7 @@ def _text_parts(
         "other_plots": [name for name in plots if name not in SHOWN_PLOTS],
         "facts": _facts(training),
         "machine": _machine(training.get("machine") or {}),
-        "oldest_keras": OLDEST_KERAS,
+        "oldest_keras": MIN_KERAS_VERSION,
         "citation": _citation(_name(folder), training),
         "references": _references(folder, settings),
     }
@@ -243,17 +243,17 @@ def _headline(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _base_model(training: Mapping[str, Any]) -> str | None:
-    """Returns the Hub id of the model that the training started from, None if it has none."""
+    """Returns the Hub id of the model that was fine-tuned, None if there is none."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
     source = training.get("init_from")
-    if isinstance(source, Mapping):  # what came from the Hub has a revision, a folder has none
+    if isinstance(source, Mapping):  # a model from the Hub has a revision, a folder has none
         source = f"{HUB_SCHEME}{source.get('source')}" if source.get("revision") else None
     if not isinstance(source, str):
         return None
     name = source.removeprefix(HUB_SCHEME).partition("@")[0]
-    # A relative path looks like an id: what lies here, or lay in a folder of runs, is none.
+    # A relative path looks like a Hub id: exclude existing paths and the folders of runs.
     is_path = name.split("/")[0] in ("pretrained", "runs") or Path(name).exists()
     if name.count("/") != 1 or (is_path and not source.startswith(HUB_SCHEME)):
         return None
@@ -265,7 +265,7 @@ def _base_model(training: Mapping[str, Any]) -> str | None:
 
 
 def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dict[str, Any]]:
-    """Returns the models with figures, best first; this one among them, once."""
+    """Returns the models with figures, best first, including this one."""
     others = [
         other
         for other in compare
@@ -285,7 +285,7 @@ def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dic
 
 
 def _procedure(settings: Mapping[str, Any]) -> str:
-    """Says in words what the settings name, as far as it knows them."""
+    """Describes the training procedure from its settings."""
     optimizer = OPTIMIZERS.get(settings.get("optimizer", ""))
     schedule = SCHEDULES.get(settings.get("schedule", ""))
     rate, batch = settings.get("learning_rate"), settings.get("batch_size")
@@ -308,23 +308,23 @@ def _procedure(settings: Mapping[str, Any]) -> str:
 
 
 def _local_start(settings: Mapping[str, Any]) -> list[str]:
-    """Says what the first layers were given, in one sentence, if they were given anything."""
+    """Describes the local receptive-field initialisation in one sentence, if it was used."""
     if not settings.get("local_units"):
         return []
     patches = settings.get("local_patches") or []
     sides = " and ".join(f"{side}×{side}" for side in patches)
-    start = f"Before the training, each unit of the first {len(patches)} dense layers was given a "
-    start += f"random place, and weights to what lies within {sides} pixels around it alone"
+    start = f"The first {len(patches)} dense layers have a local receptive-field initialisation: "
+    start += f"each unit starts with weights for a random patch of {sides} pixels only"
     if settings.get("prune_threshold"):
         start += (
-            "; all weights were free to change, but those that did not grow out of the noise of "
-            "training were set to zero again (the hard threshold of β-LASSO)"
+            "; all weights are trained, and weights below a threshold are set to zero after each "
+            "step (the hard threshold of β-LASSO)"
         )
     return [f"{start}."]
 
 
 def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns whatever `training.json` records beside what the card tells in words or tables."""
+    """Returns the records of `training.json` that the card does not show elsewhere."""
     versions = training.get("versions") or {}
     rows = [(f"version of {library}", version) for library, version in versions.items()]
     return [(key, value) for key, value in training.items() if key not in RENDERED_KEYS] + rows
@@ -339,7 +339,9 @@ def _machine(machine: Mapping[str, Any]) -> str:
         f"{machine['cores']} cores" if machine.get("cores") else "",
     ]
     rest = [
-        f"{key}: {value}" for key, value in machine.items() if key not in MACHINE_TOLD and value
+        f"{key}: {value}"
+        for key, value in machine.items()
+        if key not in RENDERED_MACHINE_KEYS and value
     ]
     return ", ".join(part for part in [*described, *rest] if part)
 
@@ -363,7 +365,7 @@ def _references(folder: ModelFolder, settings: Mapping[str, Any]) -> str:
 
 
 def _formats() -> dict[str, Any]:
-    """The functions that the template formats values with; None becomes a dash in all of them."""
+    """Returns the template's formatting functions; they format None as a dash."""
     return {
         "percent": _percent,
         "number": _number,
@@ -395,23 +397,23 @@ def _duration(seconds: float) -> str:
 
 
 def _text(value: Any) -> str:
-    """Returns a value that a table of Markdown shows as it is: no emphasis, link, HTML or math."""
+    """Escapes a value for a Markdown table: no emphasis, links, HTML or math."""
     if not isinstance(value, str):
         value = "–" if value is None else json.dumps(value, ensure_ascii=False)
     line = " ".join(value.split())
-    # Underscores between letters or digits are no emphasis and stay legible in the source.
+    # Underscores between letters or digits do not mark emphasis and need no escape.
     return re.sub(r"([\\`|<>\[\]*$~&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line)
 
 
 def _tidy(text: str) -> str:
-    """Brings the blank lines that a template leaves down to one."""
+    """Collapses the blank lines that the template leaves."""
     lines: Iterable[str] = (line.rstrip() for line in text.split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
 def main(arguments: list[str]) -> None:
-    """Writes the cards of model folders anew, each compared with the embedded models."""
-    parser = command_line.argument_parser("Writes the cards of model folders anew.")
+    """Rewrites the cards of model folders, each compared with the embedded models."""
+    parser = command_line.argument_parser("Rewrite the cards of model folders.")
     parser.add_argument("folders", nargs="+", metavar="FOLDER")
     for name in parser.parse_args(arguments).folders:
         folder = find(name)
@@ -419,7 +421,7 @@ def main(arguments: list[str]) -> None:
 
 
 def others(folder: ModelFolder) -> list[ModelFolder]:
-    """Returns the embedded models of other presets that know the same classes."""
+    """Returns the embedded models of other presets with the same classes."""
     return [
         other
         for other in embedded_models()

@@ -1,4 +1,4 @@
-"""What is checked of a model folder before the first byte of it goes to the Hub."""
+"""Checks of a model folder before it is uploaded to the Hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from classifier.errors import InputError
 from classifier.hub_client import is_transient, with_retries
 from classifier.model_folder.folder import CARD, EVALUATION, ModelFolder
 
-TOLERANCE = 1e-3  # the largest difference between two figures that is rounding
+TOLERANCE = 1e-3  # the largest difference between two figures that is accepted as rounding
 NEEDED_METADATA = ("license", "library_name", "pipeline_tag")
 
 
@@ -21,13 +21,13 @@ def check_figures(
     *,
     deep: bool,
 ) -> None:
-    """Checks that `evaluation.json` states the figures that were found again.
+    """Checks `evaluation.json` against recomputed figures.
 
     Args:
         folder: the model folder.
-        figures: what was found again, in the form of `evaluation.json`, or what computes it.
-        source: where from, for the message: "predictions.npz gives".
-        deep: compares the tables too (classes, confusion matrix), else the headline figures.
+        figures: recomputed figures in the format of `evaluation.json`, or a function for them.
+        source: their source, for the message: "predictions.npz gives".
+        deep: whether to compare tables too (classes, confusion matrix).
 
     Raises:
         InputError: with the first figure that differs by more than 0.001.
@@ -35,7 +35,7 @@ def check_figures(
     stated = dict(_numbers(folder.evaluation or {}))
     found = dict(_numbers(figures() if callable(figures) else figures))
     if "top1" not in found:
-        raise InputError(f"{folder.path} has no predictions to find the figures of {EVALUATION} in")
+        raise InputError(f"{folder.path} has no predictions to recompute {EVALUATION} from")
     for name, value in found.items():
         if not deep and "[" in name:
             continue
@@ -48,12 +48,12 @@ def check_figures(
 
 
 def check_card(folder: ModelFolder) -> None:
-    """Checks the card's metadata, here and at the Hub's validator; raises `InputError`."""
+    """Checks the card's metadata, locally and with the Hub's validator; raises `InputError`."""
     from huggingface_hub import ModelCard
 
     try:
         card = ModelCard(folder.card or "", ignore_metadata_errors=False)
-    except Exception as error:  # YAML errors, and any kind for results that are not as they should
+    except Exception as error:  # YAML errors; malformed results can raise anything
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"the metadata of {folder.path / CARD} cannot be read ({reason}): write the card again"
@@ -75,7 +75,7 @@ def check_card(folder: ModelFolder) -> None:
 
 
 def check_model(folder: ModelFolder) -> None:
-    """Checks that the weights load and that the model answers an image with probabilities."""
+    """Checks that the weights load and that the model returns probabilities for an image."""
     import numpy as np
 
     model = folder.load_model()
@@ -84,13 +84,13 @@ def check_model(folder: ModelFolder) -> None:
     answer = np.asarray(model.predict_on_batch(ramp), "float32")
     if not np.isfinite(answer).all() or abs(float(answer.sum()) - 1) > 1e-2:
         raise InputError(
-            f"the model in {folder.path} does not answer an image with probabilities: its weights "
+            f"the model in {folder.path} does not return probabilities: its weights "
             "are damaged; train it again"
         )
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Gives every number inside a JSON value with its place, such as `per_class[3].f1`."""
+    """Yields every number in a JSON value with its path, such as `per_class[3].f1`."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _numbers(item, f"{name}.{key}" if name else str(key))

@@ -1,4 +1,4 @@
-"""One guarded commit to a repository of the Hub: whole, once, and never over somebody else's."""
+"""An atomic commit to a repository of the Hub that never overwrites a concurrent one."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class Target:
-    """Where a commit goes.
+    """The target of a commit.
 
     Attributes:
         repo_id: user/name.
         repo_type: "model" or "space".
         revision: the branch.
-        head: the commit that it stands at, None if there is none yet.
+        head: the commit that the branch points to, None if it has none.
         create_pr: whether the commit opens a pull request instead.
     """
 
@@ -39,12 +39,12 @@ class Target:
 
     @property
     def repository(self) -> dict[str, Any]:
-        """The arguments by which huggingface_hub knows the repository."""
+        """Arguments of huggingface_hub that name the repository."""
         return {"repo_id": self.repo_id, "repo_type": self.repo_type}
 
     @property
     def branch(self) -> dict[str, Any]:
-        """The arguments that say where to commit: a pull request goes to main and names none."""
+        """Arguments of huggingface_hub that name the branch; a pull request names none."""
         return {
             **self.repository,
             "revision": None if self.create_pr else self.revision,
@@ -53,15 +53,15 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Committed:
-    """What came of it.
+class CommitResult:
+    """The result of `commit_files`.
 
     Attributes:
         commit: the hash of the commit.
-        url: where to see it.
-        changed: False if the branch held exactly these files already.
+        url: its page.
+        changed: False if the branch had exactly these files before.
         reference: the branch, or the reference of the pull request.
-        pull_request: where to see the pull request, None if there is none.
+        pull_request: the page of the pull request, None if there is none.
     """
 
     commit: str
@@ -72,7 +72,7 @@ class Committed:
 
 
 def remote_files(api: HfApi, target: Target) -> dict[str, RepoFile]:
-    """Returns the files at the target's head by their path."""
+    """Returns the files at the target's head, by path."""
     from huggingface_hub import RepoFile
 
     if target.head is None:
@@ -97,33 +97,33 @@ def commit_files(
     *,
     remove: Iterable[str] = (),
     message: str,
-) -> Committed:
-    """Makes the branch hold these files, in one commit on top of the head that the target names.
+) -> CommitResult:
+    """Commits files on top of the target's head; makes no commit if nothing changes.
 
-    A commit whose answer was lost is found again and not made twice.
+    A commit whose response was lost is found and not made twice.
 
     Args:
-        api: the client, as `hub_client.connect` gives it.
-        target: where to.
+        api: the client, from `hub_client.connect`.
+        target: the target.
         files: the content of each path.
-        remove: paths to delete, if they are there.
+        remove: paths to delete, if they exist.
         message: the commit's first line.
 
     Raises:
-        HubError: the branch has moved meanwhile.
-        Exception: whatever the client raises once a fault lasts.
+        HubError: somebody else has pushed to the branch.
+        Exception: any error of the client that persists.
     """
-    changed, gone = differences(api, target, files, remove)
-    if not changed and not gone:
-        assert target.head is not None  # files that are there are in a commit
-        return Committed(target.head, _url(api, target, target.head), False, target.revision)
+    changed, deleted = differences(api, target, files, remove)
+    if not changed and not deleted:
+        assert target.head is not None  # unchanged files are in a commit
+        return CommitResult(target.head, _url(api, target, target.head), False, target.revision)
     before = _pull_requests(api, target) if target.create_pr else {}
 
-    def attempt() -> Committed:
+    def attempt() -> CommitResult:
         try:
-            return _commit(api, target, {path: files[path] for path in changed}, gone, message)
+            return _commit(api, target, {path: files[path] for path in changed}, deleted, message)
         except Exception as error:
-            found = _find_lost(api, target, files, gone, before, error)
+            found = _find_unacknowledged(api, target, files, deleted, before, error)
             if found is None:
                 raise
             return found
@@ -134,22 +134,22 @@ def commit_files(
 def differences(
     api: HfApi, target: Target, files: Mapping[str, Content], remove: Iterable[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """Returns the paths of files that are others at the target's head, and those to delete there.
+    """Returns the paths that differ from the target's head, and those to delete there.
 
-    `create_commit` drops unchanged files as well, but says neither which nor whether there were
-    any, and a commit whose answer was lost cannot be told from somebody else's by that.
+    `create_commit` drops unchanged files too, but does not report them. The comparison is needed
+    to distinguish a commit whose response was lost from somebody else's.
     """
-    there = remote_files(api, target)
+    remote = remote_files(api, target)
     changed = [
         path
         for path, content in files.items()
-        if path not in there or not _same(api, target, there[path], content)
+        if path not in remote or not _is_same(api, target, remote[path], content)
     ]
-    return changed, sorted(set(remove) & set(there))
+    return changed, sorted(set(remove) & set(remote))
 
 
 def head_of(api: HfApi, target: Target) -> str | None:
-    """Returns the commit that the target's branch stands at now, None if it has none."""
+    """Returns the commit that the target's branch points to, None if it has none."""
     try:
         return with_retries(
             lambda: api.repo_info(**target.repository, revision=target.revision)
@@ -161,7 +161,7 @@ def head_of(api: HfApi, target: Target) -> str | None:
 
 
 def with_branch(api: HfApi, target: Target) -> Target:
-    """Creates the target's branch, from the head of the target, if it is not there."""
+    """Creates the target's branch from its head, if the branch does not exist."""
     if target.revision == MAIN:
         return target
     start: dict[str, Any] = {"revision": target.head, "exist_ok": True}
@@ -171,66 +171,68 @@ def with_branch(api: HfApi, target: Target) -> Target:
         )
     except Exception as error:
         if status_of(error) == 400:
-            raise InputError(f"--branch {target.revision!r} is no name for a branch") from error
+            raise InputError(
+                f"--branch {target.revision!r} is not a valid name for a branch"
+            ) from error
         raise
     return replace(target, head=head_of(api, target))
 
 
 def _commit(
-    api: HfApi, target: Target, files: Mapping[str, Content], gone: list[str], message: str
-) -> Committed:
+    api: HfApi, target: Target, files: Mapping[str, Content], deleted: list[str], message: str
+) -> CommitResult:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    # The client writes into the operations: each attempt takes new ones.
+    # The client modifies the operations: each attempt needs new ones.
     additions = [CommitOperationAdd(path, content) for path, content in files.items()]
     for addition in additions:
         if b"\0" in addition.upload_info.sample:
-            # A large file. One at a time, the client uploads in this thread, which Ctrl-C stops at
-            # once; several would go through threads that it waits for.
+            # A binary file. The client uploads a single file in this thread, which Ctrl-C stops at
+            # once; for several files it starts threads and waits for them.
             api.preupload_lfs_files(additions=[addition], **target.branch, free_memory=False)
     made = api.create_commit(
-        operations=[*(CommitOperationDelete(path) for path in gone), *additions],
+        operations=[*(CommitOperationDelete(path) for path in deleted), *additions],
         commit_message=message,
         parent_commit=target.head,
         **target.branch,
     )
     reference = made.pr_revision or target.revision
-    return Committed(made.oid, _url(api, target, made.oid), True, reference, made.pr_url)
+    return CommitResult(made.oid, _url(api, target, made.oid), True, reference, made.pr_url)
 
 
-def _find_lost(
+def _find_unacknowledged(
     api: HfApi,
     target: Target,
     files: Mapping[str, Content],
-    gone: list[str],
+    deleted: list[str],
     before: Mapping[str, str],
     error: Exception,
-) -> Committed | None:
-    """Finds the commit that an attempt made although its answer was an error.
+) -> CommitResult | None:
+    """Finds the commit of an attempt that succeeded although the client raised an error.
 
     Raises:
-        HubError: the branch stands at somebody else's commit.
+        HubError: the branch points to somebody else's commit.
     """
 
     def holds(commit: str) -> bool:
-        return not any(differences(api, replace(target, head=commit), files, gone))
+        return not any(differences(api, replace(target, head=commit), files, deleted))
 
     if target.create_pr:
-        now = _pull_requests(api, target)
-        for reference in sorted(set(now) - set(before)):
-            if holds(now[reference]):
+        after = _pull_requests(api, target)
+        for reference in sorted(set(after) - set(before)):
+            if holds(after[reference]):
                 page = f"{api.endpoint}/{target.repo_id}/discussions/{reference.split('/')[-1]}"
-                url = _url(api, target, now[reference])
-                return Committed(now[reference], url, True, reference, page)
+                url = _url(api, target, after[reference])
+                return CommitResult(after[reference], url, True, reference, page)
         return None
     head = head_of(api, target)
     if head == target.head or head is None:
         return None
     if holds(head):
-        return Committed(head, _url(api, target, head), True, target.revision)
+        return CommitResult(head, _url(api, target, head), True, target.revision)
     raise HubError(
         f"somebody has pushed commit {head[:7]} to {target.revision} of {target.repo_id} "
-        "meanwhile, and it is not overwritten: look at it"
+        "in the meantime; it was not overwritten: review it"
     ) from error
 
 
@@ -239,8 +241,8 @@ def _pull_requests(api: HfApi, target: Target) -> dict[str, str]:
     return {item.ref: item.target_commit for item in refs.pull_requests or []}
 
 
-def _same(api: HfApi, target: Target, remote: RepoFile, content: Content) -> bool:
-    """Tells whether a file at the target's head has this content."""
+def _is_same(api: HfApi, target: Target, remote: RepoFile, content: Content) -> bool:
+    """Returns whether a file at the target's head has this content."""
     local = content.read_bytes() if isinstance(content, Path) else content
     if remote.size != len(local):
         return False
@@ -248,9 +250,9 @@ def _same(api: HfApi, target: Target, remote: RepoFile, content: Content) -> boo
         return remote.lfs.sha256 == hashlib.sha256(local).hexdigest()
     if remote.blob_id == hashlib.sha1(b"blob %d\0" % len(local) + local).hexdigest():
         return True
-    # Some Hubs have other hashes than Git's outside of LFS: there, the content decides.
-    where = {**target.repository, "revision": target.head}
-    fetched = with_retries(lambda: api.hf_hub_download(filename=remote.path, **where))
+    # Some Hubs have other hashes than Git's outside of LFS: compare the content.
+    location = {**target.repository, "revision": target.head}
+    fetched = with_retries(lambda: api.hf_hub_download(filename=remote.path, **location))
     return Path(fetched).read_bytes() == local
 
 

@@ -1,4 +1,4 @@
-"""The Hub id of the data set of a model, by which its card names it."""
+"""The Hub id of a model's data set, for the model card."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from classifier.hub.access import check_repo_id
 from classifier.model_folder.folder import EVALUATION, LABELS, TRAINING, ModelFolder
 
 HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
-# By the fingerprints of their splits at 32×32 pixels: a local copy is the data set all the same.
-KNOWN = {
+# Local copies are recognised by the fingerprints of their splits at 32×32 pixels.
+KNOWN_FINGERPRINTS = {
     "7b0fbb77ff59ea4f0e5a818b7163a407": "uoft-cs/cifar100",  # train
     "be58d7b9916922c6f1f404ff86093908": "uoft-cs/cifar100",  # test
 }
 
 
 def hub_dataset(name: str | None, revision: str | None, fingerprint: str | None) -> str | None:
-    """Returns the Hub id of a data set as a model folder records it, None if it has none.
+    """Returns the Hub id of a data set from its record in a model folder, None if it has none.
 
     Args:
         name: the id on the Hub, or the name of a folder.
-        revision: the commit on the Hub, None of a folder.
-        fingerprint: of the split that was read.
+        revision: the commit on the Hub, None for a folder.
+        fingerprint: the fingerprint of the split.
     """
-    if str(fingerprint) in KNOWN:
-        return KNOWN[str(fingerprint)]
-    # The name of a folder has no slash, and may be that of somebody else's data set on the Hub.
+    if str(fingerprint) in KNOWN_FINGERPRINTS:
+        return KNOWN_FINGERPRINTS[str(fingerprint)]
+    # A name without a slash may be a folder that is named like an unrelated data set on the Hub.
     on_the_hub = bool(name) and (revision is not None or "/" in str(name))
     return name if on_the_hub and HUB_ID.fullmatch(str(name)) else None
 
 
 def check_dataset_id(dataset_id: str, name: str | None, revision: str | None) -> None:
-    """Refuses an id that is none, or another one than that of a data set which came from the Hub.
+    """Raises InputError if an id is invalid, or if the data set came from the Hub under another id.
 
     Args:
-        dataset_id: what `--dataset-id` says.
+        dataset_id: the value of `--dataset-id`.
         name: the id on the Hub, or the name of a folder.
-        revision: the commit on the Hub, None of a folder.
+        revision: the commit on the Hub, None for a folder.
     """
     check_repo_id(dataset_id, "--dataset-id")
     if revision is not None and name != dataset_id:
         raise InputError(
-            f"--dataset-id {dataset_id}: the data set is {name} of the Hub, and not a local copy: "
+            f"--dataset-id {dataset_id}: the data set is {name} on the Hub, not a local copy: "
             "leave the option out"
         )
 
@@ -55,11 +55,11 @@ def name_dataset(folder: ModelFolder, dataset_id: str) -> None:
     """Writes the Hub id of the data set into a model folder that was trained on a local copy.
 
     Args:
-        folder: with `training.json`; its card is not written again.
+        folder: with `training.json`; its card is not updated.
         dataset_id: user/name.
 
     Raises:
-        InputError: as in `check_dataset_id`.
+        InputError: see `check_dataset_id`.
     """
     recorded = folder.training.get("dataset") or {}
     before = recorded.get("id")

@@ -1,4 +1,4 @@
-"""Follows a branch on the Hub: a new commit is loaded beside the old one and takes its place."""
+"""Polls a branch on the Hub; a new commit is loaded and tested before it replaces the old one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class Follower:
-    """Looks at a branch from time to time, in a thread of its own, and hands over what is new.
+    """Polls a branch in a background thread and passes new commits to a callback.
 
     Attributes:
-        commit: the commit that is served, None if it is another model's.
+        commit: the commit that is served, None if another model is served.
         refused: a newer commit that was refused, None if there is none.
 
     Example:
@@ -40,16 +40,16 @@ class Follower:
         interval: float = POLL_SECONDS,
         token: str | None = None,
     ) -> None:
-        """Makes a follower; `start` sets it going.
+        """Creates a follower; `start` starts polling.
 
         Args:
             repo_id: user/name.
-            accept: loads what was pulled beside what is served, asks it a test image, and only
-                then swaps. If it raises, the commit is refused, and not tried again.
+            accept: loads the new model, classifies a test image with it, and then replaces the old
+                model. If it raises, the commit is refused and not tried again.
             revision: the branch; main if not given.
-            commit: the commit that is served now, None if it is another model's.
-            interval: seconds between two looks.
-            token: otherwise huggingface_hub looks for one.
+            commit: the commit that is served, None if another model is served.
+            interval: seconds between two polls.
+            token: by default the one that huggingface_hub finds.
         """
         self.repo_id, self.revision, self.interval = repo_id, revision, interval
         self.commit = commit
@@ -59,39 +59,39 @@ class Follower:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins to look, every `interval` seconds."""
+        """Starts polling every `interval` seconds."""
         self._thread = threading.Thread(target=self._run, name="hub-follower", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the looking; does not wait for a request that is under way."""
+        """Stops polling; does not wait for a running request."""
         self._stop.set()
 
     def look(self) -> bool:
-        """Looks once, and returns whether a new commit was taken."""
+        """Polls once; returns whether a new commit is now served."""
         try:
             commit = commit_at(self.repo_id, revision=self.revision, token=self._token)
-        except Exception as error:  # the Hub may be away for a while: what is served goes on
+        except Exception as error:  # the Hub may be down: the old model stays
             logger.warning("cannot look for a new %s: %s", self._name, describe(error))
             return False
         if commit in (self.commit, self.refused):
             return False
         try:
-            return self._take()
-        except Exception as error:  # whatever is wrong with it, what is served goes on
+            return self._update()
+        except Exception as error:  # the old model stays
             self.refused = commit
             reason = " ".join(str(error).split()) or type(error).__name__
             logger.warning("refused commit %s of %s: %s", commit[:7], self._name, reason)
             return False
 
-    def _take(self) -> bool:
+    def _update(self) -> bool:
         try:
             pulled = pull(self.repo_id, revision=self.revision, timeout=None, token=self._token)
         except HubError as error:
             logger.warning("cannot get a new %s: %s", self._name, error)
             return False
         if pulled.source != "hub":
-            return False  # the Hub was lost in between: the next look will tell
+            return False  # the Hub became unreachable: the next poll tries again
         self._accept(pulled)
         self.commit, self.refused = pulled.commit, None
         logger.info("now serving commit %s of %s", pulled.commit[:7], self._name)

@@ -1,6 +1,6 @@
-"""What a Hugging Face Inference Endpoint calls: published as `handler.py` beside the weights.
+"""The handler of a Hugging Face Inference Endpoint, published as `handler.py` with the weights.
 
-It needs Keras, one of its backends and Pillow, and nothing of the project that the model is from.
+It needs Keras, one of its backends and Pillow; no other file of the project.
 """
 
 import base64
@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
-TOP = 5  # answers, where the request names no `top_k`
+TOP = 5  # classes returned if the request has no `top_k`
 
 
 class EndpointHandler:
-    """Classifies one image a request.
+    """Classifies one image per request.
 
     Example:
         >>> handler = EndpointHandler("path/to/model")  # doctest: +SKIP
@@ -34,10 +34,12 @@ class EndpointHandler:
         Args:
             path: the folder of the repository, with `config.json` and `labels.json` in it.
         """
-        # The container of an endpoint brings PyTorch, and Keras looks for TensorFlow by itself.
-        there = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
-        if there:
-            os.environ.setdefault("KERAS_BACKEND", there[0])
+        # The container of an endpoint has PyTorch; Keras' default is TensorFlow.
+        installed = [
+            name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)
+        ]
+        if installed:
+            os.environ.setdefault("KERAS_BACKEND", installed[0])
         import keras
 
         self.model = keras.saving.load_model(path)
@@ -48,14 +50,14 @@ class EndpointHandler:
         """Answers one request.
 
         Args:
-            data: `{"inputs": image, "parameters": {"top_k": 5}}`, or the image alone. An image is
-                the bytes of a file, the same in base64 (perhaps as a data URL), or Pillow's.
+            data: `{"inputs": image, "parameters": {"top_k": 5}}`, or only the image. An image is
+                the content of a file, as bytes or base64 (also as a data URL), or a Pillow image.
 
         Returns:
-            `[{"label", "score"}]`, the likeliest class first; scores are probabilities.
+            `[{"label", "score"}]`, the most probable class first; scores are probabilities.
 
         Raises:
-            ValueError: there is no image that can be read, or `top_k` is no positive number.
+            ValueError: there is no readable image, or `top_k` is not a positive integer.
         """
         request = data if isinstance(data, dict) else {"inputs": data}
         top = (request.get("parameters") or {}).get("top_k", TOP)
@@ -70,7 +72,7 @@ class EndpointHandler:
 
 
 def open_image(source: Any) -> Image.Image:
-    """Decodes what a request holds; raises ValueError if that is no image."""
+    """Decodes the image of a request; raises ValueError if it is not an image."""
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, str):
@@ -78,19 +80,19 @@ def open_image(source: Any) -> Image.Image:
         try:
             source = base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError):
-            raise ValueError("inputs is text, but no base64 of an image") from None
+            raise ValueError("inputs is text, but not base64") from None
     if not isinstance(source, (bytes, bytearray)):
-        raise ValueError("inputs must be an image: its bytes, or base64 of them")
+        raise ValueError("inputs must be an image, as bytes or base64")
     try:
         image: Image.Image = Image.open(io.BytesIO(source), formats=FORMATS)
         image.load()
-    except Exception as error:  # whatever Pillow's readers raise for a damaged file
-        raise ValueError(f"inputs is no image that can be read: {error}") from None
+    except Exception as error:  # Pillow's decoders can raise anything for a damaged file
+        raise ValueError(f"inputs is not a readable image: {error}") from None
     return image
 
 
 def to_pixels(image: Image.Image, side: int) -> np.ndarray:
-    """Turns an image upright, puts it on white, and brings its middle square to the model's size.
+    """Applies the EXIF orientation, puts transparency on white, crops the centre and resizes.
 
     Returns:
         float32, (side, side, 3), RGB 0–255.

@@ -1,4 +1,4 @@
-"""Publishes a model folder: everything is checked first, then it goes up in one commit."""
+"""Publishes a model folder: checks everything first, then uploads it in one commit."""
 
 from __future__ import annotations
 
@@ -15,39 +15,46 @@ from classifier.errors import ClassifierError, InputError
 from classifier.hub import commit as commits
 from classifier.hub.access import check_repo_id, check_token, find_token
 from classifier.hub.checks import check_card, check_figures, check_model
-from classifier.hub.commit import MAIN, Committed, Target
+from classifier.hub.commit import MAIN, CommitResult, Target
 from classifier.hub_client import (
     CONFLICT,
     FORBIDDEN,
     HubError,
     connect,
     is_missing,
+    redact_token,
     status_of,
     with_retries,
-    without_secret,
 )
-from classifier.model_folder.folder import BYTES, EVALUATION, ONNX, PLOTS, RUNS, ModelFolder
-from classifier.model_folder.saved_model import OLDEST_KERAS
+from classifier.model_folder.folder import (
+    EVALUATION,
+    MAX_FILE_BYTES,
+    ONNX,
+    PLOTS,
+    RUNS,
+    ModelFolder,
+)
+from classifier.model_folder.saved_model import MIN_KERAS_VERSION
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-# The handler that an Inference Endpoint calls, and what is missing in the container it runs in.
-ENDPOINT_FILES: dict[str, Path | bytes] = {
+# The handler of an Inference Endpoint, and the packages that its container lacks.
+INFERENCE_ENDPOINT_FILES: dict[str, Path | bytes] = {
     "handler.py": Path(__file__).with_name("handler.py"),
-    "requirements.txt": f"keras>={OLDEST_KERAS}\npillow\n".encode(),
+    "requirements.txt": f"keras>={MIN_KERAS_VERSION}\npillow\n".encode(),
 }
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Publication(Committed):
-    """A model folder that is on the Hub.
+class Publication(CommitResult):
+    """A published model folder.
 
     Attributes:
         repo_id: user/name.
-        create_pr: whether a pull request was asked for.
+        create_pr: whether a pull request was requested.
         tag: the tag of the commit, None if there is none.
     """
 
@@ -57,7 +64,7 @@ class Publication(Committed):
 
     @property
     def loading_line(self) -> str:
-        """The line of Python that loads the model, with Keras (and huggingface_hub) alone."""
+        """The line of Python that loads the model with Keras and huggingface_hub."""
         if self.reference == MAIN:
             return f'keras.saving.load_model("hf://{self.repo_id}")'
         download = f'huggingface_hub.snapshot_download("{self.repo_id}", revision="{self.commit}")'
@@ -77,7 +84,7 @@ class Publication(Committed):
 
 @dataclass(frozen=True)
 class _Request:
-    """What the caller asked for, and the command that asks for it again."""
+    """The arguments of `publish`, and the command that repeats it."""
 
     folder: ModelFolder
     repo_id: str
@@ -101,7 +108,7 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Destination:
-    """Where a folder goes; the head of a branch that is not there yet is main's."""
+    """The target of the upload; the head of a new branch is that of main."""
 
     target: Target
     exists: bool
@@ -122,28 +129,28 @@ def publish(
     force: bool = False,
     token: str | None = None,
 ) -> Publication:
-    """Uploads a model folder in one commit, after every check that can be made before it.
+    """Checks a model folder and uploads it in one commit.
 
     Args:
         folder: a complete model folder.
-        repo_id: user/name; the repository is created if it is not there.
-        recomputed: the figures that `predictions.npz` gives, or what computes them.
-        measured: the figures measured anew on the images, or what measures them.
-        private: creates the repository as a private one.
-        branch: commits to this branch, created from main if it is not there.
+        repo_id: user/name; the repository is created if it does not exist.
+        recomputed: the figures computed from `predictions.npz`, or a function for them.
+        measured: the figures measured again on the images, or a function for them.
+        private: creates a private repository.
+        branch: commits to this branch, created from main if it does not exist.
         create_pr: opens a pull request.
         tag: tags the commit.
-        force: publishes a model that scores worse than the one that is published, too.
-        token: otherwise `HF_TOKEN`, or what `hf auth login` stored.
+        force: also publishes a model with a lower top-1 than the published one.
+        token: by default `HF_TOKEN`, or the one that `hf auth login` stored.
 
     Returns:
-        The publication; its text is what a user should read.
+        The publication; `str` of it is the message for the user.
 
     Raises:
         InputError: something is wrong with the folder, the name, the token or the target.
-        HubError: the Hub failed lastingly, or somebody else has pushed meanwhile. What is published
-            is as it was, and the message names the command that goes on.
-        KeyboardInterrupt: interrupted, with the same message.
+        HubError: the Hub failed repeatedly, or somebody else has pushed in the meantime. The
+            published model is unchanged; the message names the command that continues.
+        KeyboardInterrupt: with the same message.
     """
     folder = folder if isinstance(folder, ModelFolder) else ModelFolder(Path(folder))
     request = _Request(folder, repo_id, private, branch, create_pr, tag, force)
@@ -154,23 +161,23 @@ def publish(
     check_figures(folder, recomputed, "predictions.npz gives", deep=True)
     token = find_token(token)
     api = connect(token)
-    with _explained(request, token):
+    with _readable_errors(request, token):
         check_token(api)
         check_card(folder)
-        destination = _look_up(api, request)
+        destination = _resolve(api, request)
         _check_score(folder, _published_top1(api, destination.target), request)
         _check_tag(api, request, destination)
     if measured is not None:
         check_figures(folder, measured, "the images give", deep=False)
     check_model(folder)
-    with _explained(request, token):
-        made = _upload(api, request, destination)
-        _tag(api, request, made)
-    return Publication(**vars(made), repo_id=repo_id, create_pr=create_pr, tag=tag)
+    with _readable_errors(request, token):
+        committed = _upload(api, request, destination)
+        _tag(api, request, committed)
+    return Publication(**vars(committed), repo_id=repo_id, create_pr=create_pr, tag=tag)
 
 
-def _look_up(api: HfApi, request: _Request) -> _Destination:
-    """Finds out where the commit goes and what is there."""
+def _resolve(api: HfApi, request: _Request) -> _Destination:
+    """Asks the Hub for the state of the repository, the branch and the tags."""
     info = None
     try:
         info = with_retries(lambda: api.repo_info(request.repo_id))
@@ -183,7 +190,7 @@ def _look_up(api: HfApi, request: _Request) -> _Destination:
         return _Destination(target, exists=False, new_branch=bool(request.branch), tags={})
     if request.private and info.private is False:
         raise InputError(
-            f"{request.repo_id} is there and public: make it private in its settings on "
+            f"{request.repo_id} exists and is public: make it private in its settings on "
             f"{api.endpoint}, or leave out --private"
         )
     if not (request.branch or request.tag):
@@ -199,7 +206,7 @@ def _look_up(api: HfApi, request: _Request) -> _Destination:
 
 def _published_top1(api: HfApi, target: Target) -> float | None:
     file = commits.remote_files(api, target).get(EVALUATION)
-    if file is None or file.size > BYTES[EVALUATION]:
+    if file is None or file.size > MAX_FILE_BYTES[EVALUATION]:
         return None
     path = with_retries(
         lambda: api.hf_hub_download(target.repo_id, EVALUATION, revision=target.head)
@@ -222,7 +229,7 @@ def _check_score(folder: ModelFolder, published: float | None, request: _Request
 
 
 def _check_tag(api: HfApi, request: _Request, destination: _Destination) -> None:
-    """Refuses a tag that would have to be moved; the same one on the same files is fine."""
+    """Raises InputError if the tag exists, unless it is on a commit with the same files."""
     tagged = destination.tags.get(request.tag or "")
     if tagged is None:
         return
@@ -237,13 +244,13 @@ def _check_tag(api: HfApi, request: _Request, destination: _Destination) -> None
 
 
 def _files(request: _Request) -> dict[str, Path | bytes]:
-    """Returns the model folder's files, and what an Inference Endpoint needs beside them."""
+    """Returns the files of the model folder and those of the Inference Endpoint."""
     folder = request.folder
-    return {**{name: folder.path / name for name in folder.files()}, **ENDPOINT_FILES}
+    return {**{name: folder.path / name for name in folder.files()}, **INFERENCE_ENDPOINT_FILES}
 
 
 def _stale(api: HfApi, target: Target, request: _Request) -> set[str]:
-    """Returns the plots, event files and ONNX file of an earlier model that this one has not."""
+    """Returns plots, event files and an ONNX file on the Hub that the folder no longer has."""
     ours = set(request.folder.files())
     folders = (f"{PLOTS}/", f"{RUNS}/")
     return {
@@ -253,7 +260,7 @@ def _stale(api: HfApi, target: Target, request: _Request) -> set[str]:
     }
 
 
-def _upload(api: HfApi, request: _Request, destination: _Destination) -> Committed:
+def _upload(api: HfApi, request: _Request, destination: _Destination) -> CommitResult:
     target = destination.target
     if not destination.exists:
         with_retries(
@@ -273,42 +280,44 @@ def _upload(api: HfApi, request: _Request, destination: _Destination) -> Committ
     )
 
 
-def _tag(api: HfApi, request: _Request, made: Committed) -> None:
+def _tag(api: HfApi, request: _Request, committed: CommitResult) -> None:
     tag = request.tag
     if tag is None:
         return
     try:
-        with_retries(lambda: api.create_tag(request.repo_id, tag=tag, revision=made.commit))
+        with_retries(lambda: api.create_tag(request.repo_id, tag=tag, revision=committed.commit))
     except Exception as error:
         if status_of(error) != CONFLICT:
             raise
         refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
-        if {ref.name: ref.target_commit for ref in refs.tags}.get(tag) != made.commit:
-            raise HubError(f"the model is published as {made.url}, but tag {tag} exists") from error
+        if {ref.name: ref.target_commit for ref in refs.tags}.get(tag) != committed.commit:
+            raise HubError(
+                f"the model is published as {committed.url}, but tag {tag} exists"
+            ) from error
 
 
 @contextlib.contextmanager
-def _explained(request: _Request, token: str) -> Iterator[None]:
-    """Turns whatever the Hub and its client raise into one line that says how to go on."""
+def _readable_errors(request: _Request, token: str) -> Iterator[None]:
+    """Converts errors of the Hub and its client to one line that says how to continue."""
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            "interrupted: what is published is whole, and so is the local folder. "
-            f"Go on with: {request.command}"
+            "interrupted: what is published is complete, and so is the local folder. "
+            f"Continue with: {request.command}"
         ) from None
     except Exception as error:
-        text = without_secret(error, token)
+        text = redact_token(error, token)
         if isinstance(error, InputError):
             raise InputError(text) from error
         if status_of(error) in FORBIDDEN:
             raise InputError(
-                f"{text}: the token may not write to {request.repo_id}; choose another name or "
-                "token"
+                f"{text}: the token has no write access to {request.repo_id}; choose another "
+                "name or token"
             ) from error
         if isinstance(error, ClassifierError) and not isinstance(error, HubError):
             raise ClassifierError(text) from error
         raise HubError(
-            f"{text.rstrip('.')}. What is published is whole, and so is the local folder; "
-            f"go on with: {request.command}"
+            f"{text.rstrip('.')}. What is published is complete, and so is the local folder; "
+            f"continue with: {request.command}"
         ) from error

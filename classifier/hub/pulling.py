@@ -1,4 +1,4 @@
-"""Pulls a model folder from the Hub, or from the local cache when the Hub fails; never hangs."""
+"""Downloads a model folder from the Hub, or takes it from the cache if the Hub fails."""
 
 from __future__ import annotations
 
@@ -24,32 +24,37 @@ from classifier.hub_client import (
     status_of,
     with_retries,
 )
-from classifier.model_folder.folder import BYTES, NEEDED_TO_PUBLISH, NEEDED_TO_SERVE, ModelFolder
+from classifier.model_folder.folder import (
+    MAX_FILE_BYTES,
+    NEEDED_TO_PUBLISH,
+    NEEDED_TO_SERVE,
+    ModelFolder,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
 
 T = TypeVar("T")
-START_UP_SECONDS = 8.0  # with what comes after it, an app starts within 10 s
-SHORT_WAITS = (1.0, 2.0)  # seconds between attempts while an app waits to start
-# Everything but the plots and the event files: the app draws its own figures.
+START_UP_SECONDS = 8.0  # leaves 2 s for the rest: the app starts within 10 s
+START_UP_BACKOFF = (1.0, 2.0)  # seconds between attempts at the start of an app
+# All but plots and event files: the app draws its own figures.
 SERVED_FILES = NEEDED_TO_PUBLISH
 
 
 class ModelNotFoundError(InputError):
-    """The Hub says that there is no such model or revision, or that it may not be read."""
+    """The model or revision does not exist on the Hub, or access is denied."""
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """A model folder that came from the Hub, now or earlier; it is checked.
+    """A model folder from the Hub or its cache, already checked.
 
     Attributes:
         folder: the model folder, in the cache of huggingface_hub.
         repo_id: user/name.
         commit: the hash of the commit.
         source: "hub", or "cache" if the Hub failed.
-        reason: why it is the cache, None otherwise.
+        reason: why the cache was used, None if it was not.
     """
 
     folder: ModelFolder
@@ -66,26 +71,26 @@ def pull(
     timeout: float | None = START_UP_SECONDS,
     token: str | None = None,
 ) -> Pulled:
-    """Fetches what serving a model needs, and checks it; from the cache when the Hub fails.
+    """Downloads and checks the files for serving a model; uses the cache if the Hub fails.
 
-    A download that takes longer than `timeout` goes on in the background, so that the next call
-    finds it in the cache.
+    A download that takes longer than `timeout` continues in the background; the next call finds it
+    in the cache.
 
     Args:
         repo_id: user/name.
         revision: a branch, tag or commit; main if not given.
-        timeout: seconds after which the cache is used; None waits as long as the Hub does answer.
-        token: otherwise huggingface_hub looks for one.
+        timeout: seconds after which the cache is used; None backoff as long as the Hub answers.
+        token: by default the one that huggingface_hub finds.
 
     Raises:
-        ModelNotFoundError: the Hub says that there is no such model, or that it may not be read.
-        InputError: the name is none, or the repository holds no model that we would load.
-        HubError: the Hub fails and the cache does not hold the revision.
+        ModelNotFoundError: the model does not exist on the Hub, or access is denied.
+        InputError: the name is invalid, or the repository contains no model that can be loaded.
+        HubError: the Hub fails and the revision is not in the cache.
     """
     check_repo_id(repo_id, "the model")
     api = connect(token)
     try:
-        return _begin(lambda: _from_hub(api, repo_id, revision)).result(timeout)
+        return _run_in_thread(lambda: _from_hub(api, repo_id, revision)).result(timeout)
     except InputError:
         raise
     except Exception as error:
@@ -97,20 +102,20 @@ def pull(
 
 
 def commit_at(repo_id: str, *, revision: str | None = None, token: str | None = None) -> str:
-    """Asks the Hub which commit a branch or tag stands at.
+    """Returns the commit that a branch or tag points to on the Hub.
 
     Raises:
         ModelNotFoundError: as in `pull`.
-        Exception: what the client raises while the Hub cannot be reached.
+        Exception: any error of the client, if the Hub cannot be reached.
     """
     return _commit(connect(token), repo_id, revision)
 
 
 def _commit(api: HfApi, repo_id: str, revision: str | None) -> str:
-    with _denials(repo_id, revision):
+    with _raise_not_found(repo_id, revision):
         info = with_retries(
             lambda: api.model_info(repo_id, revision=revision, timeout=START_UP_SECONDS),
-            waits=SHORT_WAITS,
+            backoff=START_UP_BACKOFF,
         )
     if not info.sha:
         raise ModelNotFoundError(f"{repo_id} on the Hub is empty: publish a model to it first")
@@ -119,65 +124,65 @@ def _commit(api: HfApi, repo_id: str, revision: str | None) -> str:
 
 def _from_hub(api: HfApi, repo_id: str, revision: str | None) -> Pulled:
     commit = _commit(api, repo_id, revision)
-    with _denials(repo_id, revision):
-        there = remote_files(api, Target(repo_id, "model", MAIN, commit))
-        files = {name: file for name, file in there.items() if name in SERVED_FILES}
+    with _raise_not_found(repo_id, revision):
+        remote = remote_files(api, Target(repo_id, "model", MAIN, commit))
+        files = {name: file for name, file in remote.items() if name in SERVED_FILES}
         _check_listing(files, repo_id)
         path = _download(api, repo_id, commit, files)
-        _mend_damaged(api, repo_id, commit, files)
+        _redownload_damaged(api, repo_id, commit, files)
     folder = ModelFolder(path)
     folder.check()
-    _remember(path, revision or MAIN, commit)
+    _update_cached_reference(path, revision or MAIN, commit)
     return Pulled(folder, repo_id, commit, "hub")
 
 
 def _download(api: HfApi, repo_id: str, commit: str, files: Iterable[str]) -> Path:
-    """Fetches files that are not yet in the cache, and returns the folder that they lie in.
+    """Downloads files that are not in the cache, and returns their folder.
 
-    By its commit: what the cache knows as the branch is still the last good one. In threads of our
-    own: the program would wait at its end for those that `snapshot_download` begins.
+    By commit: the branch in the cache still points to the last complete model. In daemon threads: a
+    program that ends would wait for the threads of `snapshot_download`.
     """
     downloads = [
-        _begin(lambda name=name: api.hf_hub_download(repo_id, name, revision=commit))  # type: ignore[misc]
+        _run_in_thread(lambda name=name: api.hf_hub_download(repo_id, name, revision=commit))  # type: ignore[misc]
         for name in files
     ]
     paths = [download.result() for download in downloads]
     return Path(paths[0]).parent
 
 
-def _remember(snapshot: Path, revision: str, commit: str) -> None:
-    """Makes the cache know a commit as the branch, now that all of it is here and good.
+def _update_cached_reference(snapshot: Path, revision: str, commit: str) -> None:
+    """Lets the branch in the cache point to a commit that is complete and checked.
 
-    The file is part of the layout that huggingface_hub documents of its cache.
+    The file belongs to the cache layout that huggingface_hub documents.
     """
     if revision == commit:
         return
     reference = snapshot.parents[1] / "refs" / revision
-    with contextlib.suppress(OSError):  # a cache that cannot be written still serves
+    with contextlib.suppress(OSError):  # a read-only cache can still be used
         reference.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(reference, lambda path: path.write_text(commit, encoding="utf-8"))
 
 
 def _check_listing(files: dict[str, RepoFile], repo_id: str) -> None:
-    """Refuses a repository, before anything is downloaded, that cannot be a model folder."""
+    """Raises InputError, before any download, if a repository is not a model folder."""
     missing = [name for name in NEEDED_TO_SERVE if name not in files]
     if missing:
         raise InputError(
-            f"{repo_id} on the Hub holds no model of this project: it lacks {', '.join(missing)}"
+            f"{repo_id} on the Hub is not a model folder: it lacks {', '.join(missing)}"
         )
     for name, file in files.items():
-        if file.size > BYTES[name]:
+        if file.size > MAX_FILE_BYTES[name]:
             raise InputError(
                 f"{name} of {repo_id} on the Hub has {file.size:,} bytes: more than the "
-                f"{BYTES[name]:,} that are read"
+                f"{MAX_FILE_BYTES[name]:,} that are allowed"
             )
 
 
-def _mend_damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFile]) -> None:
-    """Fetches files once more whose checksum is not the one that the Hub states.
+def _redownload_damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFile]) -> None:
+    """Downloads files with a wrong checksum again.
 
     Raises:
-        HubError: a file differs again; it does not stay in the cache.
+        HubError: the checksum of a file is wrong again; it is removed from the cache.
     """
     damaged = _damaged(api, repo_id, commit, files)
     for name in damaged:
@@ -186,13 +191,15 @@ def _mend_damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFi
         path = Path(api.hf_hub_download(repo_id, name, revision=commit, local_files_only=True))
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        raise HubError(f"{name} of {repo_id} arrived damaged, twice: its checksum is wrong")
+        raise HubError(
+            f"{name} of {repo_id} was damaged twice in the download: its checksum is wrong"
+        )
 
 
 def _damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFile]) -> set[str]:
     found = api.verify_repo_checksums(repo_id, revision=commit).mismatches
     damaged = {item["path"] for item in found} & set(files)
-    # Files outside of LFS have Git's hash; where none of them fits, the Hub has hashes of its own.
+    # Files outside of LFS have Git's hash. If none of them matches, the Hub uses other hashes.
     plain = {name for name, file in files.items() if file.lfs is None}
     return damaged - plain if plain <= damaged else damaged
 
@@ -200,7 +207,7 @@ def _damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFile]) 
 def _from_cache(repo_id: str, revision: str | None, reason: str, error: Exception) -> Pulled:
     from huggingface_hub import snapshot_download
 
-    named = repo_id if revision is None else f"{repo_id} at {revision}"
+    label = repo_id if revision is None else f"{repo_id} at {revision}"
     try:
         path = Path(
             snapshot_download(
@@ -215,15 +222,15 @@ def _from_cache(repo_id: str, revision: str | None, reason: str, error: Exceptio
     except (OSError, ClassifierError) as cached:
         state = "damaged" if isinstance(cached, ClassifierError) else "missing or incomplete"
         raise HubError(
-            f"cannot get {named} from the Hub ({reason}), and in the local cache it is {state}: "
+            f"cannot get {label} from the Hub ({reason}), and in the local cache it is {state}: "
             "check the network and try again"
         ) from error
     return Pulled(folder, repo_id, path.name, "cache", reason)
 
 
 @contextlib.contextmanager
-def _denials(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Raises `ModelNotFoundError` if the Hub's answer is a sure no."""
+def _raise_not_found(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Converts errors about a missing or inaccessible model to `ModelNotFoundError`."""
     from huggingface_hub import errors
 
     try:
@@ -240,13 +247,13 @@ def _denials(repo_id: str, revision: str | None) -> Iterator[None]:
         if status_of(error) not in MISSING | FORBIDDEN:
             raise
         raise ModelNotFoundError(
-            f"there is no model {repo_id} on the Hub that may be read: check the spelling, and log "
+            f"there is no accessible model {repo_id} on the Hub: check the spelling, and log "
             "in with `hf auth login` if it is private"
         ) from error
 
 
-def _begin(call: Callable[[], T]) -> Future[T]:
-    """Calls in a thread that goes on when nobody waits any more, and ends with the program."""
+def _run_in_thread(call: Callable[[], T]) -> Future[T]:
+    """Calls a function in a daemon thread, which does not delay the end of the program."""
     future: Future[T] = Future()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Finds the model folder that a user names: a folder of this machine, or a model on the Hub."""
+"""Resolves the `SOURCE` of a command: a local model folder or a model on the Hub."""
 
 import logging
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Found:
-    """A model that a source names.
+    """A resolved source.
 
     Attributes:
-        name: what to call it: the Hub id, or the name of the model or run folder.
-        folder: its model folder, checked.
+        name: the Hub id, or the name of the model or run folder.
+        folder: the model folder, already checked.
         source: "hub", "cache", "embedded" or "folder".
         revision: the commit on the Hub, None for a folder.
-        reason: why it is not what was asked for, None if it is.
+        reason: why it comes from the cache, None if it does not.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Found:
 
 
 def find(source: str, *, revision: str | None = None) -> ModelFolder:
-    """Returns the model folder that a `SOURCE` names; a model from the cache is logged as such.
+    """Returns the model folder of a source; logs a warning if it comes from the cache.
 
-    Args and errors as in `locate`.
+    Args and errors are those of `locate`.
     """
     found = locate(source, revision=revision)
     if found.reason:
@@ -49,16 +49,16 @@ def find(source: str, *, revision: str | None = None) -> ModelFolder:
 
 
 def locate(source: str, *, revision: str | None = None, timeout: float | None = None) -> Found:
-    """Finds the model that a `SOURCE` names, and says where it came from.
+    """Resolves a source to a model folder and its origin.
 
     Args:
         source: a model folder, a run folder with `model/` in it, a Hub id (`user/name`), or
             `hf://user/name`.
         revision: of a model on the Hub: a branch, a tag or a commit.
-        timeout: seconds after which the cache is used; None waits as long as the Hub does answer.
+        timeout: seconds after which the cache is used; None waits as long as the Hub answers.
 
     Raises:
-        InputError: there is no such folder, or no such model on the Hub; a folder has no revision.
+        InputError: there is no such folder or model on the Hub, or a folder was given a revision.
         ClassifierError: the Hub cannot be reached, and the model is not in the cache.
     """
     local = local_folder(source)
@@ -79,15 +79,15 @@ def locate(source: str, *, revision: str | None = None, timeout: float | None = 
 
 
 def embedded_models(folder: Path = PRETRAINED) -> list[ModelFolder]:
-    """Returns the model folders that lie in the repository, by name."""
+    """Returns the model folders in the repository, sorted by name."""
     return [ModelFolder(path.parent) for path in sorted(folder.glob(f"*/{CONFIG}"))]
 
 
 def local_folder(source: str) -> ModelFolder | None:
-    """Returns the model folder if the source is a folder of this machine, None otherwise.
+    """Returns the model folder of a local folder, None for any other source.
 
     Raises:
-        InputError: it is there, but neither a model folder nor a run folder.
+        InputError: the folder exists, but is neither a model folder nor a run folder.
     """
     path = Path(source).expanduser()
     if not path.exists() and path.parts[:1] == (PRETRAINED.name,):
@@ -95,17 +95,17 @@ def local_folder(source: str) -> ModelFolder | None:
     if source.startswith(HUB_SCHEME) or not source or not path.exists():
         return None
     if not path.is_dir():
-        raise InputError(f"{source} is a file: name the model folder that it lies in")
+        raise InputError(f"{source} is a file: name the model folder that contains it")
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file() or (folder / LABELS).is_file():
             return ModelFolder(folder)
     raise InputError(
-        f"{source} holds no model: name a model folder, or a run folder with a finished model/"
+        f"{source} contains no model: name a model folder, or a run folder with a finished model/"
     )
 
 
 def hub_id(source: str) -> str:
-    """Returns the `user/name` of a source that is no folder; raises `InputError` if it is none."""
+    """Returns the Hub id of a source that is not a folder; raises `InputError` if it is none."""
     from classifier.hub.access import check_repo_id
 
     name = source.removeprefix(HUB_SCHEME).strip("/")
@@ -113,6 +113,5 @@ def hub_id(source: str) -> str:
         return check_repo_id(name, "the source")
     except InputError:
         raise InputError(
-            f"{source!r} is neither a folder of this machine nor a model on the Hub: name a model "
-            "folder, or user/name"
+            f"{source!r} is neither a local folder nor a Hub id: name a model folder, or user/name"
         ) from None

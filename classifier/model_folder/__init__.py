@@ -1,1 +1,1 @@
-"""The model folder on disk, and the check of the Keras model in it before it is loaded."""
+"""The model folder on disk, and the validation of its Keras model before loading."""

@@ -1,4 +1,4 @@
-"""The model folder, through which everything passes: its files, their checks, how they are read."""
+"""The model folder: reads, validates and lists its files."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ NEEDED_TO_PUBLISH = (
     PREDICTIONS,
     CARD,
 )
-# Patterns of every file that belongs to a model folder; whatever else lies there is not ours.
+# Patterns of the files that belong to a model folder; all others are ignored.
 PATTERNS = (*NEEDED_TO_PUBLISH, ONNX, f"{PLOTS}/*.png", f"{RUNS}/**/events.out.tfevents.*")
 
 MEGABYTE = 2**20
-BYTES = {  # the most that a file may hold before anything reads it
+MAX_FILE_BYTES = {  # files above this size are not read
     CONFIG: 4 * MEGABYTE,
     METADATA: MEGABYTE,
     WEIGHTS: 1024 * MEGABYTE,
@@ -56,25 +56,25 @@ BYTES = {  # the most that a file may hold before anything reads it
     EVALUATION: 64 * MEGABYTE,
     PREDICTIONS: 256 * MEGABYTE,
     CARD: 4 * MEGABYTE,
-    PLOTS: 16 * MEGABYTE,  # each of them
-    RUNS: 64 * MEGABYTE,  # each of them
+    PLOTS: 16 * MEGABYTE,  # each
+    RUNS: 64 * MEGABYTE,  # each
     ONNX: 1024 * MEGABYTE,
 }
 MAX_PLOTS = 100
 MAX_CLASSES = 10_000
-MAX_NAME = 200  # characters
-UNPACKED_PREDICTIONS = 1024 * MEGABYTE
+MAX_NAME_LENGTH = 200  # characters
+MAX_UNPACKED_BYTES = 1024 * MEGABYTE
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """What the model's outputs mean: the names of the classes, as the data set gives them.
+    """The names of the model's classes and superclasses, as in the data set.
 
     Attributes:
-        dataset: the data set as one would cite it, None if that is not known.
+        dataset: the name of the data set, None if unknown.
         classes: the name of each of the C outputs.
-        superclasses: the names of the superclasses, None where the data set has none.
-        superclass_of: for each class its index into `superclasses`, None where there are none.
+        superclasses: the names of the superclasses, None if the data set has none.
+        superclass_of: for each class its index into `superclasses`, None if there are none.
     """
 
     dataset: str | None
@@ -109,7 +109,7 @@ class ClassNames:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A trained model with everything that is known of it; reads its files when they are asked for.
+    """A trained model and its records; files are read on access.
 
     Attributes:
         path: the folder.
@@ -128,17 +128,17 @@ class ModelFolder:
 
     @property
     def labels(self) -> ClassNames:
-        """The names of the classes; raises `InputError` if `labels.json` is missing or wrong."""
+        """The class names; raises `InputError` if `labels.json` is missing or invalid."""
         return ClassNames.read(self.path)
 
     @property
     def image_size(self) -> int:
-        """The side, in pixels, of the images that the model takes; raises `InputError`."""
+        """The side of the model's input images in pixels; raises `InputError`."""
         return saved_model.image_size(_read_json(self.path / CONFIG))
 
     @property
     def training(self) -> dict[str, Any]:
-        """How the model was trained; empty if `training.json` is not there."""
+        """How the model was trained; empty without `training.json`."""
         training = self._json(TRAINING) or {}
         if isinstance(training.get("settings"), dict):
             training["settings"] = current_names(training["settings"])
@@ -146,16 +146,16 @@ class ModelFolder:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """The figures of the test, None if the model was not evaluated."""
+        """The content of `evaluation.json`, None if the model was not evaluated."""
         return self._json(EVALUATION)
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """A row per epoch, cells without a number left out; empty without `history.csv`."""
+        """A row per epoch, without empty cells; empty without `history.csv`."""
         path = self.path / HISTORY
         if not path.exists():
             return []
-        _check_size(path, BYTES[HISTORY])
+        _check_size(path, MAX_FILE_BYTES[HISTORY])
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 return [
@@ -163,11 +163,11 @@ class ModelFolder:
                     for row in csv.DictReader(file)
                 ]
         except (ValueError, TypeError, csv.Error) as error:
-            raise InputError(f"{path} is no table of numbers with a header: {error}") from error
+            raise InputError(f"{path} is not a table of numbers with a header: {error}") from error
 
     @property
     def plots(self) -> list[Path]:
-        """The plots, by name."""
+        """The plots, sorted by name."""
         return sorted(path for path in (self.path / PLOTS).glob("*.png") if path.is_file())
 
     @property
@@ -176,28 +176,28 @@ class ModelFolder:
         path = self.path / CARD
         if not path.exists():
             return None
-        _check_size(path, BYTES[CARD])
+        _check_size(path, MAX_FILE_BYTES[CARD])
         return path.read_text(encoding="utf-8", errors="replace")
 
     def predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Returns what the model answered to the evaluated split, None if that is not there.
+        """Returns the predictions on the evaluated split, None without `predictions.npz`.
 
         Returns:
             probabilities: float32, (N, C).
-            labels: int32, (N,), the right answers.
+            labels: int32, (N,), the true classes.
 
         Raises:
-            InputError: the file is damaged, holds something else or is too large.
+            InputError: the file is damaged, has unexpected content or is too large.
         """
         path = self.path / PREDICTIONS
         if not path.exists():
             return None
-        _check_size(path, BYTES[PREDICTIONS])
+        _check_size(path, MAX_FILE_BYTES[PREDICTIONS])
         try:
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > UNPACKED_PREDICTIONS:
-                raise InputError(f"{path} unpacks to {unpacked:,} bytes: more than is read")
+            if unpacked > MAX_UNPACKED_BYTES:
+                raise InputError(f"{path} unpacks to {unpacked:,} bytes: more than is allowed")
             with np.load(path, allow_pickle=False) as arrays:
                 probabilities, labels = arrays["probabilities"], arrays["labels"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -205,13 +205,12 @@ class ModelFolder:
                 f"{path} does not hold the arrays `probabilities` and `labels` ({error}): "
                 "evaluate the model again with `python -m evaluation`"
             ) from error
-        return _checked_predictions(probabilities, labels, len(self.labels.classes), path)
+        return _check_predictions(probabilities, labels, len(self.labels.classes), path)
 
     def files(self) -> list[str]:
-        """Returns the relative paths of all files of the contract that are there, sorted.
+        """Returns the relative paths of the files that match `PATTERNS`, sorted.
 
-        Checkpoints, hidden and temporary files and everything else that happens to lie in the
-        folder are not among them.
+        Checkpoints, hidden, temporary and unrelated files are not included.
         """
         found = {path for pattern in PATTERNS for path in self.path.glob(pattern)}
         relative = [path.relative_to(self.path) for path in found if path.is_file()]
@@ -225,17 +224,17 @@ class ModelFolder:
         """Checks that the model can be loaded safely; imports neither Keras nor a backend.
 
         Args:
-            complete: also asks for everything that publishing needs: every file of the contract,
-                readable, an uncompiled model, and no link to a file outside of the folder.
+            complete: whether to check for publishing too: all files exist and are readable, the
+                model is uncompiled, and no file is a link.
 
         Raises:
-            InputError: with one line that says what is wrong and what to do.
+            InputError: one line that says what is wrong and what to do.
         """
         if not self.path.is_dir():
             raise InputError(f"{self.path} is not a folder: name a model folder")
         self._check_present(NEEDED_TO_PUBLISH if complete else NEEDED_TO_SERVE)
         for name in self.files():
-            _check_size(self.path / name, BYTES[name.partition("/")[0]])
+            _check_size(self.path / name, MAX_FILE_BYTES[name.partition("/")[0]])
         config = _read_json(self.path / CONFIG)
         saved_model.check(config, self.path / WEIGHTS, classes=len(self.labels.classes))
         if complete:
@@ -245,7 +244,7 @@ class ModelFolder:
         """Checks and loads the model, uncompiled, with Keras's `safe_mode`, on any backend.
 
         Raises:
-            InputError: the folder is not what `check` asks for, or the weights do not fit.
+            InputError: `check` fails, or the weights do not match the model.
         """
         self.check()
         return saved_model.load(self.path, classes=len(self.labels.classes))
@@ -268,7 +267,7 @@ class ModelFolder:
             raise InputError(f"{self.path / CONFIG} holds a compiled model: save it uncompiled")
         for name in self.files():
             if (self.path / name).is_symlink():
-                raise InputError(f"{self.path / name} is a link: put the file itself there")
+                raise InputError(f"{self.path / name} is a link: replace it by the file")
         if not self.plots:
             raise InputError(
                 f"{self.path / PLOTS} holds no plots: evaluate with `python -m evaluation`"
@@ -293,14 +292,14 @@ class ModelFolder:
                 )
         if predictions is None or evaluation.get("samples") != len(predictions[1]):
             raise InputError(
-                f"{self.path / EVALUATION} and {PREDICTIONS} are not of the same images: evaluate "
+                f"{self.path / EVALUATION} and {PREDICTIONS} are of different images: evaluate "
                 "the model again with `python -m evaluation`"
             )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Reads a file that holds one JSON object, after a look at its size."""
-    _check_size(path, BYTES[path.name])
+    """Reads a file with a JSON object, after a check of its size."""
+    _check_size(path, MAX_FILE_BYTES[path.name])
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -318,7 +317,7 @@ def _check_size(path: Path, limit: int) -> None:
     except OSError as error:
         raise ClassifierError(f"cannot read {path}: {error.strerror}") from error
     if size > limit:
-        raise InputError(f"{path} has {size:,} bytes: more than the {limit:,} that are read")
+        raise InputError(f"{path} has {size:,} bytes: more than the {limit:,} that are allowed")
 
 
 def _names(values: Any, field: str, path: Path) -> tuple[str, ...]:
@@ -326,11 +325,11 @@ def _names(values: Any, field: str, path: Path) -> tuple[str, ...]:
         not isinstance(values, list)
         or not 2 <= len(values) <= MAX_CLASSES
         or not all(isinstance(value, str) and value.strip() for value in values)
-        or any(len(value) > MAX_NAME or not value.isprintable() for value in values)
+        or any(len(value) > MAX_NAME_LENGTH or not value.isprintable() for value in values)
     ):
         raise InputError(
             f"{path}: `{field}` must be a list of 2 to {MAX_CLASSES:,} names, of at most "
-            f"{MAX_NAME} printable characters each"
+            f"{MAX_NAME_LENGTH} printable characters each"
         )
     if len(set(values)) < len(values):
         twice = next(value for value in values if values.count(value) > 1)
@@ -347,13 +346,13 @@ def _indices(
         or not all(type(value) is int and 0 <= value < len(superclasses) for value in values)
     ):
         raise InputError(
-            f"{path}: `superclass_of` must hold, for each of the {len(classes)} classes, a whole "
-            f"number from 0 to {len(superclasses) - 1}"
+            f"{path}: `superclass_of` must hold, for each of the {len(classes)} classes, an "
+            f"integer from 0 to {len(superclasses) - 1}"
         )
     return tuple(values)
 
 
-def _checked_predictions(
+def _check_predictions(
     probabilities: np.ndarray, labels: np.ndarray, classes: int, path: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     if (
@@ -368,5 +367,5 @@ def _checked_predictions(
             f"Received: {probabilities.dtype} {probabilities.shape}, {labels.dtype} {labels.shape}"
         )
     if not np.isfinite(probabilities).all() or not 0 <= labels.min() <= labels.max() < classes:
-        raise InputError(f"{path} holds numbers that are no probabilities, or unknown labels")
+        raise InputError(f"{path} contains values that are not probabilities, or unknown labels")
     return probabilities.astype(np.float32), labels.astype(np.int32)

@@ -1,9 +1,9 @@
-"""Keras models in the unzipped layout: looked through as data first, loaded by Keras only then.
+"""Validates saved Keras models before Keras loads them, and loads them.
 
-`safe_mode` keeps Keras from running code of a saved model, but not from reading files, nor from
-allocating what a hostile file asks for. So the configuration is read as JSON, and every object that
-it would build must be in a list of layers that only compute; the weights are opened as HDF5 and
-must be plain arrays inside this very file.
+`safe_mode` prevents Keras from running code in a saved model, but not from reading files or from
+allocating as much memory as a malicious file requests. Therefore the configuration is read as JSON,
+and every object in it must be in an allowlist of layers that only compute; the weights are opened
+as HDF5 and must be plain arrays inside the file itself.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import keras
 
 
-def _words(text: str) -> frozenset[str]:
+def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-OLDEST_KERAS = "3.6.0"  # the first whose `load_model` takes hf://; tried with four backends
-# What Keras 3.15 writes of a layer and 3.6 does not know, each with the value that changes nothing.
-NEWER_SETTINGS: dict[str, Any] = {
+MIN_KERAS_VERSION = "3.6.0"  # the first whose `load_model` takes hf://; tested with four backends
+# Options of layers that Keras 3.15 writes and Keras 3.6 does not know, with their defaults.
+NEW_DEFAULTS: dict[str, Any] = {
     "quantization_config": None,
     "input_axes": None,
     "output_axes": None,
@@ -41,10 +41,10 @@ NEWER_SETTINGS: dict[str, Any] = {
     "antialias": False,
 }
 MAX_PARAMETERS = 250_000_000  # 1 GB in float32
-MAX_ELEMENTS = 2**23  # of any array that passes between two layers, per image
+MAX_ELEMENTS = 2**23  # of any activation between two layers, per image
 MAX_SIZE = 2**16  # units, filters, padding …
-MAX_VIEWS = 16  # of an image, that a model may join to one batch
-MAX_DEPTH = 60  # levels of nesting of a configuration
+MAX_VIEWS = 16  # views of an image that a model may concatenate to a batch
+MAX_DEPTH = 60  # nesting levels of a configuration
 MAX_LAYERS = 5_000
 
 MODELS = {
@@ -57,8 +57,8 @@ MODELS = {
     )
     for name in ("Functional", "Model", "Sequential")
 }
-# Layers that compute and do nothing else: none reads a file, holds code or calls another framework.
-LAYERS = _words(
+# Layers that only compute: none reads files, contains code or calls another framework.
+LAYERS = _names(
     """
     InputLayer Dense Flatten Reshape Identity Activation ReLU LeakyReLU ELU Softmax
     Conv2D DepthwiseConv2D SeparableConv2D ZeroPadding2D Cropping2D UpSampling2D
@@ -69,12 +69,12 @@ LAYERS = _words(
     RandomFlip RandomTranslation RandomRotation RandomZoom RandomContrast RandomBrightness
     """
 )
-# Operations between layers, with which a model averages over views, and their arguments.
+# Operations that a model uses to average over views, and their arguments.
 OPERATIONS = {"Flip": {"axis"}, "Reshape": {"newshape"}, "Mean": {"axis", "keepdims"}}
 OPERATIONS_MODULE = "keras.src.ops.numpy"
-PARTS = {
+COMPONENTS = {
     "keras": frozenset({"DTypePolicy"}),
-    "keras.initializers": _words(
+    "keras.initializers": _names(
         """
         Zeros Ones Constant RandomNormal RandomUniform TruncatedNormal VarianceScaling
         GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform
@@ -86,21 +86,23 @@ PARTS = {
     "keras.src.random.seed_generator": frozenset({"SeedGenerator"}),
 }
 VALUES = frozenset({"__keras_tensor__", "__numpy__", "__tuple__", "__slice__", "__ellipsis__"})
-ACTIVATIONS = _words(
+ACTIVATIONS = _names(
     """
     elu exponential gelu hard_sigmoid hard_silu leaky_relu linear log_softmax mish relu relu6 selu
     sigmoid silu softmax softplus softsign swish tanh
     """
 )
-SIZES = _words(
+SIZES = _names(
     """
     units filters kernel_size padding cropping size pool_size strides dilation_rate target_shape
     height width depth_multiplier groups
     """
 )
-# Layers that leave the last axis of their input as it is.
-SAME_WIDTH = _words("Activation ReLU LeakyReLU Softmax Identity Dropout Average Flip Reshape Mean")
-ANOTHER = "only models made of Keras's own computing layers are loaded"
+# Layers that do not change the size of the last axis.
+WIDTH_PRESERVING = _names(
+    "Activation ReLU LeakyReLU Softmax Identity Dropout Average Flip Reshape Mean"
+)
+ADVICE = "only models made of Keras's own computing layers are loaded"
 
 
 def check(config: dict[str, Any], weights: Path, *, classes: int) -> None:
@@ -109,60 +111,61 @@ def check(config: dict[str, Any], weights: Path, *, classes: int) -> None:
     Args:
         config: the content of `config.json`.
         weights: the file `model.weights.h5`.
-        classes: how many outputs the model must have.
+        classes: the number of outputs that the model must have.
 
     Raises:
-        InputError: an object of the configuration is not in our lists, its input is not
-            (None, S, S, 3), its output is not (None, `classes`), it is too large, or the
+        InputError: an object of the configuration is not allowed, the input is not
+            (None, S, S, 3), the output is not (None, `classes`), the model is too large, or the
             weights are not plain arrays inside the file.
     """
     config = {key: value for key, value in config.items() if key != "compile_config"}
     if not _is_model(config):
-        raise InputError(f"config.json describes no Keras 3 model: {ANOTHER}")
+        raise InputError(f"config.json describes no Keras 3 model: {ADVICE}")
     _check_objects(config)
     image_size(config)
     width = _output_width(config)
     if width not in (None, classes):
         raise InputError(
-            f"the model has {width} outputs and labels.json names {classes} classes: they must fit"
+            f"the model has {width} outputs and labels.json names {classes} classes: give "
+            "both the same number"
         )
     parameters = sum(_parameters(layer) for layer in _layers(config))
     if parameters > MAX_PARAMETERS:
         raise InputError(
             f"the model has {parameters:,} parameters: more than the {MAX_PARAMETERS:,} that are "
-            "loaded"
+            "allowed"
         )
     _check_weights(weights)
 
 
 def image_size(config: dict[str, Any]) -> int:
-    """Returns the side, in pixels, of the images that a saved model takes.
+    """Returns the side of a saved model's input images in pixels.
 
     Args:
         config: the content of `config.json`.
 
     Raises:
-        InputError: its input is not (None, S, S, 3), with S a size that models may have.
+        InputError: the input is not (None, S, S, 3), or S is out of range.
     """
-    entries = [layer for layer in _own_layers(config) if layer["class_name"] == "InputLayer"]
+    entries = [layer for layer in _direct_layers(config) if layer["class_name"] == "InputLayer"]
     shape = entries[0]["config"].get("batch_shape") if entries else None
     if len(entries) > 1:
         shape = f"{len(entries)} inputs"
-    return _side(shape)
+    return _image_side(shape)
 
 
 def load(folder: Path, *, classes: int) -> keras.Model:
-    """Loads a model that `check` has passed, uncompiled, in Keras's safe mode.
+    """Loads a model that `check` has accepted, uncompiled, in Keras's safe mode.
 
     Raises:
-        InputError: Keras cannot read it, the weights do not fit, or the shapes are others.
+        InputError: Keras cannot read it, or the weights or shapes do not match.
     """
     import_quietly("keras")
     import keras
 
     try:
         model = keras.saving.load_model(folder, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises nearly everything for a file that does not fit
+    except Exception as error:  # Keras raises many kinds of errors for a file that does not match
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"Keras {keras.__version__} cannot load the model in {folder}: {reason}"
@@ -172,23 +175,23 @@ def load(folder: Path, *, classes: int) -> keras.Model:
 
 
 def for_older_keras(config: Any) -> Any:
-    """Returns a configuration without what older Keras 3 stumbles over and newer does not need.
+    """Returns a configuration that older versions of Keras 3 can read.
 
-    That is settings at their defaults, and the names of operations, which stand beside their
-    configuration too. A model that uses a newer setting keeps it, and needs a Keras that knows it.
+    Newer options are removed if they have their defaults, and so are the repeated names of
+    operations. A model that uses a newer option keeps it and needs a newer Keras.
 
     Args:
         config: the content of a `config.json`, or a part of it.
     """
     if isinstance(config, dict):
-        older = {
+        compatible = {
             key: for_older_keras(value)
             for key, value in config.items()
-            if key not in NEWER_SETTINGS or value != NEWER_SETTINGS[key]
+            if key not in NEW_DEFAULTS or value != NEW_DEFAULTS[key]
         }
         if config.get("module") == OPERATIONS_MODULE and isinstance(config.get("config"), dict):
-            older["config"].pop("name", None)
-        return older
+            compatible["config"].pop("name", None)
+        return compatible
     return [for_older_keras(item) for item in config] if isinstance(config, list) else config
 
 
@@ -196,7 +199,7 @@ def _is_model(node: Any) -> bool:
     return isinstance(node, dict) and (node.get("module"), node.get("class_name")) in MODELS
 
 
-def _side(shape: Any) -> int:
+def _image_side(shape: Any) -> int:
     """Returns S of an input's shape, which must be [None, S, S, 3]; else raises `InputError`."""
     side = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
     if (
@@ -212,9 +215,9 @@ def _side(shape: Any) -> int:
 
 
 def _walk(node: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Gives every key and value inside a JSON value, at any depth."""
+    """Yields every key and value in a JSON value, at any depth."""
     if depth > MAX_DEPTH:
-        raise InputError("config.json is too deeply nested to be a model's")
+        raise InputError("config.json is too deeply nested")
     if isinstance(node, dict):
         for key, value in node.items():
             yield key, value
@@ -236,11 +239,11 @@ def _check_objects(config: dict[str, Any]) -> None:
         if key in ("shape", "batch_shape", "input_shape"):
             _check_elements(value)
     if objects > 100 * MAX_LAYERS:
-        raise InputError(f"config.json describes {objects:,} objects: too many for a model here")
+        raise InputError(f"config.json describes {objects:,} objects: too many for a model")
 
 
 def _check_object(described: dict[str, Any]) -> None:
-    """Refuses an object that Keras would build but that is not in our lists."""
+    """Raises InputError for an object that is not in the allowlists."""
     name, module = described.get("class_name"), described.get("module")
     if name in VALUES and module is None:
         return
@@ -248,9 +251,9 @@ def _check_object(described: dict[str, Any]) -> None:
     if name == "function":
         if module in ("builtins", "keras.activations") and described.get("config") in ACTIVATIONS:
             return
-        raise InputError(f"the model uses the function {described.get('config')!r}: {ANOTHER}")
+        raise InputError(f"the model uses the function {described.get('config')!r}: {ADVICE}")
     if name in ("Lambda", "__lambda__"):
-        raise InputError(f"the model has a Lambda layer, which holds code: {ANOTHER}")
+        raise InputError(f"the model has a Lambda layer, which holds code: {ADVICE}")
     if module == OPERATIONS_MODULE and name in OPERATIONS:
         _check_operation(str(name), described.get("config"))
     if (module, name) == ("keras.layers", "Concatenate"):
@@ -259,15 +262,15 @@ def _check_object(described: dict[str, Any]) -> None:
         (module, name) in MODELS
         or (module == OPERATIONS_MODULE and name in OPERATIONS)
         or (module == "keras.layers" and name in LAYERS)
-        or name in PARTS.get(str(module), ())
+        or name in COMPONENTS.get(str(module), ())
     )
     if not known or registered not in (None, name):
         shown = registered if isinstance(registered, str) and known else f"{module}.{name}"
-        raise InputError(f"the model uses {shown}, which is not a layer of Keras: {ANOTHER}")
+        raise InputError(f"the model uses {shown}, which is not a layer of Keras: {ADVICE}")
 
 
 def _check_operation(name: str, config: Any) -> None:
-    """Refuses arguments that are not those of `OPERATIONS`, or neither whole numbers nor plain."""
+    """Raises InputError for arguments that are not in `OPERATIONS`, or are not small integers."""
     arguments = dict(config) if isinstance(config, dict) else {"": config}
     arguments.pop("name", None)
     for argument, value in arguments.items():
@@ -276,36 +279,36 @@ def _check_operation(name: str, config: Any) -> None:
             for item in (value if isinstance(value, list) else [value])
         )
         if argument not in OPERATIONS[name] or not plain:
-            raise InputError(f"the model calls {name} with {argument}={value!r}: {ANOTHER}")
+            raise InputError(f"the model calls {name} with {argument}={value!r}: {ADVICE}")
 
 
 def _check_concatenation(described: dict[str, Any]) -> None:
-    """Refuses to join more than `MAX_VIEWS` arrays to one batch: each is a further image's work."""
+    """Raises InputError for a batch of more than `MAX_VIEWS` views, each as costly as an image."""
     config = described.get("config")
     axis = config.get("axis", -1) if isinstance(config, dict) else None
-    joined = sum(key == "keras_history" for key, _ in _walk(described.get("inbound_nodes")))
-    if type(axis) is not int or not (axis in (-1, 1, 2, 3) or (axis == 0 and joined <= MAX_VIEWS)):
+    count = sum(key == "keras_history" for key, _ in _walk(described.get("inbound_nodes")))
+    if type(axis) is not int or not (axis in (-1, 1, 2, 3) or (axis == 0 and count <= MAX_VIEWS)):
         raise InputError(
-            f"the model joins {joined} arrays along the axis {axis!r}: too many to be loaded"
+            f"the model concatenates {count} arrays along the axis {axis!r}: this is not allowed"
         )
 
 
 def _check_sizes(key: str, value: Any) -> None:
     for item in [value, *(inner for _, inner in _walk(value))]:
         if isinstance(item, (int, float)) and abs(item) > MAX_SIZE:
-            raise InputError(f"the model has a layer with {key} {item}: too large to be loaded")
+            raise InputError(f"the model has a layer with {key} {item}: larger than is allowed")
 
 
 def _check_elements(shape: Any) -> None:
     plain = isinstance(shape, list) and all(item is None or type(item) is int for item in shape)
     if plain and math.prod(item for item in shape if item) > MAX_ELEMENTS:
-        raise InputError(f"the model works on arrays of shape {shape}: too large to be loaded")
+        raise InputError(f"the model works on arrays of shape {shape}: larger than is allowed")
 
 
 def _layers(model: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns all layers of a model, those of models inside of it included."""
+    """Returns all layers of a model, including those of nested models."""
     found = []
-    for layer in _own_layers(model):
+    for layer in _direct_layers(model):
         found.append(layer)
         if _is_model(layer):
             found.extend(_layers(layer))
@@ -314,7 +317,7 @@ def _layers(model: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _own_layers(model: dict[str, Any]) -> list[dict[str, Any]]:
+def _direct_layers(model: dict[str, Any]) -> list[dict[str, Any]]:
     content = model.get("config")
     layers = content.get("layers") if isinstance(content, dict) else None
     if not isinstance(layers, list) or not layers:
@@ -327,7 +330,7 @@ def _own_layers(model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _parameters(layer: dict[str, Any]) -> int:
-    """Returns how many weights a layer's kernels will have, at most; 0 if it has none."""
+    """Returns an upper bound of the number of weights in a layer's kernels."""
     settings, build = layer["config"], layer.get("build_config")
     if layer["class_name"] not in ("Dense", "Conv2D", "DepthwiseConv2D", "SeparableConv2D"):
         return 0
@@ -346,21 +349,21 @@ def _parameters(layer: dict[str, Any]) -> int:
 
 
 def _output_width(model: dict[str, Any]) -> int | None:
-    """Returns the units of the dense layer that gives the answer; None if that cannot be told."""
-    for layer in reversed(_own_layers(model)):
+    """Returns the units of the last dense layer; None if that does not determine the outputs."""
+    for layer in reversed(_direct_layers(model)):
         if _is_model(layer):
             return _output_width(layer)
         if layer["class_name"] == "Dense":
             units = layer["config"].get("units")
             return units if type(units) is int else None
-        if layer["class_name"] not in SAME_WIDTH:
+        if layer["class_name"] not in WIDTH_PRESERVING:
             return None
     return None
 
 
 def _check_loaded(model: keras.Model, folder: Path, classes: int) -> None:
-    """Checks a model's real shapes: what its configuration states of them may be wrong."""
-    _side(list(model.input_shape))
+    """Checks the actual shapes of a loaded model: its configuration may state others."""
+    _image_side(list(model.input_shape))
     if tuple(model.output_shape) != (None, classes):
         raise InputError(
             f"the model in {folder} must map images to (None, {classes}). "
@@ -371,7 +374,7 @@ def _check_loaded(model: keras.Model, folder: Path, classes: int) -> None:
 
 
 def _shapes(model: keras.Model) -> Iterator[list[int | None]]:
-    """Gives the shape of each array that passes between the layers of a loaded model."""
+    """Yields the output shape of each layer of a loaded model."""
     import keras
 
     for layer in model.layers:
@@ -390,8 +393,10 @@ def _check_weights(path: Path) -> None:
             values = sum(dataset.size for dataset in _datasets(file))
     except InputError:
         raise
-    except Exception as error:  # a damaged file makes h5py raise OSError, RuntimeError, KeyError …
-        raise InputError(f"{path} is damaged or no HDF5 file ({error}): get it again") from error
+    except Exception as error:  # for a damaged file h5py raises OSError, RuntimeError, KeyError …
+        raise InputError(
+            f"{path} is damaged or not an HDF5 file ({error}): download it again"
+        ) from error
     if not values:
         raise InputError(f"{path} holds no weights: save the model again")
     if values > MAX_PARAMETERS:
@@ -399,11 +404,11 @@ def _check_weights(path: Path) -> None:
 
 
 def _datasets(group: h5py.Group, depth: int = 0) -> Iterator[h5py.Dataset]:
-    """Gives the arrays in a file; refuses what leads out of it or is no plain array of numbers."""
+    """Yields the arrays in a file; raises InputError for links and non-numeric arrays."""
     import h5py
 
     if depth > MAX_DEPTH:
-        raise InputError(f"{group.file.filename} is too deeply nested to hold weights")
+        raise InputError(f"{group.file.filename} is too deeply nested")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise InputError(f"{group.file.filename} holds a link, {name!r}: it is not loaded")
@@ -413,7 +418,7 @@ def _datasets(group: h5py.Group, depth: int = 0) -> Iterator[h5py.Dataset]:
             continue
         if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external:
             raise InputError(
-                f"{group.file.filename} holds {name!r}, whose numbers lie in another file: it is "
+                f"{group.file.filename} holds {name!r}, whose data is in another file: it is "
                 "not loaded"
             )
         if item.dtype.kind not in "fiubV" or item.dtype.hasobject:

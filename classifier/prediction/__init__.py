@@ -1,1 +1,1 @@
-"""Answers of a loaded model, how sure they are, and what they depend on."""
+"""Predictions of a loaded model, their confidence, and occlusion sensitivity."""

@@ -1,4 +1,4 @@
-"""What a trained model says of pictures: the one `Classifier` of the app, evaluation and tests."""
+"""The `Classifier`: a loaded model that classifies images."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one picture.
+    """The prediction for one image.
 
     Attributes:
-        labels: the most probable classes, as the data set names them, the best first.
-        probabilities: theirs, 0–1.
-        superclasses: all superclasses, the best first; empty where the data set has none.
-        superclass_probabilities: theirs: each is the sum over the superclass's classes.
-        model_input: uint8, (S, S, 3), the pixels that the model was given.
+        labels: the names of the most probable classes, most probable first.
+        probabilities: their probabilities.
+        superclasses: all superclasses, most probable first; empty if the data set has none.
+        superclass_probabilities: their probabilities, each the sum over its classes.
+        model_input: uint8, (S, S, 3), the input of the model.
     """
 
     labels: tuple[str, ...]
@@ -41,26 +41,26 @@ class Prediction:
 
     @property
     def confidences(self) -> dict[str, float]:
-        """Class names and probabilities, the best first: the value of a `gr.Label`."""
+        """Probabilities by class name, most probable first: the value of a `gr.Label`."""
         return dict(zip(self.labels, self.probabilities, strict=True))
 
     @property
     def superclass(self) -> str | None:
-        """The superclass with the largest sum of probabilities."""
+        """The most probable superclass, None if the data set has none."""
         return self.superclasses[0] if self.superclasses else None
 
 
 class Classifier:
-    """A model in memory, ready to answer.
+    """A loaded model.
 
     Attributes:
-        name: what the app calls it.
-        source: where it came from: "hub", "cache", "embedded" or "folder".
+        name: its name in the app.
+        source: its origin: "hub", "cache", "embedded" or "folder".
         revision: the commit on the Hub, None for a folder.
-        reason: why it is not the one that was asked for, None if it is.
+        reason: why it is not the requested one, None if it is.
         folder: its model folder.
-        labels: its classes.
-        image_size: S, the side in pixels of the images that it takes.
+        labels: its class names.
+        image_size: S, the side of its input images in pixels.
 
     Example:
         >>> import gradio
@@ -85,7 +85,7 @@ class Classifier:
         self.source, self.revision, self.reason = source, revision, reason
         self._model = model
         self.image_size: int = model.input_shape[1]
-        self._one_at_a_time = threading.Lock()  # not every backend answers two threads at once
+        self._lock = threading.Lock()  # not every backend is thread-safe
 
     @classmethod
     def load(
@@ -97,12 +97,12 @@ class Classifier:
         revision: str | None = None,
         reason: str | None = None,
     ) -> Classifier:
-        """Loads a model folder with Keras, on whatever backend is chosen; checks it first.
+        """Checks a model folder and loads its model on the configured Keras backend.
 
         Raises:
-            InputError: it is not a model folder, or not one that may be loaded.
+            InputError: it is not a model folder, or its model is not allowed.
         """
-        # TensorFlow announces its processor at length on standard error.
+        # Otherwise TensorFlow logs the features of the processor.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         if not isinstance(folder, ModelFolder):
             folder = ModelFolder(Path(folder))
@@ -120,52 +120,52 @@ class Classifier:
 
         Args:
             images: uint8 or float, (N, S, S, 3), RGB, 0–255.
-            batch_size: how many images the model sees at a time.
+            batch_size: images per batch.
 
         Returns:
             float32, (N, C); each row sums to 1.
 
         Raises:
-            InputError: the images have another shape.
+            InputError: the images have a wrong shape.
         """
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise InputError(f"images must be (N, {size}, {size}, 3). Received: {images.shape}")
         answers = [np.empty((0, len(self.labels.classes)), np.float32)]
         for start in range(0, len(images), batch_size):
-            # One number format for all callers, so that the model is compiled only once.
+            # The same dtype for all callers: the model is compiled only once.
             batch = np.asarray(images[start : start + batch_size], np.float32)
-            with self._one_at_a_time:
+            with self._lock:
                 answers.append(np.asarray(self._model.predict_on_batch(batch), np.float32))
         return np.concatenate(answers)
 
     def classify(
         self, image: Image.Image | str | Path | bytes | BinaryIO, top: int = TOP
     ) -> Prediction:
-        """Says what a picture shows.
+        """Classifies one image.
 
         Args:
-            image: a picture of Pillow, a path, the bytes of a file, or a file opened for reading.
-            top: how many classes to name.
+            image: a Pillow image, a path, the bytes of a file, or a file opened for reading.
+            top: the number of classes to return.
 
         Raises:
-            ImageError: the picture cannot be used.
+            ImageError: the image cannot be used.
         """
-        picture = image if isinstance(image, Image.Image) else open_image(image)
-        pixels = to_model_input(picture, self.image_size)
+        decoded = image if isinstance(image, Image.Image) else open_image(image)
+        pixels = to_model_input(decoded, self.image_size)
         return rank(self.probabilities(pixels[None])[0], self.labels, pixels, top)
 
 
 def rank(
     probabilities: np.ndarray, labels: ClassNames, model_input: np.ndarray, top: int = TOP
 ) -> Prediction:
-    """Names the most probable classes and sums the probabilities up by superclass.
+    """Returns the most probable classes and the probabilities of the superclasses.
 
     Args:
         probabilities: float, (C,).
         labels: the names of the C classes.
-        model_input: uint8, (S, S, 3), what the model saw.
-        top: how many classes to name.
+        model_input: uint8, (S, S, 3), the input of the model.
+        top: the number of classes to return.
     """
     best = np.argsort(-probabilities, kind="stable")[:top]
     names = labels.superclasses or ()
@@ -181,7 +181,7 @@ def rank(
 
 
 def superclass_probabilities(probabilities: np.ndarray, labels: ClassNames) -> np.ndarray:
-    """Sums the probabilities of classes, (N, C), to those of the S superclasses, (N, S).
+    """Sums class probabilities, (N, C), by superclass, (N, S).
 
     Raises:
         InputError: the data set has no superclasses.

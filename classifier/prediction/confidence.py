@@ -1,23 +1,23 @@
-"""From which probability on an answer can be trusted: a threshold with the promise it keeps."""
+"""Selective classification: a confidence threshold above which predictions are reliable."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-TRUSTED_ACCURACY = 0.7  # share of right answers that makes an answer a sure one
-MIN_IMAGES = 50  # answers above the threshold, below which their accuracy is chance
+TARGET_ACCURACY = 0.7  # accuracy of the predictions at or above the threshold
+MIN_IMAGES = 50  # predictions above the threshold that are needed to estimate their accuracy
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """A threshold on the probability of the likeliest class.
+    """A threshold on the probability of the predicted class.
 
     Attributes:
-        threshold: 0–1; answers at or above it count as sure.
-        coverage: share of the images that are answered surely.
-        accuracy: share of those answers that are right.
-        samples: images that it was chosen on.
+        threshold: 0–1; predictions at or above it count as confident.
+        coverage: the share of images with a confident prediction.
+        accuracy: the accuracy of the confident predictions.
+        samples: the number of images that it was chosen on.
     """
 
     threshold: float
@@ -27,7 +27,7 @@ class Confidence:
 
     @classmethod
     def read(cls, value: Any) -> "Confidence | None":
-        """Returns what stands in `training.json`, None if nothing usable does."""
+        """Parses the entry `confidence` of `training.json`; None if it is missing or invalid."""
         try:
             found = cls(
                 threshold=float(value["threshold"]),
@@ -41,39 +41,39 @@ class Confidence:
         return found if all(0 <= share <= 1 for share in shares) else None
 
     def to_dict(self) -> dict[str, float]:
-        """Returns what is to stand in `training.json`, under `confidence`."""
+        """Returns the entry `confidence` of `training.json`."""
         return asdict(self)
 
 
 def choose_threshold(
-    probabilities: np.ndarray, labels: np.ndarray, *, accuracy: float = TRUSTED_ACCURACY
+    probabilities: np.ndarray, labels: np.ndarray, *, accuracy: float = TARGET_ACCURACY
 ) -> Confidence | None:
-    """Chooses the lowest threshold whose answers are right as often as wanted.
+    """Chooses the lowest threshold that reaches a target accuracy.
 
-    To be chosen on validation, so that its promise can be checked on the test split.
+    Use validation images: the test split can then verify the accuracy.
 
     Args:
         probabilities: float, (N, C).
         labels: integers, (N,).
-        accuracy: the wanted share of right answers.
+        accuracy: the target accuracy of the confident predictions.
 
     Returns:
-        The threshold, or None if no part of the answers is right so often.
+        The threshold, or None if none reaches the target.
     """
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == labels
     order = np.argsort(-confidence, kind="stable")
     counts = np.arange(1, len(order) + 1)
-    shares = right[order].cumsum() / counts
-    # Answers of the same probability are sure together or not at all.
-    last_of_its_kind = np.append(np.diff(confidence[order]) < 0, True)
-    good = np.flatnonzero((shares >= accuracy) & (counts >= MIN_IMAGES) & last_of_its_kind)
-    if not len(good):
+    accuracies = correct[order].cumsum() / counts
+    # Predictions of equal confidence are on the same side of the threshold.
+    is_last_of_ties = np.append(np.diff(confidence[order]) < 0, True)
+    candidates = np.flatnonzero((accuracies >= accuracy) & (counts >= MIN_IMAGES) & is_last_of_ties)
+    if not len(candidates):
         return None
-    chosen = int(good[-1])
+    chosen = int(candidates[-1])
     return Confidence(
         threshold=float(confidence[order][chosen]),
         coverage=float(counts[chosen] / len(order)),
-        accuracy=float(shares[chosen]),
+        accuracy=float(accuracies[chosen]),
         samples=len(order),
     )

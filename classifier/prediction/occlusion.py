@@ -1,27 +1,27 @@
-"""Which pixels mattered: what becomes of an answer when a part of the picture is covered.
+"""Occlusion sensitivity: how a probability changes when parts of the image are occluded.
 
 Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014, 4.2.
-Occlusion asks nothing of a model but answers, so it works for any network on any backend.
+It needs only predictions: it works for any network on any backend.
 """
 
 from itertools import product
 
 import numpy as np
 
-STEPS = 8  # of the square that occludes the picture, along a side; the square is two steps wide
-# The colours of the overlay: pixels that speak for the answer, and those that speak against it.
+STEPS = 8  # positions of the occluding square along a side; the square is two steps wide
+# Overlay colours of pixels that raise the probability, and of those that lower it.
 FOR, AGAINST = (255, 122, 26), (36, 118, 255)
 
 
 def occlude(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a picture with each of its parts occluded in turn by the picture's mean colour.
+    """Occludes an image with its mean colour at each position of a sliding square.
 
     Args:
         pixels: uint8, (H, W, 3).
 
     Returns:
-        images: uint8, (N, H, W, 3), one for each place of the window.
-        masks: bool, (N, H, W), what the window occludes there; every pixel equally often.
+        images: uint8, (N, H, W, 3), one for each position.
+        masks: bool, (N, H, W), the occluded pixels; each pixel is occluded equally often.
     """
     height, width = pixels.shape[:2]
     step = max(1, round(min(height, width) / STEPS))
@@ -35,30 +35,30 @@ def occlude(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def importance(before: float, after: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Returns how much each pixel added to a probability.
+    """Returns how much each pixel contributes to a probability.
 
     Args:
-        before: the probability for the whole picture.
-        after: float, (N,), the probability for each occluded picture.
-        masks: bool, (N, H, W), as `occlude` gives them.
+        before: the probability for the original image.
+        after: float, (N,), the probability for each occluded image.
+        masks: bool, (N, H, W), from `occlude`.
 
     Returns:
-        float, (H, W): by how much the probability falls when the pixel is occluded, on average over
-        the windows that occlude it; negative where that helps.
+        float, (H, W): the mean drop of the probability when the pixel is occluded; negative if
+        the probability rises.
     """
     drops = before - np.asarray(after, np.float64)
     return np.tensordot(drops, masks, axes=1) / masks.sum(axis=0)
 
 
 def overlay(values: np.ndarray) -> np.ndarray:
-    """Returns the importance of pixels as a layer to put over the picture.
+    """Returns the importance of pixels as an image overlay.
 
     Args:
-        values: float, (H, W), as `importance` gives them.
+        values: float, (H, W), from `importance`.
 
     Returns:
-        uint8, (H, W, 4), RGBA: one colour for, one against, the more opaque the more it mattered;
-        the most important pixel is opaque.
+        uint8, (H, W, 4), RGBA: the colour shows the sign, the opacity the magnitude; the most
+        important pixel is opaque.
     """
     strongest = np.abs(values).max()
     strength = np.abs(values) / strongest if strongest > 0 else np.zeros_like(values)

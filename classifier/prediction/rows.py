@@ -1,4 +1,4 @@
-"""Writes what a model says of files: a line of text, a row of CSV or a line of JSON each."""
+"""Writes predictions as text, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, TextIO
 from classifier.prediction.stream import Answer
 
 FORMATS = ("text", "csv", "jsonl")
-DIGITS = 6  # of a probability, after the point
+DIGITS = 6  # decimals of a probability
 
 Write = Callable[[Iterable[Answer]], None]
 
 
 def columns(top: int) -> list[str]:
-    """Returns the names of the columns of CSV and the keys of JSON: `top` classes."""
+    """Returns the CSV columns, which are also the JSON keys, for `top` classes."""
     ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
     named = [f"{name}{rank}" for rank in ranks for name in ("class", "probability")]
     return ["path", *named, "superclass", "error"]
 
 
 def row(answer: Answer, top: int) -> dict[str, Any]:
-    """Returns the values of a file by column, None where there is none."""
+    """Returns the values of a file by column, None if it has none."""
     values = dict.fromkeys(columns(top), None) | {"path": answer.path, "error": answer.error}
     if answer.prediction is not None:
         values["superclass"] = answer.prediction.superclass
@@ -36,7 +36,7 @@ def row(answer: Answer, top: int) -> dict[str, Any]:
 
 
 def writer(form: str, stream: TextIO, top: int) -> Write:
-    """Returns what writes answers to a stream in one of `FORMATS`; a header is written at once."""
+    """Returns a function that writes answers in one of `FORMATS`; writes the CSV header at once."""
     if form == "csv":
         table = csv.DictWriter(stream, columns(top))
         table.writeheader()
@@ -58,10 +58,10 @@ def _text(answer: Answer, top: int) -> str:
 
 
 def printable(path: str) -> str:
-    """Returns a path on one line, with what a terminal would act on escaped."""
+    """Returns a path on one line, with characters escaped that are not printable."""
     if path.isprintable():
         return path
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in path
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in path
     )

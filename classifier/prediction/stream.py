@@ -1,4 +1,4 @@
-"""Classifies any number of files: decoded in parallel, answered in batches, in their order."""
+"""Classifies a stream of files: decoded in parallel, predicted in batches, in order."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from classifier.data.images import ImageError, open_image, to_model_input
 from classifier.prediction.classifier import TOP, Classifier, Prediction, rank
 from classifier.prediction.paths import Found
 
-BATCH_BYTES = 256 * 32 * 32 * 3  # of pixels that are answered together: 256 images of 32×32
-SMALLEST_BATCH = 8  # images
-SECONDS_TO_FILL = 0.05  # how long a batch that has begun waits for more files to be named
+BATCH_BYTES = 256 * 32 * 32 * 3  # bytes of pixels per batch: 256 images of 32×32
+MIN_BATCH = 8  # images
+BATCH_WAIT_SECONDS = 0.05  # how long an incomplete batch waits for further files
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one file: a prediction or an error.
+    """The result for one file: a prediction or an error.
 
     Attributes:
-        path: the file, as `find_files` gives it.
-        prediction: what the model says of it, None if it could not be read.
-        error: why not, None if it could.
+        path: the file, from `find_files`.
+        prediction: None if the file cannot be read.
+        error: why it cannot be read, None if it can.
     """
 
     path: str
@@ -42,26 +42,26 @@ class Answer:
 def classify_files(
     classifier: Classifier, files: Iterable[Found], *, top: int = TOP
 ) -> Iterator[list[Answer]]:
-    """Answers files in their order, as many at a time as make a batch.
+    """Classifies files in order, in batches.
 
-    Decoding and finding go on while the model answers, at most two batches ahead of it. When files
-    come slowly, as from a pipe, those that have come are answered without waiting for more.
+    Files are found and decoded in the background, at most two batches ahead of the model. If files
+    arrive slowly, as from a pipe, incomplete batches are classified.
 
     Args:
         classifier: the model.
-        files: what to classify; iterated over in another thread.
-        top: how many classes to name.
+        files: the files; iterated over in another thread.
+        top: the number of classes to return.
 
     Yields:
-        The answers of each batch. An error of one file is its answer.
+        The answers of each batch; an unreadable file has an error in its answer.
 
     Raises:
-        Exception: whatever `files` raises, after the answers to those before.
+        Exception: whatever `files` raises, after the answers for the files before.
     """
     size = classifier.image_size
-    most = max(SMALLEST_BATCH, BATCH_BYTES // (size * size * 3))
-    with _Decoders(files, size, ahead=2 * most) as decoded:
-        while batch := decoded.take(most):
+    limit = max(MIN_BATCH, BATCH_BYTES // (size * size * 3))
+    with _Decoders(files, size, ahead=2 * limit) as decoded:
+        while batch := decoded.take(limit):
             pixels = [(path, future.result()) for path, future in batch]
             yield _answers(classifier, pixels, top)
 
@@ -85,38 +85,38 @@ class _Decoders:
     def __init__(self, files: Iterable[Found], size: int, *, ahead: int) -> None:
         self._files, self._size = files, size
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
-        self._begun: queue.SimpleQueue[tuple[str, Future[np.ndarray | str]] | None]
-        self._begun = queue.SimpleQueue()
-        self._room = threading.Semaphore(ahead)
+        self._decoding: queue.SimpleQueue[tuple[str, Future[np.ndarray | str]] | None]
+        self._decoding = queue.SimpleQueue()
+        self._slots = threading.Semaphore(ahead)
         self._ended = self._stopped = False
         self._failure: BaseException | None = None
 
     def __enter__(self) -> _Decoders:
-        # A daemon: it may wait for a path on standard input when the program ends.
+        # A daemon thread: at the end of the program it may still wait for standard input.
         threading.Thread(target=self._feed, name="find-files", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopped = True
-        self._room.release()
+        self._slots.release()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def take(self, most: int) -> list[tuple[str, Future[np.ndarray | str]]]:
-        """Returns the next files, at least one; none at the end. Raises what finding raised."""
+    def take(self, limit: int) -> list[tuple[str, Future[np.ndarray | str]]]:
+        """Returns the next files; none at the end. Raises the error of the file iterator."""
         taken: list[tuple[str, Future[np.ndarray | str]]] = []
         until = None
-        while len(taken) < most and not self._ended:
+        while len(taken) < limit and not self._ended:
             try:
-                item = self._begun.get(timeout=until and max(0.0, until - time.monotonic()))
+                item = self._decoding.get(timeout=until and max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
             if item is None:
                 self._ended = True
                 break
             taken.append(item)
-            until = until or time.monotonic() + SECONDS_TO_FILL
+            until = until or time.monotonic() + BATCH_WAIT_SECONDS
         for _ in taken:
-            self._room.release()
+            self._slots.release()
         if self._failure is not None and not taken:
             raise self._failure
         return taken
@@ -124,18 +124,18 @@ class _Decoders:
     def _feed(self) -> None:
         try:
             for found in self._files:
-                self._room.acquire()
+                self._slots.acquire()
                 if self._stopped:
                     return
-                self._begun.put((found.path, self._pool.submit(_decode, found, self._size)))
+                self._decoding.put((found.path, self._pool.submit(_decode, found, self._size)))
         except BaseException as error:
             self._failure = error
         finally:
-            self._begun.put(None)
+            self._decoding.put(None)
 
 
 def _decode(found: Found, size: int) -> np.ndarray | str:
-    """Returns the pixels, uint8, (size, size, 3), or why there are none."""
+    """Returns the pixels, uint8, (size, size, 3), or an error message."""
     if found.error is not None:
         return found.error
     try:
@@ -143,15 +143,15 @@ def _decode(found: Found, size: int) -> np.ndarray | str:
             return to_model_input(open_image(file), size)
     except ImageError as error:
         return str(error)
-    except Exception as error:  # one file must not end the run, whatever it makes a library do
+    except Exception as error:  # one file must not stop the run, whatever a library raises
         return f"cannot be read: {getattr(error, 'strerror', None) or type(error).__name__}"
 
 
 def _open(path: str) -> BinaryIO:
-    """Opens a regular file; never waits for the other end of a pipe, nor touches a device."""
+    """Opens a regular file; never blocks on a pipe, never opens a device."""
     if not stat.S_ISREG(Path(path).stat().st_mode):
-        raise ImageError("unreadable", "is no regular file: choose a picture")
-    # Should a pipe have taken the file's place meanwhile, it is opened and read without waiting.
+        raise ImageError("unreadable", "is not a regular file: choose an image")
+    # Non-blocking, in case that a pipe has replaced the file in the meantime.
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCKING))
 
 

@@ -1,4 +1,4 @@
-"""The search for better settings: the space, the storage, the workers, a trial and the results."""
+"""Hyperparameter search with optuna: search space, storage, workers, trials and results."""
 
 SAMPLERS = ("grid", "random", "tpe")
 PRUNERS = ("median", "hyperband", "none")

@@ -1,6 +1,6 @@
-"""What a study leaves: a table, plots, its figures as JSON, and a preset of the best trial.
+"""Writes the results of a study: tables, plots, JSON, and a preset of the best trial.
 
-Trials are chosen by their accuracy on validation; the test split is not looked at.
+Trials are ranked by validation accuracy; the test split is not used.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from classifier.search.space import SearchSpace
 from classifier.settings import Settings
 from classifier.training.training_data import TrainingData
 
-MARK = "# Found by a search of "  # begins a preset that a search wrote, and may replace
+HEADER_PREFIX = "# Found by a search of "  # marks presets that a search may overwrite
 SUMMARY = "study.json"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-MIN_TO_PLOT = 2  # complete trials
+MIN_TRIALS_TO_PLOT = 2  # complete trials
 TARGET = "top-1 on validation"
 RESOLUTION = 130  # pixels per inch
 PLOTS = {
@@ -43,14 +43,14 @@ PLOTS = {
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a study, as far as it has come.
+    """The results of a study so far.
 
     Attributes:
-        study: read anew each time it is asked.
-        space: what was searched.
-        data: what the trials were trained and judged on.
-        sampler: of the study.
-        command: that searches the same anew.
+        study: the study; read again on each access.
+        space: the search space.
+        data: the training and validation data of all trials.
+        sampler: the name of the sampler.
+        command: the command that repeats the search.
     """
 
     study: optuna.Study
@@ -61,18 +61,18 @@ class Results:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """The complete and the pruned trials; complete ones first, the best of each at the top."""
+        """Complete trials, then pruned trials, each sorted by validation accuracy."""
         trials = self.study.get_trials(deepcopy=False, states=FINISHED)
         return sorted(trials, key=lambda t: (t.state != TrialState.COMPLETE, -_top1(t), t.number))
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The complete trial that is the most accurate on validation."""
+        """The complete trial with the highest validation accuracy."""
         return next((t for t in self.trials if t.state == TrialState.COMPLETE), None)
 
     @property
     def reference(self) -> FrozenTrial | None:
-        """The trial of the preset as it is, if it is complete."""
+        """The trial with the preset's own settings, if it is complete."""
         own = self.space.reference()
         complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
         return next((t for t in complete if own and t.params == own), None)
@@ -109,7 +109,7 @@ class Results:
         }
 
     def sentence(self) -> str:
-        """Returns one line: the best trial, and what it gains over the preset as it is."""
+        """Returns one line: the best trial, and its gain over the unchanged preset."""
         best, reference = self.best, self.reference
         states = [trial.state for trial in self.trials]
         counts = (
@@ -117,15 +117,17 @@ class Results:
             "pruned trials"
         )
         if best is None:
-            return f"{counts}: none is complete, so there is no best one."
+            return f"{counts}: none is complete, there is no best trial."
         line = f"{counts}; the best is trial {best.number}: {_top1(best):.2%} on validation"
         if reference is None:
             return line + "."
         gain = 100 * (_top1(best) - _top1(reference))
-        return line + f", {gain:+.2f} points on {_top1(reference):.2%} of the preset as it is."
+        return (
+            line + f", {gain:+.2f} points over the {_top1(reference):.2%} of the unchanged preset."
+        )
 
     def write_tables(self, folder: Path) -> None:
-        """Writes `trials.csv`, `trials.md` and `study.json`, each whole at any moment."""
+        """Writes `trials.csv`, `trials.md` and `study.json` atomically."""
         texts = {
             "trials.csv": _csv(self.trials, self.space),
             "trials.md": self._markdown(),
@@ -135,12 +137,12 @@ class Results:
             _write(folder / name, text)
 
     def write_plots(self, folder: Path) -> list[str]:
-        """Writes the plots; returns a line for each that there are too few trials for."""
+        """Writes the plots; returns a message for each that needs more trials."""
         complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
-        if len(complete) < MIN_TO_PLOT:
+        if len(complete) < MIN_TRIALS_TO_PLOT:
             return [
-                f"No plots: they need {MIN_TO_PLOT} complete trials, and there are "
-                f"{len(complete)}. More --trials help"
+                f"No plots: they need {MIN_TRIALS_TO_PLOT} complete trials, and there are "
+                f"{len(complete)}. Raise --trials"
             ]
         mpl.use("Agg")
         lines = []
@@ -154,14 +156,14 @@ class Results:
         return lines
 
     def write_preset(self, path: Path) -> None:
-        """Writes the settings of the best trial as `train.py --preset` takes them.
+        """Writes the settings of the best trial as a preset.
 
         Raises:
             ClassifierError: no trial is complete.
         """
         if self.best is None:
             raise ClassifierError(
-                "there is no complete trial to write a preset of: search more --trials"
+                "there is no complete trial to write a preset from: raise --trials"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, self._preset_header(path, self.best) + self._preset_settings(self.best))
@@ -170,11 +172,12 @@ class Results:
         machine = provenance.machine()
         searched = ", ".join(self.space.dimensions)
         return (
-            f"{MARK}{len(self.trials)} trials ({self.sampler}) over {searched} of the preset\n"
-            f"# {self.space.settings.preset}. {self.sentence()}\n"
+            f"{HEADER_PREFIX}{len(self.trials)} trials ({self.sampler}) over {searched} of the "
+            f"preset\n# {self.space.settings.preset}. {self.sentence()}\n"
             f"# Reaches {_top1(best):.2%} top-1 on {len(self.data.validation.images):,} training "
-            f"images held back for validation, after {best.user_attrs['epochs']} epochs;\n"
-            f"# the test split was not looked at. On {machine['cores']} cores of "
+            f"images held out for validation, "
+            f"after {best.user_attrs['epochs']} epochs;\n"
+            f"# the test split was not used. On {machine['cores']} cores of "
             f"{machine['processor']}, {_today()}, with\n"
             f"#     {self.command}\n"
             "# Train it, longer with --epochs, by\n"
@@ -199,7 +202,7 @@ class Results:
             if trial == self.best:
                 note = "**best**"
             elif trial == self.reference:
-                note = "the preset as it is"
+                note = "the unchanged preset"
             own = [_short(trial.params[name]) for name in names]
             row = [trial.number, note, f"{_top1(trial):.2%}", *_cost(trial), *own]
             rows.append([str(item) for item in row])
@@ -209,7 +212,7 @@ class Results:
             [
                 *lines,
                 "",
-                self.sentence() + " Chosen on validation; the test split was not looked at.",
+                self.sentence() + " Chosen on validation; the test split was not used.",
                 "",
                 f"{machine['cores']} cores of {machine['processor']}, {_today()}, "
                 f"`{self.command}`.",
@@ -219,7 +222,7 @@ class Results:
 
 
 def check_folder(folder: Path, study: str) -> None:
-    """Refuses a folder with the results of another study, which would be overwritten."""
+    """Raises InputError if a folder has the results of another study."""
     path = folder / SUMMARY
     try:
         other = json.loads(path.read_text(encoding="utf-8"))["study"] if path.exists() else study
@@ -230,14 +233,18 @@ def check_folder(folder: Path, study: str) -> None:
 
 
 def check_preset_target(path: Path) -> None:
-    """Refuses, before the search, a place where its preset could not or should not be written."""
+    """Raises InputError, before the search, if its preset cannot be written to a path."""
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"--write-preset takes a file ….yaml. Received: {str(path)!r}")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise InputError(f"--write-preset: {above} cannot be written to: choose another place")
-    if path.exists() and not (path.is_file() and path.read_bytes().startswith(MARK.encode())):
-        raise InputError(f"{path} is there and no search wrote it: choose another --write-preset")
+        raise InputError(f"--write-preset: {above} cannot be written to: choose another path")
+    if path.exists() and not (
+        path.is_file() and path.read_bytes().startswith(HEADER_PREFIX.encode())
+    ):
+        raise InputError(
+            f"{path} exists and was not written by a search: choose another --write-preset"
+        )
 
 
 def _top1(trial: FrozenTrial) -> float:
@@ -279,12 +286,12 @@ def _csv(trials: list[FrozenTrial], space: SearchSpace) -> str:
 
 
 def _draw(name: str, study: optuna.Study) -> bytes:
-    """Returns a plot of optuna's as a PNG file's content."""
+    """Draws one of optuna's plots; returns the content of a PNG file."""
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as optuna_plots
 
     with warnings.catch_warnings():
-        # Too few trials to tell which settings matter: no plot is better than equal bars.
+        # Too few trials to estimate importances: all bars would be equal.
         warnings.filterwarnings("error", "Target and region quantiles select the same")
         axes = getattr(optuna_plots, name)(study, target_name=TARGET)
     figure = axes.figure

@@ -1,12 +1,12 @@
-"""The search space: which settings are searched, over what, as a preset writes it under `search`.
+"""The search space of a preset, from its section `search`.
 
 search:
   learning_rate: {low: 0.003, high: 0.1, log: true}
   dropout: {low: 0.0, high: 0.5, step: 0.1}
   hidden_units: [[1024, 512, 256], [2048, 1024]]
 
-A list holds choices; `low` and `high` span a range, even on the logarithm with `log: true`, and in
-steps with `step`.
+A list holds choices. A range has `low` and `high`, optionally `step`, or `log: true` for a uniform
+distribution of the logarithm.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     import optuna
 
 SECTION = "search"
-# Trials are compared epoch by epoch on the same validation images; the last four change nothing
-# about the training.
+# Trials are compared after each epoch on the same validation images; the last four settings do not
+# affect the training.
 FIXED = (
     *("preset", "epochs", "seed", "validation_fraction"),
     *("calibrate", "tta_flip", "tta_zoom", "store_half"),
 )
 RANGE_KEYS = ("low", "high", "step", "log")
 
-Scalar = str | int | float | bool  # what every storage of a study can hold
+Scalar = str | int | float | bool  # types that all storages support
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Range:
     """Numbers from `low` to `high`, both included.
 
     Attributes:
-        step: distance between neighbours; None: all numbers (whole ones: a step of 1).
-        log: whether to draw evenly on the logarithm.
+        step: the distance between values; None for a continuous range.
+        log: whether the logarithm is distributed uniformly.
     """
 
     low: float
@@ -57,7 +57,7 @@ class Range:
     log: bool = False
 
     def suggest(self, trial: optuna.Trial, name: str) -> Scalar:
-        """Has the study's sampler choose."""
+        """Samples a value."""
         if isinstance(self.low, int):
             return trial.suggest_int(
                 name, self.low, int(self.high), step=int(self.step or 1), log=self.log
@@ -65,7 +65,7 @@ class Range:
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def cells(self) -> list[float] | None:
-        """Returns all numbers of the range, None if there is no end of them."""
+        """Returns all values, None for a continuous range."""
         if self.step is None:
             return None
         count = round((self.high - self.low) / self.step) + 1
@@ -74,11 +74,11 @@ class Range:
         return [round(self.low + index * self.step, 12) for index in range(count)]
 
     def value(self, drawn: Scalar) -> Any:
-        """Returns the setting's value for what the sampler drew."""
+        """Converts a sampled value to the setting's value."""
         return drawn
 
     def key(self, value: Any) -> float | None:
-        """Returns what a sampler would draw for a setting's value; None if it could not."""
+        """Converts a setting's value to a sampled value; None if it is not in the space."""
         if not self.low <= value <= self.high:
             return None
         cells = self.cells()
@@ -87,7 +87,7 @@ class Range:
         return next((cell for cell in cells if math.isclose(cell, value, abs_tol=1e-12)), None)
 
     def describe(self) -> dict[str, Any]:
-        """Returns the range as a preset writes it."""
+        """Returns the range in the format of presets."""
         rest = {"step": self.step, "log": self.log}
         chosen = {name: value for name, value in rest.items() if value}
         return {"low": self.low, "high": self.high, **chosen}
@@ -95,63 +95,63 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """A list of values; lists among them are drawn by their text, which storages can hold."""
+    """A list of values; lists among them are stored as JSON, for storages of scalars."""
 
     values: tuple[Any, ...]
 
     def suggest(self, trial: optuna.Trial, name: str) -> Scalar:
-        """Has the study's sampler choose."""
+        """Samples a value."""
         return trial.suggest_categorical(name, self.cells())  # type: ignore[return-value]
 
     def cells(self) -> list[Scalar]:
-        """Returns all choices as samplers draw them."""
+        """Returns all choices as sampled values."""
         return [_key(value) for value in self.values]
 
     def value(self, drawn: Scalar) -> Any:
-        """Returns the setting's value for what the sampler drew."""
+        """Converts a sampled value to the setting's value."""
         return self.values[self.cells().index(drawn)]
 
     def key(self, value: Any) -> Scalar | None:
-        """Returns what a sampler would draw for a setting's value; None if it could not."""
+        """Converts a setting's value to a sampled value; None if it is not in the space."""
         return _key(value) if value in self.values else None
 
     def describe(self) -> list[Any]:
-        """Returns the choices as a preset writes them."""
+        """Returns the choices in the format of presets."""
         return [list(value) if isinstance(value, tuple) else value for value in self.values]
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The settings of a preset, and those among them that are searched.
+    """The settings of a preset, and the dimensions that are searched.
 
     Attributes:
-        settings: of every trial, but for those that are searched.
-        dimensions: what is searched, by the setting's name.
+        settings: the fixed settings of all trials.
+        dimensions: the ranges and choices, by the name of the setting.
     """
 
     settings: Settings
     dimensions: Mapping[str, Range | Choices]
 
     def suggest(self, trial: optuna.Trial) -> Settings:
-        """Returns the settings that the study's sampler chooses for a trial."""
+        """Samples the settings of a trial."""
         drawn = {name: kind.suggest(trial, name) for name, kind in self.dimensions.items()}
         return self.settings_of(drawn)
 
     def settings_of(self, drawn: Mapping[str, Scalar]) -> Settings:
-        """Returns the settings of a trial from what it drew."""
+        """Returns the settings of a trial from its sampled values."""
         values = {name: kind.value(drawn[name]) for name, kind in self.dimensions.items()}
         return self.settings.replace(**values)
 
     def reference(self) -> dict[str, Scalar] | None:
-        """Returns the preset's own values as samplers draw them; None if one is outside."""
+        """Returns the preset's own values as sampled values; None if one is not in the space."""
         keys = {name: kind.key(getattr(self.settings, name)) for name, kind in self._items()}
         return None if None in keys.values() else keys  # type: ignore[return-value]
 
     def grid(self) -> dict[str, list[Scalar]]:
-        """Returns every value of every searched setting.
+        """Returns all values of all dimensions.
 
         Raises:
-            InputError: a range has no steps, so that there is no end of its values.
+            InputError: a range is continuous.
         """
         cells = {name: kind.cells() for name, kind in self._items()}
         for name, values in cells.items():
@@ -163,7 +163,7 @@ class SearchSpace:
         return cells  # type: ignore[return-value]
 
     def describe(self) -> dict[str, Any]:
-        """Returns the space as a preset writes it."""
+        """Returns the space in the format of presets."""
         return {name: kind.describe() for name, kind in self._items()}
 
     def _items(self) -> list[tuple[str, Range | Choices]]:
@@ -177,11 +177,11 @@ def load_search_space(
 
     Args:
         name_or_file: as `load_preset` takes it.
-        settings: of the preset, with the command line's changes.
-        fixed: settings that the command line gave: they are not searched.
+        settings: the preset's settings, with those of the command line.
+        fixed: settings from the command line, which are not searched.
 
     Raises:
-        InputError: there is no `search`, or it cannot be: one line that names the setting.
+        InputError: there is no `search`, or an entry of it is invalid.
     """
     path = preset_path(name_or_file)
     section = read_preset_file(path, name_or_file).get(SECTION)
@@ -199,15 +199,15 @@ def load_search_space(
         if name not in (fixed or {})
     }
     if not dimensions:
-        raise InputError("nothing is left to search: leave out --set for one of the settings")
+        raise InputError("all dimensions are fixed: omit --set for one of them")
     return SearchSpace(settings, dimensions)
 
 
 def _dimension(name: str, values: Any, settings: Settings) -> Range | Choices:
     if name in FIXED:
         raise InputError(
-            f"{SECTION}: {name} cannot be searched: it must be the same in every trial, or changes "
-            "nothing about the training"
+            f"{SECTION}: {name} cannot be searched: it must be the same in every trial, or has "
+            "no effect on the training"
         )
     if isinstance(values, list):
         return _choices(name, values, settings)
@@ -230,12 +230,12 @@ def _choices(name: str, values: list[Any], settings: Settings) -> Choices:
 
 def _range(name: str, values: dict[str, Any], settings: Settings) -> Range:
     if FIELD_TYPES[name] not in (int, float):
-        raise InputError(f"{SECTION}: {name} has no low and high: give a list of choices")
+        raise InputError(f"{SECTION}: {name} is not a number: give a list of choices")
     wrong = [key for key in values if key not in RANGE_KEYS]
     if wrong or not {"low", "high"} <= set(values):
         found = ", ".join(map(str, values)) or "nothing"
         raise InputError(
-            f"{SECTION}: {name} takes low, high and, if wanted, step or log. Received: {found}"
+            f"{SECTION}: {name} takes low, high and, optionally, step or log. Received: {found}"
         )
     low, high = (_checked(name, values[key], settings) for key in ("low", "high"))
     if low >= high:
@@ -254,13 +254,13 @@ def _range(name: str, values: dict[str, Any], settings: Settings) -> Range:
 
 
 def _step(name: str, step: Any, low: float, high: float) -> float:
-    whole = isinstance(low, int)
+    is_integer = isinstance(low, int)
     try:
         number = float("nan") if isinstance(step, bool) else float(step)
     except (TypeError, ValueError):
         number = float("nan")
-    if not 0 < number <= high - low + 1e-12 or (whole and number != round(number)):
-        kind = "a whole number" if whole else "a number"
+    if not 0 < number <= high - low + 1e-12 or (is_integer and number != round(number)):
+        kind = "an integer" if is_integer else "a number"
         raise InputError(
             f"{SECTION}: step of {name} must be {kind} above 0 and at most {high - low:g}. "
             f"Received: {step!r}"
@@ -269,13 +269,13 @@ def _step(name: str, step: Any, low: float, high: float) -> float:
     if not math.isclose(steps, round(steps), abs_tol=1e-9):
         raise InputError(
             f"{SECTION}: steps of {number:g} do not lead {name} from {low:g} to {high:g}: choose "
-            "a high that is a whole number of steps above low"
+            "a high that is low plus a multiple of step"
         )
-    return int(number) if whole else number
+    return int(number) if is_integer else number
 
 
 def _checked(name: str, value: Any, settings: Settings) -> Any:
-    """Returns a value in the type of its setting; one that the setting cannot have is refused."""
+    """Converts a value to the type of its setting; raises InputError if it is invalid."""
     try:
         return getattr(settings.replace(**{name: value}), name)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Where a study is kept, so that any number of workers on any number of machines can share it."""
+"""Opens the storage of a study, which workers on several machines can share."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from sqlalchemy.engine import make_url
 
 from classifier.errors import ClassifierError, InputError
 
-FORMS = "sqlite:///FILE, postgresql://USER@HOST/NAME, journal:FILE or grpc:HOST:PORT"
-DRIVER = "pip install 'psycopg[binary]'"  # SQLAlchemy 2.1 takes psycopg for postgresql://
+URL_FORMS = "sqlite:///FILE, postgresql://USER@HOST/NAME, journal:FILE or grpc:HOST:PORT"
+DRIVER_INSTALL = "pip install 'psycopg[binary]'"  # SQLAlchemy 2.1 takes psycopg for postgresql://
 PASSWORD = re.compile(r"(://[^:/@]*:).*(@)")
-PATIENCE = 10  # seconds for a server to answer
-LOCK_PATIENCE = 60  # seconds to wait for another worker that is writing to the same SQLite file
-ATTEMPTS = 5  # to make a new database's tables, which another worker may be making just now
+CONNECT_TIMEOUT = 10  # seconds to connect to a server
+LOCK_TIMEOUT = 60  # seconds to wait while another worker writes to the same SQLite file
+MAX_ATTEMPTS = 5  # to create the tables of a new database, which other workers may do at once
 
-StaleTrial = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
+OnStaleTrial = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 
 
-def open_storage(url: str, *, grace: int, when_stale: StaleTrial) -> BaseStorage:
-    """Opens the storage that a URL names, or makes it.
+def open_storage(url: str, *, grace: int, on_stale: OnStaleTrial) -> BaseStorage:
+    """Opens the storage at a URL, or creates it.
 
     Args:
-        url: one of `FORMS`.
-        grace: seconds of silence after which a worker of a database counts as lost.
-        when_stale: called with each trial that was lost with its worker, in a database; other
-            storages know no heartbeat (see `classifier.search.lost`).
+        url: one of `URL_FORMS`.
+        grace: seconds without a heartbeat after which a trial in a database is stale.
+        on_stale: called with each stale trial in a database; other storages have no heartbeat
+            (see `classifier.search.stale_trials`).
 
     Raises:
-        InputError: the URL is none of the forms, or a package for it is not installed.
-        ClassifierError: there is no answer, or it is no storage of studies.
+        InputError: the URL is invalid, or a package for it is not installed.
+        ClassifierError: the storage does not answer, or is not a storage of studies.
     """
     check_url(url)
     scheme, _, rest = url.partition(":")
@@ -45,13 +45,13 @@ def open_storage(url: str, *, grace: int, when_stale: StaleTrial) -> BaseStorage
         return _open_journal(Path(rest))
     if scheme == "grpc":
         return _open_grpc(rest)
-    return _open_database(url, grace, when_stale)
+    return _open_database(url, grace, on_stale)
 
 
 def check_url(url: str) -> None:
-    """Raises `InputError` if a URL is none of the `FORMS`; opens nothing."""
+    """Raises `InputError` if a URL has none of the `URL_FORMS`; opens nothing."""
     scheme, _, rest = url.partition(":")
-    wrong = InputError(f"--storage takes {FORMS}. Received: {without_password(url)!r}")
+    wrong = InputError(f"--storage takes {URL_FORMS}. Received: {without_password(url)!r}")
     if scheme == "journal":
         if not rest or rest.startswith("//"):
             raise wrong
@@ -72,7 +72,7 @@ def check_url(url: str) -> None:
 
 
 def without_password(url: str) -> str:
-    """Returns the URL as it may be shown and written down."""
+    """Returns the URL with its password hidden."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except (sqlalchemy.exc.ArgumentError, ValueError):
@@ -85,7 +85,7 @@ def _open_journal(path: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(path)))
     except OSError as error:
         reason = error.strerror or error
-        raise ClassifierError(f"cannot keep a study in {path}: {reason}") from error
+        raise ClassifierError(f"cannot store a study in {path}: {reason}") from error
     except ValueError as error:
         raise InputError(f"{path} is not the journal of a study ({error})") from error
 
@@ -93,18 +93,18 @@ def _open_journal(path: Path) -> JournalStorage:
 def _open_grpc(address: str) -> GrpcStorageProxy:
     host, port = _host_and_port(address)
     try:
-        import grpc  # noqa: F401 - optuna imports it late, with a long error
+        import grpc  # noqa: F401 - optuna would fail later, with a long message
 
         proxy = GrpcStorageProxy(host=host, port=port)
-        proxy.wait_server_ready(timeout=PATIENCE)
+        proxy.wait_server_ready(timeout=CONNECT_TIMEOUT)
     except ImportError:
         raise InputError(
             "--storage grpc needs grpcio and protobuf: pip install grpcio protobuf"
         ) from None
     except ConnectionError as error:
         raise ClassifierError(
-            f"no study server answers at {host}:{port} within {PATIENCE} s: start one with "
-            "optuna.storages.run_grpc_proxy_server, or mend --storage"
+            f"no study server answers at {host}:{port} within {CONNECT_TIMEOUT} s: start one with "
+            "optuna.storages.run_grpc_proxy_server, or correct --storage"
         ) from error
     return proxy
 
@@ -116,33 +116,33 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _open_database(url: str, grace: int, when_stale: StaleTrial) -> RDBStorage:
+def _open_database(url: str, grace: int, on_stale: OnStaleTrial) -> RDBStorage:
     shown = without_password(url)
-    options = {"timeout": LOCK_PATIENCE} if url.startswith("sqlite") else {}
+    options = {"timeout": LOCK_TIMEOUT} if url.startswith("sqlite") else {}
     if url.startswith("sqlite"):
         _make_folder(url)
     else:
-        options = {"connect_timeout": PATIENCE}
-    for attempt in range(1, ATTEMPTS + 1):
+        options = {"connect_timeout": CONNECT_TIMEOUT}
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             return RDBStorage(
                 url,
                 engine_kwargs={"connect_args": options, "pool_pre_ping": True},
                 heartbeat_interval=max(1, grace // 4),
                 grace_period=grace,
-                heartbeat_stale_trial_callback=when_stale,
+                heartbeat_stale_trial_callback=on_stale,
             )
         except ImportError as error:
             raise InputError(
-                f"--storage {shown} needs a driver that is not installed; the one of "
-                f"postgresql://… comes with: {DRIVER}"
+                f"--storage {shown} needs a driver that is not installed; for "
+                f"postgresql://… run: {DRIVER_INSTALL}"
             ) from error
         except sqlalchemy.exc.ArgumentError as error:
-            raise InputError(f"--storage takes {FORMS}. Received: {shown!r}") from error
+            raise InputError(f"--storage takes {URL_FORMS}. Received: {shown!r}") from error
         except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
-            if attempt == ATTEMPTS or not _made_by_another(error):
+            if attempt == MAX_ATTEMPTS or not _is_creation_race(error):
                 raise ClassifierError(
-                    f"cannot keep a study in {shown}: {_reason(error)}"
+                    f"cannot store a study in {shown}: {_reason(error)}"
                 ) from error
             time.sleep(0.2 * attempt)
     raise AssertionError("unreachable")
@@ -153,11 +153,11 @@ def _make_folder(url: str) -> None:
     try:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ClassifierError(f"cannot keep a study in {database}: {error.strerror}") from error
+        raise ClassifierError(f"cannot store a study in {database}: {error.strerror}") from error
 
 
-def _made_by_another(error: Exception) -> bool:
-    """Whether another worker was quicker to make the tables or their version."""
+def _is_creation_race(error: Exception) -> bool:
+    """Returns whether another worker has created the tables at the same time."""
     return isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""One trial: a training with the settings that were drawn, watched by the pruner epoch by epoch."""
+"""One trial: trains with sampled settings and reports each epoch to the pruner."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from classifier.training.training_data import TrainingData
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to.
+    """The result of a trial.
 
     Attributes:
-        validation_top1: of the trained network, as `training.json` states it.
-        pruned: whether it was ended early as hopeless.
-        epochs: whole epochs trained.
-        seconds: wall clock.
-        parameters: of the network.
+        validation_top1: the validation accuracy, as in `training.json`.
+        pruned: whether the pruner stopped it early.
+        epochs: completed epochs.
+        seconds: wall time.
+        parameters: the parameter count of the network.
     """
 
     validation_top1: float
@@ -38,11 +38,11 @@ class Outcome:
 
 
 class Pruning(keras.callbacks.Callback):
-    """Reports the accuracy on validation after each epoch and ends a training that is hopeless.
+    """Reports the validation accuracy after each epoch and stops pruned trials.
 
     Args:
-        trial: of the study whose pruner decides.
-        epochs: after the last of them nothing is left to save.
+        trial: the trial.
+        epochs: the number of epochs; the last one is not pruned.
     """
 
     def __init__(self, trial: optuna.Trial, epochs: int) -> None:
@@ -52,7 +52,7 @@ class Pruning(keras.callbacks.Callback):
         self.pruned = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Reports the epoch; stops the training in good order rather than by an exception."""
+        """Reports the epoch; a pruned training is stopped without an exception."""
         self.trial.report(float((logs or {})["val_accuracy"]), step=epoch + 1)
         if epoch + 1 < self.epochs and self.trial.should_prune():
             self.pruned = True
@@ -62,13 +62,13 @@ class Pruning(keras.callbacks.Callback):
 def run_trial(
     trial: optuna.Trial, settings: Settings, data: TrainingData, checkpoints: Path
 ) -> Outcome:
-    """Trains as `train.py` does and measures on validation; the test split is left alone.
+    """Trains like `train.py` and measures the validation accuracy; the test split is not used.
 
     Args:
-        trial: takes the reports.
-        settings: what it drew.
-        data: the same for all trials.
-        checkpoints: an empty folder for the training's state.
+        trial: the trial.
+        settings: its settings.
+        data: the data, the same for all trials.
+        checkpoints: an empty folder for the checkpoints.
     """
     began = time.perf_counter()
     pruning = Pruning(trial, settings.epochs)
@@ -96,6 +96,6 @@ def run_trial(
             parameters=network.count_params(),
         )
     finally:
-        # The next trial is another network: nothing of this one may stay in memory.
+        # The next trial builds another network: release the memory of this one.
         keras.utils.clear_session(free_memory=True)
         gc.collect()

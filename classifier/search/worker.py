@@ -1,8 +1,8 @@
-"""A worker of a study: it draws trials and trains them until the study has as many as it shall.
+"""A worker of a study: samples and trains trials until the study has the requested number.
 
-Workers know each other through the storage alone. Each trial that is drawn has a number, and what a
-worker does with its trial depends on those with lower numbers: so every worker comes to the same
-decision, without a lock, and the study ends with exactly the number of trials that was asked for.
+Workers communicate only through the storage. Trials are numbered, and a worker decides on its trial
+by those with lower numbers. All workers therefore come to the same decision without a lock, and the
+study ends with exactly the requested number of trials.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from classifier.errors import ClassifierError, DiskFullError, InputError
-from classifier.search.lost import StaleTrials, requeue
 from classifier.search.space import SearchSpace
+from classifier.search.stale_trials import StaleTrials, requeue
 from classifier.search.trial import Outcome
 from classifier.settings import Settings
 from classifier.training.divergence import DivergedError
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
-# Drawn at random before TPE has something to learn from, and before a median means something.
+# Trials that are sampled at random before TPE starts, and not pruned before a median exists.
 STARTUP_TRIALS = 5
-MAX_FAILURES = 3  # one after the other, before a worker gives up
+MAX_FAILURES = 3  # consecutive, before a worker gives up
 STUDY_CONFIG = "contract"
 DIVERGED = "diverged"  # user attribute of a failed trial
 
 Train = Callable[[optuna.Trial, Settings, Path], Outcome]  # the last: an empty folder
 
 
-class DuplicateTrial(Exception):  # noqa: N818 - no error: the study is better off without this trial
-    """Another trial does what this one would do, or the study has enough of them."""
+class DuplicateTrial(Exception):  # noqa: N818 - not an error: the trial is skipped
+    """Another worker runs the same trial, or the study has enough trials."""
 
 
 def build_pruner(name: str, epochs: int) -> BasePruner:
-    """Returns the pruner of a study of trainings of so many epochs."""
+    """Returns the pruner for trainings of a number of epochs."""
     if name == "median":
         return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 4))
     if name == "hyperband":
@@ -60,7 +60,7 @@ def build_pruner(name: str, epochs: int) -> BasePruner:
 
 
 def build_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
-    """Returns the sampler; a grid's order is that of the seed, the same for all workers."""
+    """Returns the sampler; the seed determines the order of a grid, the same for all workers."""
     if name == "grid":
         return GridSampler(space.grid(), seed=seed)
     if name == "random":
@@ -69,34 +69,34 @@ def build_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
 
 
 def open_study(
-    storage: BaseStorage, name: str, *, pruner: BasePruner, contract: dict[str, Any]
+    storage: BaseStorage, name: str, *, pruner: BasePruner, config: dict[str, Any]
 ) -> optuna.Study:
-    """Opens a study, or makes it.
+    """Opens a study, or creates it.
 
     Args:
-        storage: shared by the workers.
-        name: of the study.
-        pruner: of its trials.
-        contract: what all trials of a study must have in common; as JSON can hold it.
+        storage: the storage that the workers share.
+        name: the name of the study.
+        pruner: its pruner.
+        config: the configuration that all trials share, as JSON.
 
     Raises:
-        InputError: the study that is there is of something else.
+        InputError: the study exists with another configuration.
     """
     study = optuna.create_study(
         study_name=name, storage=storage, direction="maximize", pruner=pruner, load_if_exists=True
     )
     if STUDY_CONFIG not in study.user_attrs:
-        study.set_user_attr(STUDY_CONFIG, contract)
-    for key, known, value in _differences(study.user_attrs[STUDY_CONFIG], contract):
+        study.set_user_attr(STUDY_CONFIG, config)
+    for key, known, value in _differences(study.user_attrs[STUDY_CONFIG], config):
         raise InputError(
-            f"the study {name!r} is one with {key} {known}, not {value}: call it as before, or "
-            "name another one with --study-name"
+            f"the study {name!r} has {key} {known}, not {value}: use the same options as "
+            "before, or another name with --study-name"
         )
     return study
 
 
 def _differences(known: Any, asked: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yields what differs between two contracts, entry by entry: its name, and both in words."""
+    """Yields the differences between two configurations: name and both values as JSON."""
     if isinstance(known, dict) and isinstance(asked, dict):
         for key in dict.fromkeys([*asked, *known]):
             inner = key if name in ("", "settings") else f"{name}: {key}"
@@ -109,15 +109,15 @@ class Worker:
     """Trains trials of a study.
 
     Args:
-        study: shared by the workers.
-        storage: that of the study.
-        space: what is searched.
+        study: the study that the workers share.
+        storage: its storage.
+        space: the search space.
         sampler: "grid", "random" or "tpe".
-        trials: complete, pruned and diverged ones that the study shall have in the end.
-        grace: seconds of silence after which another worker counts as lost.
-        folder: for the state of the training that runs.
+        trials: the requested number of complete, pruned and diverged trials.
+        grace: seconds without a heartbeat after which a trial is stale.
+        folder: for checkpoints of running trials.
         train: trains one trial.
-        after_trial: called whenever a trial of this worker has ended.
+        after_trial: called after each trial of this worker.
     """
 
     def __init__(
@@ -141,28 +141,28 @@ class Worker:
         self.folder = folder
         self.train = train
         self.after_trial = after_trial
-        self.lost = StaleTrials(study, storage, grace)
+        self.stale_trials = StaleTrials(study, storage, grace)
         self._cells = math.prod(map(len, space.grid().values())) if sampler == "grid" else None
         self._failure: Exception | None = None
-        self._failures = 0  # one after the other
+        self._failures = 0  # consecutive
 
     def run(self) -> None:
-        """Works until the study is whole, also after others that were killed.
+        """Runs trials until the study is finished, including stale trials of other workers.
 
         Raises:
-            InputError: a trial found that the call is wrong.
-            ClassifierError: several trials failed one after the other.
-            KeyboardInterrupt: the running trial has gone back to the queue.
+            InputError: a trial found invalid input.
+            ClassifierError: several consecutive trials failed.
+            KeyboardInterrupt: the running trial was queued again.
         """
         waiting = False
         while True:
-            self.lost.collect()
+            self.stale_trials.collect()
             trials = self.study.get_trials(deepcopy=False)
-            if self._is_whole(trials):
-                self._sweep(trials)
+            if self._is_finished(trials):
+                self._remove_leftovers(trials)
                 return
-            if not self._is_taken(trials):
-                self._work()
+            if not self._is_fully_assigned(trials):
+                self._run_next_trial()
                 self.after_trial()
                 waiting = False
                 continue
@@ -171,39 +171,39 @@ class Worker:
                 waiting = True
             time.sleep(min(2, self.grace / 4))
 
-    def _is_whole(self, trials: list[FrozenTrial]) -> bool:
-        if sum(map(_is_tried, trials)) >= self.trials:
+    def _is_finished(self, trials: list[FrozenTrial]) -> bool:
+        if sum(map(_counts, trials)) >= self.trials:
             return True
-        return not any(trial.state in OPEN for trial in trials) and self._is_taken(trials)
+        return not any(trial.state in OPEN for trial in trials) and self._is_fully_assigned(trials)
 
-    def _is_taken(self, trials: list[FrozenTrial]) -> bool:
-        """Whether nothing is left to draw, unless a running trial gets lost."""
+    def _is_fully_assigned(self, trials: list[FrozenTrial]) -> bool:
+        """Returns whether no trial is left to sample, unless a running one becomes stale."""
         running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        if running + sum(map(_is_tried, trials)) >= self.trials:
+        if running + sum(map(_counts, trials)) >= self.trials:
             return True
         if self._cells is None or any(trial.state == TrialState.WAITING for trial in trials):
             return False
         return len({_cell(trial) for trial in trials} - {None}) >= self._cells
 
-    def _sweep(self, trials: list[FrozenTrial]) -> None:
-        """Removes the states that killed workers have left behind."""
+    def _remove_leftovers(self, trials: list[FrozenTrial]) -> None:
+        """Removes the checkpoints of killed workers."""
         running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-        for leftover in set(self.folder.glob(".trial-*")) - set(map(self._state, running)):
+        for leftover in set(self.folder.glob(".trial-*")) - set(map(self._state_folder, running)):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def _state(self, number: int) -> Path:
-        """The folder of a running trial's state."""
+    def _state_folder(self, number: int) -> Path:
+        """Returns the folder for the checkpoints of a trial."""
         return self.folder / f".trial-{number}"
 
-    def _work(self) -> None:
-        """Draws and trains one trial."""
+    def _run_next_trial(self) -> None:
+        """Samples and trains one trial."""
         self.study.sampler = build_sampler(self.sampler, self.space, self.space.settings.seed)
         self._failure = None
         try:
-            # optimize() and not ask(): it gives the trial optuna's heartbeat.
+            # optimize() instead of ask(): it starts optuna's heartbeat.
             self.study.optimize(self._objective, n_trials=1, catch=(Exception,))
         except ValueError:
-            # What optuna says to a trial that another worker has failed, taking this one for lost.
+            # Raised by optuna if another worker has failed this trial as stale.
             if not isinstance(self._failure, UpdateFinishedTrialError):
                 raise
         self._failures = self._failures + 1 if self._failure else 0
@@ -211,63 +211,63 @@ class Worker:
             raise self._failure
         if self._failures >= MAX_FAILURES:
             raise ClassifierError(
-                f"{self._failures} trials failed one after the other, the last one by "
+                f"{self._failures} consecutive trials failed, the last one with "
                 f"{type(self._failure).__name__}: {self._failure}"
             ) from self._failure
 
     def _objective(self, trial: optuna.Trial) -> float:
-        self._give_way(trial)
-        folder = self._state(trial.number)
+        self._skip_if_duplicate(trial)
+        folder = self._state_folder(trial.number)
         try:
-            with self.lost.alive(trial):
+            with self.stale_trials.alive(trial):
                 settings = self._draw(trial)
-                say(f"Trial {trial.number}: {in_words(trial.params)}")
+                say(f"Trial {trial.number}: {format_parameters(trial.params)}")
                 outcome = self.train(trial, settings, folder)
-                return self._conclude(trial, outcome)
+                return self._record_outcome(trial, outcome)
         except optuna.TrialPruned:
             raise
         except KeyboardInterrupt:
-            requeue(self.study, self._frozen(trial))
+            requeue(self.study, self._frozen_trial(trial))
             raise
         except DivergedError as error:
-            # Settings that diverge are a result, and no reason to give up or to draw once more.
+            # Divergence is a result of the settings: it is not retried and no reason to give up.
             trial.set_user_attr(DIVERGED, True)
             say(f"Trial {trial.number} failed: {error}")
             raise
         except Exception as error:
             self._failure = error
-            say(f"Trial {trial.number} failed by {type(error).__name__}: {error}")
+            say(f"Trial {trial.number} failed with {type(error).__name__}: {error}")
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _give_way(self, trial: optuna.Trial) -> None:
-        """Leaves out a trial that two workers drew at the same moment, or that is one too many."""
-        own = self._frozen(trial)
+    def _skip_if_duplicate(self, trial: optuna.Trial) -> None:
+        """Skips a trial that another worker has sampled too, or that is one too many."""
+        own = self._frozen_trial(trial)
         earlier = [
             other
             for other in self.study.get_trials(deepcopy=False)
-            if other.number < trial.number and (_is_tried(other) or other.state in OPEN)
+            if other.number < trial.number and (_counts(other) or other.state in OPEN)
         ]
         if self._cells and _cell(own) in {_cell(other) for other in earlier}:
             raise DuplicateTrial
         if len(earlier) >= self.trials:
-            if self._cells:  # its cell is still to be tried, should the study be made longer
+            if self._cells:  # keep its cell for a later extension of the study
                 requeue(self.study, own)
             raise DuplicateTrial
 
     def _draw(self, trial: optuna.Trial) -> Settings:
-        """Has the sampler choose, with a seed of this trial: workers must not draw the same."""
+        """Samples settings with a seed of this trial: workers must not sample the same ones."""
         if self.sampler != "grid":
             seed = self.space.settings.seed + trial.number
             self.study.sampler = build_sampler(self.sampler, self.space, seed)
             reference = self.space.reference()
             if trial.number == 0 and reference:
-                # The preset as it is comes first: what the search gains is measured against it.
+                # The unchanged preset is the first trial: the reference for the gain.
                 self.study.sampler = PartialFixedSampler(reference, self.study.sampler)
         return self.space.suggest(trial)
 
-    def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> float:
+    def _record_outcome(self, trial: optuna.Trial, outcome: Outcome) -> float:
         for name in ("epochs", "seconds", "parameters", "validation_top1"):
             trial.set_user_attr(name, getattr(outcome, name))
         ended = "pruned" if outcome.pruned else "complete"
@@ -279,26 +279,26 @@ class Worker:
             raise optuna.TrialPruned
         return outcome.validation_top1
 
-    def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
+    def _frozen_trial(self, trial: optuna.Trial) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[trial.number]
 
 
-def in_words(params: Mapping[str, Any]) -> str:
-    """Returns what a trial drew as a reader reads it."""
+def format_parameters(params: Mapping[str, Any]) -> str:
+    """Formats the parameters of a trial for the terminal."""
     numbers = {name: f"{value:.4g}" for name, value in params.items() if isinstance(value, float)}
     return ", ".join(f"{name} {numbers.get(name, value)}" for name, value in params.items())
 
 
 def say(line: str) -> None:
-    """Prints a line at once, also into a log file."""
+    """Prints a line without buffering."""
     print(line, flush=True)
 
 
-def _is_tried(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of those that the study was asked for."""
+def _counts(trial: FrozenTrial) -> bool:
+    """Returns whether a trial counts towards the requested number."""
     return trial.state in FINISHED or trial.user_attrs.get(DIVERGED, False)
 
 
 def _cell(trial: FrozenTrial) -> int | None:
-    """The cell of the grid that a trial tries."""
+    """Returns the grid cell of a trial."""
     return trial.system_attrs.get("grid_id")

@@ -1,7 +1,6 @@
-"""Every figure of the card and of the app, as pure functions that return matplotlib Figures.
+"""All figures of the card and the app, as pure functions that return matplotlib Figures.
 
-They use matplotlib's objects and never pyplot, whose state is one for the whole process, so that
-they can be called from any thread.
+They do not use pyplot, which has global state: they can be called from any thread.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ __all__ = [
     "training_curves",
 ]
 
-_RESOLUTION = 150  # pixels per inch: sharp at the width of a card on a fine screen
+_RESOLUTION = 150  # pixels per inch
 
 
 def draw_all(
@@ -61,7 +60,7 @@ def draw_all(
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
 ) -> Iterator[tuple[str, Figure]]:
-    """Draws the figures of a model card, one after the other.
+    """Draws the figures of a model card.
 
     Args:
         evaluation: the content of `evaluation.json`.
@@ -75,30 +74,30 @@ def draw_all(
     Yields:
         The name of a figure and the figure.
     """
-    look: dict[str, Any] = {"theme": theme, "locale": locale}
+    style: dict[str, Any] = {"theme": theme, "locale": locale}
     matrix = evaluation["confusion_matrix"]
     chosen = default_classes(evaluation)
-    yield "confusion_matrix", confusion_matrix(matrix, names, **look)
+    yield "confusion_matrix", confusion_matrix(matrix, names, **style)
     if names.superclass_of is not None:
         yield (
             "superclass_confusion_matrix",
-            confusion_matrix(matrix, names, level="superclass", **look),
+            confusion_matrix(matrix, names, level="superclass", **style),
         )
     precision_recall = curves.precision_recall_curves(probabilities, labels)
-    yield "precision_recall", precision_recall_plot(precision_recall, names, chosen, **look)
+    yield "precision_recall", precision_recall_plot(precision_recall, names, chosen, **style)
     roc = curves.roc_curves(probabilities, labels)
-    yield "roc", roc_plot(roc, names, chosen, **look)
-    yield "class_histograms", class_histograms(evaluation, **look)
-    yield "best_and_worst_classes", best_and_worst_classes(evaluation, **look)
-    yield "most_confused_pairs", most_confused_pairs(evaluation, **look)
+    yield "roc", roc_plot(roc, names, chosen, **style)
+    yield "class_histograms", class_histograms(evaluation, **style)
+    yield "best_and_worst_classes", best_and_worst_classes(evaluation, **style)
+    yield "most_confused_pairs", most_confused_pairs(evaluation, **style)
     reliability = curves.reliability(probabilities, labels)
-    yield "reliability", reliability_diagram(reliability, **look)
+    yield "reliability", reliability_diagram(reliability, **style)
     if history:
-        yield "training", training_curves(history, **look)
+        yield "training", training_curves(history, **style)
 
 
 def default_classes(evaluation: Mapping[str, Any]) -> list[int]:
-    """The classes whose curves are drawn unasked: the three best and the three worst.
+    """Returns the classes whose curves are drawn by default: the three best and three worst.
 
     Args:
         evaluation: the content of `evaluation.json`.

@@ -1,4 +1,4 @@
-"""What all figures share: size, type, axes, bars, and how much of a long name they show."""
+"""The common appearance of figures: size, fonts, axes, bars and long names."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NARROW = 3.9  # inches; on a phone
 TITLE_SIZE = 14
 TEXT_SIZE = 10
 SMALL_SIZE = 8.5
-TINY_SIZE = 7.6  # two lines of it beside a twentieth of a matrix
-_MAX_NAME = 48  # characters; a longer name would push the data out of the figure
+TINY_SIZE = 7.6  # fits two lines next to one of twenty rows
+_MAX_NAME_LENGTH = 48  # characters; longer names would leave no space for the data
 
 
 def new_figure(
@@ -33,7 +33,7 @@ def new_figure(
     width: float = WIDTH,
     narrow: bool = False,
 ) -> Figure:
-    """Returns a figure with a title and, under it, a text that says what to see.
+    """Returns a figure with a title and a subtitle.
 
     Args:
         title: already in the language; wrapped.
@@ -104,7 +104,7 @@ def style_axes(axes: Axes, theme: Theme, *, grid: str | None = "both", title: st
 
 
 def percent_axis(axes: Axes, locale: Locale, which: str, ticks: int = 5) -> None:
-    """Turns the "x" or "y" axis from 0 to 1 into one of percentages."""
+    """Formats the "x" or "y" axis from 0 to 1 in percent."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     positions = [index / ticks for index in range(ticks + 1)]
     axis.set_ticks(positions, [locale.percent(position, 0) for position in positions])
@@ -113,7 +113,7 @@ def percent_axis(axes: Axes, locale: Locale, which: str, ticks: int = 5) -> None
 def mark_value(
     axes: Axes, value: float, text: str, colour: str, theme: Theme, *, side: str
 ) -> None:
-    """Draws an upright line with its name at the top of its "left" or "right" side."""
+    """Draws a vertical line with a label at its "left" or "right"."""
     axes.axvline(value, color=colour, linewidth=1.8)
     on_left = side == "left"
     axes.annotate(
@@ -140,7 +140,7 @@ def horizontal_bars(
     *,
     rows: int = 2,
 ) -> None:
-    """Draws named bars, the first on top, each with its figure at its end.
+    """Draws horizontal bars, the first on top, with a label at the end of each.
 
     Args:
         axes: to draw on.
@@ -149,7 +149,7 @@ def horizontal_bars(
         labels: shown at the ends of the bars.
         colours: one for all, or one per bar.
         theme: colours of the texts.
-        rows: how many bars there is room for, at least.
+        rows: the minimal number of rows.
     """
     axes.barh(range(len(names)), values, height=0.62, color=colours)
     axes.set_yticks(range(len(names)), names)
@@ -170,18 +170,18 @@ def horizontal_bars(
 
 
 def readable_on(colour: object) -> str:
-    """Returns the text colour that stands out on a coloured cell."""
+    """Returns the text colour with the better contrast on a colour."""
     red, green, blue = to_rgb(colour)  # type: ignore[arg-type]
     return "#10151c" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "#ffffff"
 
 
-def fit_name(name: str, width: int = _MAX_NAME, lines: int = 1) -> str:
-    """Shortens a name in its middle until it fits on so many lines, and wraps it.
+def fit_name(name: str, width: int = _MAX_NAME_LENGTH, lines: int = 1) -> str:
+    """Wraps a name, and shortens it in its middle if it needs too many lines.
 
     Args:
-        name: a class name as people read it.
-        width: of a line, in characters of average width.
-        lines: at most.
+        name: the display name of a class.
+        width: the width of a line, in characters of average width.
+        lines: the maximal number of lines.
     """
     name = " ".join(name.split()) or name
     # Chinese, Japanese and Korean characters are twice as wide as the average.
@@ -195,8 +195,8 @@ def fit_name(name: str, width: int = _MAX_NAME, lines: int = 1) -> str:
 
 
 def _without_middle(text: str, length: int) -> str:
-    """A text of at most `length` characters, its middle replaced by an ellipsis if need be."""
+    """Shortens a text to at most `length` characters, with an ellipsis in its middle."""
     if len(text) <= length:
         return text
-    tail = (length - 1) // 3  # the beginning tells more of a name than its end
+    tail = (length - 1) // 3  # the start of a name is more informative than its end
     return text[: length - 1 - tail].rstrip() + "…" + text[len(text) - tail :].lstrip()

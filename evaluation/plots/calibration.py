@@ -1,4 +1,4 @@
-"""The reliability diagram: whether a model is right as often as its confidence says."""
+"""The reliability diagram: accuracy by confidence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reliability_diagram(
     locale: Locale = ENGLISH,
     narrow: bool = False,
 ) -> Figure:
-    """Draws accuracy over confidence, and under it how the confidence is distributed.
+    """Draws accuracy over confidence, and below it the distribution of the confidence.
 
     Args:
         reliability: from `curves.reliability`.

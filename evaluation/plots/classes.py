@@ -1,4 +1,4 @@
-"""How results differ between classes: their spread, the best and worst, the pairs most confused."""
+"""Figures of per-class results: histograms, best and worst classes, most confused pairs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def class_histograms(
     locale: Locale = ENGLISH,
     narrow: bool = False,
 ) -> Figure:
-    """Draws how many classes reach which accuracy (which is their recall), precision and F1.
+    """Draws histograms of the accuracy (which is the recall), precision and F1 of the classes.
 
     Args:
         evaluation: the content of `evaluation.json`.
@@ -70,7 +70,7 @@ def best_and_worst_classes(
     locale: Locale = ENGLISH,
     narrow: bool = False,
 ) -> Figure:
-    """Draws the accuracy of the best classes beside that of the worst.
+    """Draws the accuracy of the best and the worst classes.
 
     Args:
         evaluation: the content of `evaluation.json`.

@@ -1,4 +1,4 @@
-"""Models side by side: their accuracy on corrupted images, and where their classes differ."""
+"""Comparisons of models: robustness to corruptions, differences per class, ablations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from evaluation.themes import LIGHT, Theme
 CORRUPTIONS = ("shift", "rotation", "blur", "brightness", "noise")
 _CHANGES = 8  # classes shown at each end of the differences
 _SLIDE = (9.6, 5.4)  # inches: 16:9
-_PICTURE = 27.0  # points: the side of a corrupted example
+_EXAMPLE_SIZE = 27.0  # points: the side of a corrupted example
 _LINE = 12.5  # points between the figures at the ends of two curves
 
 
@@ -39,13 +39,13 @@ def robustness_curves(
     locale: Locale = ENGLISH,
     narrow: bool = False,
 ) -> Figure:
-    """Draws the top-1 of several models on images that are corrupted more and more, for a slide.
+    """Draws the top-1 accuracy of several models by corruption level, in the format of a slide.
 
     Args:
         results: for each corruption (of `CORRUPTIONS`) its `levels`, a list of numbers from
-            untouched to worst, and `top1`, for each model's name a list of shares as long.
+            the original to the strongest, and `top1`, a list of accuracies for each model.
         examples: for each corruption an image at each of its levels, uint8, (height, width, 3);
-            some of them are shown above the levels that they stand for.
+            some of them are shown above their levels.
         theme: the colours.
         locale: the language.
         narrow: as a phone shows it, panels below each other.
@@ -63,21 +63,21 @@ def robustness_curves(
     shares = [share for kind in kinds for top1 in results[kind]["top1"].values() for share in top1]
     for axes, kind in zip(panels, kinds, strict=True):
         large = narrow or axes is panels[0]
-        places = _shown_places(len(results[kind]["levels"]), most=5 if large else 4)
+        places = _shown_levels(len(results[kind]["levels"]), limit=5 if large else 4)
         _robustness_panel(axes, kind, results[kind], models, places, theme, locale)
         axes.set_ylim(0, 1.08 * (max(shares, default=0) or 1))
-        pictures = (examples or {}).get(kind, ())
-        if len(pictures):
-            _show_examples(axes, results[kind]["levels"], pictures, places)
+        images = (examples or {}).get(kind, ())
+        if len(images):
+            _show_examples(axes, results[kind]["levels"], images, places)
         axes.set_title(
             locale.text(kind),
             loc="left",
-            pad=_PICTURE + 10 if len(pictures) else 8,
+            pad=_EXAMPLE_SIZE + 10 if len(images) else 8,
             size=TEXT_SIZE + 1,
             weight="bold",
             color=theme.ink,
         )
-    # The figures at the ends of the curves must not overlap: that needs the final layout.
+    # The labels at the ends of the curves must not overlap: this needs the final layout.
     figure.draw_without_rendering()
     for axes, kind in zip(panels, kinds, strict=True):
         _label_ends(axes, results[kind], models, theme, locale, named=narrow or axes is panels[0])
@@ -93,12 +93,12 @@ def class_differences(
     locale: Locale = ENGLISH,
     narrow: bool = False,
 ) -> Figure:
-    """Draws the classes at which a model is most above and most below another.
+    """Draws the classes with the largest differences in accuracy between two models.
 
     Args:
         first: the content of the model's `evaluation.json`.
-        second: that of the other, of the same classes.
-        names: what the two are called.
+        second: the same of the other model, with the same classes.
+        names: the names of the two models.
         theme: the colours.
         locale: the language and the names of the classes.
         narrow: as a phone shows it, panels below each other.
@@ -126,11 +126,11 @@ def ablation_bars(
     locale: Locale = ENGLISH,
     narrow: bool = False,
 ) -> Figure:
-    """Draws the top-1 of a recipe as its ingredients are added one by one.
+    """Draws the top-1 accuracy of a recipe as its components are added one by one.
 
     Args:
-        rows: those of `ablation.json`: each with its `name`, its `category` and its `top1`, the
-            shares that its seeds reached.
+        rows: the rows of `ablation.json`, with `name`, `category` and `top1`, the accuracies of
+            the seeds.
         theme: the colours; each category has its own.
         locale: the language.
         narrow: as a phone shows it, panels below each other.
@@ -169,9 +169,9 @@ def _panels(figure: Figure, count: int, narrow: bool) -> list[Axes]:
     return panels
 
 
-def _shown_places(levels: int, *, most: int) -> list[int]:
-    """The indices of evenly spaced levels, the first and the last among them."""
-    for gaps in range(min(most, levels) - 1, 1, -1):
+def _shown_levels(levels: int, *, limit: int) -> list[int]:
+    """Returns the indices of evenly spaced levels, including the first and the last."""
+    for gaps in range(min(limit, levels) - 1, 1, -1):
         if (levels - 1) % gaps == 0:
             return list(range(0, levels, (levels - 1) // gaps))
     return sorted({0, levels - 1})
@@ -194,7 +194,7 @@ def _robustness_panel(
             top1 = result["top1"][model]
             axes.plot(levels, top1, color=colour, linewidth=2.4, solid_capstyle="round")
             axes.plot(levels[-1], top1[-1], "o", color=colour, markersize=5, clip_on=False)
-    if levels[0] > levels[-1]:  # brightness falls: untouched stays at the left
+    if levels[0] > levels[-1]:  # brightness decreases: keep the original at the left
         axes.invert_xaxis()
     axes.set_xlabel(locale.text(f"{kind}_axis"))
     ticks = [levels[place] for place in places]
@@ -204,14 +204,14 @@ def _robustness_panel(
 
 
 def _show_examples(
-    axes: Axes, levels: Sequence[float], pictures: Sequence[np.ndarray], places: Sequence[int]
+    axes: Axes, levels: Sequence[float], images: Sequence[np.ndarray], places: Sequence[int]
 ) -> None:
-    """Shows pictures above the levels that they stand for, where the axes end."""
+    """Shows images above their levels, at the top of the axes."""
     for place in places:
-        picture = pictures[place]
+        image = images[place]
         axes.add_artist(
             AnnotationBbox(
-                OffsetImage(picture, zoom=_PICTURE / picture.shape[0], interpolation="nearest"),
+                OffsetImage(image, zoom=_EXAMPLE_SIZE / image.shape[0], interpolation="nearest"),
                 (levels[place], 1),
                 xycoords=("data", "axes fraction"),
                 xybox=(0, 4),
@@ -233,7 +233,7 @@ def _label_ends(
     *,
     named: bool,
 ) -> None:
-    """Writes what each model has left at the worst level beside the end of its curve."""
+    """Labels each curve at its end with the accuracy at the strongest level."""
     points = 72 / axes.figure.dpi
     ends = sorted((result["top1"][model][-1], model) for model in models if model in result["top1"])
     lowest = -np.inf
@@ -260,7 +260,7 @@ def _label_ends(
 def _largest_changes(
     first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> list[tuple[float, str]]:
-    """(difference of accuracies, class), the greatest gains first, then the greatest losses."""
+    """Returns (difference of accuracies, class), largest gains first, largest losses last."""
     other = {row["name"]: row["accuracy"] for row in second["per_class"]}
     changes = [
         (row["accuracy"] - other[row["name"]], row["name"])

@@ -1,4 +1,4 @@
-"""Figures whose texts appear as they are written: no formulas, and a font for every script."""
+"""Figures with literal texts: no math mode, and fallback fonts for all scripts."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-# Comes with matplotlib, has every character and draws a box that names its script. Without it in
-# the list, matplotlib uses it all the same and warns of each character.
+# Part of matplotlib; draws any character as a box that names its script. If it is not in the list
+# of families, matplotlib uses it too, but logs a warning for each character.
 LAST_RESORT = "Last Resort High-Efficiency"
 
 
 class PlainTextFigure(Figure):
-    """A figure of names that people chose: `$x$` is no formula, and 猫 gets a font that has it.
+    """A figure for arbitrary class names: `$x$` is not a formula, and 猫 gets a font that has it.
 
-    Both are set when the figure is drawn, and so hold for every text, whoever made it.
+    Both are set when the figure is drawn: they apply to all texts.
     """
 
     def draw(self, renderer: RendererBase) -> None:
         """Draws the figure; see `matplotlib.figure.Figure.draw`."""
         for text in self.findobj(Text):
             text.set_parse_math(False)
-            usual, *others = families(text.get_text())
+            default, *others = families(text.get_text())
             if others:
-                text.set_fontfamily([usual, *others])
-                text.set_fontweight("normal")  # many fonts have no other: matplotlib would log it
+                text.set_fontfamily([default, *others])
+                text.set_fontweight(
+                    "normal"
+                )  # many fonts have no other weight: matplotlib would log a warning
         super().draw(renderer)
 
 
 @lru_cache(4096)
 def families(text: str) -> tuple[str, ...]:
-    """Returns the font families to draw a text with, in the order in which they are tried."""
-    usual = _characters(font_manager.findfont(font_manager.FontProperties(family=["sans-serif"])))
-    missing = [character for character in text if ord(character) not in usual | {ord("\n")}]
+    """Returns the font families for a text, in order of preference."""
+    default = _characters(font_manager.findfont(font_manager.FontProperties(family=["sans-serif"])))
+    missing = [character for character in text if ord(character) not in default | {ord("\n")}]
     others = [_family_with(character) for character in missing]
     return tuple(dict.fromkeys(["sans-serif", *others]))
 
 
 def _family_with(character: str) -> str:
-    """The first installed family with a character: upright, regular and sans serif if possible."""
+    """Returns an installed family with a character, preferably regular and sans serif."""
     installed = sorted(
         font_manager.fontManager.ttflist,
         key=lambda font: (
@@ -60,5 +62,5 @@ def _family_with(character: str) -> str:
 def _characters(path: str) -> frozenset[int]:
     try:
         return frozenset(font_manager.get_font(path).get_charmap())
-    except (OSError, RuntimeError):  # a font of bitmaps (emoji in colours): matplotlib draws none
+    except (OSError, RuntimeError):  # a bitmap font (colour emoji), which matplotlib cannot draw
         return frozenset()

@@ -25,8 +25,8 @@ from evaluation.plots.appearance import (
 )
 from evaluation.themes import LIGHT, Theme
 
-MAX_NAMED_CLASSES = 30  # more names than that do not fit beside a matrix
-MAX_NUMBERED_CLASSES = 20  # nor do more numbers fit into its cells
+MAX_NAMED_CLASSES = 30  # more names do not fit next to a matrix
+MAX_NUMBERED_CLASSES = 20  # more numbers do not fit into its cells
 MAX_NUMBERED_NARROW = 10
 _CONFUSIONS = 8
 
@@ -41,19 +41,19 @@ def confusion_matrix(
     locale: Locale = ENGLISH,
     narrow: bool = False,
 ) -> Figure:
-    """Draws a confusion matrix, true classes in rows, each row as shares of its images.
+    """Draws a confusion matrix, normalised by row: rows are true classes.
 
     Args:
         matrix: counts, (C, C).
-        names: the C classes; those with superclasses are sorted by them, with lines between.
+        names: the C classes; they are sorted by superclass if they have any.
         level: "class", or "superclass" for the matrix of superclasses.
-        classes: draws these classes only, in this order: the zoom.
+        classes: the classes to draw, in this order; by default all.
         theme: the colours.
         locale: the language and the names of classes and superclasses.
         narrow: as a phone shows it, panels below each other.
 
     Raises:
-        ValueError: the matrix of superclasses is wanted of classes that have none.
+        ValueError: the level is "superclass", but there are none.
     """
     counts = np.asarray(matrix)
     if level == "superclass":
@@ -83,12 +83,12 @@ def class_confusions(
     locale: Locale = ENGLISH,
     narrow: bool = False,
 ) -> Figure:
-    """Draws a class's row and column: what it is taken for, and what is taken for it.
+    """Draws the row and column of a class: its false negatives and false positives.
 
     Args:
         matrix: counts, (C, C).
         names: the C classes.
-        chosen: index of the class.
+        chosen: the index of the class.
         theme: the colours.
         locale: the language and the names of the classes.
         narrow: as a phone shows it, panels below each other.
@@ -121,7 +121,7 @@ def class_confusions(
 
 
 def by_superclass(names: ClassNames) -> list[int]:
-    """Returns the order in which a matrix shows the classes: superclass by superclass."""
+    """Returns the indices of the classes, sorted by superclass."""
     if names.superclass_of is None:
         return list(range(len(names.classes)))
     return np.argsort(names.superclass_of, kind="stable").tolist()
@@ -150,7 +150,7 @@ def _draw_named_matrix(
     locale: Locale,
     narrow: bool,
 ) -> None:
-    """Draws a matrix with names at its sides, and numbers in its cells, as far as they fit."""
+    """Draws a matrix with names and numbers, if they fit."""
     axes = figure.subplots()
     image = _draw_image(axes, shares, theme, locale)
     if len(names) <= MAX_NAMED_CLASSES:
@@ -177,7 +177,7 @@ def _draw_named_matrix(
 def _large_matrix(
     counts: np.ndarray, names: ClassNames, theme: Theme, locale: Locale, narrow: bool
 ) -> Figure:
-    """A matrix of many classes: a picture, with the superclasses' names at its sides."""
+    """Draws a matrix of many classes as an image, labelled with the superclasses."""
     order = by_superclass(names)
     grouped = names.superclass_of is not None
     note = locale.text("confusion_grouped_note" if grouped else "confusion_classes_note")
@@ -200,7 +200,7 @@ def _large_matrix(
 def _name_superclasses(
     axes: Axes, names: ClassNames, order: list[int], theme: Theme, locale: Locale, narrow: bool
 ) -> None:
-    """Separates the superclasses by lines and writes their names at the sides."""
+    """Draws lines between the superclasses and labels them."""
     groups = np.asarray(names.superclass_of)[order]
     for limit in np.flatnonzero(np.diff(groups)) + 0.5:
         axes.axhline(limit, color=theme.background, linewidth=1.1)
@@ -230,11 +230,11 @@ def _draw_image(axes: Axes, shares: np.ndarray, theme: Theme, locale: Locale) ->
     axes.set_xlabel(locale.text("predicted"), labelpad=8)
     axes.set_ylabel(locale.text("true"), labelpad=8)
     colours = LinearSegmentedColormap.from_list("ramp", theme.ramp)
-    # The square root shows a confusion of 5% beside a diagonal of 80%.
+    # The square root makes a confusion of 5% visible next to a diagonal of 80%.
     norm = PowerNorm(0.5, vmin=0, vmax=1)
     return axes.imshow(shares, cmap=colours, norm=norm, interpolation="nearest")
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
-    """Rows as shares of their sum; a row without images is zero."""
+    """Normalises rows to sum to 1; a row without images stays zero."""
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -19,7 +19,7 @@ from evaluation.plots.appearance import (
 )
 from evaluation.themes import LIGHT, Theme
 
-_LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next one once every colour is used
+_LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next style when all colours are used
 
 
 def precision_recall_plot(
@@ -76,7 +76,7 @@ def roc_plot(
     height = _height(classes, narrow)
     figure = new_figure(locale.text("roc"), note, theme=theme, height=height, narrow=narrow)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2)  # a classifier that guesses
+    axes.plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2)  # a random classifier
     _draw_curves(axes, curves, names, classes, theme, locale, narrow)
     axes.set_xlabel(locale.text("false_positive_rate"))
     axes.set_ylabel(locale.text("true_positive_rate"))

@@ -1,4 +1,4 @@
-"""The training curves: accuracy, loss and learning rate, epoch by epoch."""
+"""Training curves: accuracy, loss and learning rate per epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import TEXT_SIZE, new_figure, style_axes
 from evaluation.themes import LIGHT, Theme
 
-_MAX_MARKED_EPOCHS = 40  # the points of longer trainings would run together
+_MAX_MARKED_EPOCHS = 40  # the markers of longer trainings would overlap
 
 
 def training_curves(
@@ -26,7 +26,7 @@ def training_curves(
     """Draws accuracy, loss and learning rate over the epochs.
 
     Args:
-        history: the rows of `history.csv`; columns that are missing are left out.
+        history: the rows of `history.csv`; missing columns are skipped.
         theme: the colours.
         locale: the language.
         narrow: as a phone shows it, panels below each other.
@@ -78,7 +78,7 @@ def _training_and_validation(
             ends.append((values[np.isfinite(values)][-1], locale.text(key), colour))
     ends.sort(key=lambda end: end[0])
     for place, (value, text, colour) in enumerate(ends):
-        # Lines that end together would have their names on top of each other: move them apart.
+        # Labels of lines with close ends would overlap: move them apart.
         shift = 0 if len(ends) < 2 else (-7 if place == 0 else 7)
         axes.annotate(
             text,

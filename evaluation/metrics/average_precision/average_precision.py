@@ -1,4 +1,4 @@
-"""An `evaluate` metric: the average precision of every class against the rest, and the mean.
+"""An `evaluate` metric: the average precision of each class (one vs. rest), and the macro average.
 
 It is the area under the precision-recall curve as a step function, without interpolation. A class
 that no sample belongs to has no figure (None) and is left out of the mean.
@@ -15,7 +15,7 @@ Args:
     references: the true class of each sample, (N,), integers from 0 to C - 1.
 
 Returns:
-    macro_average_precision: float, or None where no class has a figure.
+    macro_average_precision: float, or None if no class has a figure.
     average_precision: a float or None per class.
 
 Example:
@@ -42,7 +42,7 @@ class AveragePrecision(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, Any]:
-        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        # Not at the top: `evaluate.load` would treat the project as a package to install.
         from evaluation import scoring
 
         return scoring.average_precision(predictions, references)

@@ -11,7 +11,7 @@ _INPUTS = """
 Args:
     predictions: a probability per class for each sample, (N, C).
     references: the true class of each sample, (N,), integers from 0 to C - 1.
-    epsilon: the least probability that is believed (default 1e-7).
+    epsilon: lower bound of a probability (default 1e-7).
 
 Returns:
     cross_entropy: float, 0 or more; 0 is best.
@@ -42,7 +42,7 @@ class CrossEntropy(evaluate.Metric):
     def _compute(
         self, predictions: list[list[float]], references: list[int], epsilon: float = 1e-7
     ) -> dict[str, float]:
-        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        # Not at the top: `evaluate.load` would treat the project as a package to install.
         from evaluation import scoring
 
         return {"cross_entropy": scoring.cross_entropy(predictions, references, epsilon)}

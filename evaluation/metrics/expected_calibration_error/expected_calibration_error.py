@@ -12,7 +12,7 @@ _INPUTS = """
 Args:
     predictions: a probability per class for each sample, (N, C).
     references: the true class of each sample, (N,), integers from 0 to C - 1.
-    bins: how many bins of equal width from 0 to 1 (default 15).
+    bins: the number of bins of equal width from 0 to 1 (default 15).
 
 Returns:
     expected_calibration_error: float, 0 to 1; 0 is best.
@@ -52,7 +52,7 @@ class ExpectedCalibrationError(evaluate.Metric):
     def _compute(
         self, predictions: list[list[float]], references: list[int], bins: int = 15
     ) -> dict[str, float]:
-        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        # Not at the top: `evaluate.load` would treat the project as a package to install.
         from evaluation import scoring
 
         return {

@@ -13,12 +13,12 @@ _INPUTS = """
 Args:
     predictions: the predicted class of each sample, (N,).
     references: the true class of each sample, (N,).
-    classes: how many classes there are; one more than the highest seen if not given.
+    classes: the number of classes; by default one more than the highest label.
 
 Returns:
     macro_precision, macro_recall, macro_f1: floats, 0 to 1.
     precision, recall, f1: a float or None per class.
-    support: how many samples each class has.
+    support: the number of samples of each class.
 
 Example:
     >>> metric = evaluate.load("evaluation/metrics/precision_recall_f1")
@@ -46,7 +46,7 @@ class PrecisionRecallF1(evaluate.Metric):
     def _compute(
         self, predictions: list[int], references: list[int], classes: int | None = None
     ) -> dict[str, Any]:
-        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        # Not at the top: `evaluate.load` would treat the project as a package to install.
         from evaluation import scoring
 
         return scoring.precision_recall_f1(predictions, references, classes)

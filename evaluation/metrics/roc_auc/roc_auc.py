@@ -1,4 +1,4 @@
-"""An `evaluate` metric: the area under the ROC curve of every class against the rest, and the mean.
+"""An `evaluate` metric: the area under the ROC curve, one vs. rest, and the macro average.
 
 It is the probability that a sample of the class has a higher score than one of another class. A
 class that no sample, or every sample, belongs to has no figure (None) and is left out of the mean.
@@ -15,7 +15,7 @@ Args:
     references: the true class of each sample, (N,), integers from 0 to C - 1.
 
 Returns:
-    macro_roc_auc: float, or None where no class has a figure.
+    macro_roc_auc: float, or None if no class has a figure.
     roc_auc: a float or None per class.
 
 Example:
@@ -42,7 +42,7 @@ class RocAuc(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, Any]:
-        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        # Not at the top: `evaluate.load` would treat the project as a package to install.
         from evaluation import scoring
 
         return scoring.roc_auc(predictions, references)

@@ -1,6 +1,6 @@
-"""An `evaluate` metric: the share of samples whose predicted class lies in the true superclass.
+"""An `evaluate` metric: the fraction of samples whose prediction has the true superclass.
 
-Taking a maple for an oak is right here, taking it for a bus is not.
+The prediction "oak" for a maple is correct, "bus" is not.
 """
 
 import datasets
@@ -41,7 +41,7 @@ class SuperclassAccuracy(evaluate.Metric):
     def _compute(
         self, predictions: list[int], references: list[int], superclass_of: list[int]
     ) -> dict[str, float]:
-        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        # Not at the top: `evaluate.load` would treat the project as a package to install.
         from evaluation import scoring
 
         return {

@@ -1,4 +1,4 @@
-"""An `evaluate` metric: the share of samples whose class is among the k of highest score.
+"""An `evaluate` metric: the fraction of samples whose class is among the k highest scores.
 
 Of two equal scores the class of the lower index ranks first, as `numpy.argmax` has it, so k=1 is
 the usual accuracy.
@@ -11,7 +11,7 @@ _INPUTS = """
 Args:
     predictions: a score per class for each sample, (N, C).
     references: the true class of each sample, (N,), integers from 0 to C - 1.
-    k: how many of the best classes count (default 1).
+    k: the number of highest scores (default 1).
 
 Returns:
     top_k_accuracy: float, 0 to 1.
@@ -42,7 +42,7 @@ class TopKAccuracy(evaluate.Metric):
     def _compute(
         self, predictions: list[list[float]], references: list[int], k: int = 1
     ) -> dict[str, float]:
-        # Not at the top, where `evaluate.load` would take the project for a package to install.
+        # Not at the top: `evaluate.load` would treat the project as a package to install.
         from evaluation import scoring
 
         return {"top_k_accuracy": scoring.top_k_accuracy(predictions, references, k)}
