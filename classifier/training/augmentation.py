@@ -117,7 +117,7 @@ class Augmentation(keras.layers.Layer):
         return ops.where(inside[..., None], GREY, images)
 
     def _cut_and_paste(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """CutMix (Yun et al., 2019): a rectangle of the neighbour in the batch replaces one's own."""
+        """CutMix (Yun et al., 2019): a rectangle of the neighbour in the batch is pasted in."""
         side = ops.sqrt(self._uniform(ops.shape(images)[0], 0.0, 1.0))
         inside = self._rectangles(self.settings.cutmix, [side, side])
         share = ops.mean(ops.cast(inside, "float32"), axis=(1, 2))[:, None]
