@@ -79,7 +79,7 @@ def pull(
     Args:
         repo_id: user/name.
         revision: a branch, tag or commit; main if not given.
-        timeout: seconds after which the cache is used; None backoff as long as the Hub answers.
+        timeout: seconds after which the cache is used; None waits as long as the Hub answers.
         token: by default the one that huggingface_hub finds.
 
     Raises:
