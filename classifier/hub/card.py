@@ -117,7 +117,8 @@ SCALING_MLPS = """@inproceedings{bachmann2023scaling,
   year = {2023}
 }"""
 NEEDLE = """@inproceedings{dascoli2019finding,
-  title = {Finding the Needle in the Haystack with Convolutions: on the benefits of architectural bias},
+  title = {Finding the Needle in the Haystack with Convolutions: on the benefits of architectural
+    bias},
   author = {d'Ascoli, St{\'e}phane and Sagun, Levent and Biroli, Giulio and Bruna, Joan},
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2019}
