@@ -29,6 +29,7 @@ POSITIVE = (
     "depth",
     "expansion",
     "local_patches",
+    "local_maps",
     "channels",
     "learning_rate",
     "batch_size",
@@ -60,6 +61,7 @@ ARCHITECTURE = (
     "expansion",
     "local_units",
     "local_patches",
+    "local_maps",
     "channels",
 )
 RENAMED = {  # settings of earlier versions, and what they are called now
@@ -93,6 +95,8 @@ class Settings:
     expansion: int = 4  # residual_mlp: units inside a block, as a multiple of width
     local_units: int = 0  # residual_mlp: units of each layer that starts local; 0: no such layers
     local_patches: tuple[int, ...] = (9,)  # pixels of 32: the side that each such layer starts with
+    local_maps: tuple[int, ...] = ()  # residual_mlp: such layers lie on maps of this side instead
+    tied: bool = False  # residual_mlp: the places of a map share their weights (convolutions)
     channels: tuple[int, ...] = (32, 64, 128, 256)  # cnn: filters of each stage
 
     # Optimisation
@@ -144,6 +148,16 @@ class Settings:
             value = _convert(field.name, getattr(self, field.name), FIELD_TYPES[field.name])
             _check(field.name, value)
             object.__setattr__(self, field.name, value)
+        self._check_maps()
+
+    def _check_maps(self) -> None:
+        if self.local_maps and len(self.local_maps) != len(self.local_patches):
+            raise InputError(
+                "local_maps and local_patches must have the same length. Received: "
+                f"{list(self.local_maps)} and {list(self.local_patches)}"
+            )
+        if self.tied and not self.local_maps:
+            raise InputError("tied needs local_maps: the sides of the maps, such as [8, 8, 4]")
 
     def replace(self, **changes: Any) -> "Settings":
         """Returns these settings with some changed; unknown names raise `InputError`."""
@@ -298,7 +312,7 @@ def _check(name: str, value: Any) -> None:
     if name in CHOICES and value not in CHOICES[name]:
         raise InputError(f"{name} must be one of {', '.join(CHOICES[name])}. Received: {value!r}")
     values = value if isinstance(value, tuple) else (value,)
-    if isinstance(value, tuple) and not value:
+    if isinstance(value, tuple) and not value and name != "local_maps":
         raise InputError(f"{name} must hold at least one number. Received: {list(value)}")
     if name == "seed" and value > MAX_SEED:
         raise InputError(f"seed must not be greater than {MAX_SEED}. Received: {value!r}")

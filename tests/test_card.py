@@ -219,6 +219,38 @@ def test_layers_that_start_local_are_told_and_nothing_else_is_claimed(
     assert "Towards Learning Convolutions from Scratch" in text
 
 
+@pytest.mark.parametrize(
+    ("settings", "origin"),
+    [
+        ({}, "An image classifier made of dense layers: pixels"),
+        (
+            {"local_units": 64, "teacher": "user/name"},
+            "An image classifier made of dense layers, whose first layers began as local receptive "
+            "fields, trained on the answers of another model: pixels",
+        ),
+        (
+            {"local_units": 64, "local_maps": [8, 4]},
+            "An image classifier made of dense layers, whose first layers began as convolutions: ",
+        ),
+        (
+            {"local_units": 64, "local_maps": [8, 4], "tied": True},
+            "An image classifier made of convolutions and dense layers: ",
+        ),
+    ],
+)
+def test_the_first_sentence_says_what_the_layers_and_the_targets_come_from(
+    settings: dict[str, Any], origin: str, tmp_path: Path
+) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    training = dict(folder.training)
+    training["settings"] = {**training["settings"], "architecture": "residual_mlp", **settings}
+    if "local_maps" in settings and "tied" not in settings:
+        training["init_from"] = {"source": "mlp-tied", "revision": None}
+    write_json(folder.path / "training.json", training)
+    text = " ".join(card.render(ModelFolder(folder.path)).split())
+    assert origin in text.split("It has ")[0]
+
+
 def test_repeated_images_are_told_where_they_were_counted(tmp_path: Path) -> None:
     folder = make_model_folder(tmp_path / "model")
     evaluation = {

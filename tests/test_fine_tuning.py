@@ -37,6 +37,18 @@ SETTINGS = {
 }
 
 
+TIED = Settings(
+    architecture="residual_mlp",
+    local_units=48,
+    local_maps=(4, 4, 2),
+    local_patches=(7, 3, 3),
+    image_size=16,
+    width=8,
+    depth=1,
+    tied=True,
+)
+
+
 def make_source(folder: Path, settings: Settings) -> Path:
     """Writes what `train.py` leaves of a training with these settings, but for its figures."""
     folder.mkdir(parents=True)
@@ -52,6 +64,32 @@ def make_source(folder: Path, settings: Settings) -> Path:
 
 def write_training(folder: Path, settings: dict[str, Any]) -> None:
     (folder / "training.json").write_text(json.dumps({"settings": settings}))
+
+
+def test_layers_that_share_their_weights_become_dense_ones_that_answer_the_same(
+    tmp_path: Path,
+) -> None:
+    origin = Origin.find(str(make_source(tmp_path / "tied", TIED)))
+    settings = origin.adopt(Settings(architecture="residual_mlp"), named=())
+    assert settings == TIED.replace(tied=False)
+    network = build_network(settings, classes=3, mean=MEAN, deviation=DEVIATION)
+    assert origin.load(settings).give_weights(network, CLASSES) is False
+    assert not any(isinstance(layer, keras.layers.Conv2D) for layer in network.layers)
+    tied = origin.folder.load_model()
+    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in tied.layers) == 3
+    images = np.random.default_rng(0).uniform(0, 255, (5, 16, 16, 3)).astype("float32")
+    np.testing.assert_allclose(network(images), tied(images), atol=1e-6)
+
+
+def test_maps_that_cannot_be_are_refused_in_one_line() -> None:
+    for change, message in (
+        ({"local_maps": (4, 2)}, "local_maps and local_patches must have the same length"),
+        ({"local_maps": ()}, "tied needs local_maps"),
+        ({"local_maps": (4, 4, 3)}, "local_maps: 3 places a side do not divide"),
+        ({"local_units": 40}, "local_maps: 4 places a side do not divide"),
+    ):
+        with pytest.raises(InputError, match=message):
+            build_network(TIED.replace(**change), classes=3, mean=MEAN, deviation=DEVIATION)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -9,13 +9,16 @@ may be layers that start local.
 import keras
 
 from classifier.architectures.local_start import local_layers
+from classifier.architectures.tied_start import mapped_layers
 from classifier.settings import Settings
 
 
 def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
     """Maps normalised pixels (N, S, S, 3) to features (N, width)."""
     features = keras.layers.Flatten(name="flatten")(pixels)
-    if settings.local_units:
+    if settings.local_maps:
+        features = mapped_layers(features, settings)
+    elif settings.local_units:
         features = local_layers(features, settings)
     features = _dense(settings, settings.width, "pixels", seed=settings.seed)(features)
     for index in range(1, settings.depth + 1):

@@ -41,6 +41,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "tags": ["mlp", "residual-mlp"],
         "flattens": True,
     },
+    "tied": {
+        "kind": "a network of convolutions and dense layers",
+        "description": "An image classifier made of convolutions and dense layers: the start of a "
+        "network of dense layers alone, whose first layers share their weights between places.",
+        "tags": ["cnn"],
+        "flattens": False,
+    },
     "cnn": {
         "kind": "a small convolutional network",
         "description": "An image classifier made of 3×3 convolutions with batch normalisation and "
@@ -109,6 +116,13 @@ SCALING_MLPS = """@inproceedings{bachmann2023scaling,
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2023}
 }"""
+NEEDLE = """@inproceedings{dascoli2019finding,
+  title = {Finding the Needle in the Haystack with Convolutions: on the benefits of architectural
+    bias},
+  author = {d'Ascoli, St{\'e}phane and Sagun, Levent and Biroli, Giulio and Bruna, Joan},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2019}
+}"""
 BETA_LASSO = """@inproceedings{neyshabur2020towards,
   title = {Towards Learning Convolutions from Scratch},
   author = {Neyshabur, Behnam},
@@ -152,8 +166,7 @@ def render(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) -
     evaluation = {**evaluation, "dataset": evaluated_on or evaluation.get("dataset") or dataset}
     training = {**training, "dataset": {**recorded, "id": dataset} if recorded else {}}
     name = _name(folder)
-    settings = training.get("settings") or {}
-    architecture = ARCHITECTURES.get(settings.get("architecture", ""), UNKNOWN_ARCHITECTURE)
+    architecture = _architecture(training)
     data = ModelCardData(
         model_name=name,
         language="en",
@@ -204,6 +217,26 @@ def _text_parts(
         "citation": _citation(_name(folder), training),
         "references": _references(folder, settings),
     }
+
+
+def _architecture(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the texts of the architecture; the first sentence says where its knowledge is from.
+
+    A teacher or layers that began as convolutions or local make another category of result.
+    """
+    settings = training.get("settings") or {}
+    name = "tied" if settings.get("tied") else settings.get("architecture", "")
+    architecture = ARCHITECTURES.get(name, UNKNOWN_ARCHITECTURE)
+    origins = []
+    if not settings.get("tied") and settings.get("local_maps") and training.get("init_from"):
+        origins.append("whose first layers began as convolutions")
+    elif settings.get("local_units") and not settings.get("local_maps"):
+        origins.append("whose first layers began as local receptive fields")
+    if settings.get("teacher"):
+        origins.append("trained on the answers of another model")
+    first, colon, rest = architecture["description"].partition(":")
+    first = ", ".join([first, *origins])
+    return {**architecture, "description": first + colon + rest}
 
 
 def _name(folder: ModelFolder) -> str:
@@ -309,8 +342,15 @@ def _procedure(settings: Mapping[str, Any]) -> str:
 
 def _local_start(settings: Mapping[str, Any]) -> list[str]:
     """Describes the local receptive-field initialisation in one sentence, if it was used."""
-    if not settings.get("local_units"):
+    if settings.get("tied") or not settings.get("local_units"):
         return []
+    if settings.get("local_maps"):
+        count = len(settings["local_maps"])
+        return [
+            f"The first {count} dense layers began as convolutions: a network whose layers share "
+            "their weights between places was trained first, rewritten as dense layers that "
+            "compute the same, and then all weights were trained."
+        ]
     patches = settings.get("local_patches") or []
     sides = " and ".join(f"{side}×{side}" for side in patches)
     start = f"The first {len(patches)} dense layers have a local receptive-field initialisation: "
@@ -359,6 +399,8 @@ def _references(folder: ModelFolder, settings: Mapping[str, Any]) -> str:
     parts = [CIFAR] if "cifar" in known else []
     if settings.get("architecture") == "residual_mlp":
         parts.append(SCALING_MLPS)
+    if settings.get("local_maps"):
+        parts.append(NEEDLE)
     if settings.get("prune_threshold"):
         parts.append(BETA_LASSO)
     return "\n\n".join(parts)

@@ -14,6 +14,7 @@ from classifier.errors import InputError
 from classifier.hub.sources import find
 from classifier.settings import Settings
 from classifier.training.augmentation import Augmentation
+from classifier.training.calibration import LAST_LAYER
 from classifier.training.distribution import undistributed
 from classifier.training.training_data import Images, TrainingData
 
@@ -44,6 +45,9 @@ def epoch_images(
         )
     with undistributed():  # each process asks its own
         teacher = folder.load_model()
+    for layer in teacher.layers:
+        if layer.name != LAST_LAYER:  # in the number format of the training, which may be faster
+            layer.dtype_policy = keras.config.dtype_policy()
     views = DistilledViews(
         lambda images: teacher.predict(images, batch_size=BATCH_SIZE, verbose=0),
         data.training,

@@ -2,7 +2,8 @@
 
 Architecture and normalisation are those of the source. Its last layer is kept where the classes are
 the same and made anew where they are others; then it can be trained alone first, since its random
-weights would only spoil the others.
+weights would only spoil the others. Where the source has convolutions and the settings dense layers
+of the same names, these start as the dense forms of the convolutions.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Origin:
         """
         with undistributed():  # each process reads its own
             model = self.folder.load_model()
-        start = Start(self, model)
+        start = Start(self, model, untie=bool(settings.local_maps) and not settings.tied)
         start.check(settings)
         return start
 
@@ -106,11 +107,18 @@ class Start:
         mean, deviation: float32, (3,): the normalisation that they were trained with.
     """
 
-    def __init__(self, origin: Origin, model: keras.Model) -> None:
+    def __init__(self, origin: Origin, model: keras.Model, *, untie: bool = False) -> None:
         import keras
 
+        from classifier.architectures.tied_start import dense_form
+
         self.origin = origin
-        self._weights = {layer.name: layer.get_weights() for layer in model.layers}
+        self._weights = {
+            layer.name: dense_form(layer)
+            if untie and isinstance(layer, keras.layers.Conv2D)
+            else layer.get_weights()
+            for layer in model.layers
+        }
         normalisation = next((x for x in model.layers if x.name == NORMALISATION), None)
         if not isinstance(normalisation, keras.layers.Normalization):
             raise self._unlike()

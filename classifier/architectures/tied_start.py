@@ -1,0 +1,89 @@
+"""Local dense layers that can begin as convolutions: weights shared between places at first.
+
+Source: d'Ascoli, Sagun, Biroli, Bruna, "Finding the Needle in the Haystack with Convolutions",
+2019: a convolutional network rewritten as a dense one and trained further beats the dense one that
+starts at random. A network with `tied` is trained first; a network without it then starts from
+its weights (`--init-from`), which `dense_form` rewrites.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from classifier.errors import InputError
+from classifier.settings import Settings
+
+CHANNELS = 3
+MAX_DENSE_WEIGHTS = 1 << 28  # of one layer: 1 GiB
+
+
+def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
+    """Maps flattened pixels (N, 3·S²) to features (N, `local_units`), through a layer per map.
+
+    The units of a layer lie on a map of `local_maps` places a side, with the same number of units
+    at each place. With `tied`, a layer is a convolution whose kernel covers `local_patches` places
+    of the map before it; without, it is the dense layer of the same size.
+
+    Raises:
+        InputError: the maps do not divide the image's side or the units evenly.
+    """
+    features, side, channels = pixels, settings.image_size, CHANNELS
+    shapes = zip(settings.local_maps, settings.local_patches, strict=True)
+    for index, (target, patch) in enumerate(shapes, start=1):
+        filters = settings.local_units // target**2
+        if side % target or not filters or filters * target**2 != settings.local_units:
+            raise InputError(
+                f"local_maps: {target} places a side do not divide {side} places and "
+                f"{settings.local_units} units evenly: change local_maps or local_units"
+            )
+        inner = features
+        if index > 1:
+            name = f"local_normalisation_{index - 1}"
+            inner = keras.layers.LayerNormalization(name=name)(inner)
+        options = {
+            "activation": "silu",
+            "kernel_initializer": keras.initializers.HeNormal(seed=settings.seed + index),
+            "name": f"local_{index}",
+        }
+        if settings.tied:
+            image = keras.layers.Reshape((side, side, channels), name=f"map_{index}")(inner)
+            step = side // target
+            layer = keras.layers.Conv2D(filters, patch, step, padding="same", **options)
+            inner = keras.layers.Flatten(name=f"units_{index}")(layer(image))
+        else:
+            inner = keras.layers.Dense(settings.local_units, **options)(inner)
+        if index > 1 and side == target:
+            inner = keras.layers.Add(name=f"local_block_{index}")([features, inner])
+        features, side, channels = inner, target, filters
+    name = f"local_normalisation_{len(settings.local_maps)}"
+    features = keras.layers.LayerNormalization(name=name)(features)
+    if settings.dropout:
+        dropout = keras.layers.Dropout(settings.dropout, seed=settings.seed, name="local_dropout")
+        features = dropout(features)
+    return features
+
+
+def dense_form(convolution: keras.layers.Conv2D) -> list[np.ndarray]:
+    """Returns kernel (I, U) and bias (U,) of the dense layer that computes the same.
+
+    The kernel's rows are the convolution's answers to the unit vectors. I and U are the numbers of
+    values in its input and output maps, in the order of `Flatten`.
+
+    Raises:
+        InputError: the dense layer would have more than `MAX_DENSE_WEIGHTS` weights.
+    """
+    _, height, width, channels = convolution.input.shape
+    _, rows, columns, filters = convolution.output.shape
+    inputs, units = height * width * channels, rows * columns * filters
+    if inputs * units > MAX_DENSE_WEIGHTS:
+        raise InputError(f"{convolution.name} is too large for a dense layer")
+    kernel, bias = convolution.get_weights()
+    vectors = np.eye(inputs, dtype="float32").reshape(-1, height, width, channels)
+    answers = [
+        keras.ops.convert_to_numpy(
+            keras.ops.conv(batch, kernel, strides=convolution.strides, padding="same")
+        )
+        for batch in np.array_split(vectors, max(1, inputs // 256))
+    ]
+    return [np.concatenate(answers).reshape(inputs, units), np.tile(bias, rows * columns)]
