@@ -245,17 +245,20 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
         named: what options of their own, such as `--epochs`, set; None where one is not given.
 
     Raises:
-        InputError: a name is unknown or given in both ways, or a value cannot be read.
+        InputError: a name is unknown or given twice, or a value cannot be read.
     """
     overrides: dict[str, Any] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
             raise InputError(f"--set takes KEY=VALUE. Received: {pair!r}")
+        name = name.strip()
+        if name in overrides:
+            raise InputError(f"--set names {name} twice: give it once")
         try:
-            overrides[name.strip()] = yaml.safe_load(value)
+            overrides[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise InputError(f"--set {name.strip()}: cannot read the value {value!r}") from None
+            raise InputError(f"--set {name}: cannot read the value {value!r}") from None
     refuse_unknown(overrides, "setting")
     given = {name: value for name, value in named.items() if value is not None}
     for name in given.keys() & overrides.keys():

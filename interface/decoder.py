@@ -17,18 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from classifier.data.images import ImageError, open_image, to_model_input
+from classifier.data.images import ImageError, open_image, to_model_input, too_costly
 from classifier.errors import ClassifierError
 from interface.uploads import Upload
 
-# Pictures that are decoded at a time: more would only wait for the same two cores, and a large one
-# takes up to 200 MB.
+# Pictures that are decoded at a time: more would only wait for the same two cores.
 AT_A_TIME = 2
 # Several times as long as the largest picture takes that is accepted.
 SECONDS = 12.0
-# What decoding may take above what the process has at its start. 50 megapixels of floats take
-# 1.5 GB; the metadata of a hostile file would take all that the machine has.
-MEMORY = 2 * 2**30
+# What decoding may take above the 60 MB that a process has at its start, so that all of them stay
+# below 1 GB. 50 megapixels with transparency take 400 MB, of floats 1.5 GB; the metadata of a
+# hostile file would take all that the machine has.
+MEMORY = 430 * 2**20
 SECONDS_TO_START = 60.0  # a process, on a machine that is busy with everything else
 
 
@@ -88,7 +88,7 @@ class Decoder:
             except (EOFError, OSError):
                 self._running.discard(process)
                 if process.killed:  # it has had its time
-                    raise ImageError("too_large", "the picture takes too long to decode") from None
+                    raise too_costly() from None
                 self._own.process = None  # the system may call it alive for a moment yet
                 process = self._process()  # somebody else ended it: once more, in a new one
             finally:
@@ -143,6 +143,8 @@ def _serve(connection: Connection, memory: int) -> None:
                 answer = {size: to_model_input(picture, size) for size in sizes}
             except ImageError as error:
                 answer = (error.reason, str(error))
+            except MemoryError:
+                answer = (too_costly().reason, str(too_costly()))
             except Exception:  # a picture that the decoder's own code trips over
                 answer = ("damaged", "the picture is damaged or cut off: choose another file")
             connection.send(answer)

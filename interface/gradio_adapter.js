@@ -74,7 +74,8 @@
   // What it says only in English, in the words of the page.
   const messages = [
     [/currently busy|queue is full/i, "error_queue_full"],
-    [/maximum allowed size|size exceed/i, "error_upload_limit"],
+    [/maximum allowed size|size exceed|larger than \d+ MB/i, "error_upload_limit"],
+    [/space for uploads is full/i, "error_uploads_full"],
     [/invalid file type/i, "error_unknown_format"],
     [/^\s*(Connection errored out|Failed to fetch|Load failed|NetworkError)/i, "error_connection"],
     [/^\s*Error\s*$/, "error_title"],

@@ -7,7 +7,10 @@
 - `Blocks.call_function` is where an event's function runs: what it raises unforeseen gets one line.
 - `Blocks.get_api_info` is the description of the endpoints, whose example would be an address.
 - `gradio.mcp.GradioMCPServer` hands files that a tool names to a client inside the server, which
-  opens any path; and its answers are Python's `repr`. No documented way exchanges either.
+  opens any path; its answers are Python's `repr`; and the library under it checks arguments by a
+  JSON schema, in words of its own. No documented way exchanges any of these.
+- `Blocks._queue` knows which sessions and events are waited for; asked for another one, Gradio
+  begins to answer before it fails.
 - `Block.get_config`: Gradio describes every component anew for each call of the API.
 
 `tests/test_gradio_adapter.py` says in words which of these an upgrade has changed.
@@ -26,6 +29,7 @@ import gradio as gr
 import gradio.mcp
 from gradio.blocks import BlockFunction
 from gradio.route_utils import API_PREFIX
+from mcp.server import Server
 
 from classifier.errors import InputError
 from interface import uploads
@@ -45,6 +49,8 @@ class CheckedBlocks(gr.Blocks):
     def launch(self, *args: Any, **kwargs: Any) -> Any:
         """Launches with our MCP server in the place of Gradio's."""
         gradio.mcp.GradioMCPServer = McpServer  # type: ignore[misc]
+        logging.getLogger().addFilter(_is_news)
+        logging.getLogger("mcp").setLevel(logging.ERROR)
         return super().launch(*args, **kwargs)
 
     def get_api_info(self, *args: Any, **kwargs: Any) -> Any:
@@ -96,6 +102,14 @@ async def _without_files(
     return plain, pictures
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tells whether a line of the log is none of the MCP library's about a stranger's request.
+
+    It writes dozens of lines of pydantic's for each, to the root logger.
+    """
+    return not str(record.msg).startswith("Failed to validate ")
+
+
 def _is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     """Tells whether a value is text, a number or a list of such: no file can hide in it."""
     if isinstance(value, (list, tuple)):
@@ -103,8 +117,18 @@ def _is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
+class UncheckedServer(Server):
+    """The server of the MCP library, whose tools check their arguments themselves."""
+
+    def call_tool(self, *, validate_input: bool = False) -> Any:
+        """Returns the decorator of the function that calls tools."""
+        return super().call_tool(validate_input=validate_input)
+
+
 class McpServer(gradio.mcp.GradioMCPServer):
     """Gradio's MCP server: its tools take pictures as data URLs and uploads, and answer in JSON."""
+
+    Server = UncheckedServer
 
     def convert_strings_to_filedata(self, value: Any, filedata_positions: Any) -> Any:
         """Returns a tool's arguments with a file in the place of the text that names it.
@@ -112,16 +136,15 @@ class McpServer(gradio.mcp.GradioMCPServer):
         Raises:
             ValueError: in the visitor's words, what an argument should be.
         """
-        if not isinstance(value, dict) or not all(
-            text is None or isinstance(text, str) for text in value.values()
+        pictures = [position[0] for position in filedata_positions]
+        if (
+            not isinstance(value, dict)
+            or not value.keys() <= {*pictures, "model"}
+            or not all(text is None or isinstance(text, str) for text in value.values())
+            or not all(isinstance(value.get(name), str) for name in pictures)
         ):
             raise ValueError(word("error_mcp", LANGUAGES[0]))
-        converted = dict(value)
-        for position in filedata_positions:
-            text = value.get(position[0])
-            if text is not None:
-                converted[position[0]] = self._file(text)
-        return converted
+        return value | {name: self._file(value[name]) for name in pictures}
 
     def postprocess_output_data(self, data: Any, root_url: str) -> list[Any]:
         """Returns the outputs of a tool, each as JSON."""
@@ -136,6 +159,8 @@ class McpServer(gradio.mcp.GradioMCPServer):
         if text[:5].lower() == "data:":
             try:
                 file = uploads.from_data_url(text)
+            except uploads.FolderFullError as error:
+                raise ValueError(str(error)) from None
             except InputError:
                 raise ValueError(word("error_data_url", LANGUAGES[0])) from None
             self.blocks.upload_file_set.add(file["path"])  # deleted with the others
@@ -145,6 +170,21 @@ class McpServer(gradio.mcp.GradioMCPServer):
         if not marked or not text.lower().startswith(("http://", "https://")):
             raise ValueError(word("error_mcp", LANGUAGES[0]))
         return {"path": upload}  # as good as any path that a request names: it is checked there
+
+
+def is_awaited(blocks: gr.Blocks, event: str) -> bool:
+    """Tells whether somebody may fetch the answer of an event, of a call through the queue."""
+    queue = blocks._queue
+    return (
+        has_session(blocks, event)
+        or event in queue.event_ids_to_events
+        or any(event in events for events in queue.pending_event_ids_session.values())
+    )
+
+
+def has_session(blocks: gr.Blocks, session: str) -> bool:
+    """Tells whether a session has asked anything through the queue."""
+    return session in blocks._queue.pending_messages_per_session
 
 
 def event_function(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 from collections.abc import Iterable, Sequence
 
-import gradio as gr
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from classifier.errors import InputError
+from classifier.files import DISK_FULL
+from interface import uploads
 from interface.events import refusals
-from interface.hosts import root_of, with_own_host
+from interface.gradio_adapter import CheckedBlocks, has_session, is_awaited
+from interface.hosts import path_of, root_of, with_own_host
 from interface.request_bodies import MalformedBodyError, check, limit
 
 logger = logging.getLogger(__name__)
@@ -35,8 +39,22 @@ BLOCKED_ROUTES = re.compile(
     r"|stream/|component_server|custom_component/|dev/reload)|^/(login|logout)/?$",
     re.IGNORECASE,
 )
+HEARTBEAT = re.compile(r"/gradio_api/heartbeat/[^/]+")  # a stream that lasts as long as the page
 CALLED_DIRECTLY = re.compile(r"/gradio_api/(run|api)/")
+ANSWER = re.compile(r"/gradio_api/call/(v2/)?(?!v2/)[^/]+/(?P<event>[^/]+)")
+ANSWERS = "/gradio_api/queue/data"
+UPLOAD = "/gradio_api/upload"
 
+ONE_RANGE = re.compile(rb"\s*bytes\s*=\s*(\d{1,15}-\d{0,15}|-\d{1,15})\s*", re.IGNORECASE)
+
+# As Gradio tells its page, which then connects anew.
+NO_SESSION = {
+    "msg": "unexpected_error",
+    "event_id": None,
+    "message": "there is no such session, or it has ended: ask again",
+    "session_not_found": True,
+    "success": False,
+}
 ENDED = b'data: {"msg": "done"}\n\n'  # as Gradio ends the progress of an upload
 
 PAUSE_SECONDS = 0.4  # longer than a client takes between an upload and the question that follows
@@ -91,7 +109,7 @@ class PageMiddleware:
         script: str,
         foot: str,
         gate: RequestGate,
-        page: gr.Blocks,
+        page: CheckedBlocks,
         trusting: bool,
     ) -> None:
         self.app, self.gate, self.page, self.trusting = app, gate, page, trusting
@@ -100,20 +118,38 @@ class PageMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on and sees to its answer."""
-        if scope["type"] != "http" or "/heartbeat/" in scope["path"]:  # it beats as long as we live
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif BLOCKED_ROUTES.search(scope["path"]):
-            await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
-        elif self.gate.closed and scope["method"] == "POST":
-            refusal = PlainTextResponse("The app is ending: try again in a moment.", 503)
+            return
+        scope, path = {**scope, "headers": _with_one_range(scope["headers"])}, path_of(scope)
+        if HEARTBEAT.fullmatch(path):
+            await self.app(scope, receive, send)
+        elif refusal := self._refusal(scope, path):
             await refusal(scope, receive, send)
         else:
             self.gate.enter()
             try:
-                progress = scope["path"].endswith("/upload_progress")
-                await self._check(scope, receive, _ended_if_missing(send) if progress else send)
+                if path.endswith("/upload_progress"):
+                    send = _ended_if_missing(send)
+                elif path.rstrip("/") == UPLOAD:
+                    receive, send = _within_limits(receive, send)
+                await self._check(scope, receive, send)
             finally:
                 self.gate.leave()
+
+    def _refusal(self, scope: Scope, path: str) -> Response | None:
+        """Returns the answer to a request that is refused whatever its body may be."""
+        if BLOCKED_ROUTES.search(path):
+            return PlainTextResponse("There is nothing here.", 404)
+        if (found := ANSWER.fullmatch(path)) and not is_awaited(self.page, found["event"]):
+            return _refusal("there is no such event, or it has been answered", 404)
+        session = Request(scope).query_params.get("session_hash") if path == ANSWERS else None
+        if session is not None and not has_session(self.page, session):
+            events = f"data: {json.dumps(NO_SESSION)}\n\n"
+            return Response(events, media_type="text/event-stream")
+        if self.gate.closed and scope["method"] == "POST":
+            return PlainTextResponse("The app is ending: try again in a moment.", 503)
+        return None
 
     async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses a body that is malformed, and has every other one read once more."""
@@ -135,16 +171,14 @@ class PageMiddleware:
         await self._pass(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope, foreign = (scope, False) if self.trusting else with_own_host(scope)
+        scope, foreign = with_own_host(scope, trusting=self.trusting)
         root = root_of(scope).encode("latin-1") if foreign else None
         waiting: list[Message] = []  # the head of a page's answer, until its body is complete
 
         async def deliver(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = _with_headers(message["headers"], root)
-                # Some proxies leave the path below which they serve the page, others take it off.
-                path = scope["path"].removeprefix(scope.get("root_path", ""))
-                if path == "/" and _is_page(message["headers"]):
+                if path_of(scope) == "/" and _is_page(message["headers"]):
                     waiting.append(message)
                     return
             elif waiting and message["type"] == "http.response.body":
@@ -176,6 +210,9 @@ class PageMiddleware:
             if scope["path"].endswith("/upload") and isinstance(error, TypeError):
                 text = "the upload holds text in the place of a file"  # Gradio stops there
                 await _refusal(text, 400)(scope, receive, send)
+                return
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                await PlainTextResponse(uploads.FULL, 507)(scope, receive, send)
                 return
             logger.exception("a request failed")  # and the connection goes on
             await _refusal("the request could not be answered", 500)(scope, receive, send)
@@ -239,6 +276,56 @@ def _as_refused(noted: Sequence[InputError], send: Send) -> Send:
         await send(message)
 
     return deliver
+
+
+def _with_one_range(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Returns a request's headers without a `Range` that is anything else than one plain range.
+
+    A server may ignore it; Gradio fails on several ranges, and at one its answer repeats the
+    request's headers. It knows the unit in lower case only: in this form Starlette answers.
+    """
+    headers = list(headers)
+    ranges = [value for key, value in headers if key == b"range"]
+    others = [pair for pair in headers if pair[0] != b"range"]
+    found = ONE_RANGE.fullmatch(ranges[0]) if len(ranges) == 1 else None
+    return [*others, (b"range", b"Bytes=" + found[1])] if found else others
+
+
+def _within_limits(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Has an upload refused that is too large, or for which the upload folder has no more space.
+
+    Gradio deletes what it has written of an upload when this exception ends it, and only then: also
+    one whose visitor has gone ends with it.
+    """
+    length, refusal = 0, (0, "")
+    complete = False
+
+    async def receive_within() -> Message:
+        nonlocal length, refusal, complete
+        while not complete:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise MultiPartException("the upload was cut off")
+            body = message.get("body", b"")
+            complete = not message.get("more_body")
+            length += len(body)
+            if length > uploads.MAX_REQUEST_BYTES:
+                refusal = 413, f"the upload is larger than {uploads.MAX_MEGABYTES} MB"
+            elif not refusal[0] and not await uploads.take_space(len(body)):
+                refusal = 507, uploads.FULL
+            if not refusal[0]:
+                return message
+            # It is read to its end all the same, so that the connection can go on.
+            if complete or length > 10 * uploads.MAX_REQUEST_BYTES:
+                raise MultiPartException(refusal[1])
+        return await receive()
+
+    async def deliver(message: Message) -> None:
+        if refusal[0] and message["type"] == "http.response.start":
+            message = {**message, "status": refusal[0]}
+        await send(message)
+
+    return receive_within, deliver
 
 
 def _ended_if_missing(send: Send) -> Send:

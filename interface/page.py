@@ -28,7 +28,7 @@ SESSIONS = 100
 CLEANING, KEPT = 300, 3000
 # What the page's script puts in the place of messages that Gradio has only in English.
 SCRIPT_TEXTS = (
-    *("error_title", "error_queue_full", "error_upload_limit"),
+    *("error_title", "error_queue_full", "error_upload_limit", "error_uploads_full"),
     *("error_unknown_format", "error_connection"),
 )
 LABELS = "label_"  # how the names of its labels begin, which it has only in English, too

@@ -19,7 +19,7 @@ _DIRECT_CALL = re.compile(r"/gradio_api/(?:run|api)/(?P<name>[^/]+)/?$")
 _CALL = re.compile(r"/gradio_api/call/(?P<name>[^/]+)/?$")
 _CALL_BY_NAMES = re.compile(r"/gradio_api/call/v2/(?P<name>[^/]+)/?$")
 _JOIN = re.compile(r"/gradio_api/queue/join/?$")
-_TOOL = re.compile(r"/gradio_api/mcp(?:/|$)")
+_MCP = re.compile(r"/gradio_api/mcp(?:/|$)")
 _OTHER = re.compile(r"/gradio_api/(?:cancel|reset)/?$")
 
 
@@ -38,7 +38,7 @@ class MalformedBodyError(Exception):
 
 def limit(path: str) -> int | None:
     """Returns how many bytes the body of a POST to a path may have, None if it is not JSON."""
-    if _TOOL.search(path):
+    if _MCP.search(path):
         return MAX_BYTES_OF_A_TOOL_CALL
     kinds = (_DIRECT_CALL, _CALL, _CALL_BY_NAMES, _JOIN, _OTHER)
     return MAX_BYTES if any(kind.search(path) for kind in kinds) else None
@@ -69,6 +69,8 @@ def check(path: str, content: bytes, page: gr.Blocks) -> None:
         _check_call(body, page, body.get("fn_index"))
     elif _OTHER.search(path):
         _check_form(body, {"event_id": str})
+    elif _MCP.search(path) and not _is_message(body):
+        raise MalformedBodyError("the body must be a message of JSON-RPC 2.0, as MCP has it", 400)
 
 
 def _parse(content: bytes) -> Any:
@@ -91,6 +93,17 @@ def _parse(content: bytes) -> Any:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _is_message(body: dict[str, Any]) -> bool:
+    """Tells whether a body is a request or a notification of JSON-RPC; the tools check the rest."""
+    number = body.get("id")
+    return (
+        body.get("jsonrpc") == "2.0"
+        and isinstance(body.get("method"), str)
+        and isinstance(body.get("params") or {}, dict)
+        and (number is None or isinstance(number, str) or type(number) is int)
+    )
 
 
 def _check_form(body: dict[str, Any], required: dict[str, type]) -> None:

@@ -6,11 +6,16 @@ here or is refused here, and what decodes pictures takes nothing but an `Upload`
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import os
 import stat
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,6 +25,14 @@ from classifier.data.images import MAX_BYTES
 from classifier.errors import InputError
 
 FOLDER = "GRADIO_TEMP_DIR"  # the variable that names the upload folder, also for Gradio
+MAX_MEGABYTES = MAX_BYTES // 2**20  # of a picture
+MAX_REQUEST_BYTES = MAX_BYTES + 2**20  # of an upload: a picture and the form around it
+MAX_FOLDER_BYTES = 500 * 2**20
+MIN_CHARGE = 64 * 2**10  # bytes that the smallest upload counts as: files and folders are limited
+# A visitor's question follows the upload within seconds: what is older may give way to new uploads.
+SECONDS_IN_USE = 120
+SECONDS_BETWEEN_LOOKS = 2
+FULL = "the server's space for uploads is full: try again in a few minutes"
 # Photographs that come with Gradio: no network, and none of the data set. Requests call them
 # "examples/lion.jpg", which says nothing of where they lie.
 EXAMPLES = ("lion.jpg", "bus.png", "cheetah1.jpg", "tower.jpg")
@@ -39,6 +52,13 @@ class RefusedFileError(InputError):
         super().__init__("only a picture that was uploaded here is read: upload it")
 
 
+class FolderFullError(InputError):
+    """The upload folder has no more space, and all that lies in it is still in use."""
+
+    def __init__(self) -> None:
+        super().__init__(FULL)
+
+
 class AddressError(InputError):
     """A request names a picture by an address of another server."""
 
@@ -55,6 +75,71 @@ class Upload:
     """
 
     content: bytes
+
+
+@dataclass
+class _Space:
+    """How much of the upload folder is in use.
+
+    Attributes:
+        used: bytes: what was found at the last look, and all that came since.
+        looked: when that was.
+    """
+
+    used: int = 0
+    looked: float = -SECONDS_BETWEEN_LOOKS
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_known(self) -> bool:
+        """Tells whether the folder was looked at just now."""
+        return time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS
+
+    def take(self, size: int) -> bool:
+        """Counts so many bytes more; False if they do not fit, even without the oldest uploads."""
+        with self.lock:
+            if not self.is_known():
+                self.used, self.looked = _make_room(size), time.monotonic()
+            fits = self.used + size <= MAX_FOLDER_BYTES
+            self.used += size if fits else 0
+            return fits
+
+
+_space = _Space()
+
+
+async def take_space(size: int) -> bool:
+    """Counts bytes that are about to be written to the upload folder.
+
+    Returns:
+        Whether there is room for them; the oldest uploads are deleted for it.
+    """
+    return _space.take(size) if _space.is_known() else await asyncio.to_thread(_space.take, size)
+
+
+def _make_room(size: int) -> int:
+    """Deletes the oldest uploads that are not in use, where so many bytes do not fit beside them.
+
+    Returns:
+        How many bytes the folder holds now.
+    """
+    found = sorted(_files(Path(os.environ[FOLDER])))
+    used = sum(charge for _, charge, _ in found)
+    for changed, charge, path in found:
+        if used + size <= MAX_FOLDER_BYTES or time.time() - changed < SECONDS_IN_USE:
+            break
+        path.unlink(missing_ok=True)
+        used -= charge
+    return used
+
+
+def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yields a folder's files: when each was changed, as how many bytes it counts, its path."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            with contextlib.suppress(FileNotFoundError):  # it is deleted at this moment
+                state = path.lstat()
+                yield state.st_ctime, max(state.st_size, MIN_CHARGE), path
 
 
 def read(value: Any) -> Upload:
@@ -100,6 +185,7 @@ def from_data_url(text: str) -> dict[str, Any]:
 
     Raises:
         RefusedFileError: it is not in base64.
+        FolderFullError: there is no space for it.
     """
     head, comma, data = text.partition(",")
     try:
@@ -108,6 +194,8 @@ def from_data_url(text: str) -> dict[str, Any]:
         content = base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError):
         raise RefusedFileError from None
+    if not _space.take(max(len(content), MIN_CHARGE)):
+        raise FolderFullError
     path = Path(mkdtemp(dir=os.environ[FOLDER])) / "picture"
     path.write_bytes(content[: MAX_BYTES + 1])
     return {"path": str(path)}

@@ -11,7 +11,7 @@ import pytest
 from app import PORTS, address_to_listen_on
 from app_server import PROJECT, RunningApp
 from classifier.errors import ClassifierError, InputError
-from interface.hosts import PROXY_VARIABLES, trusts_proxy, with_own_host
+from interface.hosts import PROXY_VARIABLES, path_of, trusts_proxy, with_own_host
 
 STRANGERS = [
     {"Host": "evil.example"},
@@ -99,6 +99,50 @@ def test_requests_keep_the_names_that_the_server_has() -> None:
         assert dict(scope["headers"]) == {b"host": b"192.168.1.5:7860", b"accept": b"*/*"}
 
 
+def test_the_headers_of_a_trusted_proxy_count_if_they_are_well_formed() -> None:
+    for host in ("demo.example", "demo.example:443, proxy.lan", "[2001:db8::1]:80"):
+        headers = _trusted([(b"x-forwarded-host", host.encode()), (b"x-forwarded-proto", b"https")])
+        assert headers[b"x-forwarded-host"] == host.encode()
+        assert headers[b"x-forwarded-proto"] == b"https"
+    for host in (
+        'evil"><script>',
+        "evil.example/path",
+        "me@evil.example",
+        "evil.example:x",
+        "",
+        " ",
+    ):
+        headers = _trusted([(b"x-forwarded-host", host.encode())])
+        assert b"x-forwarded-host" not in headers, host
+    for protocol in (b"javascript", b"https://evil.example", b"", b"file, https"):
+        assert b"x-forwarded-proto" not in _trusted([(b"x-forwarded-proto", protocol)])
+    assert b"x-gradio-server" not in _trusted([(b"x-gradio-server", b"http://evil.example")])
+    scope, foreign = with_own_host(_scope('evil"><script>'), trusting=True)
+    assert foreign
+    assert dict(scope["headers"])[b"host"] == b"192.168.1.5:7860"
+
+
+def test_a_stranger_does_not_choose_the_protocol() -> None:
+    scope = {**_scope("localhost"), "scheme": "https"}  # uvicorn has read it from a header
+    assert with_own_host(scope)[0]["scheme"] == "http"
+    assert with_own_host(scope, trusting=True)[0]["scheme"] == "https"
+
+
+def test_two_hosts_are_none() -> None:
+    scope = _scope("localhost")
+    scope["headers"] = [(b"host", b"localhost"), (b"host", b"evil.example")]
+    assert with_own_host(scope)[1]
+
+
+def test_a_path_is_the_same_whether_or_not_a_proxy_takes_its_root_off() -> None:
+    for path in ("/", "/login", "/gradio_api/run/classify"):
+        for root in ("/demo", "/demo/", "/demo/deeper", ""):
+            whole = {"path": root.rstrip("/") + path, "root_path": root}
+            assert path_of(whole) == path_of({"path": path, "root_path": root}) == path
+    assert path_of({"path": "/demo", "root_path": "/demo"}) == "/"
+    assert path_of({"path": "/demolition", "root_path": "/demo"}) == "/demolition"
+
+
 @pytest.mark.parametrize("name", PROXY_VARIABLES)
 def test_a_proxy_is_trusted_where_the_app_was_told_of_one(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -137,6 +181,11 @@ def test_neither_the_page_nor_its_description_names_a_path_of_the_server(app: Ru
         icon = item["props"].get("icon")
         if icon:
             assert len(app.get(f"/{icon['url']}")) > 1000
+
+
+def _trusted(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    scope = {**_scope("proxy.lan"), "headers": [(b"host", b"proxy.lan"), *headers]}
+    return dict(with_own_host(scope, trusting=True)[0]["headers"])
 
 
 def _scope(host: str) -> dict[str, object]:

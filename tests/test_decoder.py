@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import multiprocessing
 import os
 import re
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from classifier.data.images import ImageError, open_image, to_model_input
-from interface.decoder import Decoder
+from interface.decoder import AT_A_TIME, Decoder
 from interface.uploads import Upload
 from pictures import bad_pictures, encoded, memory_bombs, scene
 
@@ -63,11 +65,32 @@ def test_a_picture_that_would_take_all_memory_is_refused_or_its_metadata_skipped
         with contextlib.suppress(ImageError):
             answer = _decode(decoder, memory_bombs()[name])
         (process,) = set(multiprocessing.active_children()) - others
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        most = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
-        assert most < memory + 2**29
+        assert _most_memory(process) < memory + 2**29
         assert (answer is None) == name.endswith(".tif")
         assert _decode(decoder, PICTURE).shape == (32, 32, 3)
+    finally:
+        decoder.stop()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory has no bound here")
+def test_all_processes_together_stay_below_a_gigabyte(children: Children) -> None:
+    content = io.BytesIO()
+    Image.new("F", (7000, 7000)).save(content, "TIFF", compression="tiff_deflate")
+    decoder = Decoder(seconds=60)
+
+    async def visitors() -> list[object]:
+        pictures = [decoder.decode(Upload(content.getvalue()), [32]) for _ in range(AT_A_TIME)]
+        return list(await asyncio.gather(*pictures, return_exceptions=True))
+
+    try:
+        for answer in asyncio.run(visitors()):
+            assert isinstance(answer, ImageError)
+            assert answer.reason == "too_large"
+            assert "memory" in str(answer)
+        assert len(children()) == AT_A_TIME
+        assert sum(_most_memory(process) for process in children()) < 2**30
+        large = encoded(Image.new("RGBA", (7000, 7000), "red"), "PNG")
+        assert _decode(decoder, large).shape == (32, 32, 3)
     finally:
         decoder.stop()
 
@@ -124,6 +147,12 @@ def test_it_stops_at_once_whatever_it_is_at(decoder: Decoder, children: Children
     start = time.monotonic()
     asyncio.run(leave())
     assert time.monotonic() - start < 2
+
+
+def _most_memory(process: multiprocessing.Process) -> int:
+    """Returns the bytes of memory that a process had at most."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
 
 def _decode(decoder: Decoder, content: bytes) -> np.ndarray:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.data.images import MAX_BYTES, ImageError, open_image, to_model_input, to_rgb
+from classifier.data.images import (
+    MAX_BYTES,
+    REDUCING_GAP,
+    ImageError,
+    open_image,
+    to_model_input,
+    to_rgb,
+)
 from pictures import (
     GREEN,
     bad_pictures,
@@ -208,3 +215,18 @@ def _transposed(image: Image.Image, orientation_value: int) -> Image.Image:
         8: Image.Transpose.ROTATE_90,
     }
     return image.transpose(turns[orientation_value])
+
+
+@pytest.mark.parametrize("size", [(500, 333), (197, 640), (193, 192), (1001, 777), (225, 224)])
+def test_a_large_image_is_reduced_as_pillow_does_it_without_a_copy_of_its_square(
+    size: tuple[int, int],
+) -> None:
+    image = scene(*size)
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    for target in (32, 64):
+        expected = square.resize(
+            (target, target), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP
+        )
+        assert np.array_equal(to_model_input(image, target), np.asarray(expected))

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from app_server import RunningApp
+from interface.translations import word
 
 JSON = {"Content-Type": "application/json"}
 DIRECT = ["run/classify", "run/predict", "api/classify", "call/classify", "queue/join"]
@@ -100,6 +101,50 @@ def test_mcp_refuses_what_is_no_request(http: httpx.Client) -> None:
         if name != "large":  # a picture may be so large
             _refused(http.post("mcp/", content=content, headers=accept), name)
     _refused(http.post("mcp/", content=b"1" * (15 * 2**20), headers=accept), "very large")
+
+
+def test_an_answer_that_nobody_asked_for_is_refused_in_a_line(
+    app: RunningApp, http: httpx.Client
+) -> None:
+    for route in ("call/classify/nothing", "call/nothing/nothing", "call/v2/classify/nothing"):
+        for method in ("GET", "POST"):
+            answer = http.request(method, route, headers=JSON, content=b'{"data": []}')
+            assert answer.status_code == httpx.codes.NOT_FOUND
+            assert "there is no such event" in answer.json()["error"]
+    answer = http.get("queue/data", params={"session_hash": "nobody"})
+    (event,) = answer.text.strip().splitlines()
+    assert json.loads(event.removeprefix("data: "))["session_not_found"]
+    _refused(http.get("queue/data"), "no session")
+    assert "Traceback" not in app.log.read_text()
+
+
+def test_a_message_of_mcp_that_is_none_is_refused_in_our_words(
+    app: RunningApp, http: httpx.Client
+) -> None:
+    accept = {**JSON, "Accept": "application/json, text/event-stream"}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    for body in ({}, {"jsonrpc": "2.0"}, {**call, "jsonrpc": "1.0"}, {**call, "id": [1]}):
+        answer = http.post("mcp/", content=json.dumps(body), headers=accept)
+        _refused(answer, str(body))
+        assert "JSON-RPC 2.0" in answer.json()["error"]
+    known = {"name": "classify"}
+    for params in ({**known, "arguments": {}}, known, {**known, "arguments": {"image": None}}):
+        answer = http.post("mcp/", content=json.dumps({**call, "params": params}), headers=accept)
+        assert word("error_mcp", "en") in answer.text
+    for body in (call, {**call, "method": "nothing"}, {**call, "params": {"name": "nothing"}}):
+        answer = http.post("mcp/", content=json.dumps(body), headers=accept)
+        assert '"error"' in answer.text or '"isError":true' in answer.text
+        assert "pydantic" not in answer.text
+    http.post("mcp/", content=b'{"jsonrpc": "2.0", "method": "nothing"}', headers=accept)
+    assert "pydantic" not in app.log.read_text()
+
+
+@pytest.mark.parametrize("path", ["/", "/gradio_api/"])
+def test_no_path_passes_by_looking_like_a_heartbeat(app: RunningApp, path: str) -> None:
+    for route in ("proxy=https://x.hf.space/heartbeat/", "file=http://127.0.0.1:9/heartbeat/x"):
+        answer = httpx.get(f"{app.url}{path}{route}", timeout=30)
+        assert answer.status_code == httpx.codes.NOT_FOUND
+    assert httpx.get(f"{app.url}/login/heartbeat/x").status_code == httpx.codes.NOT_FOUND
 
 
 def test_a_refused_direct_call_has_a_status_of_its_own(http: httpx.Client) -> None:

@@ -122,6 +122,14 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path):
     assert (settings.preset, settings.epochs, settings.hidden_units) == ("mine", 3, (8,))
 
 
+def test_a_setting_that_is_given_twice_is_refused():
+    for pairs in (["dropout=0.1", "dropout=0.2"], ["dropout=0.1", "l2=0", " dropout =0.1"]):
+        with pytest.raises(InputError, match="--set names dropout twice"):
+            parse_overrides(pairs)
+    with pytest.raises(InputError, match="seed is given twice"):
+        parse_overrides(["seed=1"], seed=2)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
