@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import emoji
+from benchmarks import emoji, readme
 from classifier import command_line, provenance
 from classifier.errors import ClassifierError
 from classifier.files import write_atomically
@@ -68,6 +68,8 @@ def main(arguments: list[str]) -> None:
     }
     write(options.output / "fine_tuning.json", json.dumps(result, indent=1) + "\n")
     write(options.output / "fine_tuning.md", table(result))
+    if options.output.resolve() == RESULTS:
+        readme.refresh()
     print(table(result))
 
 
