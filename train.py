@@ -104,6 +104,11 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     )
     network = build()
     new_layer = start.give_weights(network, data.split.classes) if start else False
+    if start:
+        layers = (
+            "all layers but the last, for its classes are others" if new_layer else "all layers"
+        )
+        print(f"Starting from the weights of {start.origin.source}: {layers}", flush=True)
     network = accelerate(network)
     load_epoch, augmentation = epoch_images(data, settings)
     if group.is_chief:

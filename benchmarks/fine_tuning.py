@@ -1,10 +1,11 @@
 """What fine-tuning gains over training from nothing where there are few images.
 
 python -m benchmarks.fine_tuning
-python -m benchmarks.fine_tuning --init-from user/name --per-class 50 --output results.json
+python -m benchmarks.fine_tuning --init-from user/name --per-class 5
 
-The images are handwritten digits of scikit-learn. Both trainings have the same architecture, recipe
-and number of epochs; they differ in the weights that they start from.
+The images are emoji in nine kinds (see `benchmarks.emoji`); each seed trains on others.
+Both trainings have the same architecture, recipe and number of epochs; they differ in the weights
+that they start from.
 """
 
 import argparse
@@ -14,22 +15,27 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import emoji, readme
 from classifier import command_line, provenance
 from classifier.errors import ClassifierError
+from classifier.files import write_atomically
 from classifier.hub.sources import find
 from classifier.settings import ARCHITECTURE, load_preset
 from classifier.training.fine_tuning import PRESET
 
 PROJECT = Path(__file__).resolve().parent.parent
-NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+RESULTS = PROJECT / "benchmarks" / "results"
 
 
 def main(arguments: list[str]) -> None:
-    """Trains both ways for each seed, prints the accuracies and writes them if asked to."""
+    """Trains both ways for each seed and writes the table."""
     options = parse(arguments)
+    emoji.check(options.per_class)
     built = find(options.init_from).training["settings"]
     recipe = load_preset(PRESET)
     epochs = options.epochs or recipe.epochs
@@ -39,44 +45,32 @@ def main(arguments: list[str]) -> None:
         "from nothing": [word for setting in scratch for word in ("--set", setting)],
         "fine-tuned": ["--init-from", options.init_from, "--epochs", str(epochs)],
     }
-    results: dict[str, list[float]] = {name: [] for name in ways}
+    top1: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as temporary:
         for seed in options.seeds:
-            dataset = write_digits(Path(temporary) / f"digits-{seed}", options.per_class, seed)
+            dataset = Path(temporary) / f"emoji-{seed}"
+            emoji.write(dataset, options.per_class, seed)
             for name, words in ways.items():
                 run = Path(temporary) / f"{name}-{seed}"
-                results[name].append(train(dataset, run, [*words, "--seed", str(seed)]))
-                print(f"seed {seed}, {name}: {results[name][-1]:.2%}", flush=True)
-    print(table(results))
-    if options.output:
-        record: dict[str, Any] = {
-            "init_from": options.init_from,
-            "images_per_class": options.per_class,
-            "seeds": options.seeds,
-            "top1": results,
-            "machine": provenance.machine(),
-        }
-        options.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def write_digits(folder: Path, per_class: int, seed: int) -> Path:
-    """Writes so many training images of each digit, chosen by the seed, and all others to test."""
-    import numpy as np
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = (255 * digits.images / 16).astype("uint8")
-    for label, name in enumerate(NAMES):
-        rows = np.random.default_rng((seed, label)).permutation(
-            np.flatnonzero(digits.target == label)
-        )
-        for split, chosen in (("train", rows[:per_class]), ("test", rows[per_class:])):
-            place = folder / split / name
-            place.mkdir(parents=True)
-            for row in chosen:
-                Image.fromarray(pixels[row]).resize((32, 32)).save(place / f"{row:04}.png")
-    return folder
+                top1[name].append(train(dataset, run, [*words, "--seed", str(seed)]))
+                print(f"seed {seed}, {name}: {top1[name][-1]:.2%}", flush=True)
+    result = {
+        "init_from": options.init_from,
+        "images_per_class": options.per_class,
+        "test_images": sum(map(len, emoji.KINDS.values())) - options.per_class * len(emoji.KINDS),
+        "epochs": epochs + recipe.freeze_epochs,
+        "seeds": options.seeds,
+        "top1": top1,
+        "machine": provenance.machine(),
+        "versions": provenance.library_versions(),
+        "date": date.today().isoformat(),
+        "command": " ".join(["python", "-m", "benchmarks.fine_tuning", *arguments]),
+    }
+    write(options.output / "fine_tuning.json", json.dumps(result, indent=1) + "\n")
+    write(options.output / "fine_tuning.md", table(result))
+    if options.output.resolve() == RESULTS:
+        readme.refresh()
+    print(table(result))
 
 
 def train(dataset: Path, run: Path, words: list[str]) -> float:
@@ -95,25 +89,39 @@ def train(dataset: Path, run: Path, words: list[str]) -> float:
     return float(evaluation["top1"])
 
 
-def table(results: dict[str, list[float]]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Returns mean and standard deviation over the seeds, as Markdown."""
-    rows = ["| start | top-1, mean | standard deviation | each |", "| --- | ---: | ---: | --- |"]
-    for name, values in results.items():
+    lines = ["| start | top-1, mean | standard deviation | each |", "| --- | ---: | ---: | --- |"]
+    for name, values in result["top1"].items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         each = ", ".join(f"{value:.1%}" for value in values)
         mean = statistics.mean(values)
-        rows.append(f"| {name} | {mean:.1%} | {100 * spread:.1f} points | {each} |")
-    return "\n".join(rows)
+        lines.append(f"| {name} | {mean:.1%} | {100 * spread:.1f} points | {each} |")
+    remark = (
+        f"{result['images_per_class']} training images of each kind, {result['test_images']} test "
+        f"images, {result['epochs']} epochs, seeds {', '.join(map(str, result['seeds']))}; "
+        f"{result['machine']['processor']}. {result['date']}, `{result['command']}`."
+    )
+    return "\n".join([*lines, "", remark]) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = command_line.argument_parser("Compares fine-tuning with training from nothing.")
+    parser = command_line.argument_parser(
+        "Compares fine-tuning with training from nothing.",
+        prog="python -m benchmarks.fine_tuning",
+    )
     parser.add_argument("--init-from", default="pretrained/cnn", metavar="SOURCE")
-    parser.add_argument("--per-class", type=int, default=20, metavar="N", help="training images")
+    parser.add_argument("--per-class", type=int, default=10, metavar="N", help="training images")
     parser.add_argument("--epochs", type=int, metavar="N", help="of the preset, if not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--output", type=Path, metavar="DIR", default=RESULTS)
     return parser.parse_args(arguments)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks import readme
 from benchmarks.latency import REPETITIONS, WARM_UP, keep_to_one_core
 from classifier import command_line, provenance
 from classifier.convert import FORMATS, NEEDED, SUFFIXES, check_libraries, samples_of
@@ -61,6 +62,8 @@ def main(arguments: list[str]) -> None:
     }
     write(options.output / "formats.json", json.dumps(result, indent=1) + "\n")
     write(options.output / "formats.md", table(result))
+    if options.output.resolve() == RESULTS:
+        readme.refresh()
     print(table(result))
 
 

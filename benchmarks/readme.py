@@ -27,6 +27,7 @@ PAGES = (
     "docs/scale-out.md",
     "docs/serving-speed.md",
     "docs/training-speed.md",
+    "docs/your-own-data.md",
 )
 TABLE = re.compile(r"(<!-- benchmarks/results/([\w-]+\.md) -->\n).*?(<!-- / -->)", re.DOTALL)
 

@@ -93,6 +93,10 @@ def test_the_app_serves_it_beside_a_model_of_another_size(
             label, _ = client.predict(handle_file(photograph), name, api_name="/classify")
             expected = Classifier.load(folder / "model").classify(photograph)
             assert label["label"] == expected.labels[0]
+            evaluation = client.predict(name, api_name="/evaluation")
+            assert evaluation["top1"] == (ModelFolder(folder / "model").evaluation or {})["top1"]
+        models = client.predict(api_name="/models")
+        assert [model["name"] for model in models] == [run.name, tiny_run.name]
 
 
 def test_files_are_classified_with_it(

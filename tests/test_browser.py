@@ -9,11 +9,16 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from app_server import PROJECT, RunningApp, busy_worker, running_app
+from classifier import convert
+from classifier.hub import card
+from classifier.prediction.classifier import Classifier
+from model_folders import make_model_folder
 from pictures import bad_pictures, encoded, scene
 
 pytestmark = pytest.mark.browser
@@ -40,6 +45,24 @@ PAIRWISE = [
     ("es", False, "dark"),
     ("es", True, "light"),
 ]
+
+# What stands for onnxruntime-web: it takes the card's calls and no others.
+ONNX_RUNTIME = """
+export class Tensor {
+    constructor(type, data, dims) { Object.assign(this, {type, data, dims}); }
+}
+export const InferenceSession = { create: async (address) => {
+    if (address !== "https://huggingface.co/user/name/resolve/main/model.onnx") throw address;
+    return { run: async (feeds) => {
+        const [first] = Object.values(feeds);
+        const data = Object.entries(feeds).map(([name, tensor]) => [name, [...tensor.data]]);
+        const given = await answer(first.type, first.dims, Object.fromEntries(data));
+        return Object.fromEntries(
+            Object.entries(given).map(([name, data]) => [name, {data: Float32Array.from(data)}])
+        );
+    } };
+} };
+"""
 
 Open = Callable[..., Page]
 
@@ -822,3 +845,69 @@ def look_for_barriers(page: Page, name: str) -> None:
     )
     found = {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in result["violations"]}
     assert found == {}, name
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_the_lines_of_a_card_for_onnxruntime_web_answer_as_python_does(
+    browser: Browser, tmp_path: Path, form: str
+) -> None:
+    """Everything is in the browser but the session: onnxruntime in Python answers its tensors."""
+    folder = make_model_folder(tmp_path / "model", size=48)
+    convert.convert(folder, "onnx", folder.path / "model.onnx")
+    session = onnxruntime.InferenceSession(folder.path / "model.onnx")
+    tensors: list[np.ndarray] = []
+
+    def answer(
+        kind: str, shape: list[int], feeds: dict[str, list[float]]
+    ) -> dict[str, list[float]]:
+        assert kind == "float32"
+        inputs = {name: np.reshape(feeds[name], shape).astype("float32") for name in feeds}
+        tensors.extend(inputs.values())
+        names = [output.name for output in session.get_outputs()]
+        return {
+            name: output.ravel().tolist()
+            for name, output in zip(names, session.run(names, inputs), strict=True)
+        }
+
+    picture = scene(900, 601)
+    if form == "PNG":
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    (code,) = re.findall(r"```javascript\n(.*?)```", card.render(folder), re.DOTALL)
+    files = {
+        "https://example.test/": (b"<!doctype html>", "text/html"),
+        "https://example.test/photo": (encoded(picture, form), "application/octet-stream"),
+        "https://example.test/card.mjs": (
+            f'const file = await (await fetch("photo")).blob();\n{code}'.encode(),
+            "text/javascript",
+        ),
+        "https://cdn.jsdelivr.net/npm/onnxruntime-web/dist/ort.min.mjs": (
+            ONNX_RUNTIME.encode(),
+            "text/javascript",
+        ),
+        "https://huggingface.co/user/name/resolve/main/labels.json": (
+            (folder.path / "labels.json").read_bytes(),
+            "application/json",
+        ),
+    }
+
+    def serve(route: Route) -> None:
+        content, kind = files[route.request.url]
+        headers = {"access-control-allow-origin": "*"}
+        route.fulfill(body=content, content_type=kind, headers=headers)
+
+    page = browser.new_page()
+    try:
+        page.route(ANYTHING, serve)
+        page.expose_function("answer", answer)
+        page.goto("https://example.test/")
+        with page.expect_console_message() as said:
+            page.evaluate("import('./card.mjs')")
+    finally:
+        page.close()
+    classifier = Classifier.load(folder)
+    (path := tmp_path / "photo").write_bytes(encoded(picture, form))
+    expected = classifier.classify(path)
+    (pixels,) = tensors
+    assert pixels.shape == (1, 48, 48, 3)
+    assert np.abs(pixels[0] - expected.model_input).mean() < 4  # another filter, the same square
+    assert said.value.text == classifier.labels.classes[classifier.probabilities(pixels).argmax()]

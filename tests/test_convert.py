@@ -1,6 +1,8 @@
 """Converted models: one file that answers as Keras does, or none."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,13 @@ from classifier.errors import ClassifierError, InputError
 from classifier.hub import card
 from classifier.model_folder.folder import ModelFolder
 from classifier.model_folder.saved_model import LAYERS
+from classifier.prediction.classifier import Classifier
 from classifier.settings import load_preset
 from hub_server import Hub
 from model_folders import CLASSES, LABELS, make_model_folder
+from pictures import encoded, scene
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 NOT_TRANSLATED = {"GroupNormalization"}  # to ONNX; a line names it
 
@@ -335,6 +341,26 @@ def test_an_onnx_file_is_published_with_a_card_that_says_how_to_run_it(
     card.write(folder)
     train.main(arguments)  # as after another training: what was the old model's goes
     assert "model.onnx" not in hub.models[repo_id].main.files
+
+
+@pytest.mark.parametrize("page", ["card", "docs/formats.md"])
+def test_the_lines_in_python_answer_a_photograph_as_the_app_does(
+    page: str, tiny: ModelFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert.convert(tiny, "onnx", tmp_path / "model.onnx")
+    (tmp_path / "photo.jpg").write_bytes(encoded(scene(500, 311), "JPEG"))
+    folder = ModelFolder(Path(shutil.copytree(tiny.path, tmp_path / "published")))
+    shutil.copy(tmp_path / "model.onnx", folder.path)
+    text = card.render(folder) if page == "card" else (PROJECT / page).read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n([^`]*import onnxruntime\n[^`]*)```", text)
+    code = code.replace("photo.jpg", str(tmp_path / "photo.jpg"))
+    code = code.replace("mlp-baseline.onnx", str(tmp_path / "model.onnx"))
+    code = code.replace("from huggingface_hub import hf_hub_download\n", "")
+    exec(code, {"hf_hub_download": lambda _, name: str(tmp_path / name)})
+    name, probability = capsys.readouterr().out.split()
+    expected = Classifier.load(tiny).classify(tmp_path / "photo.jpg")
+    assert name == expected.labels[0]
+    assert float(probability) == pytest.approx(expected.probabilities[0], abs=1e-5)
 
 
 def test_without_an_onnx_file_the_card_does_not_speak_of_it(tiny: ModelFolder) -> None:

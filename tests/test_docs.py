@@ -65,6 +65,7 @@ CHANGES = (  # in a command, before it runs
     (r"^(python -m benchmarks\..*)", r"\1 --help"),  # hours; their own tests run them small
     (r"^(hf jobs hardware)", r"\1 --help"),  # asks the Hub what it rents out
     (r"--preset NAME\b", "--preset mlp"),
+    (r"--dataset emoji\b", "--dataset path/to/images"),  # drawn with a font that not all have
 )
 INLINE = r"`((?:python|make|pip|hf|source) [^`\n]+)`"  # a command in a line of text
 POSTGRES = "postgresql://user@database-host/studies"  # the test's own server stands for it

@@ -119,6 +119,23 @@ def test_everything_but_a_last_layer_for_other_classes_comes_from_the_source(
             np.testing.assert_array_equal(one, other)
 
 
+def test_the_same_classes_in_another_order_keep_their_weights(tmp_path: Path) -> None:
+    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS["mlp"])))
+    start = origin.load(SETTINGS["mlp"])
+    network = build_network(SETTINGS["mlp"], classes=3, mean=MEAN, deviation=DEVIATION)
+    order = [2, 0, 1]
+    assert start.give_weights(network, tuple(CLASSES[index] for index in order)) is False
+    images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
+    expected = np.asarray(origin.folder.load_model()(images))[:, order]
+    np.testing.assert_allclose(network(images), expected, atol=1e-6)
+
+
+def test_a_class_more_makes_the_last_layer_anew(tmp_path: Path) -> None:
+    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS["mlp"])))
+    network = build_network(SETTINGS["mlp"], classes=4, mean=MEAN, deviation=DEVIATION)
+    assert origin.load(SETTINGS["mlp"]).give_weights(network, (*CLASSES, "dog")) is True
+
+
 @pytest.mark.parametrize(
     ("named", "said"),
     [
@@ -277,16 +294,19 @@ def test_a_fine_tuning_goes_on_after_its_last_layer_was_trained(
     models = [ModelFolder(path / "model").load_model() for path in (tuned, tmp_path / "run")]
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
-    other = run_command("train.py", "--output", tuned, "--resume", "--init-from", "pretrained/mlp")
-    assert_one_line(other, 2, "has")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--init-from", "nowhere"], "'nowhere' is neither a local folder"),
+        (["--init-from", ""], "'' is neither a local folder"),
+        (["--init-from", "{empty}"], "contains no model"),
+        (["--init-from", "{source}/labels.json"], "is a file: name the model folder"),
         (["--init-from", "{source}", "--set", "image_size=64"], "has image_size 20, not 64"),
         (["--set", "freeze_epochs=2"], "freeze_epochs goes with --init-from"),
+        (["--preset", "fine-tune"], "freeze_epochs goes with --init-from"),
+        (["--resume", "--output", "{run}", "--init-from", "{other}"], "leave it out to go on"),
         (["--init-from", "{damaged}"], "damaged or not an HDF5 file"),
         (["--push", "--from", "x", "--repo-id", "a/b", "--init-from", "y"], "without training"),
     ],
@@ -301,9 +321,11 @@ def test_a_wrong_call_is_refused_in_one_line_and_writes_nothing(
 ) -> None:
     shutil.copytree(tuned.parent / "source", tmp_path / "damaged")
     (tmp_path / "damaged" / "model.weights.h5").write_bytes(b"nothing")
-    places = {"source": tuned.parent / "source", "damaged": tmp_path / "damaged"}
+    (tmp_path / "empty").mkdir()
+    places = {"run": tuned, "source": tuned.parent / "source", "other": tuned / "model"}
+    places |= {name: tmp_path / name for name in ("damaged", "empty")}
     words = [word.format(**places) for word in arguments]
-    if "--push" not in words:
+    if "--push" not in words and "--resume" not in words:
         words += ["--dataset", str(other_dataset), "--output", str(tmp_path / "run")]
     assert_one_line(call_command("train.py", *words), 2, said)
     assert not (tmp_path / "run").exists()

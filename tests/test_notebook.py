@@ -133,6 +133,7 @@ def test_it_runs_whole_on_the_toronto_archive(
         DATASET=str(archive),
         OPTIONS="--epochs 1 --batch-size 32 --set hidden_units=[16]",
         RUN=str(run),
+        FINE_TUNING="--epochs 1 --set freeze_epochs=1",
         SAVE_TO=str(tmp_path / "drive"),
         APP="local",
     )
@@ -143,12 +144,15 @@ def test_it_runs_whole_on_the_toronto_archive(
     assert "Test top-1" in texts["training"]
     assert printed(board) == "['train', 'validation']\n"
     assert "http://127.0.0.1:" in texts["app"]
+    assert "pretrained/cnn: all layers but the last" in texts["fine-tuning"]
+    assert "Test top-1" in texts["fine-tuning"]
     images = {
         cell.id: sum("image/png" in item.get("data", {}) for item in cell.outputs)
         for cell in code_cells(notebook)
     }
     assert images["plots"] == len(list((run / "model" / "plots").glob("*.png")))
-    assert all(images[name] for name in ("pictures", "guesses", "flatten", "shift", "robustness"))
+    shown = ("pictures", "guesses", "fine-tuning", "flatten", "shift", "robustness")
+    assert all(images[name] for name in shown)
     saved = tmp_path / "drive" / "run"
     assert (saved / "model.weights.h5").read_bytes() == (
         run / "model" / "model.weights.h5"

@@ -1,9 +1,9 @@
 """Training that starts from the weights of a trained model instead of random ones.
 
 Architecture and normalisation are those of the source. Its last layer is kept where the classes are
-the same and made anew where they are others; then it can be trained alone first, since its random
-weights would only spoil the others. Where the source has convolutions and the settings dense layers
-of the same names, these start as the dense forms of the convolutions.
+the same, in any order, and made anew where they are others; then it can be trained alone first,
+since its random weights would only spoil the others. Where the source has convolutions and the
+settings dense layers of the same names, these start as the dense forms of the convolutions.
 """
 
 from __future__ import annotations
@@ -150,12 +150,14 @@ class Start:
             classes: of the new training.
 
         Returns:
-            Whether the last layer was left as it is, since the classes are others.
+            Whether the last layer was left as it is, since the classes are others. The same classes
+            in another order are no others: the weights are put in the new order.
 
         Raises:
             InputError: the source has other layers.
         """
-        new_classes = classes != self.origin.folder.labels.classes
+        before = self.origin.folder.labels.classes
+        new_classes = sorted(classes) != sorted(before)
         layers = {layer.name: layer for layer in network.layers if layer.weights}
         if layers.keys() != {name for name, weights in self._weights.items() if weights}:
             raise self._unlike()
@@ -165,6 +167,9 @@ class Start:
             weights = self._weights[name]
             if [x.shape for x in weights] != [tuple(x.shape) for x in layer.weights]:
                 raise self._unlike()
+            if name == LAST_LAYER:
+                order = [before.index(one) for one in classes]
+                weights = [array[..., order] for array in weights]
             layer.set_weights(weights)
         return new_classes
 

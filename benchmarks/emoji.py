@@ -1,0 +1,103 @@
+"""Draws emoji as a small data set of pictures: few images, in colour, in nine kinds.
+
+python -m benchmarks.emoji emoji --per-class 10
+
+Each emoji is a picture of its own, drawn once, in the training or in the test images. The font is
+not part of this project; Debian, Ubuntu and Colab have it as `fonts-noto-color-emoji`.
+"""
+
+import sys
+from pathlib import Path
+
+from classifier import command_line
+from classifier.errors import InputError
+
+FONT = "NotoColorEmoji.ttf"
+FONT_SIZE = 109  # the one size that the pictures in the font have
+SIDE = 128  # pixels
+# After Unicode's subgroups; none is newer than Unicode 14.
+KINDS = {
+    "bird": "🦃🐔🐓🐣🐤🐥🐦🐧🕊🦅🦆🦢🦉🦤🦩🦚🦜",
+    "building": "🏟🏛🏗🛖🏘🏚🏠🏡🏢🏣🏤🏥🏦🏨🏩🏪🏫🏬🏭🏯🏰💒🗼🗽",
+    "clothing": "👓🕶🥽🥼🦺👔👕👖🧣🧤🧥🧦👗👘🥻🩱🩲🩳👙👚👛👜👝🎒🩴👞👟🥾🥿👠👡🩰👢👑👒🎩🎓🧢🪖💍",
+    "dish": "🍞🥐🥖🫓🥨🥯🥞🧇🧀🍖🍗🥩🥓🍔🍟🍕🌭🥪🌮🌯🫔🥙🧆🥚🍳🥘🍲🫕🥣🥗🍿🧈🥫🍱🍘🍙"
+    "🍚🍛🍜🍝🍠🍢🍣🍤🍥🥮🍡🥟🥠🥡🍦🍧🍨🍩🍪🎂🍰🧁🥧🍫🍬🍭🍮🍯",
+    "fruit": "🍇🍈🍉🍊🍋🍌🍍🥭🍎🍏🍐🍑🍒🍓🫐🥝🍅🫒🥥🥑🍆🥔🥕🌽🌶🫑🥒🥬🥦🧄🧅🥜🫘🌰",
+    "mammal": "🐵🐒🦍🦧🐶🐕🦮🐩🐺🦊🦝🐱🐈🦁🐯🐅🐆🐴🐎🦄🦓🦌🦬🐮🐂🐃🐄🐷🐖🐗🐏🐑🐐🐪🐫🦙"
+    "🦒🐘🦣🦏🦛🐭🐁🐀🐹🐰🐇🐿🦫🦔🦇🐻🐨🐼🦥🦦🦨🦘🦡",
+    "plant": "💐🌸💮🪷🏵🌹🥀🌺🌻🌼🌷🌱🪴🌲🌳🌴🌵🌾🌿🍀🍁🍂🍃🍄",
+    "tool": "🔨🪓🛠🗡💣🪃🏹🛡🪚🔧🪛🔩🗜🦯🔗🪝🧰🧲🪜",
+    "vehicle": "🚂🚃🚄🚅🚆🚇🚈🚉🚊🚝🚞🚋🚌🚍🚎🚐🚑🚒🚓🚔🚕🚖🚗🚘🚙🛻🚚🚛🚜🏎🏍🛵🛺🚲🛴🛶"
+    "🚤🛳🛥🚢🛩🛫🛬🚁🚟🚠🚡🚀",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the data set that the command line asks for."""
+    parser = command_line.argument_parser(
+        "Draws emoji as a data set: a folder per kind, in train/ and test/.",
+        prog="python -m benchmarks.emoji",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="new; the data set's folder")
+    parser.add_argument("--per-class", type=int, default=10, metavar="N", help="training images")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which are for training")
+    options = parser.parse_args(arguments)
+    write(options.folder, options.per_class, options.seed)
+
+
+def write(folder: Path, per_class: int, seed: int) -> None:
+    """Draws the emoji.
+
+    Args:
+        folder: created; the pictures are `train/KIND/CODE.png` and `test/KIND/CODE.png`.
+        per_class: training images of each kind, chosen at random; all others are for the test.
+        seed: of the choice.
+
+    Raises:
+        InputError: the font is not installed, the folder is there already, or nothing would be
+            left for the training or for the test.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    check(per_class)
+    font = ImageFont.truetype(find_font(), FONT_SIZE)
+    if folder.exists():
+        raise InputError(f"{folder} is there already: name a new folder")
+    for number, (kind, emoji) in enumerate(KINDS.items()):
+        order = np.random.default_rng((seed, number)).permutation(list(emoji))
+        for split, chosen in (("train", order[:per_class]), ("test", order[per_class:])):
+            place = folder / split / kind
+            place.mkdir(parents=True)
+            for letter in chosen:
+                image = Image.new("RGB", (SIDE, SIDE), "white")
+                middle = (SIDE // 2, SIDE // 2)
+                ImageDraw.Draw(image).text(
+                    middle, letter, font=font, anchor="mm", embedded_color=True
+                )
+                image.save(place / f"{ord(letter):x}.png")
+
+
+def check(per_class: int) -> None:
+    """Raises what `write` raises for a wrong number of training images or a missing font."""
+    fewest = min(map(len, KINDS.values()))
+    if not 1 < per_class < fewest:  # one of them is for validation
+        raise InputError(f"--per-class takes 2 to {fewest - 1}. Received: {per_class}")
+    find_font()
+
+
+def find_font() -> str:
+    """Returns the path of the font; raises `InputError` if it is not installed."""
+    from matplotlib.font_manager import findSystemFonts
+
+    found = [path for path in findSystemFonts() if Path(path).name == FONT]
+    if not found:
+        raise InputError(
+            f"{FONT} is not installed: apt-get install fonts-noto-color-emoji, or copy it to "
+            "~/.fonts"
+        )
+    return min(found)
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
