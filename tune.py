@@ -7,19 +7,24 @@ python tune.py --preset mlp-baseline --sampler tpe --trials 20 --storage postgre
 Call it again, anywhere, with the same storage to work on the same study, or to go on with it.
 """
 
+from __future__ import annotations
+
 import argparse
 import shlex
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.environment import import_quietly
 from classifier.errors import ClassifierError, InputError
 from classifier.search import PRUNERS, SAMPLERS
-from classifier.search.space import SearchSpace, load_search_space
 from classifier.settings import load_preset, parse_overrides, preset_names
+
+if TYPE_CHECKING:
+    from classifier.search.search_space import SearchSpace
 
 DEFAULT_PRESET = "mlp-baseline"
 
@@ -27,6 +32,7 @@ DEFAULT_PRESET = "mlp-baseline"
 def main(arguments: list[str]) -> None:
     """Works on the study that the command line names until it is whole; writes its results."""
     options = parse(arguments)
+    import_optuna()
     space = choose_space(options)
     options.study_name = options.study_name or space.settings.preset
     folder = Path(options.output or Path("runs") / f"{options.study_name}-search")
@@ -39,7 +45,6 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     """Opens the study, works on it, and writes what it found, also when it is interrupted."""
     import_quietly("keras")
     from classifier.search import results, storage, worker
-    from classifier.search.stale_trials import requeue
     from classifier.search.trial import run_trial
     from classifier.training.training_data import load_training_data
 
@@ -49,26 +54,24 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     data = load_training_data(dataset, options.label_column, settings)
     for remark in data.remarks:
         worker.say(remark)
-    url = options.storage
-    kept = storage.open_storage(url, grace=options.grace, on_stale=requeue)
     study = worker.open_study(
-        kept,
+        storage.open_storage(options.storage),
         options.study_name,
         pruner=worker.build_pruner(options.pruner, settings.epochs),
         config={
             "settings": settings.to_dict(),
-            "search": space.describe(),
+            "search": dict(space.section),
             "sampler": options.sampler,
             "pruner": options.pruner,
             "data set": data.split.fingerprint,
         },
     )
     found = results.Results(study, space, data, options.sampler, command)
-    worker.say(f"Study {study.study_name} in {storage.without_password(url)}; {found.sentence()}")
+    shown = storage.without_password(options.storage)
+    worker.say(f"Study {study.study_name} in {shown}; {found.sentence()}")
     try:
         worker.Worker(
             study,
-            kept,
             space,
             sampler=options.sampler,
             trials=options.trials,
@@ -80,7 +83,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     except KeyboardInterrupt:
         found.write_tables(folder)
         raise KeyboardInterrupt(
-            f"stopped; the study is kept in {storage.without_password(url)}. Go on by the same call"
+            f"stopped; the study is kept in {shown}. Go on by the same call"
         ) from None
     found.write_tables(folder)
     for line in found.write_plots(folder):
@@ -98,6 +101,8 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
 
 def choose_space(options: argparse.Namespace) -> SearchSpace:
     """Returns what is searched, and the settings that all trials have in common."""
+    from classifier.search.search_space import load_search_space
+
     changes = parse_overrides(options.set, epochs=options.epochs, seed=options.seed)
     settings = load_preset(options.preset).replace(**changes)
     space = load_search_space(options.preset, settings, fixed=changes)
@@ -106,10 +111,11 @@ def choose_space(options: argparse.Namespace) -> SearchSpace:
     return space
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """Refuses what cannot be, before anything is written or loaded; makes the results' folder.
+def import_optuna() -> None:
+    """Imports optuna, which is to say only what a reader should know.
 
-    Optuna is told to say only what a reader should know.
+    Raises:
+        InputError: it is not installed.
     """
     try:
         import optuna
@@ -117,6 +123,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         raise InputError("the search needs optuna: pip install -r requirements-dev.txt") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> None:
+    """Refuses what cannot be, before anything is written or loaded; makes the results' folder."""
     from classifier.search import results, storage
 
     storage.check_url(options.storage)

@@ -14,8 +14,6 @@ import pytest
 
 from classifier.search import storage as storages
 from classifier.search import worker as workers
-from classifier.search.space import load_search_space
-from classifier.search.stale_trials import requeue
 from classifier.settings import load_preset
 from conftest import PROJECT
 from test_tune import COMPLETE, FAIL, SPACE, call, trials_of, write
@@ -79,7 +77,7 @@ def test_a_worker_killed_in_its_trial_loses_that_trial_and_nothing_else(
     assert any(line.startswith("Epoch 2") for line in printed), "".join(printed)
     assert survivor.wait(timeout=180) == 0, (tmp_path / "survivor.log").read_text()
 
-    storage = storages.open_storage(url, grace=4, on_stale=requeue)
+    storage = storages.open_storage(url)
     trials = trials_of(storage)
     assert sorted(trial.state for trial in trials) == sorted([COMPLETE] * 4 + [FAIL])
     lost = next(trial for trial in trials if trial.state == FAIL)
@@ -98,10 +96,12 @@ def test_a_journal_tries_the_cell_of_a_vanished_worker_again(tmp_path, small_dat
     url = f"journal:{tmp_path}/study.journal"
     preset = write(tmp_path, {"dropout": [0.0, 0.1, 0.2]}, epochs=1)
     assert call(preset, small_dataset, tmp_path, "grid", 1, "--storage", url) == 0
-    journal = storages.open_storage(url, grace=1, on_stale=requeue)
-    space = load_search_space(preset, load_preset(preset))
-    sampler = workers.build_sampler("grid", space, 0)
-    vanished = optuna.load_study(study_name="tiny", storage=journal, sampler=sampler).ask()
+    journal = storages.open_storage(url)
+    study = optuna.load_study(study_name="tiny", storage=journal)
+    done = study.trials[0].params["dropout"]
+    others = iter({0.0, 0.1, 0.2} - {done})
+    study.enqueue_trial({"dropout": next(others)}, user_attrs={workers.SLOT: 1})
+    vanished = study.ask()
 
     more = ("--storage", url, "--grace", "1")
     assert call(preset, small_dataset, tmp_path, "grid", 3, *more) == 0

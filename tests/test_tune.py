@@ -1,6 +1,5 @@
 """`python tune.py`: every sampler, its results, stopping and going on, and calls that are wrong."""
 
-import argparse
 import csv
 import json
 import signal
@@ -18,9 +17,9 @@ import tune
 from classifier import command_line
 from classifier.errors import InputError
 from classifier.search import storage as storages
+from classifier.search import trial as trials
 from classifier.search import worker as workers
-from classifier.search.space import load_search_space
-from classifier.search.stale_trials import requeue
+from classifier.search.search_space import load_search_space
 from classifier.search.trial import Outcome
 from classifier.settings import PRESETS, load_preset, preset_names
 from conftest import PROJECT
@@ -166,7 +165,9 @@ def test_a_study_without_a_good_trial_writes_no_preset(tmp_path, small_dataset, 
     assert len(trials_of(f"sqlite:///{tmp_path}/study.db")) == 1
 
 
-def test_ctrl_c_puts_the_trial_back_and_says_how_to_go_on(tmp_path, small_dataset, capsys):
+def test_ctrl_c_puts_the_trial_back_and_says_how_to_go_on(
+    tmp_path, small_dataset, capsys, monkeypatch
+):
     preset = write(tmp_path, {"dropout": [0.0, 0.2]}, epochs=5000)
 
     def interrupt() -> None:
@@ -177,10 +178,15 @@ def test_ctrl_c_puts_the_trial_back_and_says_how_to_go_on(tmp_path, small_datase
     threading.Thread(target=interrupt, daemon=True).start()
     assert call(preset, small_dataset, tmp_path, "grid", 2) == 130
     assert "Go on by the same call" in capsys.readouterr().err
-    first, second = trials_of(f"sqlite:///{tmp_path}/study.db")
-    assert (first.state, second.state) == (FAIL, optuna.trial.TrialState.WAITING)
-    assert second.params == first.params
     assert not list(tmp_path.glob(".trial-*"))
+    stopped = trials_of(f"sqlite:///{tmp_path}/study.db")[0]
+
+    monkeypatch.setattr(trials, "run_trial", lambda *given: Outcome(0.5, False, 1, 0.0, 1))
+    assert call(preset, small_dataset, tmp_path, "grid", 2) == 0
+    after = trials_of(f"sqlite:///{tmp_path}/study.db")
+    complete = [trial.params for trial in after if trial.state == COMPLETE]
+    assert stopped.params in complete
+    assert sorted(params["dropout"] for params in complete) == [0.0, 0.2]
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
@@ -190,15 +196,14 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
     preset = write(tmp_path, {"dropout": [0.0, 0.1, 0.2], "l2": [0.0, 0.1, 0.2]})
     space = load_search_space(preset, load_preset(preset))
     url = kind.format(tmp_path)
-    storages.open_storage(url, grace=60, on_stale=requeue)
+    storages.open_storage(url)
 
     def work() -> None:
-        storage = storages.open_storage(url, grace=60, on_stale=requeue)
+        storage = storages.open_storage(url)
         pruner = workers.build_pruner("none", 1)
         study = workers.open_study(storage, "tiny", pruner=pruner, config={})
         workers.Worker(
             study,
-            storage,
             space,
             sampler=sampler,
             trials=9,
@@ -213,7 +218,7 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
         thread.start()
     for thread in threads:
         thread.join()
-    storage = storages.open_storage(url, grace=60, on_stale=requeue)
+    storage = storages.open_storage(url)
     trials = optuna.load_study(study_name="tiny", storage=storage).trials
     complete = [trial for trial in trials if trial.state == COMPLETE]
     assert len(complete) == 9
@@ -228,7 +233,7 @@ def test_many_workers_end_with_exactly_the_trials_that_were_asked_for(tmp_path, 
         (None, "has no `search`"),
         ([], "must hold `setting: values` lines"),
         ({"dropuot": [0.1]}, "Did you mean 'dropout'"),
-        ({"dropout": []}, "dropout has no choices"),
+        ({"dropout": []}, "needs a list of choices"),
         ({"dropout": [0.1, 1.5]}, "dropout must lie between 0 and 1"),
         ({"dropout": [0.1, 0.1]}, "the choice 0.1 more than once"),
         ({"dropout": 0.1}, "needs a list of choices"),
@@ -273,12 +278,21 @@ def test_ranges_and_choices_are_drawn_as_the_settings_hold_them(tmp_path):
     }
     preset = write(tmp_path, search, dropout=0.3, depth=2)
     space = load_search_space(preset, load_preset(preset))
-    assert space.grid() == {
-        "dropout": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5],
-        "depth": [1, 2, 3],
-        "hidden_units": ["[64, 32]", "[16]"],
-        "optimizer": ["sgd", "lion"],
+    cells = space.grid()
+    assert len(cells) == 6 * 3 * 2 * 2
+    assert cells[0] == {
+        "dropout": 0.0,
+        "depth": 1,
+        "hidden_units": "[64, 32]",
+        "optimizer": "sgd",
     }
+    for name, values in {
+        "dropout": {0.0, 0.1, 0.2, 0.3, 0.4, 0.5},
+        "depth": {1, 2, 3},
+        "hidden_units": {"[64, 32]", "[16]"},
+        "optimizer": {"sgd", "lion"},
+    }.items():
+        assert {cell[name] for cell in cells} == values
     drawn = {"dropout": 0.2, "depth": 1, "hidden_units": "[64, 32]", "optimizer": "lion"}
     settings = space.settings_of(drawn)
     assert (settings.hidden_units, settings.optimizer, settings.depth) == ((64, 32), "lion", 1)
@@ -351,11 +365,11 @@ def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
     ):
         monkeypatch.setitem(sys.modules, missing, None)
         with pytest.raises(InputError, match=line) as caught:
-            storages.open_storage(url, grace=60, on_stale=requeue)
+            storages.open_storage(url)
         assert "secret" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(InputError, match="pip install -r requirements-dev"):
-        tune.prepare(argparse.Namespace(), tmp_path)
+        tune.import_optuna()
 
 
 def test_a_password_is_not_written_down():

@@ -24,13 +24,12 @@ from optuna.trial import FrozenTrial, TrialState
 from classifier import provenance
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
-from classifier.search.space import SearchSpace
+from classifier.search.search_space import SearchSpace
 from classifier.settings import Settings
 from classifier.training.training_data import TrainingData
 
 HEADER_PREFIX = "# Found by a search of "  # marks presets that a search may overwrite
 SUMMARY = "study.json"
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 MIN_TRIALS_TO_PLOT = 2  # complete trials
 TARGET = "top-1 on validation"
 RESOLUTION = 130  # pixels per inch
@@ -62,24 +61,22 @@ class Results:
     @property
     def trials(self) -> list[FrozenTrial]:
         """Complete trials, then pruned trials, each sorted by validation accuracy."""
-        trials = self.study.get_trials(deepcopy=False, states=FINISHED)
-        return sorted(trials, key=lambda t: (t.state != TrialState.COMPLETE, -_top1(t), t.number))
+        pruned = self._sorted(TrialState.PRUNED)
+        return self._sorted(TrialState.COMPLETE) + pruned
 
     @property
     def best(self) -> FrozenTrial | None:
         """The complete trial with the highest validation accuracy."""
-        return next((t for t in self.trials if t.state == TrialState.COMPLETE), None)
+        return next(iter(self._sorted(TrialState.COMPLETE)), None)
 
     @property
     def reference(self) -> FrozenTrial | None:
         """The trial with the preset's own settings, if it is complete."""
         own = self.space.reference()
-        complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
-        return next((t for t in complete if own and t.params == own), None)
+        return next((t for t in self._sorted(TrialState.COMPLETE) if t.params == own), None)
 
     def summary(self) -> dict[str, Any]:
         """Returns the content of `study.json`."""
-        states = [trial.state for trial in self.trials]
         failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
         return {
             "command": self.command,
@@ -93,15 +90,15 @@ class Results:
             "pruner": type(self.study.pruner).__name__,
             "epochs": self.space.settings.epochs,
             "seed": self.space.settings.seed,
-            "search": self.space.describe(),
+            "search": dict(self.space.section),
             "dataset": {
                 "id": self.data.split.dataset,
                 "fingerprint": self.data.split.fingerprint,
                 "training_images": len(self.data.training.images),
                 "validation_images": len(self.data.validation.images),
             },
-            "complete": states.count(TrialState.COMPLETE),
-            "pruned": states.count(TrialState.PRUNED),
+            "complete": len(self._sorted(TrialState.COMPLETE)),
+            "pruned": len(self._sorted(TrialState.PRUNED)),
             "lost_or_failed": sum(bool(trial.params) for trial in failed),
             "best": _figures(self.best),
             "preset_as_it_is": _figures(self.reference),
@@ -111,11 +108,8 @@ class Results:
     def sentence(self) -> str:
         """Returns one line: the best trial, and its gain over the unchanged preset."""
         best, reference = self.best, self.reference
-        states = [trial.state for trial in self.trials]
-        counts = (
-            f"{states.count(TrialState.COMPLETE)} complete and {states.count(TrialState.PRUNED)} "
-            "pruned trials"
-        )
+        complete, pruned = (len(self._sorted(s)) for s in (TrialState.COMPLETE, TrialState.PRUNED))
+        counts = f"{complete} complete and {pruned} pruned trials"
         if best is None:
             return f"{counts}: none is complete, there is no best trial."
         line = f"{counts}; the best is trial {best.number}: {_top1(best):.2%} on validation"
@@ -129,7 +123,7 @@ class Results:
     def write_tables(self, folder: Path) -> None:
         """Writes `trials.csv`, `trials.md` and `study.json` atomically."""
         texts = {
-            "trials.csv": _csv(self.trials, self.space),
+            "trials.csv": _csv(self.trials),
             "trials.md": self._markdown(),
             SUMMARY: json.dumps(self.summary(), indent=2, ensure_ascii=False) + "\n",
         }
@@ -138,21 +132,19 @@ class Results:
 
     def write_plots(self, folder: Path) -> list[str]:
         """Writes the plots; returns a message for each that needs more trials."""
-        complete = [t for t in self.trials if t.state == TrialState.COMPLETE]
-        if len(complete) < MIN_TRIALS_TO_PLOT:
+        complete = len(self._sorted(TrialState.COMPLETE))
+        if complete < MIN_TRIALS_TO_PLOT:
             return [
                 f"No plots: they need {MIN_TRIALS_TO_PLOT} complete trials, and there are "
-                f"{len(complete)}. Raise --trials"
+                f"{complete}. Raise --trials"
             ]
         mpl.use("Agg")
         lines = []
         for name, draw in PLOTS.items():
             try:
-                content = _draw(draw, self.study)
+                write_atomically(folder / f"{name}.png", partial(_draw, draw, self.study))
             except (ValueError, RuntimeError, UserWarning) as error:
                 lines.append(f"No {name}.png: there are too few trials that differ ({error})")
-                continue
-            write_atomically(folder / f"{name}.png", partial(_write_bytes, content))
         return lines
 
     def write_preset(self, path: Path) -> None:
@@ -193,19 +185,25 @@ class Results:
         }
         return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
 
+    def _sorted(self, state: TrialState) -> list[FrozenTrial]:
+        """Returns the trials of a state, the highest validation accuracy first."""
+        trials = self.study.get_trials(deepcopy=False, states=(state,))
+        return sorted(trials, key=lambda trial: (-_top1(trial), trial.number))
+
     def _markdown(self) -> str:
         names = list(self.space.dimensions)
-        head = ["trial", "", "validation top-1", "epochs", "seconds", *names]
-        rows = [head, ["---:", "---", *["---:"] * (len(head) - 2)]]
+        rows = [["trial", "", "validation top-1", "epochs", "seconds", *names]]
+        rows.append(["---:", "---", "---:", "---:", "---:", *["---:"] * len(names)])
+        best, reference = self.best, self.reference
         for trial in self.trials:
             note = "pruned" if trial.state == TrialState.PRUNED else ""
-            if trial == self.best:
+            if trial == best:
                 note = "**best**"
-            elif trial == self.reference:
+            elif trial == reference:
                 note = "the unchanged preset"
+            cost = [trial.user_attrs["epochs"], round(trial.user_attrs["seconds"])]
             own = [_short(trial.params[name]) for name in names]
-            row = [trial.number, note, f"{_top1(trial):.2%}", *_cost(trial), *own]
-            rows.append([str(item) for item in row])
+            rows.append([*map(str, [trial.number, note, f"{_top1(trial):.2%}", *cost]), *own])
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         machine = provenance.machine()
         return "\n".join(
@@ -251,55 +249,49 @@ def _top1(trial: FrozenTrial) -> float:
     return trial.user_attrs["validation_top1"]
 
 
-def _cost(trial: FrozenTrial) -> list[Any]:
-    return [trial.user_attrs["epochs"], round(trial.user_attrs["seconds"])]
-
-
-def _figures(trial: FrozenTrial | None) -> dict[str, Any] | None:
-    if trial is None:
-        return None
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    """Returns the figures of a trial, without its settings."""
+    names = ("validation_top1", "epochs", "seconds", "parameters")
     return {
         "trial": trial.number,
         "state": trial.state.name.lower(),
-        "validation_top1": _top1(trial),
-        "epochs": trial.user_attrs["epochs"],
-        "seconds": trial.user_attrs["seconds"],
-        "parameters": trial.user_attrs["parameters"],
-        "settings": trial.params,
-        "validation_accuracy_by_epoch": [
-            value for _, value in sorted(trial.intermediate_values.items())
-        ],
+        **{name: trial.user_attrs[name] for name in names},
     }
 
 
-def _csv(trials: list[FrozenTrial], space: SearchSpace) -> str:
+def _figures(trial: FrozenTrial | None) -> dict[str, Any] | None:
+    """Returns a trial as `study.json` describes it."""
+    if trial is None:
+        return None
+    accuracies = [value for _, value in sorted(trial.intermediate_values.items())]
+    return {
+        **_row(trial),
+        "settings": trial.params,
+        "validation_accuracy_by_epoch": accuracies,
+    }
+
+
+def _csv(trials: list[FrozenTrial]) -> str:
+    rows = [{**_row(trial), **trial.params} for trial in trials]
     text = io.StringIO(newline="")
-    names = list(space.dimensions)
-    writer = csv.writer(text)
-    head = ["trial", "state", "validation_top1", "epochs", "seconds", "parameters", *names]
-    writer.writerow(head)
-    for trial in trials:
-        figures = [trial.user_attrs[name] for name in head[2:6]]
-        own = [trial.params[name] for name in names]
-        writer.writerow([trial.number, trial.state.name.lower(), *figures, *own])
+    writer = csv.DictWriter(text, rows[0] if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def _draw(name: str, study: optuna.Study) -> bytes:
-    """Draws one of optuna's plots; returns the content of a PNG file."""
+def _draw(name: str, study: optuna.Study, path: Path) -> None:
+    """Draws one of optuna's plots as a PNG file."""
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as optuna_plots
 
     with warnings.catch_warnings():
         # Too few trials to estimate importances: all bars would be equal.
         warnings.filterwarnings("error", "Target and region quantiles select the same")
-        axes = getattr(optuna_plots, name)(study, target_name=TARGET)
-    figure = axes.figure
+        figure = getattr(optuna_plots, name)(study, target_name=TARGET).figure
     figure.set_size_inches(9, 5)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=RESOLUTION, bbox_inches="tight")
+    figure.savefig(path, format="png", dpi=RESOLUTION, bbox_inches="tight")
     pyplot.close(figure)
-    return content.getvalue()
 
 
 def _short(value: Any) -> str:
@@ -308,10 +300,6 @@ def _short(value: Any) -> str:
 
 def _write(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _write_bytes(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
 
 
 def _today() -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import sqlalchemy.exc
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -23,17 +21,12 @@ CONNECT_TIMEOUT = 10  # seconds to connect to a server
 LOCK_TIMEOUT = 60  # seconds to wait while another worker writes to the same SQLite file
 MAX_ATTEMPTS = 5  # to create the tables of a new database, which other workers may do at once
 
-OnStaleTrial = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 
-
-def open_storage(url: str, *, grace: int, on_stale: OnStaleTrial) -> BaseStorage:
+def open_storage(url: str) -> BaseStorage:
     """Opens the storage at a URL, or creates it.
 
     Args:
         url: one of `URL_FORMS`.
-        grace: seconds without a heartbeat after which a trial in a database is stale.
-        on_stale: called with each stale trial in a database; other storages have no heartbeat
-            (see `classifier.search.stale_trials`).
 
     Raises:
         InputError: the URL is invalid, or a package for it is not installed.
@@ -45,7 +38,7 @@ def open_storage(url: str, *, grace: int, on_stale: OnStaleTrial) -> BaseStorage
         return _open_journal(Path(rest))
     if scheme == "grpc":
         return _open_grpc(rest)
-    return _open_database(url, grace, on_stale)
+    return _open_database(url)
 
 
 def check_url(url: str) -> None:
@@ -116,22 +109,16 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _open_database(url: str, grace: int, on_stale: OnStaleTrial) -> RDBStorage:
+def _open_database(url: str) -> RDBStorage:
     shown = without_password(url)
-    options = {"timeout": LOCK_TIMEOUT} if url.startswith("sqlite") else {}
     if url.startswith("sqlite"):
         _make_folder(url)
+        options = {"timeout": LOCK_TIMEOUT}
     else:
         options = {"connect_timeout": CONNECT_TIMEOUT}
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            return RDBStorage(
-                url,
-                engine_kwargs={"connect_args": options, "pool_pre_ping": True},
-                heartbeat_interval=max(1, grace // 4),
-                grace_period=grace,
-                heartbeat_stale_trial_callback=on_stale,
-            )
+            return RDBStorage(url, engine_kwargs={"connect_args": options, "pool_pre_ping": True})
         except ImportError as error:
             raise InputError(
                 f"--storage {shown} needs a driver that is not installed; for "

@@ -1,53 +1,48 @@
-"""A worker of a study: samples and trains trials until the study has the requested number.
+"""A worker of a study: trains trials until the study has the requested number.
 
-Workers communicate only through the storage. Trials are numbered, and a worker decides on its trial
-by those with lower numbers. All workers therefore come to the same decision without a lock, and the
-study ends with exactly the requested number of trials.
+Workers communicate only through the storage. Each trial of a study has a slot: 0 to the requested
+number - 1, in a grid the index of the cell. Every worker queues a trial for each slot that has
+none; of two trials for the same slot, the one with the higher number is skipped. So no worker needs
+a lock, and the study ends with exactly the requested number of trials.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
+import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import (
-    BaseSampler,
-    GridSampler,
-    PartialFixedSampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from classifier.errors import ClassifierError, DiskFullError, InputError
-from classifier.search.space import SearchSpace
-from classifier.search.stale_trials import StaleTrials, requeue
+from classifier.search.heartbeat import StaleTrials, heartbeats
+from classifier.search.search_space import Scalar, SearchSpace
 from classifier.search.trial import Outcome
 from classifier.settings import Settings
 from classifier.training.divergence import DivergedError
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-OPEN = (TrialState.RUNNING, TrialState.WAITING)
 # Trials that are sampled at random before TPE starts, and not pruned before a median exists.
 STARTUP_TRIALS = 5
 MAX_FAILURES = 3  # consecutive, before a worker gives up
-STUDY_CONFIG = "contract"
-DIVERGED = "diverged"  # user attribute of a failed trial
+MAX_RETRIES = 3  # for settings that kill every worker
+STUDY_CONFIG = "config"
+# User attributes of trials.
+SLOT = "slot"
+DIVERGED = "diverged"  # a result of its settings: the trial counts
+FAILED = "failed"  # its slot is given up, and another one takes its place
 
 Train = Callable[[optuna.Trial, Settings, Path], Outcome]  # the last: an empty folder
-
-
-class DuplicateTrial(Exception):  # noqa: N818 - not an error: the trial is skipped
-    """Another worker runs the same trial, or the study has enough trials."""
 
 
 def build_pruner(name: str, epochs: int) -> BasePruner:
@@ -57,15 +52,6 @@ def build_pruner(name: str, epochs: int) -> BasePruner:
     if name == "hyperband":
         return HyperbandPruner(min_resource=1, max_resource=epochs)
     return NopPruner()
-
-
-def build_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
-    """Returns the sampler; the seed determines the order of a grid, the same for all workers."""
-    if name == "grid":
-        return GridSampler(space.grid(), seed=seed)
-    if name == "random":
-        return RandomSampler(seed=seed % 2**32)
-    return TPESampler(seed=seed % 2**32, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
 
 
 def open_study(
@@ -85,9 +71,9 @@ def open_study(
     study = optuna.create_study(
         study_name=name, storage=storage, direction="maximize", pruner=pruner, load_if_exists=True
     )
-    if STUDY_CONFIG not in study.user_attrs:
+    if STUDY_CONFIG not in study.user_attrs and not study.get_trials(deepcopy=False):
         study.set_user_attr(STUDY_CONFIG, config)
-    for key, known, value in _differences(study.user_attrs[STUDY_CONFIG], config):
+    for key, known, value in _differences(study.user_attrs.get(STUDY_CONFIG, {}), config):
         raise InputError(
             f"the study {name!r} has {key} {known}, not {value}: use the same options as "
             "before, or another name with --study-name"
@@ -110,7 +96,6 @@ class Worker:
 
     Args:
         study: the study that the workers share.
-        storage: its storage.
         space: the search space.
         sampler: "grid", "random" or "tpe".
         trials: the requested number of complete, pruned and diverged trials.
@@ -123,12 +108,11 @@ class Worker:
     def __init__(
         self,
         study: optuna.Study,
-        storage: BaseStorage,
         space: SearchSpace,
         *,
         sampler: str,
         trials: int,
-        grace: int,
+        grace: float,
         folder: Path,
         train: Train,
         after_trial: Callable[[], None],
@@ -141,146 +125,148 @@ class Worker:
         self.folder = folder
         self.train = train
         self.after_trial = after_trial
-        self.stale_trials = StaleTrials(study, storage, grace)
-        self._cells = math.prod(map(len, space.grid().values())) if sampler == "grid" else None
-        self._failure: Exception | None = None
+        self._stale_trials = StaleTrials(study, grace)
         self._failures = 0  # consecutive
 
     def run(self) -> None:
         """Runs trials until the study is finished, including stale trials of other workers.
 
         Raises:
-            InputError: a trial found invalid input.
-            ClassifierError: several consecutive trials failed.
-            KeyboardInterrupt: the running trial was queued again.
+            ClassifierError: several trials failed in succession, or the disk is full.
         """
-        waiting = False
+        said = False
         while True:
-            self.stale_trials.collect()
-            trials = self.study.get_trials(deepcopy=False)
-            if self._is_finished(trials):
-                self._remove_leftovers(trials)
-                return
-            if not self._is_fully_assigned(trials):
+            self._stale_trials.fail()
+            counted, running, waiting = self._fill_queue()
+            if len(counted) >= self.trials or not running | waiting:
+                break
+            if waiting and len(counted | running) < self.trials:
                 self._run_next_trial()
                 self.after_trial()
-                waiting = False
+                said = False
                 continue
-            if not waiting:
+            if not said:
                 say("Waiting for the last trials of other workers …")
-                waiting = True
+                said = True
             time.sleep(min(2, self.grace / 4))
+        self._remove_leftovers()
 
-    def _is_finished(self, trials: list[FrozenTrial]) -> bool:
-        if sum(map(_counts, trials)) >= self.trials:
-            return True
-        return not any(trial.state in OPEN for trial in trials) and self._is_fully_assigned(trials)
+    def _fill_queue(self) -> tuple[set[int], set[int], set[int]]:
+        """Queues a trial for each slot that has none.
 
-    def _is_fully_assigned(self, trials: list[FrozenTrial]) -> bool:
-        """Returns whether no trial is left to sample, unless a running one becomes stale."""
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        if running + sum(map(_counts, trials)) >= self.trials:
-            return True
-        if self._cells is None or any(trial.state == TrialState.WAITING for trial in trials):
-            return False
-        return len({_cell(trial) for trial in trials} - {None}) >= self._cells
+        Returns:
+            The slots whose trial counts, is running, and is waiting.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        counted = _slots(filter(_counts, trials))
+        running = _slots(t for t in trials if t.state == TrialState.RUNNING) - counted
+        waiting = _slots(t for t in trials if t.state == TrialState.WAITING) - counted - running
+        failed = [t for t in trials if t.state == TrialState.FAIL]
+        killed = Counter(slot for t in failed for slot in _slots([t]))
+        given_up = _slots(t for t in failed if t.user_attrs.get(FAILED))
+        given_up |= {slot for slot, times in killed.items() if times > MAX_RETRIES}
+        for slot, params in enumerate(self._slot_params()):
+            if len(counted | running | waiting) >= self.trials:
+                break
+            if slot not in counted | running | waiting | given_up:
+                self.study.enqueue_trial(params, user_attrs={SLOT: slot})
+                waiting.add(slot)
+        return counted, running, waiting
 
-    def _remove_leftovers(self, trials: list[FrozenTrial]) -> None:
-        """Removes the checkpoints of killed workers."""
-        running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-        for leftover in set(self.folder.glob(".trial-*")) - set(map(self._state_folder, running)):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-    def _state_folder(self, number: int) -> Path:
-        """Returns the folder for the checkpoints of a trial."""
-        return self.folder / f".trial-{number}"
+    def _slot_params(self) -> Iterable[dict[str, Scalar]]:
+        """Returns the parameters of each slot that are not left to the sampler."""
+        if self.sampler == "grid":
+            cells = self.space.grid()
+            random.Random(self.space.settings.seed).shuffle(cells)
+            return cells
+        # The unchanged preset is the first trial: the reference for the gain.
+        return itertools.chain([self.space.reference() or {}], itertools.repeat({}))
 
     def _run_next_trial(self) -> None:
-        """Samples and trains one trial."""
-        self.study.sampler = build_sampler(self.sampler, self.space, self.space.settings.seed)
-        self._failure = None
+        """Trains the trial that has waited longest."""
+        trial = self.study.ask()
+        folder = self.folder / f".trial-{trial.number}"
         try:
-            # optimize() instead of ask(): it starts optuna's heartbeat.
-            self.study.optimize(self._objective, n_trials=1, catch=(Exception,))
-        except ValueError:
-            # Raised by optuna if another worker has failed this trial as stale.
-            if not isinstance(self._failure, UpdateFinishedTrialError):
-                raise
-        self._failures = self._failures + 1 if self._failure else 0
-        if isinstance(self._failure, (InputError, DiskFullError)):
-            raise self._failure
-        if self._failures >= MAX_FAILURES:
-            raise ClassifierError(
-                f"{self._failures} consecutive trials failed, the last one with "
-                f"{type(self._failure).__name__}: {self._failure}"
-            ) from self._failure
-
-    def _objective(self, trial: optuna.Trial) -> float:
-        self._skip_if_duplicate(trial)
-        folder = self._state_folder(trial.number)
-        try:
-            with self.stale_trials.alive(trial):
-                settings = self._draw(trial)
-                say(f"Trial {trial.number}: {format_parameters(trial.params)}")
-                outcome = self.train(trial, settings, folder)
-                return self._record_outcome(trial, outcome)
-        except optuna.TrialPruned:
-            raise
-        except KeyboardInterrupt:
-            requeue(self.study, self._frozen_trial(trial))
-            raise
-        except DivergedError as error:
-            # Divergence is a result of the settings: it is not retried and no reason to give up.
-            trial.set_user_attr(DIVERGED, True)
-            say(f"Trial {trial.number} failed: {error}")
-            raise
-        except Exception as error:
-            self._failure = error
-            say(f"Trial {trial.number} failed with {type(error).__name__}: {error}")
+            if self._is_superfluous(trial):
+                self._release_slot(trial)
+                return
+            with heartbeats(trial, grace=self.grace):
+                self._train(trial, folder)
+        except UpdateFinishedTrialError:
+            say(f"Trial {trial.number} was ended by another worker")
+        except (KeyboardInterrupt, InputError, DiskFullError):
+            self._release_slot(trial)
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _skip_if_duplicate(self, trial: optuna.Trial) -> None:
-        """Skips a trial that another worker has sampled too, or that is one too many."""
-        own = self._frozen_trial(trial)
-        earlier = [
-            other
-            for other in self.study.get_trials(deepcopy=False)
-            if other.number < trial.number and (_counts(other) or other.state in OPEN)
-        ]
-        if self._cells and _cell(own) in {_cell(other) for other in earlier}:
-            raise DuplicateTrial
-        if len(earlier) >= self.trials:
-            if self._cells:  # keep its cell for a later extension of the study
-                requeue(self.study, own)
-            raise DuplicateTrial
+    def _is_superfluous(self, trial: optuna.Trial) -> bool:
+        """Returns whether another worker has queued a trial for the same slot before."""
+        slot = trial.user_attrs.get(SLOT)
+        earlier = self.study.get_trials(deepcopy=False)[: trial.number]
+        return slot is None or slot in _slots(t for t in earlier if _counts(t) or _is_open(t))
 
-    def _draw(self, trial: optuna.Trial) -> Settings:
-        """Samples settings with a seed of this trial: workers must not sample the same ones."""
-        if self.sampler != "grid":
-            seed = self.space.settings.seed + trial.number
-            self.study.sampler = build_sampler(self.sampler, self.space, seed)
-            reference = self.space.reference()
-            if trial.number == 0 and reference:
-                # The unchanged preset is the first trial: the reference for the gain.
-                self.study.sampler = PartialFixedSampler(reference, self.study.sampler)
+    def _release_slot(self, trial: optuna.Trial) -> None:
+        """Ends a trial as if it had not been: its slot can be queued again."""
+        trial.set_user_attr(SLOT, None)
+        self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _train(self, trial: optuna.Trial, folder: Path) -> None:
+        try:
+            settings = self._sample(trial)
+            say(f"Trial {trial.number}: {format_parameters(trial.params)}")
+            outcome = self.train(trial, settings, folder)
+        except (InputError, DiskFullError, UpdateFinishedTrialError):
+            raise
+        except DivergedError as error:
+            self._record_failure(trial, DIVERGED, f"Trial {trial.number} failed: {error}")
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self._record_failure(trial, FAILED, f"Trial {trial.number} failed with {reason}")
+            self._failures += 1
+            if self._failures >= MAX_FAILURES:
+                raise ClassifierError(
+                    f"{self._failures} consecutive trials failed, the last one with {reason}"
+                ) from error
+            return
+        else:
+            self._record(trial, outcome)
+        self._failures = 0
+
+    def _sample(self, trial: optuna.Trial) -> Settings:
+        """Samples settings with a seed of this slot: workers must not sample the same ones."""
+        seed = (self.space.settings.seed + trial.user_attrs[SLOT]) % 2**32
+        self.study.sampler = (
+            TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
+            if self.sampler == "tpe"
+            else RandomSampler(seed=seed)  # has no effect on a cell of a grid
+        )
         return self.space.suggest(trial)
 
-    def _record_outcome(self, trial: optuna.Trial, outcome: Outcome) -> float:
+    def _record_failure(self, trial: optuna.Trial, kind: str, line: str) -> None:
+        trial.set_user_attr(kind, True)
+        self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        say(line)
+
+    def _record(self, trial: optuna.Trial, outcome: Outcome) -> None:
         for name in ("epochs", "seconds", "parameters", "validation_top1"):
             trial.set_user_attr(name, getattr(outcome, name))
+        if outcome.pruned:
+            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        else:
+            self.study.tell(trial, outcome.validation_top1, skip_if_finished=True)
         ended = "pruned" if outcome.pruned else "complete"
         say(
             f"Trial {trial.number} {ended}: {outcome.validation_top1:.2%} on validation after "
             f"{outcome.epochs} epochs in {outcome.seconds:.0f} s"
         )
-        if outcome.pruned:
-            raise optuna.TrialPruned
-        return outcome.validation_top1
 
-    def _frozen_trial(self, trial: optuna.Trial) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[trial.number]
+    def _remove_leftovers(self) -> None:
+        """Removes the checkpoints of killed workers."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        used = {self.folder / f".trial-{trial.number}" for trial in running}
+        for leftover in set(self.folder.glob(".trial-*")) - used:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def format_parameters(params: Mapping[str, Any]) -> str:
@@ -294,11 +280,16 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def _slots(trials: Iterable[FrozenTrial]) -> set[int]:
+    """Returns the slots of these trials; a released trial has none."""
+    return {trial.user_attrs[SLOT] for trial in trials if trial.user_attrs.get(SLOT) is not None}
+
+
 def _counts(trial: FrozenTrial) -> bool:
     """Returns whether a trial counts towards the requested number."""
-    return trial.state in FINISHED or trial.user_attrs.get(DIVERGED, False)
+    finished = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return finished or trial.user_attrs.get(DIVERGED, False)
 
 
-def _cell(trial: FrozenTrial) -> int | None:
-    """Returns the grid cell of a trial."""
-    return trial.system_attrs.get("grid_id")
+def _is_open(trial: FrozenTrial) -> bool:
+    return trial.state in (TrialState.RUNNING, TrialState.WAITING)
