@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from classifier.architectures import cnn, mlp, residual_mlp
+from classifier.architectures.regularization import l2_penalty
 from classifier.settings import Settings
 
 HIDDEN_LAYERS = {"mlp": mlp.hidden, "residual_mlp": residual_mlp.hidden, "cnn": cnn.hidden}
@@ -47,7 +48,7 @@ def build_network(
         activation="softmax",
         dtype="float32",
         kernel_initializer=keras.initializers.GlorotUniform(seed=settings.seed + 10_000),
-        kernel_regularizer=regularizer(settings),
+        kernel_regularizer=l2_penalty(settings),
         name="probabilities",
     )(features)
     if len(views) > 1:
@@ -69,11 +70,6 @@ def _views(images: keras.KerasTensor, settings: Settings) -> list[keras.KerasTen
     if settings.tta_flip:
         views += [keras.ops.flip(view, axis=2) for view in views]
     return views
-
-
-def regularizer(settings: Settings) -> keras.Regularizer | None:
-    """Returns the L2 penalty of the kernels, or None where the settings have none."""
-    return keras.regularizers.L2(settings.l2) if settings.l2 else None
 
 
 def flops_per_image(network: keras.Model) -> int:

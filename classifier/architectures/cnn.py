@@ -8,6 +8,7 @@ already in the stem, which then has a stage for each further pooling.
 
 import keras
 
+from classifier.architectures.regularization import l2_penalty
 from classifier.settings import Settings
 
 LOGIT_SCALE = 0.125  # Page 2018
@@ -65,7 +66,7 @@ def _convolution(
         padding="same",
         use_bias=False,
         kernel_initializer=keras.initializers.HeNormal(seed=seed),
-        kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
+        kernel_regularizer=l2_penalty(settings),
         name=f"{name}_convolution",
     )(features)
     if pool:

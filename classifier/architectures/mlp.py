@@ -2,6 +2,7 @@
 
 import keras
 
+from classifier.architectures.regularization import l2_penalty
 from classifier.settings import Settings
 
 
@@ -13,7 +14,7 @@ def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
             units,
             activation="relu",
             kernel_initializer=keras.initializers.HeNormal(seed=settings.seed + index),
-            kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
+            kernel_regularizer=l2_penalty(settings),
             name=f"hidden_{index + 1}",
         )(features)
         if settings.dropout:

@@ -9,6 +9,7 @@ may be layers that start local.
 import keras
 
 from classifier.architectures.local_start import local_layers
+from classifier.architectures.regularization import l2_penalty
 from classifier.architectures.tied_start import mapped_layers
 from classifier.settings import Settings
 
@@ -49,6 +50,6 @@ def _dense(
         units,
         activation=activation,
         kernel_initializer=keras.initializers.HeNormal(seed=seed),
-        kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
+        kernel_regularizer=l2_penalty(settings),
         name=name,
     )

@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 from PIL import Image
 
+from classifier.data.columns import SUPERCLASS_COLUMN, choose_label_column
 from classifier.data.images import to_model_input
 from classifier.data.split import Split, check_labels, group_classes, make_split
 from classifier.errors import InputError
@@ -24,7 +25,7 @@ from classifier.settings import DEFAULT_IMAGE_SIZE
 
 SPLITS = ("train", "test")
 FILES = (*SPLITS, "meta")
-COLUMNS = {"fine_label": "fine_labels", "coarse_label": "coarse_labels"}
+COLUMNS = {"fine_label": "fine_labels", SUPERCLASS_COLUMN: "coarse_labels"}
 CHANNELS, SIDE = 3, 32
 PIXELS = CHANNELS * SIDE * SIDE
 MAX_FILE_BYTES = 2**30  # the original `train` has 155 MB
@@ -54,7 +55,7 @@ def read(
     Args:
         path: the archive (any compression that `tarfile` knows) or the folder.
         split: "train" or "test".
-        label_column: "fine_label" (the default) or "coarse_label".
+        label_column: one of `COLUMNS`, as in `columns.choose_label_column`.
         size: the side of the images in pixels; images are resized if it is not 32.
 
     Raises:
@@ -62,8 +63,8 @@ def read(
             does not exist; a label is out of range.
     """
     path = path.resolve()
-    column = COLUMNS.get(label_column or "fine_label", label_column or "")
-    if column not in COLUMNS.values():
+    column = choose_label_column(COLUMNS, label_column)
+    if column is None:
         raise InputError(
             f"{path.name} has no column named {label_column!r}: choose one of {', '.join(COLUMNS)}"
         )
@@ -104,7 +105,7 @@ def _split(
     images = chosen.data.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
     if size != SIDE:
         images = np.stack([to_model_input(Image.fromarray(image), size) for image in images])
-    if column == "coarse_labels":
+    if column == SUPERCLASS_COLUMN:
         return make_split(
             images, chosen.coarse_labels, names.coarse_labels, None, None, dataset=dataset
         )

@@ -43,7 +43,7 @@ def load_from_hub(
     Args:
         dataset: `user/name`, or `user/name@revision` with a branch, a tag or a commit.
         split: a split of the data set.
-        label_column: the target, as in `data.load_split`.
+        label_column: the target, as in `columns.find_label_column`.
         size: the side of the images in pixels.
 
     Raises:

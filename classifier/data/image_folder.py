@@ -81,8 +81,8 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
     Args:
         place: the folder or the ZIP.
         split: "train", or a split that a top-level folder is named after.
-        label_column: the target column of the metadata files; by default `fine_label`, else
-            `label`. Without such a column the class is the name of the folder.
+        label_column: the target column of the metadata files, as in
+            `columns.choose_label_column`. Without such a column the class is the folder's name.
         size: the side of the images in pixels.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classifier.data.columns import SUPERCLASS_COLUMN, find_image_column, find_label_column
 from classifier.data.images import open_image, to_model_input
 from classifier.data.split import Split, check_labels, group_classes, make_split
 from classifier.errors import InputError
@@ -34,7 +35,7 @@ def read_split(
         split: the split to read; from the others only superclasses are read.
         dataset: the name of the data set, for messages and the result.
         revision: the commit, for a data set from the Hub.
-        label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
+        label_column: the target, as in `columns.find_label_column`.
         size: the side of the images in pixels.
 
     Raises:
@@ -63,58 +64,6 @@ def read_split(
         dataset=dataset,
         revision=revision,
         files=files,
-    )
-
-
-def find_image_column(table: Dataset, dataset: str) -> str:
-    """Returns the image column; of several, the one named `img` or `image`."""
-    from datasets import Image
-
-    columns = [name for name, feature in table.features.items() if isinstance(feature, Image)]
-    preferred = [name for name in columns if name in ("img", "image")]
-    for choice in (columns, preferred):
-        if len(choice) == 1:
-            return choice[0]
-    if columns:
-        raise InputError(
-            f"{dataset} has several image columns ({', '.join(columns)}) and not one named img or "
-            "image: keep one of them"
-        )
-    raise InputError(
-        f"{dataset} has no image column (its columns: {', '.join(table.column_names)}): give an "
-        "image-classification data set, with a column of the `datasets` type Image"
-    )
-
-
-def find_label_column(table: Dataset, dataset: str, name: str | None = None) -> str:
-    """Returns the target: the named column, `fine_label`, `label`, or the only `ClassLabel`."""
-    from datasets import ClassLabel
-
-    columns = [
-        column
-        for column, feature in table.features.items()
-        if isinstance(feature, ClassLabel) and feature.names
-    ]
-    available = f"ClassLabel columns: {', '.join(columns) or 'none'}"
-    if name is not None:
-        if name in columns:
-            return name
-        missing = "no column" if name not in table.column_names else "no ClassLabel column"
-        raise InputError(f"{dataset} has {missing} named {name!r}; {available}")
-    for preferred in ("fine_label", "label"):
-        if preferred in columns:
-            return preferred
-    if len(columns) == 1:
-        return columns[0]
-    if columns:
-        raise InputError(
-            f"{dataset} has no column fine_label or label and more than one ClassLabel: name the "
-            f"target with --label-column; {available}"
-        )
-    raise InputError(
-        f"{dataset} has no label column (of type ClassLabel; its columns: "
-        f"{', '.join(table.column_names)}): give a data set whose labels `datasets` reads "
-        "as ClassLabel, such as images in folders by class"
     )
 
 
@@ -152,22 +101,21 @@ def _file_of(table: Dataset, row: int) -> str:
 def _superclasses(
     tables: DatasetDict, label_column: str, dataset: str
 ) -> tuple[list[str] | None, tuple[int, ...] | None]:
-    """Returns the superclasses and the index of each class into them, from `coarse_label`."""
+    """Returns the superclasses and the index of each class into them, if the table has them."""
     from datasets import ClassLabel
 
-    column = "coarse_label"
-    required = {label_column, column}
+    required = {label_column, SUPERCLASS_COLUMN}
     pairs = []
     names: list[str] | None = None
-    if label_column == column:
+    if label_column == SUPERCLASS_COLUMN:
         return None, None
     for split, table in tables.items():
         features = table.features
         if not all(isinstance(features.get(name), ClassLabel) for name in required):
             continue
-        names = features[column].names
+        names = features[SUPERCLASS_COLUMN].names
         where = f"the {split} split of {dataset}"
-        pairs.append([_labels(table, name, where) for name in (label_column, column)])
+        pairs.append([_labels(table, name, where) for name in (label_column, SUPERCLASS_COLUMN)])
     if names is None:
         return None, None
     labels, groups = (np.concatenate(parts) for parts in zip(*pairs, strict=True))

@@ -47,7 +47,7 @@ def load_split(
             `datasets.load_dataset` reads; the Toronto archive `cifar-100-python.tar.gz`; or the
             folder that it unpacks to.
         split: a split of the data set, usually "train" or "test".
-        label_column: the target; by default `fine_label`, else `label`, else the only `ClassLabel`.
+        label_column: the target; by default as `classifier/data/columns.py` chooses it.
         size: the side of the images in pixels.
 
     Returns:

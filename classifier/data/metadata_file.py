@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from classifier.data.columns import SUPERCLASS_COLUMN, choose_label_column
 from classifier.data.data_files import METADATA_FILES, DataFile, printable
 from classifier.errors import InputError
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 FILE_NAME = "file_name"
-SUPERCLASS = "coarse_label"
-DEFAULT_COLUMNS = ("fine_label", "label")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def read_labels(
     Args:
         files: all files of the data set.
         dataset: its name, for messages.
-        label_column: the label column; by default `fine_label`, else `label`.
+        label_column: the label column, as in `columns.choose_label_column`.
 
     Returns:
         The label of each file by its path, and the columns of all metadata files.
@@ -63,14 +62,15 @@ def read_labels(
     for file in metadata:
         header = _columns(file)
         columns |= dict.fromkeys(header)
-        accepted = DEFAULT_COLUMNS if label_column is None else (label_column,)
-        column = next((name for name in accepted if name in header), None)
+        column = choose_label_column(header, label_column)
         if column is None or FILE_NAME not in header:
             continue
         for line, row in _rows(file, dataset):
             source = f"line {line} of {file.path}"
             name = _text(row.get(FILE_NAME), source)
-            superclass = None if column == SUPERCLASS else _text(row.get(SUPERCLASS), source)
+            superclass = None
+            if column != SUPERCLASS_COLUMN:
+                superclass = _text(row.get(SUPERCLASS_COLUMN), source)
             label = Label(_text(row.get(column), source), superclass or None, source)
             path = _find(name, file.parts[:-1], known)
             if path is None:

@@ -1,8 +1,10 @@
 """Processes that are to train together find each other, and that they agree, before JAX starts.
 
-JAX itself would wait for five minutes without a word and then abort with a stack trace. So the
-first process listens at the address that JAX is to use; each other one connects and says who it is
-and what it is about to do. When all are there and agree, the first lets them go and frees the port.
+JAX cannot report a missing process: when `initialization_timeout` has passed, JAX 0.10.2 ends this
+process in native code (`LOG(FATAL)`, a stack trace, exit status 134), also with
+`jax_enable_recoverability`, and Python has nothing to catch. So the first process listens at the
+address that JAX is to use; each other one connects and says who it is and what it is about to do.
+When all are there and agree, the first lets them go and frees the port.
 """
 
 import contextlib
