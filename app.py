@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
 
     worker = Worker()
     try:
-        from interface.choice import choose
+        from interface.choose_models import choose
         from interface.serving import Models
 
         with uploads_of_our_own(), ThreadPoolExecutor(1) as beside:

@@ -20,6 +20,7 @@ class Locale:
 
     Attributes:
         language: ISO 639-1 code.
+        language_name: what the language calls itself.
         texts: the texts of the figures by key, with fields in braces.
         class_names: translations of class and superclass names.
         decimal_mark: the decimal mark.
@@ -28,6 +29,7 @@ class Locale:
     """
 
     language: str
+    language_name: str
     texts: Mapping[str, str] = field(hash=False, repr=False)
     class_names: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
     decimal_mark: str = "."
@@ -74,9 +76,10 @@ def _texts(language: str) -> dict[str, str]:
 
 
 LOCALES: dict[str, Locale] = {
-    "en": Locale("en", _texts("en")),
+    "en": Locale("en", "English", _texts("en")),
     "es": Locale(
         "es",
+        "Español",
         _texts("es"),
         decimal_mark=",",
         thousands_separator="\N{NO-BREAK SPACE}",

@@ -1,4 +1,4 @@
-"""The last tab: the model card, with its figures, its long tables folded away."""
+"""The *About* tab: the model card, its sections folded away but for the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from interface.translations import language_of, word
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
-MAX_ROWS = 8  # a longer table is opened by a click, but for the first: it holds the results
+_SECTION = re.compile(r"^## (.+)\n", re.MULTILINE)
 _PLOT = re.compile(r"!\[[^\]]*\]\(plots/(\w+)\.png\)")
 
 
@@ -51,24 +51,27 @@ def render(served: Served, language: str) -> str:
 
 
 def folded(card: str, language: str) -> str:
-    """Puts each long table of a card into an element that a click opens."""
+    """Puts each section of a card into an element that a click opens.
+
+    What comes before the first section stays open, and the first table: it holds the results.
+    """
     fenced = [found.span() for found in _FENCED.finditer(card)]
+    heads = [
+        found
+        for found in _SECTION.finditer(card)
+        if not any(begin <= found.start() < end for begin, end in fenced)
+    ]
     first = _TABLE.search(card)
-
-    def fold(found: re.Match[str]) -> str:
-        table, start = found[0], found.start()
-        rows = table.count("\n") - 2  # below the head and the line under it
-        in_code = any(begin <= start < end for begin, end in fenced)
-        if rows <= MAX_ROWS or in_code or (first and start == first.start()):
-            return table
-        cells = [cell.strip() for cell in table.partition("\n")[0].strip("|").split("|")]
-        before = card[:start].rstrip().rpartition("\n")[2]
-        title = " · ".join(filter(None, cells)) or before.strip("# :")
-        # Still Markdown, which the page cleans as it does the rest of the card.
-        element = fill("fold", language, title=title, rows=rows, table=Markup(table))
-        return f"{element}\n\n"
-
-    return _TABLE.sub(fold, card)
+    parts = [card[: heads[0].start()] if heads else card]
+    for head, end in zip(heads, [*(head.start() for head in heads[1:]), len(card)], strict=True):
+        start, title = head.end(), head[1].strip()
+        if first and start <= first.start() < end:
+            parts.append(card[head.start() : first.end()])
+            start, title = first.end(), word("card_more", language, title=title)
+        if body := card[start:end].strip():
+            # Still Markdown, which the page cleans as it does the rest of the card.
+            parts.append(fill("fold", language, title=title, text=Markup(body)))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _plot(served: Served, figure: str, language: str) -> str:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from classifier.data.images import MAX_MEGABYTES, MAX_MEGAPIXELS, READABLE
 from classifier.prediction.classifier import Prediction
 from interface.classify import AT_ONCE
 from interface.events import with_user_errors
@@ -18,8 +19,8 @@ from interface.uploads import RefusedFileError, Upload
 
 # What the API page and the tools of MCP say of the inputs.
 IMAGE = (
-    "An uploaded picture: JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF or PPM, at most 10 MB and 50 "
-    "megapixels. Addresses of other servers are not fetched; MCP takes a data: address, too."
+    f"An uploaded picture: {READABLE}, at most {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels. "
+    "Addresses of other servers are not fetched; MCP takes a data: address, too."
 )
 MODEL = "Name of a served model, as /models lists them; the default one if it is left out."
 EXAMPLE = "lion.jpg"  # comes with Gradio

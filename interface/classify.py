@@ -1,4 +1,4 @@
-"""The first tab: a picture in, five guesses out."""
+"""The *Classify* tab: a picture in, five guesses out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tab that compares models: what they cost, what they reach, and on corrupted images."""
+"""The *Compare* tab: what models cost, what they reach, and on corrupted images."""
 
 from __future__ import annotations
 

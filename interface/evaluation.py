@@ -1,4 +1,4 @@
-"""The second tab: how good the model is, drawn from its evaluation and its predictions."""
+"""The *Evaluation* tab: how good the model is, drawn from its evaluation and its predictions."""
 
 from __future__ import annotations
 

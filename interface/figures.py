@@ -1,4 +1,4 @@
-"""The figures of the evaluation tab: drawn when a browser asks for one, and kept for the next."""
+"""The figures of the *Evaluation* tab: drawn when a browser asks for one, and kept for the next."""
 
 from __future__ import annotations
 

@@ -117,11 +117,12 @@
     // It is called what it says, not otherwise.
     document.querySelector("#picture .upload-container[aria-label]")?.removeAttribute("aria-label");
     for (const image of document.querySelectorAll('[id^="example-"] img:not([alt=""])')) image.alt = "";
-    if (language !== "es") return;
     // It writes the five percentages itself, and only as in English.
+    const { percentSign } = pageLanguages[language];
     for (const share of document.querySelectorAll("#answer .confidence")) {
       for (const text of share.childNodes) {
-        if (/\d%/.test(text.data)) text.data = text.data.replace("%", "\u00a0%");
+        const written = text.data?.replace(/(\d)%/, `$1${percentSign}`);
+        if (written !== text.data) text.data = written;
       }
     }
   }).observe(document, { attributeFilter: ["aria-selected"], childList: true, characterData: true, subtree: true });

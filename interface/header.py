@@ -11,7 +11,7 @@ from classifier.data.images import open_image, to_model_input
 from interface.markup import fill
 from interface.pictures import data_uri
 from interface.serving import Models
-from interface.translations import LANGUAGE_NAMES
+from interface.translations import LANGUAGES, locale
 
 PHOTOGRAPH = "lion.jpg"  # comes with Gradio: the title's question, asked of a picture
 _COLUMNS = 60  # of the banner, whose right end is the picture
@@ -31,7 +31,7 @@ def render(models: Models, language: str, name: str | None = None) -> str:
         "header",
         language,
         banner=_banner(),
-        languages=LANGUAGE_NAMES,
+        languages={code: locale(code).language_name for code in LANGUAGES},
         served=served,
         top1=(served.evaluation or {}).get("top1"),
         notice=models.notice,

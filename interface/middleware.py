@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from classifier.data.images import MAX_MEGABYTES
 from classifier.errors import InputError
 from classifier.files import DISK_FULL
 from interface import uploads
@@ -310,7 +311,7 @@ def _within_limits(receive: Receive, send: Send) -> tuple[Receive, Send]:
             complete = not message.get("more_body")
             length += len(body)
             if length > uploads.MAX_REQUEST_BYTES:
-                refusal = 413, f"the upload is larger than {uploads.MAX_MEGABYTES} MB"
+                refusal = 413, f"the upload is larger than {MAX_MEGABYTES} MB"
             elif not refusal[0] and not await uploads.take_space(len(body)):
                 refusal = 507, uploads.FULL
             if not refusal[0]:

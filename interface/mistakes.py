@@ -1,4 +1,4 @@
-"""The gallery of the pictures that a model got wrong, on the evaluation tab."""
+"""The gallery of the pictures that a model got wrong, on the *Evaluation* tab."""
 
 from __future__ import annotations
 

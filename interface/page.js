@@ -23,7 +23,7 @@
   };
 
   const wanted = (address.searchParams.get("lang") || remembered("language") || navigator.language || "en").slice(0, 2);
-  const language = wanted === "es" ? "es" : "en";
+  const language = wanted in pageLanguages ? wanted : Object.keys(pageLanguages)[0];
   document.documentElement.lang = language;
 
   const appearance = address.searchParams.get("__theme") || remembered("appearance");

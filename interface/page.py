@@ -10,6 +10,7 @@ import gradio as gr
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 
+from classifier.data.images import MAX_BYTES
 from interface import about, api, classify, compare, downloads, evaluation, figures, header, try_it
 from interface.events import TEXT_EVENT, with_user_errors
 from interface.gradio_adapter import CheckedBlocks, described_once
@@ -17,9 +18,16 @@ from interface.markup import fill
 from interface.middleware import PageMiddleware, RequestGate, malformed
 from interface.serving import Models
 from interface.theme import CSS_FILE, SCRIPT_FILES, theme
-from interface.translations import LANGUAGES, language_of, static_html, static_texts, word, words
+from interface.translations import (
+    LANGUAGES,
+    language_of,
+    locale,
+    static_html,
+    static_texts,
+    word,
+    words,
+)
 
-UPLOAD_LIMIT = "10mb"
 QUEUE_LENGTH = 1000
 # Gradio keeps a copy of the page's description, 140 KB, for each of its last sessions, and every
 # call without a client is one. Nothing of ours is in them: a session that returns gets a new one.
@@ -99,7 +107,9 @@ def launch_options(
         if key in SCRIPT_TEXTS or key.startswith(LABELS)
     }
     scripts = "\n".join(path.read_text(encoding="utf-8") for path in SCRIPT_FILES)
-    script = f"const pageTexts = {json.dumps(texts)};\n{scripts}"
+    languages = {code: {"percentSign": locale(code).percent_sign} for code in LANGUAGES}
+    script = f"const pageTexts = {json.dumps(texts)};\n"
+    script += f"const pageLanguages = {json.dumps(languages)};\n{scripts}"
     foot = fill(
         "noscript",
         LANGUAGES[0],
@@ -109,7 +119,7 @@ def launch_options(
         "theme": theme(),
         "css_paths": CSS_FILE,
         "i18n": static_texts(),
-        "max_file_size": UPLOAD_LIMIT,
+        "max_file_size": MAX_BYTES,
         "mcp_server": True,
         "run_history": False,
         "enable_monitoring": False,

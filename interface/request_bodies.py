@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from classifier.data import images
 from interface.gradio_adapter import event_function
 
 MAX_BYTES = 2**20  # of a call: numbers, words and the names of uploads
-MAX_BYTES_OF_A_TOOL_CALL = 14 * 2**20  # it may hold a picture of 10 MB in base64
+MAX_BYTES_OF_A_TOOL_CALL = images.MAX_BYTES * 4 // 3 + MAX_BYTES  # and a picture in base64
 MAX_DEPTH = 32  # lists and objects in each other
 MAX_NAME = 200  # characters of a session or an event
 

@@ -1,4 +1,4 @@
-"""Run it again: the served model answers test images while the visitor looks on."""
+"""The served model answers the test images again while the visitor of *Evaluation* looks on."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from classifier.data.images import MAX_ASPECT, MAX_MEGABYTES, MAX_MEGAPIXELS
 from evaluation.locales import LOCALES, Locale
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from gradio.i18n import I18nData
 
 LANGUAGES = tuple(LOCALES)
-LANGUAGE_NAMES = {"en": "English", "es": "Español"}
+LIMITS = {
+    "{max_megabytes}": f"{MAX_MEGABYTES}",
+    "{max_megapixels}": f"{MAX_MEGAPIXELS}",
+    "{max_aspect}": f"{MAX_ASPECT}",
+}
 _FOLDER = Path(__file__).parent
 
 
@@ -55,8 +60,11 @@ def locale(language: str) -> Locale:
 
 @cache
 def words() -> dict[str, dict[str, str]]:
-    """The table of all texts: key → language → text."""
-    return _read("words.yaml")
+    """The table of all texts: key → language → text, with the limits of pictures filled in."""
+    return {
+        key: {language: _with_limits(text) for language, text in texts.items()}
+        for key, texts in _read("words.yaml").items()
+    }
 
 
 @cache
@@ -90,6 +98,12 @@ def static_texts() -> gr.I18n:
             for language in LANGUAGES
         }
     )
+
+
+def _with_limits(text: str) -> str:
+    for name, limit in LIMITS.items():
+        text = text.replace(name, limit)
+    return text
 
 
 def _read(name: str) -> dict[str, Any]:

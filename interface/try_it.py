@@ -1,4 +1,4 @@
-"""The tab to try the models: all of them on the same picture, while it is shifted and turned."""
+"""The *Try it* tab: all of them on the same picture, while it is shifted and turned."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
 
     Args:
         models: the served models.
-        picture: the picture of the first tab.
+        picture: the picture of the *Classify* tab.
         language: the visitor's.
     """
     text = static_texts()
@@ -75,7 +75,7 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
             return waiting(language)
         try:
             pixels = await models.decode(picture, models.image_sizes)
-        except ClassifierError as error:  # the first tab has the toast: no second one
+        except ClassifierError as error:  # the *Classify* tab has the toast: no second one
             return message("refused", language, str(as_error(error, language)))
         both = {
             size: np.stack([image, corrupt(image, right, down, turn, blur)])

@@ -25,7 +25,6 @@ from classifier.data.images import MAX_BYTES
 from classifier.errors import InputError
 
 FOLDER = "GRADIO_TEMP_DIR"  # the variable that names the upload folder, also for Gradio
-MAX_MEGABYTES = MAX_BYTES // 2**20  # of a picture
 MAX_REQUEST_BYTES = MAX_BYTES + 2**20  # of an upload: a picture and the form around it
 MAX_FOLDER_BYTES = 500 * 2**20
 MIN_CHARGE = 64 * 2**10  # bytes that the smallest upload counts as: files and folders are limited

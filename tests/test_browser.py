@@ -1,6 +1,7 @@
 """The app in a real headless Chromium: every tab, in both languages, sizes and appearances."""
 
 import base64
+import contextlib
 import io
 import re
 import shutil
@@ -202,15 +203,15 @@ def test_a_refused_file_is_told_once_however_often_it_happens(opened: Open, tmp_
         if time:
             page.get_by_role("button", name="Remove Image").click()
             expect(page.locator("#details .waiting")).to_be_visible()
-        choose(page, bad)
+        with all_answered(page):
+            choose(page, bad)
         expect(page.locator("#details .refused")).to_be_visible()
         expect(page.get_by_test_id("toast-body")).to_contain_text("not a picture")
-        page.wait_for_timeout(1500)  # a second message would have come by then
         assert page.get_by_test_id("toast-body").inner_text().count("not a picture") == 1
     tab(page, "Try it")
     expect(page.locator("#answers")).to_contain_text("not a picture")
-    page.locator("#try-turn input[type=range]").fill("90")
-    page.wait_for_timeout(1500)
+    with all_answered(page):
+        page.locator("#try-turn input[type=range]").fill("90")
     assert page.get_by_test_id("toast-body").inner_text().count("not a picture") == 1
 
 
@@ -229,6 +230,13 @@ def test_the_content_of_a_file_decides_and_not_its_name(
         choose(page, file)
     expect(page.locator("#answer .confidence-set")).to_have_count(5)
     expect(page.get_by_test_id("toast-body")).to_have_count(0)
+
+
+@contextlib.contextmanager
+def all_answered(page: Page) -> Iterator[None]:
+    """Waits, at its end, until all that the page has asked through the queue is answered."""
+    with page.expect_event("requestfinished", lambda asked: "/queue/data" in asked.url):
+        yield
 
 
 def drop(page: Page, path: Path) -> None:
@@ -253,9 +261,10 @@ def test_a_file_over_the_limit_is_a_message(opened: Open, tmp_path: Path) -> Non
     page = opened()
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(11 * 2**20))
-    choose(page, large)
+    # The page asks after the upload that it refused itself, and the server waits for it.
+    with page.expect_event("requestfinished", lambda asked: "/upload_progress" in asked.url):
+        choose(page, large)
     expect(page.get_by_test_id("toast-body")).to_contain_text("larger than 10 MB")
-    page.wait_for_timeout(4000)  # so long the server waits for the upload that its page refused
 
 
 @pytest.mark.parametrize(("language", "phone", "theme"), PAIRWISE)
@@ -435,9 +444,8 @@ def test_a_live_evaluation_of_the_real_test_images_is_stopped(
         line = page.locator("#rerun [role=status]")
         expect(line).to_contain_text("Stopped after")
         stopped = line.inner_text()
-        page.wait_for_timeout(1500)
+        expect(page.locator("#rerun-start")).to_be_enabled()  # nothing comes after that
         assert line.inner_text() == stopped
-        expect(page.locator("#rerun-start")).to_be_enabled()
         context.close()
 
 
@@ -455,6 +463,7 @@ def test_the_model_card_is_shown_with_its_figures(opened: Open) -> None:
     page = opened()
     tab(page, "About")
     expect(page.locator("#card h1").first).to_be_visible()
+    page.locator("#card summary").filter(has_text="figures and lists").click()
     expect(page.locator("#card img").first).to_have_attribute("src", re.compile("^figures/"))
     assert "model-index" not in page.locator("#card").inner_text()
 
@@ -639,6 +648,8 @@ def test_on_a_phone_figures_have_a_narrow_form_and_nothing_is_swiped(opened: Ope
     for name, inside in (("Evaluation", "#matrix"), ("Compare", "#compare"), ("About", "#card")):
         tab(page, name)
         expect(page.locator(inside)).to_be_visible()
+        for summary in page.locator("#card summary:visible").all():
+            summary.click()
         for image in page.locator("figure.plot img:visible").all():
             image.scroll_into_view_if_needed()
             expect(image).to_have_js_property("complete", True)
@@ -675,13 +686,15 @@ def test_below_a_path_of_a_proxy_the_page_is_found_without_the_final_slash(
         page.close()
 
 
-def test_long_tables_of_the_card_are_opened_by_a_click(opened: Open) -> None:
-    page = opened("?tab=about")
+def test_the_card_is_short_and_its_sections_are_opened_by_a_click(opened: Open) -> None:
+    page = opened("?tab=about", phone=True)
     settings = page.locator("#card details").filter(has_text="learning_rate")
-    expect(settings.locator("summary")).to_contain_text("rows")
-    expect(settings.locator("table")).to_be_hidden()
+    expect(settings.locator("summary")).to_have_text("Training")
+    expect(settings.locator("table").first).to_be_hidden()
+    expect(page.locator("#card table").first).to_contain_text("Top-1 accuracy")
+    assert page.evaluate("document.documentElement.scrollHeight") < 4000
     settings.locator("summary").click()
-    expect(settings.locator("table")).to_be_visible()
+    expect(settings.locator("table").first).to_be_visible()
     expect(settings.get_by_text("learning_rate", exact=True)).to_be_visible()
 
 
@@ -834,7 +847,13 @@ def test_axe_finds_no_barrier_on_any_tab(
             page.locator("#rerun-start").click()
             expect(page.locator("#rerun .tile")).to_have_count(2)
             expect(page.locator("#rerun-start")).to_be_enabled()
-            page.wait_for_timeout(500)  # until its colour has changed
+            page.wait_for_function(
+                "!document.getAnimations().some((one) => one instanceof CSSTransition)"
+            )
+        if inside == "#card":
+            page.evaluate(
+                "document.querySelectorAll('#card details').forEach((d) => d.open = true)"
+            )
         look_for_barriers(page, name)
 
 

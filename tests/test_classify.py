@@ -21,7 +21,7 @@ from classifier.prediction import stream
 from classifier.prediction.classifier import Classifier
 from classifier.prediction.paths import Found, find_files, read_names
 from classifier.prediction.stream import Answer, classify_files
-from interface.choice import EMBEDDED_ORDER
+from interface.choose_models import EMBEDDED_ORDER
 from model_folders import CLASSES, LABELS, make_model_folder
 from pictures import bad_pictures, encoded, good_pictures, scene
 

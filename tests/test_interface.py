@@ -19,7 +19,7 @@ from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.themes import DARK, LIGHT
 from interface import about, choice, classify, header, page, try_it
-from interface.choice import choose, embedded
+from interface.choose_models import choose, embedded
 from interface.markup import fill
 from interface.serving import Models, Served
 from interface.theme import CSS_FILE
@@ -297,22 +297,28 @@ def test_what_a_template_is_given_is_escaped_and_what_it_gave_is_not() -> None:
     assert '<p class="line">&lt;script&gt;' in outer
 
 
-def test_long_tables_of_a_card_fold_away_and_the_rest_of_it_stays_as_it_is() -> None:
+def test_the_sections_of_a_card_fold_away_but_for_its_first_table() -> None:
     def table(rows: int, head: str = "| Setting | Value |") -> str:
         return "\n".join([head, "| --- | --- |", *(f"| a | {row} |" for row in range(rows)), ""])
 
     card = (
-        f"# mine\n\n{table(20, '| Measure | Value |')}\n{table(3)}\n"
-        f"All that is recorded:\n\n{table(30, '| | |')}\n## After\n\n```\n{table(40)}```\n"
+        f"# mine\n\nIt is small.\n\n## Use <it>\n\n```\n## no heading\n```\n\n"
+        f"## Results\n\n{table(20, '| Measure | Value |')}\n{table(3)}\n## Settings\n\n{table(30)}"
     )
     folded = about.folded(card, "en")
-    assert folded.count("<details>") == 1
-    assert "<summary>All that is recorded: 30 rows</summary>\n\n| | |" in folded
-    assert "</details>\n\n" in folded
-    assert re.search(r"^## After$", folded, re.MULTILINE)
-    outside = re.sub(r"<details>.*</details>", "", folded, flags=re.DOTALL)
-    assert table(20, "| Measure | Value |") in outside
-    assert table(40) in outside
+    assert re.findall("<summary>(.*)</summary>", folded) == [
+        "Use &lt;it&gt;",
+        "Results: figures and lists",
+        "Settings",
+    ]
+    outside = re.sub(r"<details>.*?</details>", "", folded, flags=re.DOTALL)
+    assert re.findall("^#.*", outside, re.MULTILINE) == ["# mine", "## Results"]
+    assert "It is small." in outside
+    assert outside.rstrip().endswith(table(20, "| Measure | Value |").rstrip())
+    assert table(3) in folded
+    assert "</summary>\n\n```\n## no heading\n```\n\n</details>\n\n" in folded
+    for plain in ("", "# mine\n", f"# mine\n\n{table(40)}"):
+        assert about.folded(plain, "en").strip() == plain.strip()
 
 
 def test_the_curves_of_a_card_are_those_of_its_best_and_worst_classes() -> None:

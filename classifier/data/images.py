@@ -36,8 +36,10 @@ from classifier.settings import DEFAULT_IMAGE_SIZE
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
 READABLE = "JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF or PPM"
 
-MAX_BYTES = 10 * 2**20
-MAX_PIXELS = 50_000_000
+MAX_MEGABYTES = 10
+MAX_BYTES = MAX_MEGABYTES * 2**20
+MAX_MEGAPIXELS = 50
+MAX_PIXELS = MAX_MEGAPIXELS * 10**6
 MAX_ASPECT = 1000
 # Each scan of a progressive JPEG decodes all pixels once more. Encoders write about ten scans; a
 # file with ten thousand would keep a core busy for an hour.
@@ -193,7 +195,7 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     if len(content) > MAX_BYTES:
         raise ImageError(
             "too_large",
-            f"the file is larger than {MAX_BYTES // 2**20} MB: choose a smaller image",
+            f"the file is larger than {MAX_MEGABYTES} MB: choose a smaller image",
         )
     return content
 
@@ -331,7 +333,7 @@ def too_costly() -> ImageError:
 def _too_many_pixels() -> ImageError:
     return ImageError(
         "too_many_pixels",
-        f"the image has more than {MAX_PIXELS // 10**6} megapixels: choose a smaller one",
+        f"the image has more than {MAX_MEGAPIXELS} megapixels: choose a smaller one",
     )
 
 

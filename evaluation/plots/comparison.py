@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 
+from evaluation.corruptions import LEVELS
 from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import (
     NARROW,
@@ -24,7 +25,6 @@ from evaluation.plots.appearance import (
 )
 from evaluation.themes import LIGHT, Theme
 
-CORRUPTIONS = ("shift", "rotation", "blur", "brightness", "noise")
 _CHANGES = 8  # classes shown at each end of the differences
 _SLIDE = (9.6, 5.4)  # inches: 16:9
 _EXAMPLE_SIZE = 27.0  # points: the side of a corrupted example
@@ -42,7 +42,7 @@ def robustness_curves(
     """Draws the top-1 accuracy of several models by corruption level, in the format of a slide.
 
     Args:
-        results: for each corruption (of `CORRUPTIONS`) its `levels`, a list of numbers from
+        results: for each corruption (of `LEVELS`) its `levels`, a list of numbers from
             the original to the strongest, and `top1`, a list of accuracies for each model.
         examples: for each corruption an image at each of its levels, uint8, (height, width, 3);
             some of them are shown above their levels.
@@ -54,7 +54,7 @@ def robustness_curves(
         >>> results = {"shift": {"levels": [0, 4, 8], "top1": {"mlp": [0.5, 0.3, 0.1]}}}
         >>> figure = robustness_curves(results)
     """
-    kinds = [kind for kind in CORRUPTIONS if kind in results]
+    kinds = [kind for kind in LEVELS if kind in results]
     models = list(dict.fromkeys(name for kind in kinds for name in results[kind]["top1"]))
     width, height = (NARROW, 0.7 + 2.3 * len(kinds)) if narrow else _SLIDE
     title, note = locale.text("robustness"), locale.text("robustness_note")
