@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from jinja2 import Environment
 
+from classifier.data.images import MAX_MEGABYTES, MAX_MEGAPIXELS
 from classifier.errors import ClassifierError, InputError
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.themes import DARK, LIGHT
-from interface import about, choice, classify, header, page, try_it
+from interface import about, api, choose_models, classify, header, page, try_it
 from interface.choose_models import choose, embedded
 from interface.markup import fill
 from interface.serving import Models, Served
-from interface.theme import CSS_FILE
+from interface.theme import CSS_FILE, SCRIPT_FILES
 from interface.translations import (
     LANGUAGES,
     class_name,
@@ -262,7 +263,7 @@ def test_a_wrong_name_in_the_environment_leaves_the_embedded_models_and_a_notice
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_model_folder, tmp_path / "mlp")
-    monkeypatch.setattr(choice, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(choose_models, "PRETRAINED", tmp_path)
     monkeypatch.setenv("MODEL_ID", f"no such name!, {tmp_path / 'nothing'}")
     served, notice = choose()
     assert [item.name for item in served] == ["mlp"]
@@ -325,3 +326,22 @@ def test_the_curves_of_a_card_are_those_of_its_best_and_worst_classes() -> None:
     served = Served("mlp", ModelFolder(PROJECT / "pretrained" / "mlp"), "embedded")
     card = about.render(served, "en")
     assert re.search(r'figures/precision_recall\.png\?[^"]*classes=\d', card)
+
+
+def test_the_limits_of_pictures_are_written_once() -> None:
+    limits = f"at most {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels"
+    assert limits in api.IMAGE
+    assert limits in " ".join((PROJECT / "docs" / "api.md").read_text(encoding="utf-8").split())
+    table = (PROJECT / "interface" / "words.yaml").read_text(encoding="utf-8")
+    assert not re.search(r"\d MB|\d mega", table)
+    for language in LANGUAGES:
+        assert f"{MAX_MEGABYTES} MB" in word("error_upload_limit", language)
+        assert f"{MAX_MEGAPIXELS} mega" in word("error_too_many_pixels", language)
+        assert not [key for key, texts in words().items() if "{max_" in texts[language]]
+
+
+def test_the_scripts_of_the_page_name_no_language() -> None:
+    for path in SCRIPT_FILES:
+        code = path.read_text(encoding="utf-8")
+        named = re.findall(r"""["'](\w\w)["']""", code)
+        assert not set(named) & set(LANGUAGES) - {LANGUAGES[0]}, path.name
