@@ -125,7 +125,7 @@ class PageMiddleware:
         scope, path = {**scope, "headers": _with_one_range(scope["headers"])}, path_of(scope)
         if HEARTBEAT.fullmatch(path):
             await self.app(scope, receive, send)
-        elif refusal := self._refusal(scope, path):
+        elif refusal := self._refused_at_once(scope, path):
             await refusal(scope, receive, send)
         else:
             self.gate.enter()
@@ -138,7 +138,7 @@ class PageMiddleware:
             finally:
                 self.gate.leave()
 
-    def _refusal(self, scope: Scope, path: str) -> Response | None:
+    def _refused_at_once(self, scope: Scope, path: str) -> Response | None:
         """Returns the answer to a request that is refused whatever its body may be."""
         if BLOCKED_ROUTES.search(path):
             return PlainTextResponse("There is nothing here.", 404)

@@ -10,10 +10,18 @@ from typing import Any
 
 import gradio as gr
 import gradio.mcp
+import mcp.shared.session
 import pytest
 from gradio.routes import App
+from mcp.server import Server
 
-from interface.gradio_adapter import CheckedBlocks, McpServer, event_function
+from interface.gradio_adapter import (
+    CheckedBlocks,
+    McpServer,
+    event_function,
+    has_session,
+    is_awaited,
+)
 from interface.translations import word
 
 
@@ -40,6 +48,26 @@ def test_gradio_looks_its_mcp_server_up_when_it_starts() -> None:
     assert "self.postprocess_output_data(" in tool, "MCP answers are no longer ours"
     prepare = inspect.getsource(gradio.mcp.GradioMCPServer._prepare_tool_call_args)
     assert "self.convert_strings_to_filedata(" in prepare, "MCP arguments are no longer checked"
+
+
+def test_the_mcp_library_lets_tools_check_their_arguments_themselves() -> None:
+    source = inspect.getsource(gradio.mcp.GradioMCPServer.create_mcp_server)
+    assert "self.Server(" in source, "our server under Gradio's MCP server is no longer taken"
+    assert "server.call_tool()" in source, "Gradio chooses itself whether arguments are checked"
+    assert "validate_input" in inspect.signature(Server.call_tool).parameters
+    noise = inspect.getsource(mcp.shared.session)
+    assert "Failed to validate " in noise, "`_is_news` knows other lines than the library writes"
+
+
+def test_the_queue_says_what_is_waited_for() -> None:
+    source = inspect.getsource(App.create_app)
+    for name in ("pending_messages_per_session", "event_ids_to_events"):
+        assert f"queue.{name}" in source, f"Gradio looks sessions and events up without `{name}`"
+    with CheckedBlocks() as blocks:
+        pass
+    blocks.queue()
+    assert not has_session(blocks, "nobody")
+    assert not is_awaited(blocks, "nothing")
 
 
 def test_a_function_gets_no_path_and_what_it_raises_becomes_one_line() -> None:

@@ -171,4 +171,4 @@ def _unfinished(folder: Path) -> list[Path]:
 
 def _years_later(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
-    monkeypatch.setattr(uploads.time, "time", lambda: now + 10**8)
+    monkeypatch.setattr("interface.uploads.time.time", lambda: now + 10**8)

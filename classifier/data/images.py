@@ -170,9 +170,8 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     box = left, top, left + side, top + side
     factor = int(side / size / REDUCING_GAP)
     if factor > 1:  # what `resize` does with `reducing_gap`, without a copy of the square
-        reduced = image.reduce(factor, box)
-        box = 0, 0, side / factor, side / factor
-        return reduced.resize((size, size), Image.Resampling.BICUBIC, box)
+        square = 0, 0, side / factor, side / factor
+        return image.reduce(factor, box).resize((size, size), Image.Resampling.BICUBIC, square)
     # Crop before resizing: with `box`, the filter would use pixels outside of it.
     return image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
 
