@@ -63,7 +63,8 @@ def folded(card: str, language: str) -> str:
     ]
     first = _TABLE.search(card)
     parts = [card[: heads[0].start()] if heads else card]
-    for head, end in zip(heads, [*(head.start() for head in heads[1:]), len(card)], strict=True):
+    ends = [*(head.start() for head in heads), len(card)][1:]
+    for head, end in zip(heads, ends, strict=True):
         start, title = head.end(), head[1].strip()
         if first and start <= first.start() < end:
             parts.append(card[head.start() : first.end()])
