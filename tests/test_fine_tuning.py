@@ -300,7 +300,7 @@ def test_a_fine_tuning_goes_on_after_its_last_layer_was_trained(
     ("arguments", "said"),
     [
         (["--init-from", "nowhere"], "'nowhere' is neither a local folder"),
-        (["--init-from", ""], "'' is neither a local folder"),
+        (["--init-from", ""], "--init-from is empty"),
         (["--init-from", "{empty}"], "contains no model"),
         (["--init-from", "{source}/labels.json"], "is a file: name the model folder"),
         (["--init-from", "{source}", "--set", "image_size=64"], "has image_size 20, not 64"),

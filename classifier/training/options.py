@@ -19,10 +19,10 @@ def choose_settings(
     options_of_settings = ("epochs", "batch_size", "seed", "precision")
     named = {name: getattr(options, name) for name in options_of_settings}
     changes = parse_overrides(options.set, **named)
-    default = DEFAULT_PRESET if options.init_from is None else fine_tuning.PRESET
+    default = fine_tuning.PRESET if options.init_from else DEFAULT_PRESET
     settings = load_preset(options.preset or default).replace(**changes)
     init_from = None
-    if options.init_from is not None:  # an empty name, as of an unset variable, is refused
+    if options.init_from:
         origin = fine_tuning.Origin.find(options.init_from)
         settings = origin.adopt(settings, changes)
         init_from = origin.to_dict()
