@@ -49,7 +49,7 @@ from classifier.settings import Settings, load_preset
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
-WARM_UP = 4  # steps of a round before the clock starts: the first ones compile, and fill the caches
+WARM_UP = 2  # steps of a round before the clock starts: the first ones compile, and fill the caches
 CLASSES = 100
 
 SETTINGS = Settings(
@@ -72,7 +72,7 @@ SETTINGS = Settings(
 CNN = load_preset("cnn").replace(schedule="constant", learning_rate=1e-3)
 
 NETWORKS = {  # name: (title, recipe, images that are timed in a round)
-    "mlp": ("residual MLP, 14.2 M parameters, batch 512", SETTINGS, 15_360),
+    "mlp": ("residual MLP, 14.2 M parameters, batch 512", SETTINGS, 10_240),
     "mlp-2048": (
         "the same, batch 2048",  # products take the time, more than the pass over the weights
         SETTINGS.replace(batch_size=2048),
@@ -81,12 +81,12 @@ NETWORKS = {  # name: (title, recipe, images that are timed in a round)
     "cnn-32": (
         "ResNet-9, 32 wide, 1.67 M, batch 256",
         CNN.replace(channels=(32, 64, 128, 256)),
-        4096,
+        2048,
     ),
     "cnn-64": (
         "ResNet-9, 64 wide, 6.62 M, batch 256",
         CNN.replace(channels=(64, 128, 256, 512)),
-        2048,
+        1024,
     ),
 }
 PRECISIONS = ("float32", "bfloat16")
@@ -142,7 +142,12 @@ def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
         sized += [f"--{name.replace('_', '-')}", str(size)]
     calls = {name: [*VARIANTS[name][1], *sized] for name in options.variants}
     for library in MATRIX_PRODUCTS:
-        calls[library] = ["benchmarks.matrix_product", library, "--precision", precision]
+        calls[f"matrix product, {library}"] = [
+            "benchmarks.matrix_product",
+            library,
+            "--precision",
+            precision,
+        ]
     answers: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
     with contextlib.ExitStack() as stack:
         processes = {
@@ -155,7 +160,9 @@ def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.training_keras import training_flops
 
     flops = training_flops(settings)
-    products = {name: [x["gflops"] for x in answers[name]] for name in MATRIX_PRODUCTS}
+    products = {
+        name: [x["gflops"] for x in answers[f"matrix product, {name}"]] for name in MATRIX_PRODUCTS
+    }
     product = max(statistics.median(rounds) for rounds in products.values())
     speeds = {name: [x["images_per_second"] for x in answers[name]] for name in options.variants}
     return {

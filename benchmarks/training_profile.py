@@ -49,16 +49,16 @@ STEPS = 4  # profiled, after those of the warm-up
 REPETITIONS, SECONDS = 5, 0.3  # of each product, at least
 
 PARTS = {  # by TensorFlow's operations, the first that fits; oneDNN's have names of their own
-    "augmentation": r"augmentation/",
+    "augmentation": r"/augmentation\w*/",
     "gradients of convolutions' kernels, by oneDNN": r"BackpropFilter",
     "convolutions and the gradients of their inputs": r"Conv2D",
     "matrix products": r"MatMul",
     "batch normalisation": r"BatchNorm",
     "pooling": r"Pool|ArgMax|/pool/",
-    "optimiser, in one pass": r"ResourceApply",
+    "optimiser, as far as it is not fused": r"ResourceApply|/(sgd|adamw|lion)\w*/",
     "fused operations on elements": r"_Xla",
     "sums over the batch": r":(BiasAddGrad|Sum|Mean)$",
-    "copies: patches, casts, transposes": r":(Concat|Pad|StridedSlice|.*Transpose|Cast)\w*$",
+    "copies: patches, casts, transposes": r":(Concat|Pad|StridedSlice|Tile|.*Transpose|Cast)\w*$",
     "other operations": r"",
 }
 OPERATION = re.compile(r"[^:\s]+:_?[A-Z]\w*")

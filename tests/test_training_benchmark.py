@@ -206,7 +206,7 @@ def test_one_round_writes_speeds_that_are_in_the_printed_table(
 
 def test_a_profile_is_sorted_by_the_kind_of_operation_and_leaves_out_what_is_none() -> None:
     events = [
-        ("training/augmentation/MatMul:_MklBatchMatMulV2", 8.0),
+        ("x/training_1/augmentation_1/MatMul:_MklBatchMatMulV2", 8.0),
         ("training/network/dense/MatMul:_MklMatMul", 16.0),
         ("training/stage_1_convolution/Conv2D:_MklNativeConv2D", 24.0),
         ("gradient_tape/x/Conv2DBackpropFilter:_MklNativeConv2DBackpropFilter", 32.0),
