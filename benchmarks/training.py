@@ -34,7 +34,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from classifier.settings import Settings, load_preset
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
+IDLE = 1.0  # load: what has just ended is in it for a minute
 WARM_UP = 2  # steps of a round before the clock starts: the first ones compile, and fill the caches
 CLASSES = 100
 
@@ -74,7 +75,7 @@ CNN = load_preset("cnn").replace(schedule="constant", learning_rate=1e-3)
 NETWORKS = {  # name: (title, recipe, images that are timed in a round)
     "mlp": ("residual MLP, 14.2 M parameters, batch 512", SETTINGS, 10_240),
     "mlp-2048": (
-        "the same, batch 2048",  # products take the time, more than the pass over the weights
+        "residual MLP, 14.2 M parameters, batch 2048",
         SETTINGS.replace(batch_size=2048),
         20_480,
     ),
@@ -108,17 +109,9 @@ MATRIX_PRODUCTS = ("tensorflow", "pytorch")
 def main(arguments: list[str]) -> None:
     """Measures, and writes what it found."""
     options = parse(arguments)
-    load = os.getloadavg()[0]
-    if load > 0.3:
-        print(f"Something else is running (load {load:.1f}): the figures will be too low.")
-    rows = {}
-    for row in options.rows:
-        rows[row] = {
-            "command": shlex.join(["python", "-m", "benchmarks.training", *arguments]),
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "load_before": round(load, 2),
-            **measure(row, options),
-        }
+    command = shlex.join(["python", "-m", "benchmarks.training", *arguments])
+    state = {"command": command, **circumstances()}
+    rows = {row: {**state, **measure(row, options)} for row in options.rows}
     output = options.output or RESULTS
     result = merged(output / "training.json", rows)
     files = {"training.json": json.dumps(result, indent=1) + "\n", "training.md": table(result)}
@@ -127,6 +120,22 @@ def main(arguments: list[str]) -> None:
         readme.refresh()
     print(table(result))
     print(f"Written to {output}.")
+
+
+def circumstances() -> dict[str, Any]:
+    """Returns the date and the load of the machine before it measures; warns of a load."""
+    load = round(os.getloadavg()[0], 2)
+    if load > IDLE:
+        print(f"Something else is running (load {load:.1f}): the figures will be too low.")
+    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "load_before": load}
+
+
+def stated(rows: Collection[dict[str, Any]]) -> str:
+    """Returns the dates of rows, and the load of the machine if it was not idle, for a note."""
+    dates = sorted({row["date"] for row in rows})
+    load = max(row["load_before"] for row in rows)
+    busy = f", while other programs ran (load up to {load:.1f})" if load > IDLE else ""
+    return " to ".join(dict.fromkeys([dates[0], dates[-1]])) + busy
 
 
 def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -261,7 +270,7 @@ def merged(file: Path, rows: dict[str, Any], order: Sequence[str] = ROWS) -> dic
     same = {"machine": provenance.machine(), "versions": provenance.library_versions()}
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if all(before.get(name) == value for name, value in same.items()):
-        rows = {**before["rows"], **rows}
+        rows = {**before.get("rows", {}), **rows}
     return {**same, "rows": {name: rows[name] for name in order if name in rows}}
 
 
@@ -284,12 +293,11 @@ def table(result: dict[str, Any]) -> str:
     ]
     lines += [_line(name, row, variants) for name, row in rows.items()]
     rounds = sorted({row["rounds"] for row in rows.values()})
-    dates = sorted({row["date"] for row in rows.values()})
     note = (
         f"Medians of {' to '.join(map(str, rounds))} interleaved rounds, with their range, on "
         f"{machine['cores']} cores of {machine['processor']}, TensorFlow "
         f"{_version(result, 'tensorflow')}, PyTorch {_version(result, 'torch')}. "
-        f"{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}, `python -m benchmarks.training`."
+        f"{stated(rows.values())}, `python -m benchmarks.training`."
     )
     return "\n".join([*lines, "", note, ""])
 

@@ -16,7 +16,6 @@ same machine with the same libraries, stay.
 """
 
 import argparse
-import datetime
 import json
 import math
 import os
@@ -36,7 +35,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import readme
-from benchmarks.training import NETWORKS, PRECISIONS, PROJECT, RESULTS, WARM_UP, merged, write
+from benchmarks.training import (
+    NETWORKS,
+    PRECISIONS,
+    PROJECT,
+    RESULTS,
+    WARM_UP,
+    circumstances,
+    merged,
+    stated,
+    write,
+)
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import ClassifierError
@@ -71,6 +80,7 @@ def main(arguments: list[str]) -> None:
     """Measures, and writes what it found."""
     options = parse(arguments)
     rows: dict[str, Any] = {}
+    state = circumstances()
     for row in options.rows:
         what, name = row.split(":")
         if what == "start":
@@ -80,12 +90,12 @@ def main(arguments: list[str]) -> None:
             figures = {
                 precision: measure(name, precision, options.batch_size) for precision in PRECISIONS
             }
-        rows[row] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), **figures}
+        rows[row] = {**state, **figures}
         print(row, json.dumps(figures), flush=True)
     output = options.output or RESULTS
     result = merged(output / "training_profile.json", rows, ROWS)
     tables = {what: table(what, result) for what in ("parts", "shapes", "start")}
-    files = {f"training_{what}.md": text for what, text in tables.items()}
+    files = {f"training_{what}.md": text for what, text in tables.items() if text}
     write({"training_profile.json": json.dumps(result, indent=1) + "\n", **files}, output)
     if options.output is None:
         readme.refresh()
@@ -223,13 +233,14 @@ def table(what: str, result: dict[str, Any]) -> str:
         if name.startswith(f"{what}:")
     }
     lines = {"parts": _parts_lines, "shapes": _shapes_lines, "start": _start_lines}[what](found)
-    dates = sorted({row["date"] for row in found.values()})
+    if not found:
+        return ""
     machine = result["machine"]
     note = (
-        f"On {machine['cores']} cores of {machine['processor']}, {' to '.join(dates)}, "
+        f"On {machine['cores']} cores of {machine['processor']}, {stated(found.values())}, "
         "`python -m benchmarks.training_profile`."
     )
-    return "\n".join([*lines, note, ""]) if found else ""
+    return "\n".join([*lines, note, ""])
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
