@@ -212,17 +212,25 @@ def start(arguments: list[str]) -> dict[str, float]:
     if (2, 1) not in times:
         reason = (text.strip().splitlines() or ["it said nothing"])[-1]
         raise ClassifierError(f"train.py {' '.join(arguments)} did not train: {reason}")
+    return {name: round(value, 2) for name, value in intervals(times).items()}
+
+
+def intervals(times: dict[tuple[int, int], float]) -> dict[str, float]:
+    """Returns what `start` does, from the seconds at which each epoch and step was done.
+
+    The progress bar skips steps that follow each other within 50 ms, the last one, too, which it
+    shows for sure when the epoch is over: the end of the last step is found from the one before.
+    """
     steps = max(step for epoch, step in times if epoch == 1)
-    step = (times[1, steps] - times[1, 1]) / max(1, steps - 1)
-    epoch = times[2, 1] - times[1, 1]
-    overhead = max(0.0, times[2, 1] - times[1, steps] - step)
-    seconds = {
+    shown = max((step for epoch, step in times if epoch == 1 and step < steps), default=1)
+    step = (times[1, shown] - times[1, 1]) / max(1, shown - 1)
+    last = times[1, shown] + (steps - shown) * step
+    return {
         "loaded": times[0, 0],
         "first_step": times[1, 1],
-        "epoch": epoch,
-        "overhead": overhead,
+        "epoch": times[2, 1] - times[1, 1],
+        "overhead": max(0.0, times[2, 1] - last - step),
     }
-    return {name: round(value, 2) for name, value in seconds.items()}
 
 
 def table(what: str, result: dict[str, Any]) -> str:

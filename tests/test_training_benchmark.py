@@ -258,6 +258,12 @@ def test_parts_and_shapes_of_a_small_batch_are_written_with_their_tables(
         assert (tmp_path / file).read_text() in result.stdout
 
 
+def test_between_two_epochs_lies_what_is_no_step_also_if_the_last_step_is_shown_late() -> None:
+    times = {(0, 0): 3.0, (1, 1): 10.0, (1, 3): 12.0, (1, 5): 14.9, (2, 1): 17.5}
+    expected = {"loaded": 3.0, "first_step": 10.0, "epoch": 7.5, "overhead": 2.5}
+    assert training_profile.intervals(times) == pytest.approx(expected)
+
+
 @pytest.mark.slow
 def test_a_start_is_watched_until_the_second_epoch(small_dataset: Path) -> None:
     times = training_profile.start(
