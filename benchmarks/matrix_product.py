@@ -1,15 +1,17 @@
 """GFLOP/s of a plain matrix product on all cores: the most that dense layers could reach.
 
-For `benchmarks.training`: the best of several shapes in one library and one number format.
+For `benchmarks.training`: the best of several shapes in one library and one number format, for each
+line of standard input.
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
+
+from benchmarks.training import answer_each_line
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -18,7 +20,7 @@ SHAPES = (  # rows, inner, columns: two of the network's layers, and a large squ
     (512, 512, 2048),
     (2048, 2048, 2048),
 )
-SECONDS = 0.7  # on each shape
+SECONDS = 0.5  # on each shape
 REPETITIONS = 5  # at least
 
 
@@ -74,8 +76,9 @@ def in_pytorch(number_format: str) -> Callable[[tuple[int, int, int]], Callable[
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("library", choices=("tensorflow", "pytorch"))
     parser.add_argument("--precision", required=True, choices=("float32", "bfloat16"))
-    parser.add_argument("--library", required=True, choices=("tensorflow", "pytorch"))
     options = parser.parse_args()
     products = {"tensorflow": in_tensorflow, "pytorch": in_pytorch}[options.library]
-    print(json.dumps({"gflops": round(sustained(products(options.precision)), 1)}))
+    product = products(options.precision)
+    answer_each_line(lambda: {"gflops": round(sustained(product), 1)})

@@ -1,27 +1,31 @@
-"""Measures how fast Keras trains the deep MLP, beside PyTorch and the machine's matrix product.
+"""Measures how fast Keras trains, beside PyTorch and the machine's matrix product.
 
 python -m pip install -r benchmarks/requirements.txt
 python -m benchmarks.training                 # with nothing else running on the machine
+python -m benchmarks.training --rows cnn-64:float32 cnn-64:bfloat16     # these alone
 
-Every measurement is a process of its own. The rounds are interleaved (Keras, PyTorch, matrix
-product, Keras, PyTorch, …), so that a machine that slows down slows all of them down; the table
-has the median of the rounds, and the range. All of them train the same network on the same images
-with the same batch, optimiser and augmentation (`SETTINGS`). The matrix product is what TensorFlow
-or PyTorch, whichever is faster, sustains on the best of several shapes, those of the network among
-them.
+A row is a network in a number format. Keras, PyTorch and the matrix product each have a process of
+their own, and take turns (Keras, PyTorch, matrix product, Keras, …), so that a machine that slows
+down slows all of them down; the table has the medians of the rounds, and their range. Keras and
+PyTorch train the same network on the same images with the same batch, optimiser and augmentation
+(`NETWORKS`). The matrix product is what TensorFlow or PyTorch, whichever is faster, sustains on the
+best of several shapes, those of the residual MLP among them.
 
-It writes `training.json` and `training.md` into `benchmarks/results` or `--output`:
+It writes `training.json` and `training.md` into `benchmarks/results` or `--output`; rows that were
+measured before, on the same machine with the same libraries, stay:
 
-    {"command", "date", "machine", "versions", "load_before", "settings", "images", "rounds",
-     "flops_per_image": of one training step,
-     "precisions": {"float32": {
+    {"machine", "versions",
+     "rows": {"cnn-64:float32": {
+         "command", "date", "load_before", "images", "batch_size", "rounds",
+         "flops_per_image": of one training step,
          "matrix_product": GFLOP/s, of the faster library,
          "matrix_products": {"tensorflow": [one per round], …},
          "variants": {"keras": {"images_per_second": [one per round], "median",
-                                "share_of_matrix_product"}}}}}
+                                "share_of_matrix_product"}, …}}}}
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -29,6 +33,8 @@ import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,11 +45,12 @@ from benchmarks import readme
 from classifier import command_line
 from classifier.errors import ClassifierError
 from classifier.files import write_atomically
-from classifier.settings import Settings
+from classifier.settings import Settings, load_preset
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
-WARM_UP = 10  # steps before the clock starts: the first ones compile, and fill the caches
+IDLE = 1.0  # load: what has just ended is in it for a minute
+WARM_UP = 2  # steps of a round before the clock starts: the first ones compile, and fill the caches
 CLASSES = 100
 
 SETTINGS = Settings(
@@ -56,154 +63,241 @@ SETTINGS = Settings(
     weight_decay=0.05,
     label_smoothing=0.1,
     schedule="constant",
-    batch_size=2048,  # so that products take the time, more than the optimiser's pass over weights
+    batch_size=512,  # that of the `mlp` preset
     flip=0.5,
     crop_area=0.35,
     crop_aspect=1.2,
     mixup=0.8,
 )
+# Noise cannot be learnt: at the preset's learning rate the loss would grow without end.
+CNN = load_preset("cnn").replace(schedule="constant", learning_rate=1e-3)
 
-VARIANTS = {  # name: (title, arguments of the process that measures it)
-    "keras": ("Keras, this project's training step", ["benchmarks.training_keras"]),
-    "keras-unfused": (
-        "Keras, this project's step without fusing",
-        ["benchmarks.training_keras", "--no-fuse"],
+NETWORKS = {  # name: (title, recipe, images that are timed in a round)
+    "mlp": ("residual MLP, 14.2 M parameters, batch 512", SETTINGS, 10_240),
+    "mlp-2048": (
+        "residual MLP, 14.2 M parameters, batch 2048",
+        SETTINGS.replace(batch_size=2048),
+        20_480,
     ),
-    "pytorch": ("PyTorch, eager", ["benchmarks.training_pytorch"]),
-    "pytorch-fused": (
-        "PyTorch, eager, fused AdamW",
-        ["benchmarks.training_pytorch", "--fused"],
+    "cnn-32": (
+        "ResNet-9, 32 wide, 1.67 M, batch 256",
+        CNN.replace(channels=(32, 64, 128, 256)),
+        2048,
     ),
-    "pytorch-compiled": (
-        "PyTorch, `torch.compile`, fused AdamW",
-        ["benchmarks.training_pytorch", "--fused", "--compile"],
+    "cnn-64": (
+        "ResNet-9, 64 wide, 6.62 M, batch 256",
+        CNN.replace(channels=(64, 128, 256, 512)),
+        1024,
     ),
 }
-USUAL = ("keras", "pytorch", "pytorch-fused")
+PRECISIONS = ("float32", "bfloat16")
+ROWS = tuple(f"{network}:{precision}" for network in NETWORKS for precision in PRECISIONS)
+
+VARIANTS = {  # name: (title, arguments of the process that measures it)
+    "keras": ("Keras", ["benchmarks.training_keras"]),
+    "keras-plain": ("Keras, not accelerated", ["benchmarks.training_keras", "--plain"]),
+    "pytorch": ("PyTorch", ["benchmarks.training_pytorch"]),
+    "pytorch-compiled": (
+        "PyTorch, `torch.compile`",
+        ["benchmarks.training_pytorch", "--compile"],
+    ),
+}
+USUAL = ("keras", "pytorch")
 MATRIX_PRODUCTS = ("tensorflow", "pytorch")
 
 
 def main(arguments: list[str]) -> None:
     """Measures, and writes what it found."""
     options = parse(arguments)
-    load = os.getloadavg()[0]
-    if load > 0.3:
-        print(f"Something else is running (load {load:.1f}): the figures will be too low.")
-    figures = {precision: measure(precision, options) for precision in options.precision}
-    from classifier import provenance
-
-    result = {
-        "command": shlex.join(["python", "-m", "benchmarks.training", *arguments]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": provenance.machine(),
-        "versions": provenance.library_versions(),
-        "load_before": round(load, 2),
-        "settings": SETTINGS.replace(batch_size=options.batch_size).to_dict(),
-        "images": options.images,
-        "rounds": options.rounds,
-        "flops_per_image": training_flops(),
-        "precisions": figures,
-    }
+    command = shlex.join(["python", "-m", "benchmarks.training", *arguments])
+    state = {"command": command, **circumstances()}
+    rows = {row: {**state, **measure(row, options)} for row in options.rows}
     output = options.output or RESULTS
-    output.mkdir(parents=True, exist_ok=True)
+    result = merged(output / "training.json", rows)
     files = {"training.json": json.dumps(result, indent=1) + "\n", "training.md": table(result)}
-    for name, text in files.items():
-        write_atomically(output / name, partial(Path.write_bytes, data=text.encode()))
+    write(files, output)
     if options.output is None:
         readme.refresh()
     print(table(result))
     print(f"Written to {output}.")
 
 
-def measure(precision: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures every variant and the matrix product, one after the other, round by round."""
-    speeds: dict[str, list[float]] = {name: [] for name in options.variants}
-    products: dict[str, list[float]] = {library: [] for library in MATRIX_PRODUCTS}
-    shared = ["--precision", precision]
-    sizes = ["--images", str(options.images), "--batch-size", str(options.batch_size)]
-    for number in range(options.rounds):
-        for name in options.variants:
-            _, command = VARIANTS[name]
-            speeds[name].append(run([*command, *shared, *sizes])["images_per_second"])
-            print(
-                f"{precision} round {number + 1}: {name} {speeds[name][-1]:,.0f} images/s",
-                flush=True,
-            )
-        for library in MATRIX_PRODUCTS:
-            call = ["benchmarks.matrix_product", "--library", library, *shared]
-            products[library].append(run(call)["gflops"])
-            print(
-                f"{precision} round {number + 1}: matrix product of {library} "
-                f"{products[library][-1]:.0f} GFLOP/s",
-                flush=True,
-            )
+def circumstances() -> dict[str, Any]:
+    """Returns the date and the load of the machine before it measures; warns of a load."""
+    load = round(os.getloadavg()[0], 2)
+    if load > IDLE:
+        print(f"Something else is running (load {load:.1f}): the figures will be too low.")
+    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "load_before": load}
+
+
+def stated(rows: Collection[dict[str, Any]]) -> str:
+    """Returns the dates of rows, and the load of the machine if it was not idle, for a note."""
+    dates = sorted({row["date"] for row in rows})
+    load = max(row["load_before"] for row in rows)
+    busy = f", while other programs ran (load up to {load:.1f})" if load > IDLE else ""
+    return " to ".join(dict.fromkeys([dates[0], dates[-1]])) + busy
+
+
+def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Measures every variant and the matrix product in turns, round by round."""
+    network, precision = row.split(":")
+    _, settings, images = NETWORKS[network]
+    sizes = {
+        "images": options.images or images,
+        "batch_size": options.batch_size or settings.batch_size,
+    }
+    sized = [network, "--precision", precision]
+    for name, size in sizes.items():
+        sized += [f"--{name.replace('_', '-')}", str(size)]
+    calls = {name: [*VARIANTS[name][1], *sized] for name in options.variants}
+    for library in MATRIX_PRODUCTS:
+        calls[f"matrix product, {library}"] = [
+            "benchmarks.matrix_product",
+            library,
+            "--precision",
+            precision,
+        ]
+    answers: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
+    with contextlib.ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(Process(arguments)) for name, arguments in calls.items()
+        }
+        for number in range(options.rounds):
+            for name, process in processes.items():
+                answers[name].append(process.measure())
+                print(f"{row} round {number + 1}: {name} {answers[name][-1]}", flush=True)
+    from benchmarks.training_keras import training_flops
+
+    flops = training_flops(settings)
+    products = {
+        name: [x["gflops"] for x in answers[f"matrix product, {name}"]] for name in MATRIX_PRODUCTS
+    }
     product = max(statistics.median(rounds) for rounds in products.values())
+    speeds = {name: [x["images_per_second"] for x in answers[name]] for name in options.variants}
     return {
+        **sizes,
+        "rounds": options.rounds,
+        "flops_per_image": flops,
         "matrix_product": product,
         "matrix_products": products,
-        "variants": summarise(speeds, product),
+        "variants": summarise(speeds, product, flops),
     }
 
 
-def summarise(speeds: dict[str, list[float]], product: float) -> dict[str, Any]:
+class Process:
+    """A module that measures once for each line that it is sent, in a process of its own."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._arguments = arguments
+
+    def __enter__(self) -> "Process":
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *self._arguments],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def measure(self) -> dict[str, float]:
+        """Has it measure, and returns the figures.
+
+        Raises:
+            ClassifierError: the process ended instead.
+        """
+        assert self._process.stdin
+        assert self._process.stdout
+        answer = ""
+        with contextlib.suppress(BrokenPipeError):
+            print(file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+        if not answer:
+            self._process.wait()
+            self._errors.seek(0)
+            reason = (self._errors.read().strip().splitlines() or ["it said nothing"])[-1]
+            raise ClassifierError(f"{' '.join(self._arguments)} failed: {reason}")
+        return json.loads(answer)
+
+
+def answer_each_line(measure: Callable[[], dict[str, float]]) -> None:
+    """Measures for each line of standard input: what a `Process` runs."""
+    for _ in sys.stdin:
+        print(json.dumps(measure()), flush=True)
+
+
+def worker_parser() -> argparse.ArgumentParser:
+    """Returns a parser of what `measure` tells a process that trains."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("--precision", required=True)
+    parser.add_argument("--images", type=int, required=True)
+    parser.add_argument("--batch-size", type=int, required=True)
+    return parser
+
+
+def summarise(speeds: dict[str, list[float]], product: float, flops: int) -> dict[str, Any]:
     """Returns for each variant its rounds, their median, and its share of the matrix product.
 
     Args:
         speeds: images per second of each round, by variant.
         product: GFLOP/s of the matrix product.
+        flops: operations per image.
     """
     return {
         name: {
             "images_per_second": rounds,
             "median": statistics.median(rounds),
             "share_of_matrix_product": round(
-                statistics.median(rounds) * training_flops() / (product * 1e9), 4
+                statistics.median(rounds) * flops / (product * 1e9), 4
             ),
         }
         for name, rounds in speeds.items()
     }
 
 
-def training_flops() -> int:
-    """Returns the operations per image in a step's matrix products: 2 per weight and product.
+def merged(file: Path, rows: dict[str, Any], order: Sequence[str] = ROWS) -> dict[str, Any]:
+    """Returns these rows, and those of a file that was measured on this machine, in an order."""
+    from classifier import provenance
 
-    Each layer has three: forwards, and backwards for its input and for its weights; the first one
-    needs no gradient of its input, the pixels.
-    """
-    wide = SETTINGS.width * SETTINGS.expansion
-    first = 32 * 32 * 3 * SETTINGS.width
-    blocks = SETTINGS.depth * 2 * SETTINGS.width * wide
-    return 2 * (2 * first + 3 * (blocks + SETTINGS.width * CLASSES))
+    same = {"machine": provenance.machine(), "versions": provenance.library_versions()}
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if all(before.get(name) == value for name, value in same.items()):
+        rows = {**before.get("rows", {}), **rows}
+    return {**same, "rows": {name: rows[name] for name in order if name in rows}}
 
 
-def run(arguments: list[str]) -> dict[str, float]:
-    """Runs a module that measures, in a process of its own, and returns what it prints as JSON."""
-    result = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=PROJECT, capture_output=True, text=True
-    )
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ClassifierError(f"{' '.join(arguments)} failed: {reason}")
-    return json.loads(result.stdout.splitlines()[-1])
+def write(files: dict[str, str], folder: Path) -> None:
+    """Writes texts into a folder, each file atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_atomically(folder / name, partial(Path.write_bytes, data=text.encode()))
 
 
 def table(result: dict[str, Any]) -> str:
-    """Returns the figures as Markdown."""
-    machine = result["machine"]
+    """Returns the figures as Markdown: a line for each row, a column for each variant."""
+    rows, machine = result["rows"], result["machine"]
+    variants = [name for name in VARIANTS if any(name in row["variants"] for row in rows.values())]
+    titles = [f"{VARIANTS[name][0]}, images/s" for name in variants]
+    header = ["network", "format", *titles, "Keras / PyTorch", "GFLOP/s", "of the matrix product"]
     lines = [
-        "| | images/s | range | GFLOP/s | share of the matrix product | Keras is faster by |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| {' | '.join(header)} |",
+        f"| --- | --- | {'---: | ' * len(variants)}---: | ---: | ---: |",
     ]
-    for precision, figures in result["precisions"].items():
-        for name, figure in figures["variants"].items():
-            lines.append(_row(precision, name, figure, figures, result["flops_per_image"]))
-        product = figures["matrix_product"]
-        lines.append(f"| {precision}: matrix product alone | | | {product:.0f} | 100% | |")
+    lines += [_line(name, row, variants) for name, row in rows.items()]
+    rounds = sorted({row["rounds"] for row in rows.values()})
     note = (
-        f"Medians of {result['rounds']} interleaved rounds of {result['images']:,} images, batch "
-        f"{result['settings']['batch_size']}, on {machine['cores']} cores of "
-        f"{machine['processor']}, TensorFlow {_version(result, 'tensorflow')}, PyTorch "
-        f"{_version(result, 'torch')}. {result['date']}, `{result['command']}`."
+        f"Medians of {' to '.join(map(str, rounds))} interleaved rounds, with their range, on "
+        f"{machine['cores']} cores of {machine['processor']}, TensorFlow "
+        f"{_version(result, 'tensorflow')}, PyTorch {_version(result, 'torch')}. "
+        f"{stated(rows.values())}, `python -m benchmarks.training`."
     )
     return "\n".join([*lines, "", note, ""])
 
@@ -214,35 +308,43 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "Measures how fast Keras trains, beside PyTorch and the machine's matrix product.",
         prog="python -m benchmarks.training",
     )
-    parser.add_argument("--images", type=int, default=40_960, metavar="N", help="timed, a round")
-    parser.add_argument("--batch-size", type=int, default=SETTINGS.batch_size, metavar="N")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument(
-        "--precision", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"]
+        "--rows", nargs="+", choices=ROWS, default=ROWS, metavar="NETWORK:FORMAT", help="which"
     )
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=USUAL)
+    parser.add_argument("--images", type=int, metavar="N", help="timed, a round")
+    parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
     )
     options = parser.parse_args(arguments)
-    if min(options.rounds, options.batch_size) < 1 or options.images < options.batch_size:
-        parser.error("at least one round and one batch of images are needed")
+    for row in options.rows:
+        _, settings, images = NETWORKS[row.split(":")[0]]
+        batch_size = settings.batch_size if options.batch_size is None else options.batch_size
+        images = images if options.images is None else options.images
+        if min(options.rounds, batch_size) < 1 or images < batch_size:
+            parser.error("at least one round and one batch of images are needed")
     return options
 
 
-def _row(
-    precision: str, name: str, figure: dict[str, Any], figures: dict[str, Any], flops: int
-) -> str:
-    rounds = figure["images_per_second"]
-    keras = figures["variants"].get("keras")
-    cells = [
-        f"{precision}: {VARIANTS[name][0]}",
-        f"{figure['median']:,.0f}",
-        f"{min(rounds):,.0f} – {max(rounds):,.0f}",
-        f"{figure['median'] * flops / 1e9:.0f}",
-        f"{figure['share_of_matrix_product']:.0%}",
-        f"{keras['median'] / figure['median']:.2f}×" if keras and name != "keras" else "",
-    ]
+def _line(name: str, row: dict[str, Any], variants: list[str]) -> str:
+    network, precision = name.split(":")
+    found = row["variants"]
+    medians = {variant: found[variant]["median"] for variant in found}
+    cells = [NETWORKS[network][0], precision]
+    for variant in variants:
+        speeds = found[variant]["images_per_second"] if variant in found else []
+        cells.append(
+            f"{medians[variant]:,.0f} ({min(speeds):,.0f} – {max(speeds):,.0f})" if speeds else ""
+        )
+    both = "keras" in found and "pytorch" in found
+    cells.append(f"**{medians['keras'] / medians['pytorch']:.2f}×**" if both else "")
+    if "keras" in found:
+        cells.append(f"{medians['keras'] * row['flops_per_image'] / 1e9:.0f}")
+        cells.append(f"{found['keras']['share_of_matrix_product']:.0%}")
+    else:
+        cells += ["", ""]
     return f"| {' | '.join(cells)} |"
 
 

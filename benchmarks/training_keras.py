@@ -1,9 +1,9 @@
 """Images per second of the project's own training step, for `benchmarks.training`."""
 
-import argparse
-import json
+import math
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -11,11 +11,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from benchmarks.training import CLASSES, SETTINGS, WARM_UP
-from classifier.architectures import build_network
+from benchmarks.training import CLASSES, NETWORKS, WARM_UP, answer_each_line, worker_parser
+from classifier.architectures import build_network, flops_per_image
 from classifier.settings import Settings
 from classifier.training import fusion, precision
 from classifier.training.augmentation import Augmentation
+from classifier.training.fast_convolution import accelerate
 from classifier.training.fit import Batches, TrainingModel
 from classifier.training.memory import MallocTuning
 from classifier.training.optimizers import build_optimizer
@@ -35,19 +36,23 @@ class Stopwatch(keras.callbacks.Callback):
         self.seconds = now - self._start
 
 
-def images_per_second(settings: Settings, number_format: str, images: int, *, fuse: bool) -> float:
-    """Trains on random images, as `classifier.training.fit.fit` does between two validations.
+def trainer(
+    settings: Settings, number_format: str, images: int, *, plain: bool = False
+) -> Callable[[], dict[str, float]]:
+    """Returns what trains on random images, as `train.py` does between two validations.
 
     Args:
         settings: of the network, the optimiser, the augmentation and the batch.
         number_format: "float32" or "bfloat16".
         images: how many are timed, in whole batches.
-        fuse: whether operations on elements are fused, as in a training that is long enough.
+        plain: whether layers and operations stay Keras' own, which a long training replaces and
+            fuses where that is faster.
     """
     steps = images // settings.batch_size
     precision.set_policy(number_format)
-    fuse = fuse and fusion.is_possible()
-    trainee = TrainingModel(build(settings), Augmentation(settings), fuse=fuse)
+    network = build(settings) if plain else accelerate(build(settings))
+    fuse = not plain and fusion.is_possible()
+    trainee = TrainingModel(network, Augmentation(settings), fuse=fuse)
     trainee.compile(
         optimizer=build_optimizer(settings, WARM_UP + steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
@@ -56,9 +61,26 @@ def images_per_second(settings: Settings, number_format: str, images: int, *, fu
     )
     data = random_images((WARM_UP + steps) * settings.batch_size)
     batches = Batches(lambda epoch: data, batch_size=settings.batch_size, seed=0)
-    stopwatch = Stopwatch()
-    trainee.fit(batches, shuffle=False, verbose=0, callbacks=[MallocTuning(), stopwatch])
-    return steps * settings.batch_size / stopwatch.seconds
+
+    def train() -> dict[str, float]:
+        stopwatch = Stopwatch()
+        trainee.fit(batches, shuffle=False, verbose=0, callbacks=[MallocTuning(), stopwatch])
+        speed = steps * settings.batch_size / stopwatch.seconds
+        return {"images_per_second": round(speed, 1)}
+
+    return train
+
+
+def training_flops(settings: Settings) -> int:
+    """Returns the operations per image in a step's products: 2 per weight, product and place.
+
+    Each layer has three: forwards, and backwards for its input and for its weights; the first one
+    needs no gradient of its input, the pixels.
+    """
+    network = build(settings)
+    first = next(layer for layer in network.layers if hasattr(layer, "kernel"))
+    shape = math.prod(first.output.shape[1:]) * math.prod(first.kernel.shape[:-1])
+    return 3 * flops_per_image(network) - 2 * shape
 
 
 def build(settings: Settings) -> keras.Model:
@@ -74,13 +96,14 @@ def random_images(count: int) -> Images:
     return Images(images, np.eye(CLASSES, dtype="float32")[random.integers(0, CLASSES, count)])
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--precision", required=True)
-    parser.add_argument("--images", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, required=True)
-    parser.add_argument("--no-fuse", action="store_true")
+def main() -> None:
+    """Trains a round for each line of standard input."""
+    parser = worker_parser()
+    parser.add_argument("--plain", action="store_true")
     options = parser.parse_args()
-    chosen = SETTINGS.replace(batch_size=options.batch_size)
-    speed = images_per_second(chosen, options.precision, options.images, fuse=not options.no_fuse)
-    print(json.dumps({"images_per_second": round(speed, 1)}))
+    settings = NETWORKS[options.network][1].replace(batch_size=options.batch_size)
+    answer_each_line(trainer(settings, options.precision, options.images, plain=options.plain))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,20 +1,20 @@
 """Images per second of the same training in PyTorch, written as one writes it there.
 
 For `benchmarks.training`: the same network, loss, optimiser, batch and augmentation, operation by
-operation, in an ordinary loop over tensors in memory, with autocast for bfloat16.
+operation, in an ordinary loop over tensors in memory, with autocast for bfloat16, images with their
+channels last and the fused optimiser.
 """
 
-import argparse
-import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.training import CLASSES, SETTINGS, WARM_UP
+from benchmarks.training import CLASSES, NETWORKS, WARM_UP, answer_each_line, worker_parser
 from classifier.settings import Settings
 
 SIZE = 32
@@ -34,8 +34,8 @@ class Block(nn.Module):
         return features + self.contract(inner)
 
 
-class Network(nn.Module):
-    """What `residual_mlp` is, from raw pixels (N, 32, 32, 3) to logits (N, C)."""
+class ResidualMLP(nn.Module):
+    """What `residual_mlp` is, from normalised pixels (N, 32, 32, 3) to logits (N, C)."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -46,13 +46,63 @@ class Network(nn.Module):
         self.normalisation_out = nn.LayerNorm(settings.width, eps=1e-3)
         self.logits = nn.Linear(settings.width, CLASSES)
 
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.pixels(((images - 127.5) / 73.9).flatten(1))
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = self.pixels(pixels.flatten(1))
         return self.logits(self.normalisation_out(self.blocks(features)))
 
 
+class Residual(nn.Sequential):
+    """Adds what its layers make of the input to the input."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + super().forward(features)
+
+
+class ResNet9(nn.Module):
+    """What `cnn` is on images of 32 pixels, from normalised pixels (N, 32, 32, 3) to logits."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        before, *stages = settings.channels
+        layers = [convolution(3, before)]
+        for number, channels in enumerate(stages, start=1):
+            layers.append(convolution(before, channels, pool=True))
+            if number % 2:
+                layers.append(Residual(*(convolution(channels, channels) for _ in range(2))))
+            before = channels
+        self.features = nn.Sequential(*layers)
+        self.logits = nn.Linear(before, CLASSES)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = self.features(pixels.permute(0, 3, 1, 2))  # the memory stays: channels last
+        return self.logits(features.amax(dim=(2, 3)) / 8)
+
+
+def convolution(before: int, channels: int, *, pool: bool = False) -> nn.Sequential:
+    """Returns a 3×3 convolution, a pooling if asked for, normalisation and ReLU."""
+    layers = [
+        nn.Conv2d(before, channels, 3, padding=1, bias=False),
+        nn.MaxPool2d(2) if pool else nn.Identity(),
+        nn.BatchNorm2d(channels, eps=1e-3, momentum=0.1),
+        nn.ReLU(),
+    ]
+    return nn.Sequential(*layers)
+
+
+class Network(nn.Sequential):
+    """A network of the settings, from raw pixels (N, 32, 32, 3) to logits (N, C)."""
+
+    def __init__(self, settings: Settings) -> None:
+        kinds = {"residual_mlp": ResidualMLP, "cnn": ResNet9}
+        super().__init__(kinds[settings.architecture](settings))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self[0]((images - 127.5) / 73.9)
+
+
 def augment(images: Tensor, targets: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Crops, flips and mixes, as `classifier.training.augmentation` does.
+    """Crops, shifts, flips, erases, pastes and mixes as `classifier.training.augmentation` does.
 
     Args:
         images: float32, (N, 32, 32, 3).
@@ -66,15 +116,41 @@ def augment(images: Tensor, targets: Tensor, settings: Settings) -> tuple[Tensor
     height = (area.sqrt() * stretch).clamp(max=1)
     width = (area.sqrt() / stretch).clamp(max=1)
     top, left = (torch.rand(count) * (1 - extent) * SIZE for extent in (height, width))
+    if settings.shift:
+        top = top + torch.randint(-settings.shift, settings.shift + 1, (count,))
+        left = left + torch.randint(-settings.shift, settings.shift + 1, (count,))
     mirrored = (torch.rand(count) < settings.flip).float()
     rows = sampling_matrix(top, height, torch.zeros(count))
     columns = sampling_matrix(left, width, mirrored)
     images = torch.bmm(rows, images.reshape(-1, SIZE, 3 * SIZE)).reshape(-1, SIZE, SIZE, 3)
     images = images.transpose(1, 2).reshape(-1, SIZE, 3 * SIZE)
     images = torch.bmm(columns, images).reshape(-1, SIZE, SIZE, 3).transpose(1, 2)
-    share = torch.distributions.Beta(settings.mixup, settings.mixup).sample((count, 1))
-    images = torch.lerp(images.roll(1, 0), images, share[..., None, None])
-    return images, torch.lerp(targets.roll(1, 0), targets, share)
+    if settings.erasing:
+        sides = torch.empty(2, count).uniform_(0.1, 0.5)
+        images = images.masked_fill(rectangles(settings.erasing, sides)[..., None], 127.5)
+    if settings.cutmix:
+        inside = rectangles(settings.cutmix, torch.rand(count).sqrt().expand(2, -1))
+        images = torch.where(inside[..., None], images.roll(1, 0), images)
+        targets = torch.lerp(targets, targets.roll(1, 0), inside.float().mean((1, 2))[:, None])
+    if settings.mixup:
+        share = torch.distributions.Beta(settings.mixup, settings.mixup).sample((count, 1))
+        images = torch.lerp(images.roll(1, 0), images, share[..., None, None])
+        targets = torch.lerp(targets.roll(1, 0), targets, share)
+    return images.contiguous(), targets
+
+
+def rectangles(probability: float, sides: Tensor) -> Tensor:
+    """Draws a rectangle in each image with this probability: bool, (N, 32, 32).
+
+    Args:
+        probability: that an image has one at all.
+        sides: heights and widths, (2, N), as shares of the image's side.
+    """
+    count = sides.shape[1]
+    centres = torch.rand(2, count, 1) * (SIZE - 1)
+    rows, columns = (torch.arange(SIZE) - centres).abs() < sides[..., None] * SIZE / 2
+    chosen = torch.rand(count, 1, 1) < probability
+    return chosen & rows[:, :, None] & columns[:, None, :]
 
 
 def sampling_matrix(offset: Tensor, extent: Tensor, mirrored: Tensor) -> Tensor:
@@ -86,49 +162,56 @@ def sampling_matrix(offset: Tensor, extent: Tensor, mirrored: Tensor) -> Tensor:
     return (1 - (places[:, :, None] - pixels).abs()).clamp(min=0)
 
 
-def images_per_second(
-    settings: Settings, number_format: str, images: int, *, fused: bool, compiled: bool
-) -> float:
-    """Trains on random images.
+def trainer(
+    settings: Settings, number_format: str, images: int, *, compiled: bool = False
+) -> Callable[[], dict[str, float]]:
+    """Returns what trains on random images.
 
     Args:
         settings: of the network, the optimiser, the augmentation and the batch.
         number_format: "float32" or "bfloat16".
         images: how many are timed, in whole batches.
-        fused: whether AdamW is PyTorch's fused one.
         compiled: whether the network goes through `torch.compile`.
     """
     torch.manual_seed(0)
     network: nn.Module = Network(settings)
-    optimizer = build_optimizer(network, settings, fused=fused)
+    optimizer = build_optimizer(network, settings)
     if compiled:
         network = torch.compile(network)  # type: ignore[assignment]
     loss_function = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     steps = images // settings.batch_size
     network.train()
-    start = 0.0
-    for number, (pixels, targets) in enumerate(batches(WARM_UP + steps, settings.batch_size)):
-        if number == WARM_UP:
-            start = time.perf_counter()
-        pixels, targets = augment(pixels.float(), targets, settings)
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=number_format == "bfloat16"):
-            loss = loss_function(network(pixels), targets)
-        loss.backward()
-        optimizer.step()
-    return steps * settings.batch_size / (time.perf_counter() - start)
+
+    def train() -> dict[str, float]:
+        start = 0.0
+        for number, (pixels, targets) in enumerate(batches(WARM_UP + steps, settings.batch_size)):
+            if number == WARM_UP:
+                start = time.perf_counter()
+            pixels, targets = augment(pixels.float(), targets, settings)
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=number_format == "bfloat16"):
+                loss = loss_function(network(pixels), targets)
+            loss.backward()
+            optimizer.step()
+        speed = steps * settings.batch_size / (time.perf_counter() - start)
+        return {"images_per_second": round(speed, 1)}
+
+    return train
 
 
-def build_optimizer(
-    network: nn.Module, settings: Settings, *, fused: bool
-) -> torch.optim.Optimizer:
-    """Returns AdamW that, as ours, lets biases and normalisations be."""
+def build_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Returns the optimiser of the settings; biases and normalisations decay not, as in ours."""
     parameters = list(network.parameters())
+    # The gradient of an L2 penalty of l2 · w² is 2 · l2 · w, which SGD's weight decay adds, too.
+    decay = settings.weight_decay or 2 * settings.l2
     groups = [
-        {"params": [x for x in parameters if x.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [x for x in parameters if x.ndim > 1], "weight_decay": decay},
         {"params": [x for x in parameters if x.ndim == 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=fused or None)
+    common: dict[str, Any] = {"lr": settings.learning_rate, "fused": True}
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=settings.momentum, nesterov=True, **common)
+    return torch.optim.AdamW(groups, **common)
 
 
 def batches(steps: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -140,19 +223,14 @@ def batches(steps: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield images[chosen], targets[chosen]
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--precision", required=True)
-    parser.add_argument("--images", type=int, required=True)
-    parser.add_argument("--batch-size", type=int, required=True)
-    parser.add_argument("--fused", action="store_true")
+def main() -> None:
+    """Trains a round for each line of standard input."""
+    parser = worker_parser()
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    speed = images_per_second(
-        SETTINGS.replace(batch_size=options.batch_size),
-        options.precision,
-        options.images,
-        fused=options.fused,
-        compiled=options.compile,
-    )
-    print(json.dumps({"images_per_second": round(speed, 1)}))
+    settings = NETWORKS[options.network][1].replace(batch_size=options.batch_size)
+    answer_each_line(trainer(settings, options.precision, options.images, compiled=options.compile))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """The benchmark of training: both libraries train the same thing, and the figures add up."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,100 +9,274 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import training, training_keras
+from benchmarks import training, training_keras, training_profile
 from classifier.architectures import flops_per_image
+from classifier.errors import ClassifierError
+from classifier.settings import Settings
 from classifier.training import augmentation, precision
+from classifier.training.optimizers import build_optimizer
+from conftest import TINY_SETTINGS
 
 torch = pytest.importorskip("torch", reason="PyTorch: see benchmarks/requirements.txt")
 from benchmarks import training_pytorch  # noqa: E402
 
-TINY = training.SETTINGS.replace(width=16, depth=2)
+TINY = {
+    "mlp": training.NETWORKS["mlp"][1].replace(width=16, depth=2),
+    "cnn-64": training.NETWORKS["cnn-64"][1].replace(channels=(2, 3, 4, 5)),
+}
 FIGURES = {
-    "keras": {"images_per_second": [90.0, 120.0, 100.0], "median": 100.0},
-    "pytorch": {"images_per_second": [50.0, 40.0, 60.0], "median": 50.0},
+    "images": 300,
+    "batch_size": 10,
+    "rounds": 3,
+    "flops_per_image": 2_000_000_000,
+    "date": "2026-01-02",
+    "load_before": 0.2,
+    "variants": {
+        "keras": {
+            "images_per_second": [90.0, 120.0, 100.0],
+            "median": 100.0,
+            "share_of_matrix_product": 0.5,
+        },
+        "pytorch": {"images_per_second": [50.0, 40.0, 60.0], "median": 50.0},
+    },
 }
 
 
-@pytest.fixture(scope="module")
-def twins() -> tuple[keras.Model, "torch.nn.Module"]:
+def twins(settings: Settings) -> tuple[keras.Model, "torch.nn.Module"]:
     """The network in Keras, and in PyTorch with the same weights."""
     precision.set_policy("float32")
-    ours = training_keras.build(TINY)
-    theirs = training_pytorch.Network(TINY)
+    ours = training_keras.build(settings)
+    theirs = training_pytorch.Network(settings)
     weights = iter(weight for layer in ours.layers for weight in layer.trainable_weights)
     for parameter in theirs.parameters():
         value = np.array(keras.ops.convert_to_numpy(next(weights)))
-        parameter.data = torch.tensor(value.T if value.ndim == 2 else value)
+        parameter.data = torch.tensor(value.T if value.ndim < 4 else value.transpose(3, 2, 0, 1))
     assert next(weights, None) is None
     return ours, theirs
 
 
-def test_both_libraries_train_the_same_network(twins) -> None:
-    ours, theirs = twins
+@pytest.mark.parametrize("settings", TINY.values(), ids=TINY)
+def test_both_libraries_train_the_same_network(settings: Settings) -> None:
+    ours, theirs = twins(settings)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("float32")
-    expected = keras.ops.convert_to_numpy(ours(images))
-    answers = torch.softmax(theirs(torch.tensor(images)), dim=1).detach().numpy()
+    expected = keras.ops.convert_to_numpy(ours(images, training=True))
+    answers = torch.softmax(theirs.train()(torch.tensor(images)), dim=1).detach().numpy()
     assert expected.std() > 0
-    np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(answers, expected, rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", TINY.values(), ids=TINY)
+def test_both_libraries_take_the_same_step(settings: Settings) -> None:
+    settings = settings.replace(learning_rate=0.01, l2=0.0 if settings.weight_decay else 0.1)
+    ours, theirs = twins(settings)
+    ours.compile(
+        optimizer=build_optimizer(settings, 1), loss=keras.losses.CategoricalCrossentropy()
+    )
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (8, 32, 32, 3)).astype("float32")
+    targets = np.eye(100, dtype="float32")[random.integers(0, 100, 8)]
+    optimizer = training_pytorch.build_optimizer(theirs, settings)
+    before = [x.detach().numpy().copy() for x in theirs.parameters()]
+    for _ in range(2):  # the second has momentum
+        ours.train_on_batch(images, targets)
+        optimizer.zero_grad()
+        loss = torch.nn.CrossEntropyLoss()(
+            theirs.train()(torch.tensor(images)), torch.tensor(targets)
+        )
+        loss.backward()
+        optimizer.step()
+    weights = (weight for layer in ours.layers for weight in layer.trainable_weights)
+    for weight, parameter, start in zip(weights, theirs.parameters(), before, strict=True):
+        value = np.array(keras.ops.convert_to_numpy(weight))
+        value = value.T if value.ndim < 4 else value.transpose(3, 2, 0, 1)
+        change, expected = parameter.detach().numpy() - start, value - start
+        assert np.abs(change - expected).mean() < 0.02 * np.abs(expected).mean()
+
+
+def test_each_network_has_the_size_that_its_title_states() -> None:
+    precision.set_policy("float32")
+    for title, settings, images in training.NETWORKS.values():
+        assert images % settings.batch_size == 0
+        assert "batch" not in title or title.endswith(f"batch {settings.batch_size}")
+        if found := re.search(r"([\d.]+) M", title):
+            parameters = training_keras.build(settings).count_params()
+            assert float(found[1]) == pytest.approx(parameters / 1e6, abs=0.05)
 
 
 def test_both_libraries_crop_and_flip_by_the_same_matrices() -> None:
     random = np.random.default_rng(1)
     offset, extent = random.uniform(0, 12, 9), random.uniform(0.3, 1, 9)
     values = [x.astype("float32") for x in (offset, extent, random.integers(0, 2, 9))]
-    ours = keras.ops.convert_to_numpy(augmentation.sampling_matrix(*values))
+    ours = keras.ops.convert_to_numpy(augmentation.sampling_matrix(*values, size=32))
     theirs = training_pytorch.sampling_matrix(*(torch.tensor(x) for x in values)).numpy()
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
     np.testing.assert_allclose(ours.sum(axis=2), 1, atol=1e-5)
 
 
-def test_pytorch_augments_within_the_range_and_keeps_the_mass_of_the_labels() -> None:
-    images = torch.randint(0, 256, (8, 32, 32, 3)).float()
-    targets = torch.eye(8)
-    changed, mixed = training_pytorch.augment(images, targets, training.SETTINGS)
+@pytest.mark.parametrize("settings", TINY.values(), ids=TINY)
+def test_pytorch_augments_within_the_range_and_keeps_the_mass_of_the_labels(
+    settings: Settings,
+) -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (64, 32, 32, 3)).float()
+    targets = torch.eye(64)
+    changed, mixed = training_pytorch.augment(images, targets, settings)
     assert changed.shape == images.shape
     assert changed.min() >= 0
     assert changed.max() <= 255
     assert not torch.equal(changed, images)
+    assert (mixed < 1).all(dim=1).any()
     np.testing.assert_allclose(mixed.sum(dim=1).numpy(), 1, atol=1e-6)
 
 
-def test_the_operations_of_a_step_are_three_times_those_of_an_answer_less_the_pixels_gradient() -> (
-    None
-):
+def test_a_rectangle_covers_its_share_and_is_drawn_as_often_as_asked() -> None:
+    torch.manual_seed(0)
+    inside = training_pytorch.rectangles(0.25, torch.full((2, 4000), 0.25))
+    drawn = inside.any(dim=(1, 2))
+    assert drawn.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert inside[drawn].sum(dim=(1, 2)).max() == 64
+    assert not training_pytorch.rectangles(0.0, torch.full((2, 9), 0.5)).any()
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn-32"])
+def test_the_operations_of_a_step_are_three_times_those_of_an_answer_less_the_pixels_gradient(
+    name: str,
+) -> None:
     precision.set_policy("float32")
-    answer = flops_per_image(training_keras.build(training.SETTINGS))
-    pixels = 2 * 3072 * training.SETTINGS.width
-    assert training.training_flops() == 3 * answer - pixels
+    settings = training.NETWORKS[name][1]
+    answer = flops_per_image(training_keras.build(settings))
+    first = 2 * 3072 * settings.width if name == "mlp" else 2 * 27 * 1024 * settings.channels[0]
+    assert training_keras.training_flops(settings) == 3 * answer - first
 
 
 def test_a_share_is_the_median_speed_in_operations_over_the_matrix_product() -> None:
-    speeds = {name: figure["images_per_second"] for name, figure in FIGURES.items()}
-    product = 2 * 100.0 * training.training_flops() / 1e9
-    summary = training.summarise(speeds, product)
+    speeds = {"keras": [90.0, 120.0, 100.0], "pytorch": [50.0, 40.0, 60.0]}
+    summary = training.summarise(speeds, product=2 * 100.0 * 3e6 / 1e9, flops=3_000_000)
     assert summary["keras"]["median"] == 100.0
     assert summary["keras"]["share_of_matrix_product"] == pytest.approx(0.5)
     assert summary["pytorch"]["share_of_matrix_product"] == pytest.approx(0.25)
 
 
+def test_a_row_has_medians_ranges_and_by_how_much_keras_is_faster() -> None:
+    result = {
+        "machine": {"cores": 2, "processor": "a processor"},
+        "versions": {"tensorflow-cpu": "1", "torch": "2"},
+        "rows": {"cnn-64:float32": FIGURES},
+    }
+    line = training.table(result).splitlines()[2]
+    assert "| float32 | 100 (90 – 120) | 50 (40 – 60) | **2.00×** | 200 | 50% |" in line
+
+
+def test_a_note_says_when_other_programs_ran_meanwhile() -> None:
+    rows = [FIGURES, {**FIGURES, "date": "2026-01-04", "load_before": 3.0}]
+    assert training.stated(rows[:1]) == "2026-01-02"
+    assert training.stated(rows) == (
+        "2026-01-02 to 2026-01-04, while other programs ran (load up to 3.0)"
+    )
+
+
+def test_rows_of_the_same_machine_stay_and_those_of_another_go(tmp_path: Path) -> None:
+    file = tmp_path / "training.json"
+    first = training.merged(file, {"mlp:float32": {"date": "a"}})
+    file.write_text(json.dumps(first))
+    both = training.merged(file, {"cnn-64:float32": {"date": "b"}})
+    assert both["rows"] == {"mlp:float32": {"date": "a"}, "cnn-64:float32": {"date": "b"}}
+    file.write_text(json.dumps({**first, "machine": {"processor": "another"}}))
+    assert list(training.merged(file, {"cnn-64:float32": {}})["rows"]) == ["cnn-64:float32"]
+
+
+def test_a_process_that_ends_instead_of_answering_is_named_with_its_last_words() -> None:
+    with (
+        training.Process(["benchmarks.matrix_product", "nonsense", "--precision", "float32"]) as it,
+        pytest.raises(ClassifierError, match=r"matrix_product nonsense .*invalid choice"),
+    ):
+        it.measure()
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("row", ["mlp:float32", "cnn-32:bfloat16"])
 def test_one_round_writes_speeds_that_are_in_the_printed_table(
-    tmp_path: Path, run_command: Callable
+    row: str, tmp_path: Path, run_command: Callable
 ) -> None:
     result = run_command(
         *("-m", "benchmarks.training", "--images", "16", "--batch-size", "8", "--rounds", "1"),
-        *("--precision", "float32", "--variants", "keras", "pytorch", "--output", tmp_path),
+        *("--rows", row, "--output", tmp_path),
     )
     assert result.returncode == 0, result.stderr
-    written = json.loads((tmp_path / "training.json").read_text())
-    figures = written["precisions"]["float32"]
+    figures = json.loads((tmp_path / "training.json").read_text())["rows"][row]
     assert set(figures["matrix_products"]) == {"tensorflow", "pytorch"}
     assert figures["matrix_product"] == max(*figures["matrix_products"].values())[0] > 0
     for name, figure in figures["variants"].items():
         assert figure["median"] > 0, name
         assert 0 < figure["share_of_matrix_product"] < 1
-        assert f"| {figure['median']:,.0f} |" in result.stdout
+        assert f"| {figure['median']:,.0f} (" in result.stdout
     assert (tmp_path / "training.md").read_text() in result.stdout
+
+
+def test_a_profile_is_sorted_by_the_kind_of_operation_and_leaves_out_what_is_none() -> None:
+    events = [
+        ("x/training_1/augmentation_1/MatMul:_MklBatchMatMulV2", 8.0),
+        ("training/network/dense/MatMul:_MklMatMul", 16.0),
+        ("training/stage_1_convolution/Conv2D:_MklNativeConv2D", 24.0),
+        ("gradient_tape/x/Conv2DBackpropFilter:_MklNativeConv2DBackpropFilter", 32.0),
+        ("cluster_1/xla_run:_XlaRun", 40.0),
+        ("x/Sum:Sum", 48.0),
+        ("ThreadpoolListener::StartRegion", 1000.0),
+        ("end: wrapped_convert", 1000.0),
+    ]
+    steps = training.WARM_UP + training_profile.STEPS
+    found = training_profile.sorted_by_part((name, steps * value) for name, value in events)
+    assert found == {
+        "augmentation": 8,
+        "gradients of convolutions' kernels, by oneDNN": 32,
+        "convolutions and the gradients of their inputs": 24,
+        "matrix products": 16,
+        "fused operations on elements": 40,
+        "sums over the batch": 48,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "cnn-64"])
+def test_parts_and_shapes_of_a_small_batch_are_written_with_their_tables(
+    name: str, tmp_path: Path, run_command: Callable
+) -> None:
+    rows = [f"parts:{name}", f"shapes:{name}"]
+    result = run_command(
+        *("-m", "benchmarks.training_profile", "--batch-size", "2", "--output", tmp_path),
+        *("--rows", *rows),
+    )
+    assert result.returncode == 0, result.stderr
+    written = json.loads((tmp_path / "training_profile.json").read_text())["rows"]
+    assert list(written) == rows
+    for number_format in training.PRECISIONS:
+        parts = written[rows[0]][number_format]
+        assert parts["step"] > 0
+        assert parts["matrix products"] > 0
+        assert ("batch normalisation" in parts) == (name == "cnn-64")
+        assert len(written[rows[1]][number_format]) >= 4
+    for file in ("training_parts.md", "training_shapes.md"):
+        assert (tmp_path / file).read_text() in result.stdout
+
+
+def test_between_two_epochs_lies_what_is_no_step_also_if_the_last_step_is_shown_late() -> None:
+    times = {(0, 0): 3.0, (1, 1): 10.0, (1, 3): 12.0, (1, 5): 14.9, (2, 1): 17.5}
+    expected = {"loaded": 3.0, "first_step": 10.0, "epoch": 7.5, "overhead": 2.5}
+    assert training_profile.intervals(times) == pytest.approx(expected)
+
+
+@pytest.mark.slow
+def test_a_start_is_watched_until_the_second_epoch(small_dataset: Path) -> None:
+    times = training_profile.start(
+        [*("--preset", "mlp-baseline", "--dataset", str(small_dataset)), *TINY_SETTINGS]
+    )
+    assert 0 < times["loaded"] < times["first_step"]
+    assert 0 <= times["overhead"] <= times["epoch"]
+
+
+def test_a_training_that_does_not_start_is_refused_with_its_last_words() -> None:
+    with pytest.raises(ClassifierError, match=r"did not train: error: .*no-such-preset"):
+        training_profile.start(["--preset", "no-such-preset"])
 
 
 def test_fewer_images_than_a_batch_are_refused(run_command: Callable) -> None:

@@ -1,0 +1,384 @@
+"""Measures where the time of a training goes: the parts of a step, its products, and its start.
+
+python -m benchmarks.training_profile --dataset cifar100     # with nothing else running
+python -m benchmarks.training_profile --rows parts:cnn-64 shapes:cnn-64
+
+- `parts`: milliseconds of a step by kind of operation, from TensorFlow's profiler. Two operations
+  run in parallel and share the cores, so that the parts add up to more than the step.
+- `shapes`: GFLOP/s of the products or convolutions of the network alone, and of their gradients.
+- `start`: `train.py` in a terminal of its own, until the first step of the second epoch: seconds
+  from the start of the process to the end of the first step, and between the two epochs, where
+  it validates, saves and logs.
+
+It writes `training_profile.json` and a table each, `training_parts.md`, `training_shapes.md` and
+`training_start.md`, into `benchmarks/results` or `--output`; rows that were measured before, on the
+same machine with the same libraries, stay.
+"""
+
+import argparse
+import json
+import math
+import os
+import pty
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import readme
+from benchmarks.training import (
+    NETWORKS,
+    PRECISIONS,
+    PROJECT,
+    RESULTS,
+    WARM_UP,
+    circumstances,
+    merged,
+    stated,
+    write,
+)
+from classifier import command_line
+from classifier.data.loading import DEFAULT_DATASET
+from classifier.errors import ClassifierError
+
+ROWS = (
+    *(f"{what}:{network}" for what in ("parts", "shapes") for network in ("mlp", "cnn-64")),
+    *(f"start:{preset}" for preset in ("mlp-baseline", "cnn")),
+)
+STEPS = 4  # profiled, after those of the warm-up
+REPETITIONS, SECONDS = 5, 0.3  # of each product, at least
+
+PARTS = {  # by TensorFlow's operations, the first that fits; oneDNN's have names of their own
+    "augmentation": r"/augmentation\w*/",
+    "gradients of convolutions' kernels, by oneDNN": r"BackpropFilter",
+    "convolutions and the gradients of their inputs": r"Conv2D",
+    "matrix products": r"MatMul",
+    "batch normalisation": r"BatchNorm",
+    "pooling": r"Pool|ArgMax|/pool/",
+    "optimiser, as far as it is not fused": r"ResourceApply|/(sgd|adamw|lion)\w*/",
+    "fused operations on elements": r"_Xla",
+    "sums over the batch": r":(BiasAddGrad|Sum|Mean)$",
+    "copies: patches, casts, transposes": r":(Concat|Pad|StridedSlice|Tile|.*Transpose|Cast)\w*$",
+    "other operations": r"",
+}
+OPERATION = re.compile(r"[^:\s]+:_?[A-Z]\w*")
+FORWARDS, OF_INPUT, OF_KERNEL = "forwards", "gradient of the input", "gradient of the kernel"
+AS_PRODUCT = "the same as a matrix product"
+PROGRESS = re.compile(r"Epoch (\d+)/|(\d+)/(\d+)\x1b\[0m")
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, and writes what it found."""
+    options = parse(arguments)
+    rows: dict[str, Any] = {}
+    state = circumstances()
+    for row in options.rows:
+        what, name = row.split(":")
+        if what == "start":
+            figures: Any = start(["--preset", name, "--dataset", options.dataset])
+        else:
+            measure = {"parts": parts, "shapes": shapes}[what]
+            figures = {
+                precision: measure(name, precision, options.batch_size) for precision in PRECISIONS
+            }
+        rows[row] = {**state, **figures}
+        print(row, json.dumps(figures), flush=True)
+    output = options.output or RESULTS
+    result = merged(output / "training_profile.json", rows, ROWS)
+    tables = {what: table(what, result) for what in ("parts", "shapes", "start")}
+    files = {f"training_{what}.md": text for what, text in tables.items() if text}
+    write({"training_profile.json": json.dumps(result, indent=1) + "\n", **files}, output)
+    if options.output is None:
+        readme.refresh()
+    print("\n".join(tables.values()))
+    print(f"Written to {output}.")
+
+
+def parts(network: str, precision: str, batch_size: int | None = None) -> dict[str, float]:
+    """Returns the milliseconds of a step, `step`, and within the operations of each of `PARTS`."""
+    import tensorflow as tf
+    from jax.profiler import ProfileData  # which reads TensorFlow's profiles
+
+    from benchmarks.training_keras import trainer
+
+    settings = NETWORKS[network][1]
+    settings = settings.replace(batch_size=batch_size or settings.batch_size)
+    train = trainer(settings, precision, STEPS * settings.batch_size)
+    train()
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        speed = train()["images_per_second"]
+        tf.profiler.experimental.stop()
+        profile = ProfileData.from_file(str(next(Path(folder).rglob("*.xplane.pb"))))
+        events = [
+            (event.name, event.duration_ns / 1e6)
+            for plane in profile.planes
+            for line in plane.lines
+            if line.name.startswith("tf_Compute")
+            for event in line.events
+        ]
+    return {"step": round(1e3 * settings.batch_size / speed, 1), **sorted_by_part(events)}
+
+
+def sorted_by_part(events: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Adds up the milliseconds of a step in each of `PARTS`, from a profile's events."""
+    total: dict[str, float] = defaultdict(float)
+    for name, milliseconds in events:
+        if OPERATION.fullmatch(name):
+            part = next(part for part, pattern in PARTS.items() if re.search(pattern, name))
+            total[part] += milliseconds / (WARM_UP + STEPS)
+    return {part: round(total[part], 1) for part in PARTS if part in total}
+
+
+def shapes(
+    network: str, precision: str, batch_size: int | None = None
+) -> dict[str, dict[str, float]]:
+    """Returns the GFLOP/s of each layer's product, and of its gradients, by the layer's shape."""
+    import keras
+    import tensorflow as tf
+
+    from benchmarks.training_keras import build
+    from classifier.training.fast_convolution import convolution
+
+    settings = NETWORKS[network][1]
+    rows = batch_size or settings.batch_size
+    figures: dict[str, dict[str, float]] = {}
+    for layer in build(settings).layers:
+        if not isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)):
+            continue
+        *places, inner = layer.input.shape[1:]
+        *_, outer = layer.output.shape
+        title = f"{inner:,} → {outer:,}" + (f" at {places[0]} × {places[1]}" if places else "")
+        if title in figures:
+            continue
+        flops = 2 * rows * math.prod(places) * math.prod(layer.kernel.shape)
+        values, kernel, upstream = (
+            tf.cast(tf.random.normal(shape), precision)
+            for shape in ((rows, *places, inner), layer.kernel.shape, (rows, *places, outer))
+        )
+        multiply = _convolve if places else tf.matmul
+        timed = {
+            FORWARDS: tf.function(multiply),
+            OF_INPUT: _gradient(multiply, 0, upstream),
+            OF_KERNEL: _gradient(multiply, 1, upstream),
+        }
+        if places:
+            timed[AS_PRODUCT] = _gradient(convolution, 1, upstream)
+        figures[title] = {
+            name: round(flops / _median_seconds(function, values, kernel) / 1e9)
+            for name, function in timed.items()
+        }
+    return figures
+
+
+def start(arguments: list[str]) -> dict[str, float]:
+    """Runs `train.py` until the first step of its second epoch, and says when it was where.
+
+    Args:
+        arguments: of `train.py`.
+
+    Returns:
+        Seconds: `loaded`, from the start of the process until the data is there and the network is
+        built; `first_step`, from the same until its end; `epoch`, from the first step to that of
+        the next epoch; `overhead`, what of it lies between the last step and the next first one.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        terminal, end = pty.openpty()
+        command = [sys.executable, "train.py", *arguments, "--output", f"{folder}/run"]
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=PROJECT, stdin=end, stdout=end, stderr=end, start_new_session=True
+        )
+        os.close(end)
+        try:
+            times, text = _watch(terminal, began)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            os.close(terminal)
+    if (2, 1) not in times:
+        reason = (text.strip().splitlines() or ["it said nothing"])[-1]
+        raise ClassifierError(f"train.py {' '.join(arguments)} did not train: {reason}")
+    return {name: round(value, 2) for name, value in intervals(times).items()}
+
+
+def intervals(times: dict[tuple[int, int], float]) -> dict[str, float]:
+    """Returns what `start` does, from the seconds at which each epoch and step was done.
+
+    The progress bar skips steps that follow each other within 50 ms, the last one, too, which it
+    shows for sure when the epoch is over: the end of the last step is found from the one before.
+    """
+    steps = max(step for epoch, step in times if epoch == 1)
+    shown = max((step for epoch, step in times if epoch == 1 and step < steps), default=1)
+    step = (times[1, shown] - times[1, 1]) / max(1, shown - 1)
+    last = times[1, shown] + (steps - shown) * step
+    return {
+        "loaded": times[0, 0],
+        "first_step": times[1, 1],
+        "epoch": times[2, 1] - times[1, 1],
+        "overhead": max(0.0, times[2, 1] - last - step),
+    }
+
+
+def table(what: str, result: dict[str, Any]) -> str:
+    """Returns the rows of a kind as Markdown."""
+    found = {
+        name.split(":")[1]: row
+        for name, row in result["rows"].items()
+        if name.startswith(f"{what}:")
+    }
+    lines = {"parts": _parts_lines, "shapes": _shapes_lines, "start": _start_lines}[what](found)
+    if not found:
+        return ""
+    machine = result["machine"]
+    note = (
+        f"On {machine['cores']} cores of {machine['processor']}, {stated(found.values())}, "
+        "`python -m benchmarks.training_profile`."
+    )
+    return "\n".join([*lines, note, ""])
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = command_line.argument_parser(
+        "Measures where the time of a training goes.", prog="python -m benchmarks.training_profile"
+    )
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="WHAT:NAME")
+    parser.add_argument("--dataset", default=DEFAULT_DATASET, help="of `start`")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="of `parts` and `shapes`")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
+    )
+    options = parser.parse_args(arguments)
+    if options.batch_size is not None and options.batch_size < 1:
+        parser.error("a batch has at least one image")
+    return options
+
+
+def _convolve(values: Any, kernel: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.nn.conv2d(values, kernel, 1, "SAME")
+
+
+def _gradient(multiply: Callable[..., Any], of: int, upstream: Any) -> Callable[..., Any]:
+    """Returns what computes the gradient of a product by one of its two factors, and no more."""
+    import tensorflow as tf
+
+    @tf.function
+    def gradient(*factors: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(factors[of])
+            product = multiply(*factors)
+        return tape.gradient(product, factors[of], output_gradients=upstream)
+
+    return gradient
+
+
+def _median_seconds(function: Callable[..., Any], *arguments: Any) -> float:
+    function(*arguments)
+    seconds: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(seconds) < REPETITIONS or time.perf_counter() < end:
+        before = time.perf_counter()
+        function(*arguments)
+        seconds.append(time.perf_counter() - before)
+    return statistics.median(seconds)
+
+
+def _watch(terminal: int, began: float) -> tuple[dict[tuple[int, int], float], str]:
+    """Reads a terminal until the first step of the second epoch, or its end.
+
+    Returns:
+        The seconds at which each epoch and step, counted from 1, was first said to be done; (0, 0)
+        is that at which the network was there. And the end of what was said.
+    """
+    times: dict[tuple[int, int], float] = {}
+    text, epoch = "", 0
+    while (2, 1) not in times:
+        try:
+            read = os.read(terminal, 4096)
+        except OSError:  # Linux: the process closed the other end
+            break
+        now = time.perf_counter() - began
+        text = text[-200:] + read.decode(errors="replace")
+        if "\nTraining " in text:
+            times.setdefault((0, 0), now)
+        last = 0
+        for found in PROGRESS.finditer(text):
+            if found[1]:
+                epoch = int(found[1])
+            else:
+                times.setdefault((epoch, int(found[2])), now)
+            last = found.end()
+        text = text[last:]
+    return times, text
+
+
+def _parts_lines(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for network, row in found.items():
+        title = NETWORKS[network][0]
+        names = [part for part in PARTS if any(part in row[precision] for precision in PRECISIONS)]
+        lines += [
+            f"| {title}: ms a step | float32 | bfloat16 |",
+            "| --- | ---: | ---: |",
+            *(_cells(name, [row[x].get(name) for x in PRECISIONS]) for name in names),
+            _cells("the step, which overlaps them", [row[x]["step"] for x in PRECISIONS]),
+            "",
+        ]
+    return lines
+
+
+def _shapes_lines(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for network, row in found.items():
+        title = NETWORKS[network][0]
+        names = list(next(iter(row["float32"].values())))
+        columns = [f"{name}, {precision}" for precision in PRECISIONS for name in names]
+        lines += [
+            f"| {title}: GFLOP/s | {' | '.join(columns)} |",
+            f"| --- |{' ---: |' * len(columns)}",
+            *(
+                _cells(shape, [row[x][shape][name] for x in PRECISIONS for name in names])
+                for shape in row["float32"]
+            ),
+            "",
+        ]
+    return lines
+
+
+def _start_lines(found: dict[str, Any]) -> list[str]:
+    columns = ("preset", "network built", "first step done", "epoch", "between two epochs", "share")
+    return [
+        f"| {' | '.join(columns)} |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *(
+            f"| `{preset}` | {row['loaded']:.1f} s | {row['first_step']:.1f} s | "
+            f"{row['epoch']:.1f} s | {row['overhead']:.2f} s | "
+            f"{row['overhead'] / row['epoch']:.1%} |"
+            for preset, row in found.items()
+        ),
+        "",
+    ]
+
+
+def _cells(title: str, values: list[float | None]) -> str:
+    return f"| {title} | {' | '.join('' if x is None else f'{x:,.0f}' for x in values)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
