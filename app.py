@@ -5,7 +5,8 @@ python app.py --model user/name
 python app.py --model runs/mine --model pretrained/cnn --port 8000
 """
 
-# The worker's process imports this file too: what is slow to import is imported where it is used.
+# The processes that decode import this file too: what is slow to import is imported where it is
+# used.
 from __future__ import annotations
 
 import errno
@@ -45,26 +46,19 @@ def main(arguments: list[str]) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Of so many calls Gradio keeps a record, and copies it with each call; nobody looks at it.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
-    # Keras takes seconds to import, and so does Gradio: they are imported at the same time.
-    from interface.worker import Worker
+    from interface.choose_models import choose
+    from interface.serving import Models
 
-    worker = Worker()
-    try:
-        from interface.choose_models import choose
-        from interface.serving import Models
+    with uploads_of_our_own(), ThreadPoolExecutor(1) as beside:
+        choice = beside.submit(choose, options.model, options.revision)
+        # Gradio takes seconds to import: a silent Hub is waited for meanwhile.
+        from interface import page  # noqa: F401
 
-        with uploads_of_our_own(), ThreadPoolExecutor(1) as beside:
-            choice = beside.submit(choose, options.model, options.revision)
-            from interface import page  # noqa: F401 - a silent Hub is waited for meanwhile
-
-            served, notice = choice.result()
-            models = Models(worker, served, notice)
-            try:
-                serve(models, options)
-            finally:
-                models.decoder.stop()
-    finally:
-        worker.stop()
+        models = Models(*choice.result())
+        try:
+            serve(models, options)
+        finally:
+            models.stop()
 
 
 def serve(models: Models, options: Namespace) -> None:
@@ -97,8 +91,7 @@ def serve(models: Models, options: Namespace) -> None:
     ended.wait()
     gate.close(SECONDS_TO_FINISH)
     # What is stuck in there would have the server waited for, too.
-    models.decoder.stop()
-    models.worker.stop()
+    models.stop()
     # Connections that are kept open for nothing would be waited for; that they end is no news.
     blocks.server.force_exit = True
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

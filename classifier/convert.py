@@ -119,7 +119,7 @@ def convert(
 
     def write(temporary: Path) -> None:
         nonlocal difference, top1
-        answer = FORMATS[to](model, classifier.labels.classes, temporary, precision, samples)
+        answer = FORMATS[to](model, folder, temporary, precision, samples)
         found = in_batches(answer, samples)
         difference = float(np.abs(found - classifier.probabilities(samples)).max())
         check_difference(difference, precision)
@@ -139,7 +139,7 @@ def convert(
 
 def to_onnx(
     model: keras.Model,
-    classes: tuple[str, ...],
+    folder: ModelFolder,
     path: Path,
     precision: str,
     samples: np.ndarray,
@@ -151,11 +151,11 @@ def to_onnx(
     from classifier.formats.onnx_graph import name_classes, write_onnx
 
     onnxruntime.set_default_logger_severity(3)  # errors: what it optimises is no news
-    write_onnx(model, classes, path, half=precision == "half")
+    write_onnx(folder, path, half=precision == "half")
     if precision == "int8":
         quantize(path, samples)
         written = onnx.load(path)
-        name_classes(written, classes)
+        name_classes(written, folder.labels.classes)
         onnx.save(written, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
@@ -191,7 +191,7 @@ def quantize(path: Path, samples: np.ndarray) -> None:
 
 def to_litert(
     model: keras.Model,
-    classes: tuple[str, ...],
+    folder: ModelFolder,
     path: Path,
     precision: str,
     samples: np.ndarray,

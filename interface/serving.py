@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,8 @@ from classifier.errors import ClassifierError, InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction.classifier import TOP, Prediction, rank
 from interface.decoder import Decoder
+from interface.runtime import Runtime
 from interface.uploads import Upload
-from interface.worker import Worker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +60,7 @@ class Served:
 
     @property
     def key(self) -> str:
-        """What the worker calls it: another revision is another model."""
+        """What the runtime calls it: another revision is another model."""
         return f"{self.name}@{self.revision or self.folder.path}"
 
     @cached_property
@@ -103,26 +102,25 @@ class Models:
     """The served models; one can be replaced by its next revision while requests go on.
 
     Attributes:
-        worker: where they are loaded.
+        runtime: where they are loaded, and answer.
         decoder: where pictures are decoded.
         notice: what a visitor should know of how they were chosen, None if there is nothing.
     """
 
-    def __init__(self, worker: Worker, served: Sequence[Served], notice: str | None = None) -> None:
+    def __init__(self, served: Sequence[Served], notice: str | None = None) -> None:
         """Begins to load the models, the first of them first.
 
         Args:
-            worker: where to.
             served: at least one; the first is the default.
             notice: what a visitor should know of how they were chosen.
         """
-        self.worker, self.decoder, self.notice = worker, Decoder(), notice
+        self.runtime, self.decoder, self.notice = Runtime(), Decoder(), notice
         self._last_answer = -math.inf
         self._probe: asyncio.Task[bool] | None = None
         self._served = {item.name: item for item in served}
         self._lock = threading.Lock()
         for item in served:
-            worker.load(item.key, item.folder.path)
+            self.runtime.load(item.key, item.folder.path)
 
     def replace(self, served: Served, test_image: np.ndarray) -> None:
         """Takes a new revision in place of the old one, once it has answered a test image.
@@ -131,16 +129,16 @@ class Models:
             Exception: whatever loading or asking it raises; the old one goes on.
         """
         try:
-            self.worker.load(served.key, served.folder.path).result()
-            self.worker.ask(served.key, test_image).result()
+            self.runtime.load(served.key, served.folder.path).result()
+            self.runtime.ask(served.key, test_image).result()
         except Exception:
-            self.worker.forget(served.key)
+            self.runtime.forget(served.key)
             raise
         with self._lock:
             old = self._served.get(served.name)
             self._served[served.name] = served
             if old is not None and old.key != served.key:
-                self.worker.forget(old.key)
+                self.runtime.forget(old.key)
 
     @property
     def names(self) -> list[str]:
@@ -191,6 +189,11 @@ class Models:
             self._probe = asyncio.create_task(self._any_answers())
         return await asyncio.shield(self._probe)
 
+    def stop(self) -> None:
+        """Ends what decodes and what answers, whatever they are at."""
+        self.decoder.stop()
+        self.runtime.stop()
+
     async def decode(self, picture: Upload, sizes: Iterable[int]) -> dict[int, np.ndarray]:
         """Decodes a picture once, and returns what models of each size S see: uint8, (S, S, 3).
 
@@ -220,7 +223,7 @@ class Models:
             async with asyncio.timeout(PROBE_SECONDS):
                 for served in self:
                     image = np.zeros((1, served.image_size, served.image_size, 3), np.uint8)
-                    with contextlib.suppress(ClassifierError, BrokenProcessPool):
+                    with contextlib.suppress(ClassifierError):
                         await self.probabilities(image, served.name)
                         return True
         return False
@@ -230,4 +233,4 @@ class Models:
             served = self.get(name)
             if key not in (None, served.key):
                 raise UnknownModelError(str(key), self.names)
-            return self.worker.ask(served.key, images)
+            return self.runtime.ask(served.key, images)

@@ -17,6 +17,25 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 SECONDS_TO_START = 120
+BUSY = "busy"
+BUSY_APP = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, "")
+import app
+from classifier import command_line
+if __name__ == "__main__":
+    from classifier.prediction.runtime import OnnxModel
+    from interface import page
+    {changes}
+    answer = OnnxModel.probabilities
+    def wait(model, images):
+        while Path("{flag}").exists():
+            time.sleep(0.02)
+        return answer(model, images)
+    OnnxModel.probabilities = wait
+    sys.exit(command_line.run(app.main))
+"""
 
 
 @dataclass
@@ -88,34 +107,22 @@ def app(
         assert started.process.poll() is None, started.log.read_text()
 
 
-def kill_worker(app: RunningApp) -> None:
-    """Kills the process that holds the models, as a shortage of memory would."""
-    for worker in _workers(app):
-        os.kill(worker, signal.SIGKILL)
+def app_that_can_be_busy(folder: Path, *changes: str) -> tuple[str, ...]:
+    """Writes a script that starts the app, with lines of Python before; returns the `command`."""
+    script = folder / "busy_app.py"
+    script.write_text(BUSY_APP.format(changes="\n    ".join(changes), flag=folder / BUSY))
+    return (str(script),)
 
 
 @contextlib.contextmanager
-def busy_worker(app: RunningApp) -> Iterator[None]:
-    """Halts the process that holds the models, as if it had a lot to compute."""
-    workers = _workers(app)
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
+def busy_models(app: RunningApp) -> Iterator[None]:
+    """Halts the models of an `app_that_can_be_busy`, as if they had a lot to compute."""
+    flag = app.log.parent / BUSY
+    flag.touch()
     try:
         yield
     finally:
-        for worker in workers:
-            with contextlib.suppress(ProcessLookupError):  # the app has ended, and it with it
-                os.kill(worker, signal.SIGCONT)
-
-
-def _workers(app: RunningApp) -> list[int]:
-    # Those of the main thread: the processes that decode pictures belong to others.
-    children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children").read_text().split()
-    return [
-        int(child)
-        for child in children
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+        flag.unlink()
 
 
 def _wait(app: RunningApp) -> None:

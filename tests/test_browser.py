@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from app_server import PROJECT, RunningApp, busy_worker, running_app
+from app_server import PROJECT, RunningApp, app_that_can_be_busy, busy_models, running_app
 from classifier import convert
 from classifier.hub import card
 from classifier.prediction.classifier import Classifier
@@ -734,16 +734,10 @@ def test_the_page_is_used_with_the_keyboard_alone(opened: Open) -> None:
 def test_a_limit_that_is_met_is_told_in_the_visitors_language(
     browser: Browser, tiny_run: Path, tmp_path: Path
 ) -> None:
-    script = tmp_path / "small.py"
-    script.write_text(
-        "import sys\nimport app\nfrom classifier import command_line\nfrom interface import page\n"
-        "if __name__ == '__main__':\n    page.QUEUE_LENGTH = 9\n"
-        "    sys.exit(command_line.run(app.main))\n"
-    )
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(11 * 2**20))
-    small = {"command": [str(script)], "PYTHONPATH": str(PROJECT)}
-    with running_app(tmp_path, "--model", tiny_run, **small) as app:
+    command = app_that_can_be_busy(tmp_path, "page.QUEUE_LENGTH = 9")
+    with running_app(tmp_path, "--model", tiny_run, command=command) as app:
         page = browser.new_page(viewport=DESKTOP, locale="es-ES")
         page.goto(app.url)
         expect(page.locator("#picture")).to_be_visible()
@@ -753,7 +747,7 @@ def test_a_limit_that_is_met_is_told_in_the_visitors_language(
         expect(toast).to_contain_text("No ha funcionado")
         page.get_by_role("button", name="leones").click()
         expect(page.locator("#answer .confidence-set")).to_have_count(5)
-        with busy_worker(app):
+        with busy_models(app):
             image = {"path": uploaded(app), "meta": {"_type": "gradio.FileData"}}
             asked = {"data": [image, None]}
             url = f"{app.url}/gradio_api/call/classify"

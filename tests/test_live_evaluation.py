@@ -22,7 +22,6 @@ from interface.evaluated_images import EvaluatedImages, ImagesMissingError
 from interface.pictures import data_uri
 from interface.rerun import Progress
 from interface.serving import Models, Served, UnknownModelError
-from interface.worker import Worker
 
 
 @pytest.fixture
@@ -40,9 +39,9 @@ def served(tiny_model_folder: Path, tmp_path: Path) -> Served:
 
 @pytest.fixture(scope="module")
 def models(tiny_model_folder: Path) -> Iterator[Models]:
-    worker = Worker()
-    yield Models(worker, [Served("tiny", ModelFolder(tiny_model_folder), "folder")])
-    worker.stop()
+    started = Models([Served("tiny", ModelFolder(tiny_model_folder), "folder")])
+    yield started
+    started.stop()
 
 
 def change(served: Served, **values: Any) -> None:
@@ -165,8 +164,8 @@ def test_a_live_evaluation_that_is_left_asks_nothing_more(
     monkeypatch.setenv("DATASET", str(small_dataset))
     monkeypatch.setattr(rerun, "BATCH_SIZE", 1)
     asked = []
-    ask = models.worker.ask
-    monkeypatch.setattr(models.worker, "ask", lambda *call: asked.append(call) or ask(*call))
+    ask = models.runtime.ask
+    monkeypatch.setattr(models.runtime, "ask", lambda *call: asked.append(call) or ask(*call))
 
     async def leave() -> None:
         running = rerun.evaluate(models, images, models.get(), 60)
@@ -246,9 +245,8 @@ def test_a_point_of_the_matrix_belongs_to_the_class_that_is_drawn_there(served, 
     matrix = np.zeros((6, 6), int)
     matrix[chosen, chosen] = 10
     change(served, confusion_matrix=matrix.tolist())
-    worker = Worker()
+    models = Models([served])
     try:
-        models = Models(worker, [served])
         address = f"figures/confusion_matrix.png?model=tiny&version={chosen}"
         content = figures.png(served, "confusion_matrix")
         pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).reshape(-1, 3)
@@ -263,7 +261,7 @@ def test_a_point_of_the_matrix_belongs_to_the_class_that_is_drawn_there(served, 
         assert figures.class_at(models, address, x, 0.01) is None
         assert figures.class_at(models, "figures/training.png?model=tiny", x, y) is None
     finally:
-        worker.stop()
+        models.stop()
 
 
 def test_a_figure_is_drawn_once_however_its_classes_are_repeated(served, models, monkeypatch):

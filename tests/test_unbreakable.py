@@ -14,21 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
-from app_server import PROJECT, RunningApp, busy_worker, kill_worker, running_app
+from app_server import PROJECT, RunningApp, app_that_can_be_busy, busy_models, running_app
 from pictures import bad_pictures, encoded, good_pictures, scene
 
 FILE = {"_type": "gradio.FileData"}
 SECONDS = 5.0
-# The app as it is, but that nobody waits an hour.
-SMALL_LIMITS = """
-import sys
-import app
-from classifier import command_line
-from interface import page
-if __name__ == "__main__":
-    page.CLEANING, page.KEPT = 1, 3
-    sys.exit(command_line.run(app.main))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +31,8 @@ def http(app: RunningApp) -> Iterator[httpx.Client]:
 def small_app(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """The app with uploads that are kept for three seconds."""
     folder = tmp_path_factory.mktemp("small")
-    script = folder / "small.py"
-    script.write_text(SMALL_LIMITS)
-    with running_app(
-        folder, "--model", tiny_run, command=[str(script)], PYTHONPATH=str(PROJECT)
-    ) as started:
+    command = app_that_can_be_busy(folder, "page.CLEANING, page.KEPT = 1, 3")
+    with running_app(folder, "--model", tiny_run, command=command) as started:
         yield started
         assert started.process.poll() is None, started.log.read_text()
 
@@ -127,13 +114,13 @@ def test_a_thousand_questions_wait_and_the_next_is_told_that_the_queue_is_full(
 ) -> None:
     """The app with its own limits, while its models have so much to do that nothing is answered."""
     with (
-        running_app(tmp_path, "--model", tiny_run) as app,
+        running_app(tmp_path, "--model", tiny_run, command=app_that_can_be_busy(tmp_path)) as app,
         httpx.Client(base_url=f"{app.url}/gradio_api", timeout=30) as http,
     ):
         assert _answered(http, encoded(scene(), "PNG"))
         data = {"data": [{"path": _upload(http, "scene.png", encoded(scene(), "PNG"))}, None]}
         data["data"][0]["meta"] = FILE
-        with busy_worker(app):
+        with busy_models(app):
             events: list[str] = []
             while (answer := http.post("/call/classify", json=data)).status_code == httpx.codes.OK:
                 events.append(answer.json()["event_id"])
@@ -160,27 +147,17 @@ def test_uploads_are_deleted_when_they_are_old_and_named_in_no_log(small_app: Ru
     assert "holiday" not in small_app.log.read_text()
 
 
-def test_requests_go_on_while_the_worker_is_killed_again_and_again(
-    small_app: RunningApp,
-) -> None:
-    with httpx.Client(base_url=f"{small_app.url}/gradio_api", timeout=60) as http:
-        for _ in range(2):
-            kill_worker(small_app)
-            assert _answered(http, encoded(scene(), "PNG"))
-        assert httpx.get(f"{small_app.url}/health").json()["status"] == "ok"
-
-
 def test_health_tells_when_answers_stop_and_sigterm_ends_the_app_with_a_stuck_request(
     tiny_run: Path, tmp_path: Path
 ) -> None:
     with (
-        running_app(tmp_path, "--model", tiny_run) as app,
+        running_app(tmp_path, "--model", tiny_run, command=app_that_can_be_busy(tmp_path)) as app,
         httpx.Client(base_url=f"{app.url}/gradio_api", timeout=30) as http,
         ThreadPoolExecutor(1) as beside,
     ):
         assert _answered(http, encoded(scene(), "PNG"))
         path = _upload(http, "scene.png", encoded(scene(), "PNG"))
-        with busy_worker(app):
+        with busy_models(app):
             stuck = beside.submit(
                 httpx.post,
                 f"{app.url}/gradio_api/run/classify",
@@ -195,7 +172,7 @@ def test_health_tells_when_answers_stop_and_sigterm_ends_the_app_with_a_stuck_re
         deadline = time.monotonic() + 60
         while httpx.get(f"{app.url}/health", timeout=30).status_code != httpx.codes.OK:
             assert time.monotonic() < deadline
-        with busy_worker(app):
+        with busy_models(app):
             stuck = beside.submit(
                 httpx.post,
                 f"{app.url}/gradio_api/run/classify",

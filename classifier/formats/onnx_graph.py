@@ -1,26 +1,30 @@
-"""Writes a Keras model as an ONNX graph, out of the layers that `saved_model` lets in.
+"""Writes a saved Keras model as an ONNX graph, without Keras.
 
-Keras has an exporter of its own, which needs PyTorch and another process, fixes the batch size
-where a model averages over views, and leaves the class names out. This one works from the saved
-configuration, on any backend.
+The layers and their options are read from `config.json`, the weights from `model.weights.h5`, where
+Keras numbers the layers of each class in their order.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from classifier.errors import InputError
-from classifier.model_folder.saved_model import OPERATIONS_MODULE
+from classifier.model_folder.folder import WEIGHTS, ModelFolder
+from classifier.model_folder.saved_model import MAX_ELEMENTS, NEW_DEFAULTS, OPERATIONS_MODULE
 
 if TYPE_CHECKING:
-    import keras
+    import h5py
     import onnx
 
 OPSET = 20  # the first with Gelu; onnxruntime reads it from 1.17 on
@@ -31,14 +35,12 @@ TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # (N, H, W, C) to (N, C, H, W), 
 LOWEST = -(2**63) + 1  # as the end of a slice: up to and with the first element
 
 
-def write_onnx(
-    model: keras.Model, classes: Sequence[str], path: Path, *, half: bool = False
-) -> None:
+def write_onnx(folder: ModelFolder, path: Path, *, half: bool = False) -> None:
     """Writes a model as one ONNX file that takes raw pixels, any number of images at a time.
 
     Args:
-        model: from (N, S, S, 3) to (N, C), of the layers that a model folder may hold.
-        classes: the names of the C classes, written as JSON under the metadata key `classes`.
+        folder: a model folder that `check` accepts; its class names are written as JSON under the
+            metadata key `classes`.
         path: the file.
         half: stores kernels in float16; they are computed with in float32.
 
@@ -46,27 +48,56 @@ def write_onnx(
         InputError: the model has a layer, or an option of one, that is not translated.
     """
     import onnx
+
+    model, weights = translate(folder, half=half)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def translate(
+    folder: ModelFolder, *, half: bool = False
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Returns a model as `write_onnx` would write it, and its large constants, by name, beside it.
+
+    Raises:
+        InputError: as `write_onnx`.
+    """
+    import h5py
+    import onnx
     from onnx import TensorProto, helper
 
+    config, classes = folder.config, folder.labels.classes
     graph = _Graph(half)
-    result = graph.last(_model(graph, model, _Value(INPUT, 4)))
+    with h5py.File(folder.path / WEIGHTS, "r") as weights:
+        result = graph.last(_model(graph, config["config"], weights, _Value(INPUT, 4)))
     graph.nodes.append(helper.make_node("Identity", [result], [OUTPUT]))
-    pixels = ["batch", *model.input_shape[1:]]
-    written = helper.make_model(
+    size = folder.image_size
+    images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, size, size, 3])
+    answer = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [1, len(classes)])
+    model = helper.make_model(
         helper.make_graph(
-            graph.nodes,
-            model.name,
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, pixels)],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", len(classes)])],
-            graph.constants,
+            graph.nodes, config["config"]["name"], [images], [answer], graph.constants
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="keras",
     )
-    name_classes(written, classes)
-    onnx.checker.check_model(written, full_check=True)
-    onnx.save(written, path)
+    _check_shapes(onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    name_classes(model, classes)
+    return model, graph.weights
+
+
+def _check_shapes(model: onnx.ModelProto) -> None:
+    """Raises InputError for an array, of one image, that is too large or of an unknown shape."""
+    for value in model.graph.value_info:
+        shape = [size.dim_value for size in value.type.tensor_type.shape.dim]
+        if any(size < 1 for size in shape) or math.prod(shape[1:]) > MAX_ELEMENTS:
+            raise InputError(f"the model works on arrays of shape {shape}: larger than is allowed")
 
 
 def name_classes(model: onnx.ModelProto, classes: Sequence[str]) -> None:
@@ -97,8 +128,10 @@ class _Graph:
     def __init__(self, half: bool) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.weights: dict[str, np.ndarray] = {}
+        self.layers: dict[str, Any] = {}  # by their group in the file of weights
         self._half = half
-        self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._known: dict[Any, tuple[str, np.ndarray]] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Adds a node with one output and returns the output's name."""
@@ -111,20 +144,27 @@ class _Graph:
     def constant(self, values: Any, kind: type = np.float32) -> str:
         """Returns the name of a constant, which is written once, however often it is used."""
         array: np.ndarray = np.ascontiguousarray(values, kind)
-        key = (array.dtype.str, array.shape, hashlib.sha256(array.data).digest())
+        key: Any = id(array)  # a layer's kernel, whose bytes need not be compared
+        if array is not values or array.size <= SMALL:
+            key = (array.dtype.str, array.shape, hashlib.sha256(array.data).digest())
         if key not in self._known:
-            self._known[key] = self._constant(array)
-        return self._known[key]
+            self._known[key] = self._constant(array), array
+        return self._known[key][0]
 
     def _constant(self, array: np.ndarray) -> str:
-        from onnx import TensorProto, numpy_helper
+        from onnx import TensorProto, helper, numpy_helper
 
         name = f"constant_{len(self.constants)}"
-        if self._half and array.ndim > 1 and array.size > SMALL and array.dtype == np.float32:
-            self.constants.append(numpy_helper.from_array(array.astype(np.float16), name))
-            return self.add("Cast", name, to=TensorProto.FLOAT)
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
+        if array.size <= SMALL:
+            self.constants.append(numpy_helper.from_array(array, name))
+            return name
+        half = self._half and array.ndim > 1 and array.dtype == np.float32
+        self.weights[name] = array = array.astype(np.float16) if half else array
+        tensor = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.external_data.add(key="location", value="weights")  # elsewhere
+        self.constants.append(tensor)
+        return self.add("Cast", name, to=TensorProto.FLOAT) if half else name
 
     def integers(self, *values: int) -> str:
         """Adds a constant list of whole numbers."""
@@ -152,15 +192,15 @@ class _Graph:
         return _Value(name, value.rank, value.channels_first)
 
 
-def _model(graph: _Graph, model: keras.Model, given: _Value) -> _Value:
+def _model(graph: _Graph, config: dict[str, Any], weights: h5py.Group, given: _Value) -> _Value:
     """Translates a model, or one inside of another, and returns its output."""
-    config = model.get_config()
     layers = config["layers"]
+    groups = _groups(layers)
     if "input_layers" not in config:  # a Sequential one
         for described in layers:
-            given = _apply(graph, model, described, [given])
+            given = _apply(graph, described, weights, groups, [given])
         return given
-    by_name = {described["config"]["name"]: described for described in layers}
+    by_name = {described["name"]: described for described in layers}
     entry, result = (_reference(config[key]) for key in ("input_layers", "output_layers"))
     done = {entry: given}
 
@@ -168,7 +208,8 @@ def _model(graph: _Graph, model: keras.Model, given: _Value) -> _Value:
         if reference not in done:
             described = by_name[reference[0]]
             node = described["inbound_nodes"][reference[1]]
-            done[reference] = _apply(graph, model, described, list(map(value, _sources(node))))
+            sources = list(map(value, _sources(node)))
+            done[reference] = _apply(graph, described, weights, groups, sources)
         return done[reference]
 
     return value(result)
@@ -194,8 +235,26 @@ def _sources(node: dict[str, Any]) -> list[tuple[str, int]]:
     return found
 
 
+def _groups(layers: list[dict[str, Any]]) -> dict[str, str]:
+    """Returns where the file of weights holds each layer, as Keras names the groups."""
+    counts: Counter[str] = Counter()
+    groups = {}
+    for described in layers:
+        if described["module"] != OPERATIONS_MODULE:
+            words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", described["class_name"])
+            group = re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
+            number = f"_{counts[group]}" if counts[group] else ""
+            groups[described["config"]["name"]] = f"layers/{group}{number}"
+            counts[group] += 1
+    return groups
+
+
 def _apply(
-    graph: _Graph, model: keras.Model, described: dict[str, Any], given: list[_Value]
+    graph: _Graph,
+    described: dict[str, Any],
+    weights: h5py.Group,
+    groups: dict[str, str],
+    given: list[_Value],
 ) -> _Value:
     """Translates one call of a layer or an operation."""
     kind, config = described["class_name"], described["config"]
@@ -205,19 +264,42 @@ def _apply(
         if kind not in _OPERATIONS:
             raise _untranslated(f"the operation {kind}")
         return _OPERATIONS[kind](graph, config, given[0])
-    layer = model.get_layer(config["name"])
+    group = groups[config["name"]]
     if kind in ("Functional", "Sequential", "Model"):
-        return _model(graph, layer, given[0])
+        return _model(graph, config, weights[group], given[0])
     if kind in _MERGES:
         return _merge(graph, _MERGES[kind], kind == "Average", given)
     if kind == "Concatenate":
-        name = graph.add("Concat", *map(graph.last, given), axis=layer.axis)
+        name = graph.add("Concat", *map(graph.last, given), axis=config["axis"])
         return _Value(name, given[0].rank)
     if kind not in _LAYERS:
         raise _untranslated(kind)
     if config.get("data_format") == "channels_first":
         raise _untranslated(f"{kind} with its channels first")
-    return _LAYERS[kind](graph, layer, given[0])
+    place = f"{weights.name}/{group}"
+    if place not in graph.layers:
+        graph.layers[place] = _layer(kind, config, weights, group)
+    return _LAYERS[kind](graph, graph.layers[place], given[0])
+
+
+def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -> SimpleNamespace:
+    """Returns a layer's options and weights as attributes, named as in Keras."""
+    layer = SimpleNamespace(**{**NEW_DEFAULTS, **config})
+    for name in _COUNTS & set(config):
+        if np.min(config[name]) < 1:
+            raise InputError(f"the model has a layer with {name} {config[name]}: below 1")
+    names = _WEIGHTS.get(kind, "").split()
+    if kind == "Normalization" and config["mean"] is not None:
+        names = []
+    for option, name in (("use_bias", "bias"), ("scale", "gamma"), ("center", "beta")):
+        if name in names and not config[option]:
+            names.remove(name)
+    for index, name in enumerate(names):
+        values = weights[f"{group}/vars/{index}"]
+        if values.dtype.kind != "f":
+            raise _untranslated(f"weights of type {values.dtype}")
+        setattr(layer, name, values[()].astype(np.float32, copy=False))
+    return layer
 
 
 def _untranslated(what: str) -> InputError:
@@ -230,7 +312,7 @@ def _dense(graph: _Graph, layer: Any, given: _Value) -> _Value:
 
 
 def _convolution(graph: _Graph, layer: Any, given: _Value) -> _Value:
-    kernel = np.asarray(layer.kernel).transpose(3, 2, 0, 1)  # to (outputs, inputs, height, width)
+    kernel = layer.kernel.transpose(3, 2, 0, 1)  # to (outputs, inputs, height, width)
     done = _convolved(graph, layer, given, kernel, layer.groups)
     return _activated(graph, layer, _biased(graph, layer, done))
 
@@ -242,7 +324,7 @@ def _depthwise(graph: _Graph, layer: Any, given: _Value) -> _Value:
 
 def _separable(graph: _Graph, layer: Any, given: _Value) -> _Value:
     inner = _convolved(graph, layer, given, *_by_channel(layer.depthwise_kernel))
-    kernel = graph.constant(np.asarray(layer.pointwise_kernel).transpose(3, 2, 0, 1))
+    kernel = graph.constant(layer.pointwise_kernel.transpose(3, 2, 0, 1))
     done = _Value(graph.add("Conv", graph.first(inner), kernel), 4, channels_first=True)
     return _activated(graph, layer, _biased(graph, layer, done))
 
@@ -250,7 +332,7 @@ def _separable(graph: _Graph, layer: Any, given: _Value) -> _Value:
 def _by_channel(kernel: Any) -> tuple[np.ndarray, int]:
     """Returns a depthwise kernel as one with as many groups as there are channels."""
     height, width, channels, multiplier = kernel.shape
-    moved = np.asarray(kernel).transpose(2, 3, 0, 1)
+    moved = kernel.transpose(2, 3, 0, 1)
     return moved.reshape(channels * multiplier, 1, height, width), channels
 
 
@@ -275,15 +357,16 @@ def _convolved(graph: _Graph, layer: Any, given: _Value, kernel: np.ndarray, gro
 def _biased(graph: _Graph, layer: Any, given: _Value) -> _Value:
     if not layer.use_bias:
         return given
-    bias = np.asarray(layer.bias)
     shape = (-1, 1, 1) if given.channels_first else (-1,)
-    name = graph.add("Add", given.name, graph.constant(bias.reshape(shape)))
+    name = graph.add("Add", given.name, graph.constant(layer.bias.reshape(shape)))
     return _Value(name, given.rank, given.channels_first)
 
 
 def _activated(graph: _Graph, layer: Any, given: _Value) -> _Value:
-    function = getattr(layer.activation, "__name__", None)
-    if function == "linear":
+    function = layer.activation
+    if isinstance(function, dict):
+        function = function["config"]
+    if function in (None, "linear"):
         return given
     if function in ("softmax", "log_softmax"):
         operator = "Softmax" if function == "softmax" else "LogSoftmax"
@@ -350,10 +433,10 @@ def _global_pool(operator: str) -> Callable[[_Graph, Any, _Value], _Value]:
 
 def _batch_normalization(graph: _Graph, layer: Any, given: _Value) -> _Value:
     _check_last_axis(layer.axis, given, "BatchNormalization")
-    scale = 1 / np.sqrt(np.asarray(layer.moving_variance, np.float64) + layer.epsilon)
-    scale *= np.asarray(layer.gamma) if layer.scale else 1
-    offset = -np.asarray(layer.moving_mean, np.float64) * scale
-    return graph.affine(given, scale, offset + (np.asarray(layer.beta) if layer.center else 0))
+    scale = 1 / np.sqrt(layer.moving_variance.astype(np.float64) + layer.epsilon)
+    scale *= layer.gamma if layer.scale else 1
+    offset = -layer.moving_mean.astype(np.float64) * scale
+    return graph.affine(given, scale, offset + (layer.beta if layer.center else 0))
 
 
 def _layer_normalization(graph: _Graph, layer: Any, given: _Value) -> _Value:
@@ -370,15 +453,21 @@ def _layer_normalization(graph: _Graph, layer: Any, given: _Value) -> _Value:
 
 
 def _normalization(graph: _Graph, layer: Any, given: _Value) -> _Value:
-    mean = np.asarray(layer.mean, np.float64)
-    deviation = np.maximum(np.sqrt(np.asarray(layer.variance, np.float64)), 1e-7)
-    if layer.invert or mean.size not in (1, mean.shape[-1]):
+    mean, variance = (np.float64(_plain(item)).ravel() for item in (layer.mean, layer.variance))
+    deviation = np.maximum(np.sqrt(variance), 1e-7)
+    axis = layer.axis[0] if isinstance(layer.axis, list) and len(layer.axis) == 1 else layer.axis
+    if layer.invert or (mean.size > 1 and axis not in (-1, given.rank - 1)):
         raise _untranslated("Normalization other than by channel")
     return graph.affine(given, mean, deviation, "Sub Div")
 
 
 def _rescaling(graph: _Graph, layer: Any, given: _Value) -> _Value:
-    return graph.affine(given, layer.scale, layer.offset)
+    return graph.affine(given, _plain(layer.scale), _plain(layer.offset))
+
+
+def _plain(values: Any) -> Any:
+    """Returns numbers of a configuration, which Keras writes as an object if they were an array."""
+    return values["config"]["value"] if isinstance(values, dict) else values
 
 
 def _resizing(graph: _Graph, layer: Any, given: _Value) -> _Value:
@@ -467,6 +556,27 @@ def _mean(graph: _Graph, config: dict[str, Any], given: _Value) -> _Value:
     return _Value(name, given.rank if keep else given.rank - len(axes))
 
 
+# The weights of each kind of layer, in the order in which Keras numbers them.
+_WEIGHTS = {
+    "BatchNormalization": "gamma beta moving_mean moving_variance",
+    "Conv2D": "kernel bias",
+    "Dense": "kernel bias",
+    "DepthwiseConv2D": "kernel bias",
+    "LayerNormalization": "gamma beta",
+    "Normalization": "mean variance",
+    "SeparableConv2D": "depthwise_kernel pointwise_kernel bias",
+}
+# Options whose numbers count something: libraries divide by some of them.
+_COUNTS = {
+    "dilation_rate",
+    "groups",
+    "height",
+    "kernel_size",
+    "pool_size",
+    "size",
+    "strides",
+    "width",
+}
 _PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
 _RESIZING: dict[str, dict[str, Any]] = {
     "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},

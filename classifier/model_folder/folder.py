@@ -132,9 +132,14 @@ class ModelFolder:
         return ClassNames.read(self.path)
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The layers and their options, as Keras wrote them; raises `InputError`."""
+        return _read_json(self.path / CONFIG)
+
+    @property
     def image_size(self) -> int:
         """The side of the model's input images in pixels; raises `InputError`."""
-        return saved_model.image_size(_read_json(self.path / CONFIG))
+        return saved_model.image_size(self.config)
 
     @property
     def training(self) -> dict[str, Any]:
@@ -235,7 +240,7 @@ class ModelFolder:
         self._check_present(NEEDED_TO_PUBLISH if complete else NEEDED_TO_SERVE)
         for name in self.files():
             _check_size(self.path / name, MAX_FILE_BYTES[name.partition("/")[0]])
-        config = _read_json(self.path / CONFIG)
+        config = self.config
         saved_model.check(config, self.path / WEIGHTS, classes=len(self.labels.classes))
         if complete:
             self._check_complete(config)

@@ -1,0 +1,89 @@
+"""Models that only answer: with ONNX Runtime, or with Keras where it does not take their layers."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from classifier.errors import InputError
+from classifier.model_folder.folder import ModelFolder
+
+if TYPE_CHECKING:
+    from classifier.prediction.classifier import Classifier
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32  # images: larger batches take more memory and are no faster for each image
+
+
+def load(folder: ModelFolder) -> OnnxModel | Classifier:
+    """Checks and loads a model; TensorFlow is imported only if ONNX Runtime cannot answer by it.
+
+    Raises:
+        InputError: it is not a model folder, or its model is not allowed.
+    """
+    folder.check()
+    try:
+        return OnnxModel(folder)
+    except Exception as error:  # of either library: Keras is the judge of what is a model
+        reason = " ".join(str(error).split())[:200]
+        logger.warning("%s is answered by Keras: %s", folder.path.name, reason)
+    from classifier.prediction.classifier import Classifier
+
+    classifier = Classifier.load(folder)
+    size = classifier.image_size
+    for count in (1, 2):  # compiled for one picture, and for any number
+        classifier.probabilities(np.zeros((count, size, size, 3), np.uint8))
+    return classifier
+
+
+class OnnxModel:
+    """A model in ONNX Runtime, which needs neither Keras nor TensorFlow."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        """Loads the model of a checked folder, and has it answer once.
+
+        Raises:
+            Exception: it has what is not translated, or what ONNX Runtime refuses.
+        """
+        import onnxruntime
+
+        from classifier.formats.onnx_graph import translate
+
+        model, weights = translate(folder)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors: what it optimises is no news
+        options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch
+        # Threads that spin between two layers would take the core from the server.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+        options.add_external_initializers(list(weights), values)
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._classes = len(folder.labels.classes)
+        self.image_size = folder.image_size
+        self.probabilities(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Returns the probability of each class for each image.
+
+        Args:
+            images: uint8 or float, (N, S, S, 3), RGB, 0–255.
+
+        Returns:
+            float32, (N, C); each row sums to 1.
+
+        Raises:
+            InputError: the images have a wrong shape.
+        """
+        size = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise InputError(f"images must be (N, {size}, {size}, 3). Received: {images.shape}")
+        answers = [np.empty((0, self._classes), np.float32)]
+        for start in range(0, len(images), BATCH):
+            batch = np.asarray(images[start : start + BATCH], np.float32)
+            answers += self._session.run(None, {"images": batch})
+        return np.concatenate(answers)

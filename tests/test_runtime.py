@@ -1,0 +1,286 @@
+"""The loaded models: who is answered when, together with whom, and by what."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classifier.convert import sample_images
+from classifier.errors import ClassifierError, InputError
+from classifier.model_folder.folder import ModelFolder
+from classifier.prediction import runtime as prediction
+from classifier.prediction.classifier import Classifier
+from classifier.prediction.runtime import OnnxModel
+from interface import runtime as module
+from interface.runtime import Runtime
+from model_folders import CLASSES, LABELS
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype("uint8")
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    started = Runtime()
+    yield started
+    started.stop()
+
+
+class Halted:
+    """Halts the models while it is entered, and counts the images of each answer after that."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: list[int] = []
+        self._go_on = threading.Event()
+        self._go_on.set()
+        answer = OnnxModel.probabilities
+
+        def halt(model: OnnxModel, images: np.ndarray) -> np.ndarray:
+            self._go_on.wait(60)
+            self.counts.append(len(images))
+            return answer(model, images)
+
+        monkeypatch.setattr(OnnxModel, "probabilities", halt)
+
+    def __enter__(self) -> None:
+        self._go_on.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._go_on.set()
+
+
+@pytest.fixture
+def halted(monkeypatch: pytest.MonkeyPatch) -> Halted:
+    return Halted(monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["mlp", "mlp-baseline", "cnn"])
+def test_the_embedded_models_answer_as_in_keras(name: str) -> None:
+    folder = ModelFolder(PROJECT / "pretrained" / name)
+    images = sample_images(folder.image_size)[:40]
+    expected = Classifier.load(folder).probabilities(images)
+    model = prediction.load(folder)
+    assert isinstance(model, OnnxModel)
+    np.testing.assert_allclose(model.probabilities(images), expected, atol=1e-4)
+    np.testing.assert_allclose(model.probabilities(images[:1]), expected[:1], atol=1e-4)
+
+
+def test_neither_keras_nor_tensorflow_is_imported_to_answer(tiny_model_folder: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from classifier.model_folder.folder import *\n"
+        "from classifier.prediction.runtime import load; import numpy as np\n"
+        f"load(ModelFolder(Path({str(tiny_model_folder)!r})))"
+        ".probabilities(np.zeros((3, 32, 32, 3), np.uint8))\n"
+        "print({'keras', 'tensorflow', 'jax', 'scipy'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
+
+
+def test_images_of_another_shape_are_refused(tiny_model_folder: Path) -> None:
+    model = prediction.load(ModelFolder(tiny_model_folder))
+    with pytest.raises(InputError, match=r"\(N, 32, 32, 3\)"):
+        model.probabilities(IMAGES[:, :16])
+    assert model.probabilities(IMAGES[:0]).shape == (0, 6)
+
+
+def test_a_layer_that_onnx_runtime_does_not_take_is_answered_by_keras(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import keras
+
+    images = keras.Input((32, 32, 3))
+    features = keras.layers.GroupNormalization(3)(images)
+    answer = keras.layers.Dense(len(CLASSES), activation="softmax")(
+        keras.layers.Flatten()(features)
+    )
+    folder = ModelFolder(tmp_path / "grouped")
+    keras.Model(images, answer).save(folder.path, zipped=False)
+    LABELS.write(folder.path)
+    with caplog.at_level(logging.WARNING):
+        model = prediction.load(folder)
+    assert [record.message for record in caplog.records if "grouped" in record.message] == [
+        "grouped is answered by Keras: the model uses GroupNormalization, which is not translated "
+        "to ONNX: convert to litert"
+    ]
+    expected = Classifier.load(folder).probabilities(IMAGES)
+    np.testing.assert_allclose(model.probabilities(IMAGES), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("option", ["strides", "pool_size"])
+def test_a_configuration_that_would_have_a_library_divide_by_zero_is_refused(
+    tmp_path: Path, option: str
+) -> None:
+    import keras
+
+    images = keras.Input((32, 32, 3))
+    pooled = keras.layers.Flatten()(keras.layers.MaxPooling2D()(images))
+    answer = keras.layers.Dense(len(CLASSES), activation="softmax")(pooled)
+    folder = ModelFolder(tmp_path / "model")
+    keras.Model(images, answer).save(folder.path, zipped=False)
+    LABELS.write(folder.path)
+    config = json.loads((folder.path / "config.json").read_text())
+    config["config"]["layers"][1]["config"][option] = [0, 0]
+    (folder.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="below 1"):
+        OnnxModel(folder)
+    with pytest.raises(InputError):
+        prediction.load(folder)
+
+
+def test_questions_that_wait_are_answered_together_and_each_gets_its_own(
+    runtime: Runtime, tiny_model_folder: Path, halted: Halted
+) -> None:
+    runtime.load("tiny", tiny_model_folder).result(60)
+    sizes = [1, 3, 1, 2, 5, 1, 1, 9]
+    parts = np.split(IMAGES, np.cumsum(sizes))[: len(sizes)]
+    with halted:
+        runtime.ask("tiny", IMAGES[:1])
+        answers = [runtime.ask("tiny", part) for part in parts]
+    expected = Classifier.load(tiny_model_folder).probabilities(IMAGES)
+    start = 0
+    for part, answer in zip(parts, answers, strict=True):
+        found = answer.result(60)
+        np.testing.assert_allclose(found, expected[start : start + len(part)], atol=1e-5)
+        start += len(part)
+    assert max(halted.counts) >= sum(sizes)
+
+
+def test_no_more_are_answered_together_than_keep_the_next_one_waiting(
+    runtime: Runtime, tiny_model_folder: Path, halted: Halted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWERED_TOGETHER", 4)
+    runtime.load("tiny", tiny_model_folder).result(60)
+    with halted:
+        answers = [runtime.ask("tiny", IMAGES[:2]) for _ in range(6)]
+        large = runtime.ask("tiny", IMAGES)
+    wait(answers, 60)
+    assert large.result(60).shape == (40, 6)
+    assert sorted(set(halted.counts)) in ([1, 2, 4, 40], [1, 4, 40])
+
+
+def test_questions_are_answered_in_the_order_in_which_they_came(
+    runtime: Runtime, tiny_model_folder: Path, halted: Halted, tmp_path: Path
+) -> None:
+    order: list[int] = []
+    shutil.copytree(tiny_model_folder, tmp_path / "other")
+    runtime.load("tiny", tiny_model_folder).result(60)
+    runtime.load("other", tmp_path / "other").result(60)
+    with halted:
+        runtime.ask("tiny", IMAGES[:1])
+        answers = []
+        for number, key in enumerate(["other", "tiny", "other", "tiny"]):
+            answers.append(runtime.ask(key, IMAGES[:1]))
+            answers[-1].add_done_callback(lambda _, number=number: order.append(number))
+    wait(answers, 60)
+    # The question that was first, with what waits for the same model, before the second.
+    assert order in ([0, 2, 1, 3], [1, 3, 0, 2])
+
+
+def test_a_question_waits_for_its_model_and_for_no_other(
+    runtime: Runtime, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    load = prediction.load
+
+    def slow(folder: ModelFolder) -> Any:
+        assert folder.path == tiny_model_folder or go_on.wait(60)
+        return load(ModelFolder(tiny_model_folder))
+
+    monkeypatch.setattr(prediction, "load", slow)
+    runtime.load("first", tiny_model_folder)
+    runtime.load("second", tiny_model_folder.parent)
+    second = runtime.ask("second", IMAGES[:1])
+    assert runtime.ask("first", IMAGES[:1]).result(60).shape == (1, 6)
+    assert not second.done()
+    go_on.set()
+    assert second.result(60).shape == (1, 6)
+
+
+def test_a_question_that_nobody_waits_for_is_not_asked(
+    runtime: Runtime, tiny_model_folder: Path, halted: Halted
+) -> None:
+    runtime.load("tiny", tiny_model_folder).result(60)
+    with halted:
+        runtime.ask("tiny", IMAGES[:1])
+        left, kept = runtime.ask("tiny", IMAGES[:7]), runtime.ask("tiny", IMAGES[:2])
+        assert left.cancel()
+    kept.result(60)
+    assert max(halted.counts) < 7
+
+
+def test_a_model_is_forgotten_after_the_questions_before(
+    runtime: Runtime, tiny_model_folder: Path
+) -> None:
+    runtime.load("tiny", tiny_model_folder)
+    before = runtime.ask("tiny", IMAGES[:1])
+    runtime.forget("tiny")
+    assert before.result(60).shape == (1, 6)
+    with pytest.raises(ClassifierError, match="not loaded"):
+        runtime.ask("tiny", IMAGES[:1])
+
+
+def test_a_folder_that_is_no_model_fails_alone(
+    runtime: Runtime, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    bad = runtime.load("bad", tmp_path)
+    runtime.load("tiny", tiny_model_folder)
+    with pytest.raises(ClassifierError):
+        bad.result(60)
+    with pytest.raises(ClassifierError, match="cannot answer"):
+        runtime.ask("bad", IMAGES[:1]).result(60)
+    assert runtime.ask("tiny", IMAGES[:1]).result(60).shape == (1, 6)
+
+
+def test_an_error_of_a_model_is_told_and_the_next_question_is_answered(
+    runtime: Runtime, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime.load("tiny", tiny_model_folder).result(60)
+    with monkeypatch.context() as patched:
+
+        def fail(model: OnnxModel, images: np.ndarray) -> np.ndarray:
+            raise MemoryError("of /somewhere")
+
+        patched.setattr(OnnxModel, "probabilities", fail)
+        with pytest.raises(ClassifierError, match=r"cannot answer: MemoryError$"):
+            runtime.ask("tiny", IMAGES[:1]).result(60)
+    assert runtime.ask("tiny", IMAGES[:1]).result(60).shape == (1, 6)
+
+
+def test_whoever_waits_at_the_end_is_told(
+    runtime: Runtime, tiny_model_folder: Path, halted: Halted
+) -> None:
+    runtime.load("tiny", tiny_model_folder).result(60)
+    with halted:
+        first = runtime.ask("tiny", IMAGES[:1])
+        while not first.running():
+            pass
+        waiting = runtime.ask("tiny", IMAGES[:1])
+        runtime.stop()
+        assert waiting.cancelled()
+        with pytest.raises(ClassifierError):
+            runtime.ask("tiny", IMAGES[:1])
+
+
+def test_memory_does_not_grow_with_the_answers(tiny_model_folder: Path) -> None:
+    model = prediction.load(ModelFolder(tiny_model_folder))
+
+    def answer() -> float:
+        for count in range(500):
+            model.probabilities(IMAGES[: 1 + count % 32])
+        status = Path("/proc/self/status").read_text().partition("VmRSS:")[2]
+        return int(status.split()[0]) / 1024
+
+    before = answer()
+    assert answer() - before < 10
