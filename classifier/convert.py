@@ -292,7 +292,7 @@ def check_libraries(to: str) -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise InputError(
-                f"the conversion to {to} needs {name}: pip install -r requirements-dev.txt"
+                f"the conversion to {to} needs {name}: pip install -r requirements.txt"
             ) from error
 
 
