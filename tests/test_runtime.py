@@ -126,6 +126,19 @@ def test_a_layer_that_onnx_runtime_does_not_take_is_answered_by_keras(
     np.testing.assert_allclose(model.probabilities(IMAGES), expected, atol=1e-6)
 
 
+def test_weights_that_the_configuration_does_not_state_are_refused(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"units": 32', '"units": 33'))
+    with pytest.raises(InputError, match=r"33. is stated"):
+        OnnxModel(ModelFolder(folder))
+    with pytest.raises(InputError):
+        prediction.load(ModelFolder(folder))
+
+
 @pytest.mark.parametrize("option", ["strides", "pool_size"])
 def test_a_configuration_that_would_have_a_library_divide_by_zero_is_refused(
     tmp_path: Path, option: str

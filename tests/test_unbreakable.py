@@ -128,7 +128,7 @@ def test_a_thousand_questions_wait_and_the_next_is_told_that_the_queue_is_full(
             assert len(events) >= 1000
             assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
             assert answer.json()["detail"].startswith("Queue is full. Max size is 1000")
-            assert httpx.get(f"{app.url}/health", timeout=30).status_code == 503  # as it is
+            _wait_until_unhealthy(app)  # as it is
         for event in (events[0], events[-1]):
             assert "event: complete" in http.get(f"/call/classify/{event}").text
         assert _answered(http, encoded(scene(), "PNG"))
@@ -164,10 +164,7 @@ def test_health_tells_when_answers_stop_and_sigterm_ends_the_app_with_a_stuck_re
                 json={"data": [{"path": path}, None]},
                 timeout=60,
             )
-            deadline = time.monotonic() + 20
-            while (answer := httpx.get(f"{app.url}/health", timeout=30)).status_code != 503:
-                assert time.monotonic() < deadline
-            assert answer.json()["status"] == "no model answers"
+            _wait_until_unhealthy(app)
             assert not stuck.done()
         deadline = time.monotonic() + 60
         while httpx.get(f"{app.url}/health", timeout=30).status_code != httpx.codes.OK:
@@ -217,6 +214,13 @@ def test_javascript_gets_the_same_answer(app: RunningApp, tmp_path: Path) -> Non
     label, details = json.loads(result.stdout.splitlines()[-1])
     assert len(label["confidences"]) == 5
     assert details["model"] == "tiny"
+
+
+def _wait_until_unhealthy(app: RunningApp) -> None:
+    deadline = time.monotonic() + 20
+    while (answer := httpx.get(f"{app.url}/health", timeout=30)).status_code != 503:
+        assert time.monotonic() < deadline
+    assert answer.json()["status"] == "no model answers"
 
 
 def _upload(http: httpx.Client, name: str, content: bytes) -> str:

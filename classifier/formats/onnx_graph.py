@@ -299,7 +299,26 @@ def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -
         if values.dtype.kind != "f":
             raise _untranslated(f"weights of type {values.dtype}")
         setattr(layer, name, values[()].astype(np.float32, copy=False))
+    for name, stated in _stated_shapes(kind, config).items():
+        found = getattr(layer, name).shape
+        if len(found) != len(stated) or any(
+            b and a != b for a, b in zip(found, stated, strict=True)
+        ):
+            raise InputError(f"the {name} of a layer {kind} is {found} where {stated} is stated")
     return layer
+
+
+def _stated_shapes(kind: str, config: dict[str, Any]) -> dict[str, tuple[int | None, ...]]:
+    """Returns what the options say of the shapes of kernels; None where they do not."""
+    window, factor = config.get("kernel_size", ()), config.get("depth_multiplier")
+    if kind in ("Dense", "Conv2D"):
+        return {"kernel": (*window, None, config.get("units", config.get("filters")))}
+    if kind == "DepthwiseConv2D":
+        return {"kernel": (*window, None, factor)}
+    if kind == "SeparableConv2D":
+        shapes = {"depthwise_kernel": (*window, None, factor)}
+        return {**shapes, "pointwise_kernel": (1, 1, None, config["filters"])}
+    return {}
 
 
 def _untranslated(what: str) -> InputError:
