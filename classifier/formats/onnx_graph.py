@@ -166,6 +166,14 @@ class _Graph:
         self.constants.append(tensor)
         return self.add("Cast", name, to=TensorProto.FLOAT) if half else name
 
+    def split(self, value: _Value, count: int) -> list[_Value]:
+        """Adds a node that divides a batch into so many equal parts."""
+        from onnx import helper
+
+        names = [f"Split_{len(self.nodes)}_{index}" for index in range(count)]
+        self.nodes.append(helper.make_node("Split", [value.name], names, num_outputs=count, axis=0))
+        return [_Value(name, value.rank, value.channels_first) for name in names]
+
     def integers(self, *values: int) -> str:
         """Adds a constant list of whole numbers."""
         return self.constant(values, np.int64)
@@ -200,19 +208,71 @@ def _model(graph: _Graph, config: dict[str, Any], weights: h5py.Group, given: _V
         for described in layers:
             given = _apply(graph, described, weights, groups, [given])
         return given
-    by_name = {described["name"]: described for described in layers}
-    entry, result = (_reference(config[key]) for key in ("input_layers", "output_layers"))
-    done = {entry: given}
+    return _Calls(graph, config, weights, groups, given).value(_reference(config["output_layers"]))
 
-    def value(reference: tuple[str, int]) -> _Value:
-        if reference not in done:
-            described = by_name[reference[0]]
-            node = described["inbound_nodes"][reference[1]]
-            sources = list(map(value, _sources(node)))
-            done[reference] = _apply(graph, described, weights, groups, sources)
-        return done[reference]
 
-    return value(result)
+class _Calls:
+    """The calls of a model's layers; each is translated when it is needed.
+
+    A layer that is called for several views of an image is called once, on all of them in one
+    batch: so its weights are read once.
+    """
+
+    def __init__(
+        self,
+        graph: _Graph,
+        config: dict[str, Any],
+        weights: h5py.Group,
+        groups: dict[str, str],
+        given: _Value,
+    ) -> None:
+        self._graph, self._weights, self._groups = graph, weights, groups
+        self._layers = {described["name"]: described for described in config["layers"]}
+        self._values = {_reference(config["input_layers"]): given}
+        self._batches: dict[str, _Value] = {}
+        self._begun: set[str] = set()
+
+    def value(self, reference: tuple[str, int]) -> _Value:
+        """Returns what a call of a layer gives."""
+        name, call = reference
+        calls = self._layers[name]["inbound_nodes"]
+        if reference not in self._values and self._is_batched(name):
+            parts = self._graph.split(self._batch(name), len(calls))
+            self._values.update({(name, index): part for index, part in enumerate(parts)})
+        if reference not in self._values:
+            sources = [self.value(source) for source in _sources(calls[call])]
+            self._values[reference] = self._apply(name, sources)
+        return self._values[reference]
+
+    def _is_batched(self, name: str) -> bool:
+        described = self._layers[name]
+        calls = described["inbound_nodes"]
+        alone = described["module"] == OPERATIONS_MODULE or described["class_name"] not in _BY_IMAGE
+        if len(calls) < 2 or alone or (name in self._begun and name not in self._batches):
+            return False
+        first, *others = ([tensor["shape"] for tensor in _tensors(call)] for call in calls)
+        return all(shapes == first for shapes in others)
+
+    def _batch(self, name: str) -> _Value:
+        """Returns what all calls of a layer give, one after the other."""
+        if name not in self._batches:
+            self._begun.add(name)  # a layer may also be called on what it gave
+            calls = map(_sources, self._layers[name]["inbound_nodes"])
+            sources = [self._joined(list(each)) for each in zip(*calls, strict=True)]
+            self._batches[name] = self._apply(name, sources)
+        return self._batches[name]
+
+    def _joined(self, references: list[tuple[str, int]]) -> _Value:
+        name = references[0][0]
+        count = len(self._layers[name]["inbound_nodes"])
+        if references == [(name, call) for call in range(count)] and self._is_batched(name):
+            return self._batch(name)
+        values = [self.value(reference) for reference in references]
+        joined = self._graph.add("Concat", *map(self._graph.last, values), axis=0)
+        return _Value(joined, values[0].rank)
+
+    def _apply(self, name: str, given: list[_Value]) -> _Value:
+        return _apply(self._graph, self._layers[name], self._weights, self._groups, given)
 
 
 def _reference(history: Any) -> tuple[str, int]:
@@ -224,6 +284,10 @@ def _reference(history: Any) -> tuple[str, int]:
 
 def _sources(node: dict[str, Any]) -> list[tuple[str, int]]:
     """Returns what a call of a layer takes, in order."""
+    return [_reference(tensor["keras_history"]) for tensor in _tensors(node)]
+
+
+def _tensors(node: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     waiting = list(node["args"])
     while waiting:
@@ -231,7 +295,7 @@ def _sources(node: dict[str, Any]) -> list[tuple[str, int]]:
         if isinstance(item, list):
             waiting[:0] = item
         elif isinstance(item, dict) and item.get("class_name") == "__keras_tensor__":
-            found.append(_reference(item["config"]["keras_history"]))
+            found.append(item["config"])
     return found
 
 
@@ -651,3 +715,5 @@ _LAYERS: dict[str, Callable[[_Graph, Any, _Value], _Value]] = {
     "UpSampling2D": _upsampling,
     "ZeroPadding2D": _padding,
 }
+# What treats each image of a batch by itself.
+_BY_IMAGE = {*_LAYERS, *_UNCHANGED, *_MERGES}
