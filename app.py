@@ -86,6 +86,7 @@ def serve(models: Models, options: Namespace) -> None:
         )
     except OSError as error:
         raise ClassifierError(f"cannot listen there ({error}): choose another --port") from error
+    models.runtime.start()
     if options.follow is not None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()

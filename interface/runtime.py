@@ -1,4 +1,4 @@
-"""The loaded models: they are loaded beside the page, and answer in the order of the questions."""
+"""The loaded models: they are loaded beside the page, and answer questions in their order."""
 
 from __future__ import annotations
 
@@ -40,13 +40,16 @@ class Runtime:
         self._questions: list[_Question] = []
         self._changed = threading.Condition()
         self._stopped = False
-        # They end with the process: nothing that a model does keeps the app from ending.
-        threading.Thread(target=self._load_all, name="load", daemon=True).start()
+        # It ends with the process: nothing that a model does keeps the app from ending.
         self._answering = threading.Thread(target=self._answer_all, name="answer", daemon=True)
         self._answering.start()
 
+    def start(self) -> None:
+        """Begins to load: while the page starts, it would take Python's lock from it."""
+        threading.Thread(target=self._load_all, name="load", daemon=True).start()
+
     def load(self, key: str, folder: Path) -> Future[Any]:
-        """Begins to load a model folder under a key; the result raises what loading raises."""
+        """Has a model folder loaded under a key; the result raises what loading raises."""
         loading: Future[Any] = Future()
         with self._changed:
             self._models[key] = loading

@@ -108,7 +108,7 @@ class Models:
     """
 
     def __init__(self, served: Sequence[Served], notice: str | None = None) -> None:
-        """Begins to load the models, the first of them first.
+        """Notes the models, of which `runtime.start` begins to load the first.
 
         Args:
             served: at least one; the first is the default.

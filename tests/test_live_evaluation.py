@@ -40,6 +40,7 @@ def served(tiny_model_folder: Path, tmp_path: Path) -> Served:
 @pytest.fixture(scope="module")
 def models(tiny_model_folder: Path) -> Iterator[Models]:
     started = Models([Served("tiny", ModelFolder(tiny_model_folder), "folder")])
+    started.runtime.start()
     yield started
     started.stop()
 

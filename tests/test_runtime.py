@@ -32,6 +32,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def runtime() -> Iterator[Runtime]:
     started = Runtime()
+    started.start()
     yield started
     started.stop()
 
