@@ -74,7 +74,7 @@
   // What it says only in English, in the words of the page.
   const messages = [
     [/currently busy|queue is full/i, "error_queue_full"],
-    [/maximum allowed size|size exceed|larger than \d+ MB/i, "error_upload_limit"],
+    [/maximum allowed size|size exceed|the upload is larger than/i, "error_upload_limit"],
     [/space for uploads is full/i, "error_uploads_full"],
     [/invalid file type/i, "error_unknown_format"],
     [/^\s*(Connection errored out|Failed to fetch|Load failed|NetworkError)/i, "error_connection"],
@@ -84,7 +84,9 @@
     const walker = document.createTreeWalker(toast, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
       const known = messages.find(([pattern]) => pattern.test(walker.currentNode.data));
-      if (known) walker.currentNode.data = pageTexts[known[1]][language];
+      const text = known && pageTexts[known[1]][language];
+      // A change that changes nothing would be observed again, without end.
+      if (text && text !== walker.currentNode.data) walker.currentNode.data = text;
     }
   };
   const labels = {

@@ -368,7 +368,7 @@ def test_what_is_no_list_of_paths_does_not_fill_the_memory(tmp_path: Path) -> No
 def test_files_are_found_and_decoded_no_further_ahead_than_two_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "SECONDS_TO_FILL", 60)  # a busy machine names files slowly
+    monkeypatch.setattr(stream, "BATCH_WAIT_SECONDS", 60)  # a busy machine names files slowly
     picture = str(write(tmp_path / "a.jpg", encoded(scene(32, 32), "JPEG")))
     taken = 0
 

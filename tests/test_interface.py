@@ -250,7 +250,7 @@ def test_without_a_name_the_embedded_models_are_served_the_best_mlp_first(
         shutil.copytree(tiny_model_folder, tmp_path / name)
     assert [item.name for item in embedded(tmp_path)] == ["mlp", "mlp-baseline", "cnn", "other"]
     assert {item.source for item in embedded(tmp_path)} == {"embedded"}
-    with pytest.raises(ClassifierError, match="contains no model"):
+    with pytest.raises(ClassifierError, match="holds no model"):
         embedded(tmp_path / "nothing")
 
 
