@@ -16,14 +16,12 @@ import subprocess
 import sys
 import tempfile
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import emoji, readme
 from classifier import command_line, provenance
 from classifier.errors import ClassifierError
-from classifier.files import write_atomically
 from classifier.hub.sources import find
 from classifier.settings import ARCHITECTURE, load_preset
 from classifier.training.fine_tuning import PRESET
@@ -66,8 +64,11 @@ def main(arguments: list[str]) -> None:
         "date": date.today().isoformat(),
         "command": " ".join(["python", "-m", "benchmarks.fine_tuning", *arguments]),
     }
-    write(options.output / "fine_tuning.json", json.dumps(result, indent=1) + "\n")
-    write(options.output / "fine_tuning.md", table(result))
+    files = {
+        "fine_tuning.json": json.dumps(result, indent=1) + "\n",
+        "fine_tuning.md": table(result),
+    }
+    readme.write_results(files, options.output)
     if options.output.resolve() == RESULTS:
         readme.refresh()
     print(table(result))
@@ -103,12 +104,6 @@ def table(result: dict[str, Any]) -> str:
         f"{result['machine']['processor']}. {result['date']}, `{result['command']}`."
     )
     return "\n".join([*lines, "", remark]) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a result."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from benchmarks import readme
 from benchmarks.latency import REPETITIONS, WARM_UP, keep_to_one_core
 from classifier import command_line, provenance
 from classifier.convert import FORMATS, NEEDED, SUFFIXES, check_libraries, samples_of
-from classifier.files import write_atomically
 from classifier.hub import sources
 
 if TYPE_CHECKING:
@@ -60,8 +58,8 @@ def main(arguments: list[str]) -> None:
         "date": date.today().isoformat(),
         "command": " ".join(["python", "-m", "benchmarks.formats", *arguments]),
     }
-    write(options.output / "formats.json", json.dumps(result, indent=1) + "\n")
-    write(options.output / "formats.md", table(result))
+    files = {"formats.json": json.dumps(result, indent=1) + "\n", "formats.md": table(result)}
+    readme.write_results(files, options.output)
     if options.output.resolve() == RESULTS:
         readme.refresh()
     print(table(result))
@@ -135,12 +133,6 @@ def table(result: dict[str, Any]) -> str:
         )
     remark = f"On {result['machine']['processor']}. {result['date']}, `{result['command']}`."
     return "\n".join([*lines, "", remark]) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a result."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python bench
 from benchmarks import readme
 from classifier import command_line
 from classifier.errors import ClassifierError
-from classifier.files import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 PICTURE = "lion.jpg"  # a photograph that comes with Gradio
@@ -113,10 +111,8 @@ def main(arguments: list[str]) -> None:
         "memory": remembered,
     }
     output = options.output or PROJECT / "benchmarks" / "results"
-    output.mkdir(parents=True, exist_ok=True)
     files = {"serving.json": json.dumps(result, indent=1) + "\n", "serving.md": as_table(result)}
-    for name, text in files.items():
-        write_atomically(output / name, partial(Path.write_bytes, data=text.encode()))
+    readme.write_results(files, output)
     if options.output is None:
         readme.refresh()
     print(as_table(result))

@@ -35,7 +35,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python bench
 from benchmarks import readme
 from classifier import command_line
 from classifier.errors import ClassifierError
-from classifier.files import write_atomically
 from classifier.settings import Settings, load_preset
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -115,7 +113,7 @@ def main(arguments: list[str]) -> None:
     output = options.output or RESULTS
     result = merged(output / "training.json", rows)
     files = {"training.json": json.dumps(result, indent=1) + "\n", "training.md": table(result)}
-    write(files, output)
+    readme.write_results(files, output)
     if options.output is None:
         readme.refresh()
     print(table(result))
@@ -272,13 +270,6 @@ def merged(file: Path, rows: dict[str, Any], order: Sequence[str] = ROWS) -> dic
     if all(before.get(name) == value for name, value in same.items()):
         rows = {**before.get("rows", {}), **rows}
     return {**same, "rows": {name: rows[name] for name in order if name in rows}}
-
-
-def write(files: dict[str, str], folder: Path) -> None:
-    """Writes texts into a folder, each file atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_atomically(folder / name, partial(Path.write_bytes, data=text.encode()))
 
 
 def table(result: dict[str, Any]) -> str:

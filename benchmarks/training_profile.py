@@ -44,7 +44,6 @@ from benchmarks.training import (
     circumstances,
     merged,
     stated,
-    write,
 )
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
@@ -96,7 +95,8 @@ def main(arguments: list[str]) -> None:
     result = merged(output / "training_profile.json", rows, ROWS)
     tables = {what: table(what, result) for what in ("parts", "shapes", "start")}
     files = {f"training_{what}.md": text for what, text in tables.items() if text}
-    write({"training_profile.json": json.dumps(result, indent=1) + "\n", **files}, output)
+    files["training_profile.json"] = json.dumps(result, indent=1) + "\n"
+    readme.write_results(files, output)
     if options.output is None:
         readme.refresh()
     print("\n".join(tables.values()))

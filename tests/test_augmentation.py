@@ -112,25 +112,27 @@ def test_the_sampling_matrix_zooms_into_the_stretch_it_is_given():
     np.testing.assert_allclose(places, 8 + (np.arange(32) + 0.5) * 0.5 - 0.5, atol=1e-4)
 
 
-def test_mixup_mixes_images_and_targets_by_the_same_share(batch):
+@pytest.fixture
+def alternating() -> tuple[np.ndarray, np.ndarray]:
+    """Bright images of class 0 and black ones of class 1, in turn."""
     images = np.zeros((64, 32, 32, 3), "float32")
     images[::2] = 200.0
     targets = np.zeros((64, 2), "float32")
     targets[::2, 0] = targets[1::2, 1] = 1
-    mixed, shares = augment(Settings(mixup=0.5), (images, targets))
+    return images, targets
+
+
+def test_mixup_mixes_images_and_targets_by_the_same_share(alternating):
+    mixed, shares = augment(Settings(mixup=0.5), alternating)
     np.testing.assert_allclose(mixed[:, 0, 0, 0] / 200, shares[:, 0], atol=1e-5)
     assert shares[:, 0].std() > 0.01
 
 
-def test_cutmix_pastes_a_rectangle_and_moves_as_much_of_the_target(batch):
-    images = np.zeros((64, 32, 32, 3), "float32")
-    images[::2] = 200.0
-    targets = np.zeros((64, 2), "float32")
-    targets[::2, 0] = targets[1::2, 1] = 1
-    mixed, shares = augment(Settings(cutmix=0.75), (images, targets))
+def test_cutmix_pastes_a_rectangle_and_moves_as_much_of_the_target(alternating):
+    mixed, shares = augment(Settings(cutmix=0.75), alternating)
     assert set(np.unique(mixed)) == {0.0, 200.0}
     np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)) / 200, shares[:, 0], atol=1e-5)
-    foreign = mixed != images
+    foreign = mixed != alternating[0]
     assert 0.5 < foreign.any(axis=(1, 2, 3)).mean() < 0.95
     for one in foreign.any(axis=3):
         rows, columns = one.any(axis=1), one.any(axis=0)

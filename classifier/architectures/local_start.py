@@ -32,10 +32,6 @@ def local_layers(flat: keras.KerasTensor, settings: Settings) -> keras.KerasTens
         layer.kernel.assign(local_kernel(places, ends, patch, random))
         features = keras.layers.LayerNormalization(name=f"local_normalisation_{index}")(features)
         places = ends
-    if settings.dropout:
-        features = keras.layers.Dropout(settings.dropout, seed=settings.seed, name="local_dropout")(
-            features
-        )
     return features
 
 

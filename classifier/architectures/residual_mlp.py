@@ -21,6 +21,9 @@ def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
         features = mapped_layers(features, settings)
     elif settings.local_units:
         features = local_layers(features, settings)
+    if settings.dropout and settings.local_units:
+        dropout = keras.layers.Dropout(settings.dropout, seed=settings.seed, name="local_dropout")
+        features = dropout(features)
     features = _dense(settings, settings.width, "pixels", seed=settings.seed)(features)
     for index in range(1, settings.depth + 1):
         features = _block(features, settings, index)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from classifier.architectures.local_start import CHANNELS
 from classifier.errors import InputError
 from classifier.settings import Settings
 
-CHANNELS = 3
 MAX_DENSE_WEIGHTS = 1 << 28  # of one layer: 1 GiB
 
 
@@ -57,11 +57,7 @@ def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasT
             inner = keras.layers.Add(name=f"local_block_{index}")([features, inner])
         features, side, channels = inner, target, filters
     name = f"local_normalisation_{len(settings.local_maps)}"
-    features = keras.layers.LayerNormalization(name=name)(features)
-    if settings.dropout:
-        dropout = keras.layers.Dropout(settings.dropout, seed=settings.seed, name="local_dropout")
-        features = dropout(features)
-    return features
+    return keras.layers.LayerNormalization(name=name)(features)
 
 
 def dense_form(convolution: keras.layers.Conv2D) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -128,16 +129,13 @@ class Classifier:
         Raises:
             InputError: the images have a wrong shape.
         """
-        size = self.image_size
-        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
-            raise InputError(f"images must be (N, {size}, {size}, 3). Received: {images.shape}")
-        answers = [np.empty((0, len(self.labels.classes)), np.float32)]
-        for start in range(0, len(images), batch_size):
-            # The same dtype for all callers: the model is compiled only once.
-            batch = np.asarray(images[start : start + batch_size], np.float32)
+
+        def answer(batch: np.ndarray) -> np.ndarray:
             with self._lock:
-                answers.append(np.asarray(self._model.predict_on_batch(batch), np.float32))
-        return np.concatenate(answers)
+                return np.asarray(self._model.predict_on_batch(batch), np.float32)
+
+        classes = len(self.labels.classes)
+        return answer_in_batches(answer, images, self.image_size, classes, batch_size)
 
     def classify(
         self, image: Image.Image | str | Path | bytes | BinaryIO, top: int = TOP
@@ -154,6 +152,34 @@ class Classifier:
         decoded = image if isinstance(image, Image.Image) else open_image(image)
         pixels = to_model_input(decoded, self.image_size)
         return rank(self.probabilities(pixels[None])[0], self.labels, pixels, top)
+
+
+def answer_in_batches(
+    answer: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    size: int,
+    classes: int,
+    batch_size: int,
+) -> np.ndarray:
+    """Returns a model's probabilities, float32, (N, C), for any number of images.
+
+    Args:
+        answer: takes images, float32, (B, S, S, 3), and returns probabilities, float32, (B, C).
+        images: uint8 or float, (N, S, S, 3), RGB, 0–255.
+        size: S.
+        classes: C.
+        batch_size: images per call, at most.
+
+    Raises:
+        InputError: the images have a wrong shape.
+    """
+    if images.ndim != 4 or images.shape[1:] != (size, size, 3):
+        raise InputError(f"images must be (N, {size}, {size}, 3). Received: {images.shape}")
+    answers = [np.empty((0, classes), np.float32)]
+    for start in range(0, len(images), batch_size):
+        # The same dtype for all callers: Keras compiles the model only once.
+        answers.append(answer(np.asarray(images[start : start + batch_size], np.float32)))
+    return np.concatenate(answers)
 
 
 def rank(

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
-
-if TYPE_CHECKING:
-    from classifier.prediction.classifier import Classifier
+from classifier.prediction.classifier import Classifier, answer_in_batches
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +26,6 @@ def load(folder: ModelFolder) -> OnnxModel | Classifier:
     except Exception as error:  # of either library: Keras is the judge of what is a model
         reason = " ".join(str(error).split())[:200]
         logger.warning("%s is answered by Keras: %s", folder.path.name, reason)
-    from classifier.prediction.classifier import Classifier
-
     classifier = Classifier.load(folder)
     size = classifier.image_size
     for count in (1, 2):  # compiled for one picture, and for any number
@@ -79,11 +73,8 @@ class OnnxModel:
         Raises:
             InputError: the images have a wrong shape.
         """
-        size = self.image_size
-        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
-            raise InputError(f"images must be (N, {size}, {size}, 3). Received: {images.shape}")
-        answers = [np.empty((0, self._classes), np.float32)]
-        for start in range(0, len(images), BATCH):
-            batch = np.asarray(images[start : start + BATCH], np.float32)
-            answers += self._session.run(None, {"images": batch})
-        return np.concatenate(answers)
+
+        def answer(batch: np.ndarray) -> np.ndarray:
+            return self._session.run(None, {"images": batch})[0]
+
+        return answer_in_batches(answer, images, self.image_size, self._classes, BATCH)
