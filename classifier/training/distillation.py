@@ -5,13 +5,19 @@ students of convolutional teachers Urban et al., "Do Deep Convolutional Nets Rea
 and Convolutional?", 2017, who find that answers on augmented images are what makes it work.
 """
 
+import contextlib
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
 
+from classifier.data.array_cache import CACHE_ERRORS, cache_folder
 from classifier.errors import InputError
+from classifier.files import write_atomically
 from classifier.hub.sources import find
+from classifier.model_folder.folder import CONFIG, WEIGHTS
 from classifier.settings import Settings
 from classifier.training.augmentation import Augmentation
 from classifier.training.calibration import LAST_LAYER
@@ -19,6 +25,7 @@ from classifier.training.distribution import undistributed
 from classifier.training.training_data import Images, TrainingData
 
 BATCH_SIZE = 1000
+MAX_STORED_ANSWERS = 100  # views; beyond this many, the oldest are removed
 
 
 def epoch_images(
@@ -45,13 +52,19 @@ def epoch_images(
         )
     with undistributed():  # each process asks its own
         teacher = folder.load_model()
+    policy = keras.config.dtype_policy()
     for layer in teacher.layers:
         if layer.name != LAST_LAYER:  # in the number format of the training, which may be faster
-            layer.dtype_policy = keras.config.dtype_policy()
+            layer.dtype_policy = policy
+    identity = hashlib.sha256(policy.name.encode())
+    for file in (CONFIG, WEIGHTS):
+        identity.update((folder.path / file).read_bytes())
+
+    def ask(images: np.ndarray) -> np.ndarray:
+        return teacher.predict(images, batch_size=BATCH_SIZE, verbose=0)
+
     views = DistilledViews(
-        lambda images: teacher.predict(images, batch_size=BATCH_SIZE, verbose=0),
-        data.training,
-        settings,
+        lambda images: stored_answers(identity.digest(), images, ask), data.training, settings
     )
     return views, Augmentation(settings, geometry=False)
 
@@ -97,6 +110,46 @@ class DistilledViews:
         share = self.settings.distillation_weight
         targets = share * answers + (1 - share) * self.training.targets
         return Images(images, targets.astype("float32"))
+
+
+def stored_answers(
+    teacher: bytes, images: np.ndarray, ask: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Returns a teacher's answers to images; from the disk, where they have been asked for before.
+
+    A training that is resumed, or another one with the same views, does not pay for them again.
+    What cannot be stored or read is asked for.
+
+    Args:
+        teacher: identifies the weights and the number format in which they answer.
+        images: uint8, (N, S, S, 3).
+        ask: returns probabilities, (N, C).
+
+    Returns:
+        float32, (N, C), rounded to half precision.
+    """
+    key = hashlib.sha256(teacher)
+    key.update(np.ascontiguousarray(images))
+    file: Path | None = None
+    with contextlib.suppress(*CACHE_ERRORS):
+        file = cache_folder() / "answers" / f"{key.hexdigest()[:32]}.npy"
+        answers = np.load(file, allow_pickle=False)
+        if answers.dtype == np.float16 and answers.ndim == 2 and len(answers) == len(images):
+            return answers.astype("float32")
+    answers = ask(images).astype("float16")
+    with contextlib.suppress(*CACHE_ERRORS):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, lambda path: _save(path, answers))
+            stored = sorted(file.parent.glob("*.npy"), key=lambda path: -path.stat().st_mtime)
+            for old in stored[MAX_STORED_ANSWERS:]:
+                old.unlink(missing_ok=True)
+    return answers.astype("float32")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a name, `np.save` would add its own suffix
+        np.save(file, array)
 
 
 def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
