@@ -29,6 +29,9 @@ from interface.translations import (
 )
 
 QUEUE_LENGTH = 1000
+# By default Gradio tells all who wait their place after each answer: with 200 of them these
+# messages kept finished answers from being delivered for 8 seconds.
+SECONDS_BETWEEN_QUEUE_UPDATES = 2
 # Gradio keeps a copy of the page's description, 140 KB, for each of its last sessions, and every
 # call without a client is one. Nothing of ours is in them: a session that returns gets a new one.
 SESSIONS = 100
@@ -84,7 +87,12 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
             fillings.append(facts)
         for filling in fillings:
             page.load(**filling)
-    page.queue(max_size=QUEUE_LENGTH, default_concurrency_limit=4, api_open=True)
+    page.queue(
+        max_size=QUEUE_LENGTH,
+        default_concurrency_limit=4,
+        api_open=True,
+        status_update_rate=SECONDS_BETWEEN_QUEUE_UPDATES,
+    )
     for block in page.blocks.values():
         block.get_config = described_once(block.get_config)
     return page
