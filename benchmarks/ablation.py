@@ -5,8 +5,9 @@ python -m benchmarks.ablation --dataset path/to/cifar100 --rows baseline teacher
 
 Each row is a preset plus `--set`, so that `train.py` repeats it: the command stands in
 `ablation.json`. Runs are kept in `--runs`; one that is complete is not trained again, one that was
-stopped is resumed. The table (`ablation.md`), the figure (`ablation.png`, also on dark ground) and
-all numbers (`ablation.json`) are written after each run, into `benchmarks/results` or `--output`:
+stopped is resumed. The table (`ablation.md`) and the figure (`ablation.png`, also on dark ground)
+are written after each run into `benchmarks/results`, and all numbers (`ablation.json`), from which
+the app draws its figure, into `pretrained`; everything into `--output` if it is given:
 
     {"command", "date", "machine", "epochs",
      "rows": [{"name", "label", "category", "command",
@@ -39,7 +40,9 @@ from classifier.model_folder.folder import ModelFolder
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
+NUMBERS = PROJECT / "pretrained"
 EPOCHS = 30
+MAX_SEEDS = 100  # runs of seeds below it are collected
 
 ALONE = "dense only, alone"
 TAUGHT = "dense only, taught by our CNN"
@@ -57,6 +60,7 @@ class Row:
         preset: the name of a preset.
         changes: settings, as `--set` takes them.
         seeds: how many seeds it is worth.
+        start: the preset that trains the first half of the epochs, whose weights it starts from.
     """
 
     name: str
@@ -65,11 +69,13 @@ class Row:
     preset: str
     changes: tuple[str, ...] = ()
     seeds: int = 3
+    start: str = ""
 
 
 AUGMENTATION = ("flip=0.5", "crop_area=0.35", "crop_aspect=1.25", "mixup=0.8")
 NO_VIEWS = ("tta_flip=false", "tta_zoom=1")
-NO_TEACHER = ("teacher=", *NO_VIEWS)
+LOCAL = ("local_maps=[]", "local_patches=[7, 12]", *NO_VIEWS)
+NO_TEACHER = "teacher="
 ROWS = (
     Row("baseline", "the classic recipe", ALONE, "mlp-baseline"),
     Row("augmentation", "+ flips, crops, mixup", ALONE, "mlp-baseline", AUGMENTATION),
@@ -78,18 +84,19 @@ ROWS = (
         "+ residual blocks, AdamW",
         ALONE,
         "mlp",
-        (*NO_TEACHER, "local_units=0", "prune_threshold=0"),
+        (*LOCAL, NO_TEACHER, "local_units=0", "prune_threshold=0"),
     ),
     Row(
         "local",
         "+ local receptive-field initialisation",
         ALONE,
         "mlp",
-        (*NO_TEACHER, "prune_threshold=0"),
+        (*LOCAL, NO_TEACHER, "prune_threshold=0"),
     ),
-    Row("pruning", "+ pruning during training", ALONE, "mlp", NO_TEACHER),
-    Row("teacher", "+ the CNN's answers as targets", TAUGHT, "mlp", NO_VIEWS, 1),
-    Row("views", "+ four views averaged", TAUGHT, "mlp", (), 1),
+    Row("pruning", "+ pruning during training", ALONE, "mlp", (*LOCAL, NO_TEACHER)),
+    Row("teacher", "+ the CNN's answers as targets", TAUGHT, "mlp", LOCAL, 1),
+    Row("tied", "+ first half as convolutions", TAUGHT, "mlp", NO_VIEWS, 1, "mlp-tied"),
+    Row("views", "+ four views averaged", TAUGHT, "mlp", (), 1, "mlp-tied"),
     Row("cnn", "the convolutional network", CONVOLUTIONAL, "cnn", (), 1),
 )
 
@@ -102,40 +109,44 @@ def main(arguments: list[str]) -> None:
     for row in chosen:
         for seed in options.seeds or range(row.seeds):
             train(row, seed, options)
-            write(collect(options, command), options.output or RESULTS)
+            write(collect(options, command), options.output or RESULTS, options.output or NUMBERS)
     if options.output is None:
         readme.refresh()
     print(table(collect(options, command)))
 
 
 def train(row: Row, seed: int, options: argparse.Namespace) -> None:
-    """Trains one run with `train.py`, unless its model folder is there."""
-    folder = run_folder(row, seed, options)
-    if (folder / "model").is_dir():
-        return
-    arguments = ["train.py", "--output", str(folder)]
-    if (folder / "run.json").exists():
-        arguments += ["--resume"]
-    else:
-        arguments += [*options_of(row, options.epochs), "--seed", str(seed)]
-        arguments += ["--dataset", options.dataset]
-    print(shlex.join(["python", *arguments]), flush=True)
-    result = subprocess.run([sys.executable, *arguments], cwd=PROJECT)
-    if result.returncode:
-        raise ClassifierError(f"the run in {folder} failed: see above; the same command goes on")
+    """Trains the runs of a row with `train.py`, unless their model folders are there."""
+    for folder, words in trainings(row, options, seed):
+        if (folder / "model").is_dir():
+            continue
+        arguments = ["train.py", "--output", str(folder)]
+        if (folder / "run.json").exists():
+            arguments += ["--resume"]
+        else:
+            arguments += [*words, "--seed", str(seed), "--dataset", options.dataset]
+        print(shlex.join(["python", *arguments]), flush=True)
+        result = subprocess.run([sys.executable, PROJECT / arguments[0], *arguments[1:]])
+        if result.returncode:
+            raise ClassifierError(
+                f"the run in {folder} failed: see above; the same command goes on"
+            )
 
 
-def options_of(row: Row, epochs: int) -> list[str]:
-    """Returns the options of `train.py` that make a row, but for seed and data set."""
-    options = ["--preset", row.preset, "--epochs", str(epochs)]
-    for change in row.changes:
-        options += ["--set", change]
-    return options
-
-
-def run_folder(row: Row, seed: int, options: argparse.Namespace) -> Path:
-    """Returns the run folder of a row and a seed."""
-    return Path(options.runs).resolve() / f"{row.name}-{options.epochs}-{seed}"
+def trainings(row: Row, options: argparse.Namespace, seed: int) -> list[tuple[Path, list[str]]]:
+    """Returns the trainings of a row: run folder and options of `train.py`, in their order."""
+    runs, epochs = Path(options.runs), options.epochs
+    folder = runs / f"{row.name}-{epochs}-{seed}"
+    words = [word for change in row.changes for word in ("--set", change)]
+    if not row.start:
+        return [(folder, ["--preset", row.preset, "--epochs", str(epochs), *words])]
+    half = epochs // 2
+    before = runs / f"{row.start}-{half}-{seed}"
+    origin = ["--init-from", str(before / "model")]
+    return [
+        (before, ["--preset", row.start, "--epochs", str(half)]),
+        (folder, ["--preset", row.preset, "--epochs", str(epochs - half), *origin, *words]),
+    ]
 
 
 def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
@@ -144,21 +155,28 @@ def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
 
     rows = []
     for row in ROWS:
-        folders = (run_folder(row, seed, options) / "model" for seed in range(100))
-        models = [ModelFolder(folder) for folder in folders if folder.is_dir()]
-        if models:
+        runs = [trainings(row, options, seed) for seed in range(MAX_SEEDS)]
+        runs = [run for run in runs if (run[-1][0] / "model").is_dir()]
+        if runs:
+            models = [ModelFolder(run[-1][0] / "model") for run in runs]
+            commands = [
+                shlex.join(["python", "train.py", *words, "--output", str(folder)])
+                for folder, words in runs[0]
+            ]
+            seconds = [
+                sum(ModelFolder(folder / "model").training["wall_seconds"] for folder, _ in run)
+                for run in runs
+            ]
             rows.append(
                 {
                     "name": row.name,
                     "label": row.label,
                     "category": row.category,
-                    "command": shlex.join(["python", "train.py", *options_of(row, options.epochs)]),
+                    "command": " && ".join(commands),
                     "top1": [(model.evaluation or {})["top1"] for model in models],
                     "validation_top1": [model.training["validation_top1"] for model in models],
                     "parameters": models[0].training["parameters"],
-                    "seconds": statistics.median(
-                        model.training["wall_seconds"] for model in models
-                    ),
+                    "seconds": statistics.median(seconds),
                 }
             )
     return {
@@ -200,14 +218,17 @@ def table(ablation: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note, ""])
 
 
-def write(ablation: dict[str, Any], output: Path) -> None:
-    """Writes the numbers, the table and the figures into a folder, each by rename."""
-    output.mkdir(parents=True, exist_ok=True)
+def write(ablation: dict[str, Any], output: Path, numbers_folder: Path) -> None:
+    """Writes the table and the figures into one folder, the numbers into another, by rename."""
     numbers = json.dumps(ablation, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    files = {"ablation.json": numbers.encode(), "ablation.md": table(ablation).encode()}
-    files |= dict(draw(ablation))
-    for name, content in files.items():
-        write_atomically(output / name, partial(Path.write_bytes, data=content))
+    files = {
+        numbers_folder / "ablation.json": numbers.encode(),
+        output / "ablation.md": table(ablation).encode(),
+        **{output / name: content for name, content in draw(ablation)},
+    }
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, partial(Path.write_bytes, data=content))
 
 
 def draw(ablation: dict[str, Any]) -> Iterator[tuple[str, bytes]]:

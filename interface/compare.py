@@ -1,4 +1,4 @@
-"""The *Compare* tab: what models cost, what they reach, and on corrupted images."""
+"""The *Compare* tab: what models cost and reach, also on corrupted images, and why."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ from interface.translations import (
 
 # Written by `python -m benchmarks.compare`.
 COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
+ABLATION = COMPARISON.with_name("ablation.json")  # by `python -m benchmarks.ablation`
 PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a corruption does
 SHIFT, NOISE = 4, 20  # pixels, and deviation of 255, in the sentences above the figure
-FIGURES = ("robustness", "class_differences")
+FIGURES = ("robustness", "class_differences", "ablation")
 # The page's script keeps the two models in the address.
 FROM_ADDRESS = """() => [
     pageAddress.get("first"), pageAddress.get("second"), document.documentElement.lang
@@ -81,14 +82,26 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
         }
         gr.on([first.input, second.input], **{**event, "js": KEEP_THE_CHOICE})
         fillings.append({**event, "js": FROM_ADDRESS})
+    if comparison is not None and ablation() is not None:
+        gr.HTML(static_html("ablation", render_ablation), elem_id="ablation")
     return fillings
 
 
 @cache
 def measured() -> dict[str, Any] | None:
     """Returns the content of `comparison.json`, None if nobody measured."""
+    return _content(COMPARISON)
+
+
+@cache
+def ablation() -> dict[str, Any] | None:
+    """Returns the content of `ablation.json`, None if nobody measured."""
+    return _content(ABLATION)
+
+
+def _content(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(COMPARISON.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 
@@ -119,6 +132,21 @@ def render(models: Models, language: str) -> str:
         columns=columns,
         rows=ROWS,
     )
+
+
+def render_ablation(language: str) -> str:
+    """Returns what each ingredient of the recipe is worth, as HTML."""
+    measurement = ablation() or {}
+    source = word(
+        "ablation_source",
+        language,
+        epochs=measurement["epochs"],
+        processor=measurement["machine"]["processor"],
+        date=measurement["date"],
+        command=measurement["command"],
+    )
+    figure = image("ablation", language, alternative=word("alt_ablation", language))
+    return fill("ablation", language, figure=figure, source=source)
 
 
 def render_differences(first: str, second: str, language: str) -> str:
@@ -154,7 +182,7 @@ def route() -> Route:
         try:
             if figure not in FIGURES or not known:
                 raise InputError("there is no such figure")
-            if measured() is None:
+            if (ablation() if figure == "ablation" else measured()) is None:
                 raise InputError("the models were not compared")
             if figure == "class_differences":
                 _checked_names(first, second)
@@ -188,7 +216,9 @@ def png(
         "narrow": form == "narrow",
     }
     with drawing:
-        if figure == "robustness":
+        if figure == "ablation":
+            drawn = plots.ablation_bars((ablation() or {})["rows"], **look)
+        elif figure == "robustness":
             curves = comparison["robustness"]
             drawn = plots.robustness_curves(curves, examples=_examples(), **look)
         else:

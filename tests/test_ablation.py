@@ -16,6 +16,8 @@ def test_each_row_is_a_preset_with_settings_that_exist() -> None:
 
     for row in ablation.ROWS:
         load_preset(row.preset).replace(**parse_overrides(list(row.changes)))
+        if row.start:
+            load_preset(row.start)
 
 
 @pytest.mark.slow
@@ -37,7 +39,7 @@ def test_a_row_is_trained_once_and_its_figures_are_those_of_its_model_folder(
     model = tmp_path / "runs" / "baseline-1-3" / "model"
     evaluation = json.loads((model / "evaluation.json").read_text(encoding="utf-8"))
     assert row["top1"] == [evaluation["top1"]]
-    assert shlex.split(row["command"])[2:] == ["--preset", "mlp-baseline", "--epochs", "1"]
+    assert shlex.split(row["command"])[2:6] == ["--preset", "mlp-baseline", "--epochs", "1"]
     table = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
     assert f"{100 * evaluation['top1']:.1f}%" in table
     assert (tmp_path / "out" / "ablation-dark.png").read_bytes().startswith(b"\x89PNG")
