@@ -129,7 +129,7 @@ def stored_answers(
         float32, (N, C), rounded to half precision.
     """
     key = hashlib.sha256(teacher)
-    key.update(np.ascontiguousarray(images))
+    key.update(np.ascontiguousarray(images).data)
     file: Path | None = None
     with contextlib.suppress(*CACHE_ERRORS):
         file = cache_folder() / "answers" / f"{key.hexdigest()[:32]}.npy"
