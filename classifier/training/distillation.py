@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from classifier.data.array_cache import CACHE_ERRORS, cache_folder
 from classifier.errors import InputError
@@ -133,7 +134,7 @@ def stored_answers(
     file: Path | None = None
     with contextlib.suppress(*CACHE_ERRORS):
         file = cache_folder() / "answers" / f"{key.hexdigest()[:32]}.npy"
-        answers = np.load(file, allow_pickle=False)
+        answers = open_memmap(file, mode="r")
         if answers.dtype == np.float16 and answers.ndim == 2 and len(answers) == len(images):
             return answers.astype("float32")
     answers = ask(images).astype("float16")
