@@ -164,7 +164,7 @@ def measure(
         **{key: evaluation[key] for key in (*kept, "expected_calibration_error")},
         "train_top1": train_top1,
         "train_test_gap": None if train_top1 is None else round(train_top1 - evaluation["top1"], 6),
-        "training_seconds": training.get("wall_seconds"),
+        "training_seconds": training_seconds(training),
         "training_machine": training.get("machine"),
         "latency_ms": latency,
     }
@@ -175,9 +175,17 @@ def measure(
     }
 
 
+def training_seconds(training: Mapping[str, Any]) -> float | None:
+    """Returns how long a training took, with that of the model that it started from."""
+    origin = training.get("init_from")
+    before = origin.get("wall_seconds") if isinstance(origin, Mapping) else None
+    own = training.get("wall_seconds")
+    return None if own is None else own + (before or 0.0)
+
+
 def category(settings: Mapping[str, Any]) -> str:
     """Returns who a model may be compared with, by the settings of its training."""
-    if settings.get("architecture") == "cnn":
+    if settings.get("architecture") == "cnn" or settings.get("tied"):
         return "convolutional"
     return "dense only, taught by our CNN" if settings.get("teacher") else "dense only, alone"
 

@@ -18,6 +18,7 @@ from classifier.hub import card
 from classifier.hub.dataset_id import KNOWN_FINGERPRINTS, name_dataset
 from classifier.hub.sources import embedded_models
 from classifier.model_folder.folder import ModelFolder
+from conftest import PROJECT
 from model_folders import make_model_folder, write_figures, write_json
 
 
@@ -311,16 +312,18 @@ def test_a_card_is_written_over_the_old_one(tmp_path: Path) -> None:
     assert not [path for path in folder.path.iterdir() if path.name.endswith(".tmp")]
 
 
+@pytest.mark.parametrize("page", ["card", "docs/model-folder.md", "docs/formats.md"])
 @pytest.mark.parametrize("size", [(96, 64), (40, 200), (33, 32), (500, 311)])
-def test_the_example_makes_the_pixels_that_app_and_training_make(
-    made: ModelFolder, tmp_path: Path, size: tuple[int, int]
+def test_the_examples_make_the_pixels_that_app_and_training_make(
+    made: ModelFolder, tmp_path: Path, size: tuple[int, int], page: str
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.png")
-    code = card.render(made).split("```python\n")[1].split("```")[0]
-    lines = code.splitlines()
+    text = card.render(made) if page == "card" else (PROJECT / page).read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    lines = next(block for block in blocks if '"photo.jpg"' in block).splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("image = "))
-    last = next(i for i, line in enumerate(lines) if line.startswith("probabilities"))
+    last = next(i for i, line in enumerate(lines) if line.startswith(("prob", "(prob")))
     steps = "\n".join(lines[first:last]).replace("photo.jpg", str(tmp_path / "photo.png"))
     names: dict[str, Any] = {"Image": Image, "ImageOps": ImageOps}
     exec(steps, names)

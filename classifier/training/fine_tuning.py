@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,9 +79,14 @@ class Origin:
                 )
         return settings.replace(**adopted)
 
-    def to_dict(self) -> dict[str, str | None]:
+    def to_dict(self) -> dict[str, Any]:
         """Returns what a run writes down of it."""
-        return {"source": self.source, "name": self.name, "revision": self.revision}
+        return {
+            "source": self.source,
+            "name": self.name,
+            "revision": self.revision,
+            "wall_seconds": self.folder.training.get("wall_seconds"),
+        }
 
     def load(self, settings: Settings) -> Start:
         """Loads the model.

@@ -94,7 +94,11 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
             "validation_images": len(validation.images),
         },
         "init_from": run.init_from
-        and {"source": run.init_from["name"], "revision": run.init_from["revision"]},
+        and {
+            "source": run.init_from["name"],
+            "revision": run.init_from["revision"],
+            "wall_seconds": run.init_from.get("wall_seconds"),
+        },
         "git_commit": provenance.git_commit(),
         "versions": provenance.library_versions(),
         "machine": provenance.machine(),

@@ -14,7 +14,7 @@ DEFAULT_PRESET = "mlp-baseline"
 
 def choose_settings(
     options: argparse.Namespace,
-) -> tuple[Settings, dict[str, Any], dict[str, str | None] | None]:
+) -> tuple[Settings, dict[str, Any], dict[str, Any] | None]:
     """Returns the settings of a new run, what the command line named itself, and the origin."""
     options_of_settings = ("epochs", "batch_size", "seed", "precision")
     named = {name: getattr(options, name) for name in options_of_settings}

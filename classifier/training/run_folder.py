@@ -40,7 +40,7 @@ class Run:
     label_column: str | None
     dataset_id: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
-    init_from: dict[str, str | None] | None = None
+    init_from: dict[str, Any] | None = None
 
     def check_data(self, split: Split) -> None:
         """Raises `InputError` if a resumed run began with other images, labels or classes."""
@@ -149,7 +149,7 @@ def open_run(
     dataset: str,
     label_column: str | None,
     dataset_id: str | None = None,
-    init_from: dict[str, str | None] | None = None,
+    init_from: dict[str, Any] | None = None,
     resume: bool,
     given: dict[str, Any],
     start: bool = True,
