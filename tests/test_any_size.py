@@ -138,7 +138,8 @@ def test_it_is_published_and_fine_tuned_from_the_hub(
     assert folder.image_size == SIZE
     assert folder.labels.classes == ("w", "x", "y", "z")
     revision = hub.models[repo_id].main.sha
-    assert folder.training["init_from"] == {"source": repo_id, "revision": revision}
+    origin = folder.training["init_from"]
+    assert (origin["source"], origin["revision"]) == (repo_id, revision)
     assert f"base_model: {repo_id}" in (folder.card or "")
 
 

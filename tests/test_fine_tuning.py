@@ -270,7 +270,9 @@ def test_a_fine_tuned_model_says_what_it_started_from(tuned: Path) -> None:
     assert folder.image_size == 20
     assert folder.labels.classes == tuple(sorted(OTHERS))
     training = folder.training
-    assert training["init_from"] == {"source": "source", "revision": None}
+    seconds = ModelFolder(tuned.parent / "source").training.get("wall_seconds")
+    origin = {"source": "source", "revision": None, "wall_seconds": seconds}
+    assert training["init_from"] == origin
     assert training["settings"]["channels"] == [4, 4, 6, 6]
     assert training["preset"] == "fine-tune"
     assert training["epochs_run"] == 3
