@@ -15,7 +15,7 @@ from classifier.architectures.local_start import local_kernel, pixel_places
 from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.settings import Settings, load_preset
-from classifier.training import calibration, export
+from classifier.training import calibration, saving
 from classifier.training.calibration import calibrate, fit_temperature, fold_temperature
 from classifier.training.distillation import soften
 from classifier.training.training_data import Images
@@ -50,7 +50,7 @@ def build(settings: Settings, classes: int = 7) -> keras.Model:
 
 
 def exported(network: keras.Model, settings: Settings) -> keras.Model:
-    return export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
+    return saving.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
 
 
 def layer_classes(folder: Path) -> list[tuple[str, str]]:
@@ -74,9 +74,9 @@ def layer_classes(folder: Path) -> list[tuple[str, str]]:
 def test_the_exported_config_holds_built_in_layers_only(name, tmp_path, images):
     settings = SMALL[name].replace(tta_flip=True, tta_zoom=0.7)
     model = exported(build(settings), settings)
-    export.save_model(model, tmp_path)
+    saving.save_model(model, tmp_path)
 
-    assert {path.name for path in tmp_path.iterdir()} == set(export.SAVED_FILES)
+    assert {path.name for path in tmp_path.iterdir()} == set(saving.SAVED_FILES)
     found = layer_classes(tmp_path)
     assert all(module == "" or module.split(".")[0] == "keras" for module, _ in found)
     assert {name for module, name in found if ".ops." in module} == VIEW_OPERATIONS
@@ -187,8 +187,8 @@ def test_half_precision_storage_halves_the_file_and_hardly_moves_the_answers(tmp
     model = build(SMALL["residual_mlp"].replace(width=96))
     for half in (False, True):
         (tmp_path / str(half)).mkdir()
-        export.save_model(model, tmp_path / str(half), half=half)
-    sizes = [(tmp_path / str(half) / export.WEIGHTS).stat().st_size for half in (True, False)]
+        saving.save_model(model, tmp_path / str(half), half=half)
+    sizes = [(tmp_path / str(half) / saving.WEIGHTS).stat().st_size for half in (True, False)]
     assert sizes[0] < 0.7 * sizes[1]
     loaded = keras.saving.load_model(tmp_path / "True")
     assert loaded.weights[0].dtype == "float32"

@@ -10,15 +10,15 @@ import keras
 import numpy as np
 import pytest
 
-from classifier.architectures import build_network
+from classifier.architectures import LAST_LAYER, build_network
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.settings import ARCHITECTURE, Settings
-from classifier.training import export
+from classifier.training import saving
 from classifier.training.augmentation import Augmentation
 from classifier.training.checkpoints import RunState
 from classifier.training.fast_convolution import accelerate
-from classifier.training.fine_tuning import LAST_LAYER, Origin, train_last_layer
+from classifier.training.fine_tuning import Origin, train_last_layer
 from classifier.training.fit import fit
 from classifier.training.training_data import Images
 from conftest import Run
@@ -55,8 +55,8 @@ def make_source(folder: Path, settings: Settings) -> Path:
     network = build_network(settings, classes=3, mean=MEAN, deviation=DEVIATION)
     random = np.random.default_rng(0)
     network.set_weights([random.uniform(0.05, 0.15, x.shape) for x in network.get_weights()])
-    model = export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
-    export.save_model(model, folder)
+    model = saving.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
+    saving.save_model(model, folder)
     ClassNames("shapes", CLASSES).write(folder)
     write_training(folder, settings.to_dict())
     return folder

@@ -10,6 +10,7 @@ from classifier.architectures import cnn, mlp, residual_mlp
 from classifier.architectures.regularization import l2_penalty
 from classifier.settings import Settings
 
+NORMALISATION, LAST_LAYER = "normalisation", "probabilities"  # names of layers
 HIDDEN_LAYERS = {"mlp": mlp.hidden, "residual_mlp": residual_mlp.hidden, "cnn": cnn.hidden}
 
 
@@ -38,7 +39,7 @@ def build_network(
     side = settings.image_size
     images = keras.Input((side, side, 3), name="images")
     normalisation = keras.layers.Normalization(
-        mean=mean.tolist(), variance=(deviation**2).tolist(), name="normalisation"
+        mean=mean.tolist(), variance=(deviation**2).tolist(), name=NORMALISATION
     )
     views = _views(images, settings) if test_time_augmentation else [images]
     pixels = keras.layers.Concatenate(axis=0, name="views")(views) if len(views) > 1 else images
@@ -49,7 +50,7 @@ def build_network(
         dtype="float32",
         kernel_initializer=keras.initializers.GlorotUniform(seed=settings.seed + 10_000),
         kernel_regularizer=l2_penalty(settings),
-        name="probabilities",
+        name=LAST_LAYER,
     )(features)
     if len(views) > 1:
         probabilities = keras.ops.reshape(probabilities, (len(views), -1, classes))

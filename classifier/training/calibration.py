@@ -8,9 +8,9 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
+from classifier.architectures import LAST_LAYER
 from classifier.training.training_data import Images
 
-LAST_LAYER = "probabilities"
 BATCH_SIZE = 500
 SEARCHED = (0.05, 20.0)  # temperatures
 MIN_PROBABILITY = 1e-30  # below it float32 has rounded the probability to nothing

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from classifier.training.checkpoints import RunState
 
 PRESET = "fine-tune"  # the recipe where none is named
-LAST_LAYER = "probabilities"
-NORMALISATION = "normalisation"
 ANOTHER = "start from a model that this version of train.py has trained"
 
 
@@ -115,6 +113,7 @@ class Start:
     def __init__(self, origin: Origin, model: keras.Model, *, untie: bool = False) -> None:
         import keras
 
+        from classifier.architectures import NORMALISATION
         from classifier.architectures.tied_start import dense_form
 
         self.origin = origin
@@ -161,6 +160,8 @@ class Start:
         Raises:
             InputError: the source has other layers.
         """
+        from classifier.architectures import LAST_LAYER
+
         before = self.origin.folder.labels.classes
         new_classes = sorted(classes) != sorted(before)
         layers = {layer.name: layer for layer in network.layers if layer.weights}
@@ -195,6 +196,8 @@ def train_last_layer(
         settings: of the whole training.
         fit: trains the network by the settings that it is given.
     """
+    from classifier.architectures import LAST_LAYER
+
     for layer in network.layers:
         layer.trainable = layer.name == LAST_LAYER
     try:

@@ -15,7 +15,7 @@ from classifier.hub import card
 from classifier.hub.dataset_id import name_dataset
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction.confidence import choose_threshold
-from classifier.training import export, precision
+from classifier.training import precision, saving
 from classifier.training.calibration import calibrate
 from classifier.training.checkpoints import MODEL_FOLDER_BYTES, RunState
 from classifier.training.distribution import ALONE, ProcessGroup
@@ -44,7 +44,7 @@ def finish(
         group: the processes that trained.
     """
     settings, split = run.settings, data.split
-    model = export.exportable(network, settings, mean=data.mean, deviation=data.deviation)
+    model = saving.exportable(network, settings, mean=data.mean, deviation=data.deviation)
     temperature = calibrate(model, data.validation) if settings.calibrate else None
     training = describe(run, model, state, data)
     training["temperature"] = temperature
@@ -56,14 +56,14 @@ def finish(
 
     def write(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        export.save_model(model, folder, half=settings.store_half)
+        saving.save_model(model, folder, half=settings.store_half)
         ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of).write(
             folder
         )
-        export.write_history(state.rows, folder / "history.csv")
+        saving.write_history(state.rows, folder / "history.csv")
         if run.tensorboard.exists():
             shutil.copytree(run.tensorboard, folder / "runs")
-        export.write_json(training, folder / "training.json")
+        saving.write_json(training, folder / "training.json")
         evaluate(folder)
         written = ModelFolder(folder)
         if run.dataset_id:
