@@ -11,7 +11,7 @@ from PIL import Image
 
 from classifier.architectures import build_network, flops_per_image
 from classifier.architectures.cnn import poolings
-from classifier.architectures.local_start import local_kernel, pixel_places
+from classifier.architectures.local_start import local_kernel, pixel_positions
 from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.settings import Settings, load_preset
@@ -249,7 +249,7 @@ def test_counting_operations_leaves_the_network_as_it_was(images):
 def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone():
     random = np.random.default_rng(0)
     places = random.uniform(8, 24, (20, 2))
-    kernel = local_kernel(pixel_places(32), places, 9, random)
+    kernel = local_kernel(pixel_positions(32), places, 9, random)
     seen = (kernel.reshape(32, 32, 3, 20) != 0).any(axis=2)
     for unit, place in enumerate(places):
         for axis, positions in enumerate(np.nonzero(seen[:, :, unit])):
@@ -261,7 +261,7 @@ def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone(
 def test_a_local_patch_covers_the_same_share_of_an_image_of_another_size():
     random = np.random.default_rng(0)
     ends = random.uniform(8, 24, (20, 2))
-    seen = [local_kernel(pixel_places(size), ends, 8, random) != 0 for size in (32, 64)]
+    seen = [local_kernel(pixel_positions(size), ends, 8, random) != 0 for size in (32, 64)]
     shares = [kernel.mean(axis=0) for kernel in seen]
     np.testing.assert_allclose(shares[0], shares[1], rtol=0.05)
     np.testing.assert_allclose(shares[0], (8 / 32) ** 2, rtol=0.05)

@@ -85,8 +85,8 @@ def test_maps_that_cannot_be_are_refused_in_one_line() -> None:
     for change, message in (
         ({"local_maps": (4, 2)}, "local_maps and local_patches must have the same length"),
         ({"local_maps": ()}, "tied needs local_maps"),
-        ({"local_maps": (4, 4, 3)}, "local_maps: 3 places a side do not divide"),
-        ({"local_units": 40}, "local_maps: 4 places a side do not divide"),
+        ({"local_maps": (4, 4, 3)}, "local_maps: a side of 3 does not divide"),
+        ({"local_units": 40}, "local_maps: a side of 4 does not divide"),
     ):
         with pytest.raises(InputError, match=message):
             build_network(TIED.replace(**change), classes=3, mean=MEAN, deviation=DEVIATION)
@@ -158,11 +158,11 @@ def test_a_setting_that_contradicts_the_source_is_refused(
     [
         ({"architecture": None}, "architecture must be a text|architecture must be one of"),
         ({"architecture": "transformer"}, "architecture must be one of"),
-        ({"channels": [4, 4, 6]}, "other layers than its settings say"),
-        ({"channels": [4, 4, 6, 5]}, "other layers than its settings say"),
-        ({"channels": [4, 4, 6, 10**9]}, "other layers than its settings say"),
-        ({"architecture": "mlp", "hidden_units": [10**9]}, "other layers than its settings say"),
-        ({"architecture": "residual_mlp", "depth": 10**9}, "other layers than its settings say"),
+        ({"channels": [4, 4, 6]}, "other layers than its settings"),
+        ({"channels": [4, 4, 6, 5]}, "other layers than its settings"),
+        ({"channels": [4, 4, 6, 10**9]}, "other layers than its settings"),
+        ({"architecture": "mlp", "hidden_units": [10**9]}, "other layers than its settings"),
+        ({"architecture": "residual_mlp", "depth": 10**9}, "other layers than its settings"),
     ],
 )
 def test_a_source_that_says_wrongly_how_it_was_built_is_refused(
@@ -181,7 +181,7 @@ def test_a_source_that_does_not_say_how_it_was_built_is_refused(
 ) -> None:
     source = make_source(tmp_path / "source", SETTINGS["mlp"])
     write_training(source, settings)
-    with pytest.raises(InputError, match="does not say how it was built"):
+    with pytest.raises(InputError, match="does not record its architecture"):
         initialise(Origin.find(str(source)))
 
 

@@ -1,4 +1,4 @@
-"""From a trained network to the model folder: calibrated, exported, described, evaluated."""
+"""Writes the model folder of a trained network: calibrates, saves, describes and evaluates it."""
 
 import datetime
 import shutil
@@ -33,14 +33,14 @@ def finish(
     evaluate: Callable[[Path], object],
     group: ProcessGroup = ALONE,
 ) -> None:
-    """Writes the run's model folder, whole, by one rename.
+    """Writes the model folder of a run atomically.
 
     Args:
-        run: says where, and with which settings.
+        run: the run.
         network: trained, in any precision.
         state: after the last epoch.
-        data: what it was trained on.
-        evaluate: adds the evaluation's files to the model folder that it is given.
+        data: the data of the training.
+        evaluate: adds the files of the evaluation to a model folder.
         group: the processes that trained.
     """
     settings, split = run.settings, data.split
@@ -74,7 +74,7 @@ def finish(
 
 
 def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) -> dict[str, Any]:
-    """Returns the content of `training.json`, measured on the model as it is exported."""
+    """Returns the content of `training.json` for the exported model."""
     settings, validation = run.settings, data.validation
     probabilities = model.predict(validation.images, batch_size=VALIDATION_BATCH, verbose=0)
     confidence = choose_threshold(probabilities, validation.targets.argmax(axis=1))
