@@ -28,7 +28,7 @@ from classifier.training.training_data import TrainingData, load_training_data
 
 
 def main(arguments: list[str]) -> None:
-    """Does what the command line asks for: trains, or goes on, and publishes."""
+    """Trains, or resumes a training, and publishes, as the command line asks."""
     options = parse(arguments)
     if options.with_onnx:
         check_libraries("onnx")
@@ -37,18 +37,21 @@ def main(arguments: list[str]) -> None:
         return
     settings, given, init_from = choose_settings(options)
     group = read_process_group() if options.distributed else ALONE
-    with open_run(
+    new_run = Run(
         Path(options.output or Path("runs") / settings.preset),
         settings,
-        dataset=options.dataset or DEFAULT_DATASET,
-        label_column=options.label_column,
-        dataset_id=options.dataset_id,
+        options.dataset or DEFAULT_DATASET,
+        options.label_column,
+        options.dataset_id,
         init_from=init_from,
+    )
+    with open_run(
+        new_run,
         resume=options.resume,
-        # A job that is queued again keeps its command: several processes may start by --resume.
-        start=options.distributed or not options.resume,
         given=given,
-        lead=group.is_chief,
+        # A cluster repeats the command when it requeues a job: --resume may start a run there.
+        start=options.distributed or not options.resume,
+        is_chief=group.is_chief,
     ) as run:
         if run.complete:
             print(f"The run in {run.folder} is complete.")
@@ -61,7 +64,7 @@ def main(arguments: list[str]) -> None:
 
 
 def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -> None:
-    """Trains what the run asks for and writes its model folder."""
+    """Trains a model and writes its model folder."""
     settings = run.settings
     origin = run.init_from and fine_tuning.Origin.find(
         str(run.init_from["source"]), run.init_from["revision"]
@@ -78,7 +81,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
             settings.batch_size, {**settings.to_dict(), "data set": data.split.fingerprint}
         )
 
-    # Keras takes seconds to import: nothing that is refused at once waits for it.
+    # Keras takes seconds to import: wrong input is refused before.
     import_quietly("keras")
     import keras
 
@@ -105,9 +108,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     network = build()
     new_layer = start.give_weights(network, data.split.classes) if start else False
     if start:
-        layers = (
-            "all layers but the last, for its classes are others" if new_layer else "all layers"
-        )
+        layers = "all layers but the last (other classes)" if new_layer else "all layers"
         print(f"Starting from the weights of {start.origin.source}: {layers}", flush=True)
     network = accelerate(network)
     load_epoch, augmentation = epoch_images(data, settings)
@@ -116,7 +117,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
         f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}"
-        f"{group.in_words()}",
+        f"{group.describe()}",
         flush=True,
     )
     with run.resumable(distributed=distributed):
@@ -138,7 +139,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         state = fit_network(settings, checkpoints=run.checkpoints, tensorboard=run.tensorboard)
         if frozen:
             state.prepend(frozen)
-        if group.devices:  # the rest is the work of one process, on a network of its own
+        if group.devices:  # the first process does the rest alone, on an undistributed network
             weights = network.get_weights()
             group.leave()
             network = build()
@@ -149,7 +150,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
 
 
 def evaluate_on_test(folder: Path, data: TrainingData) -> None:
-    """Adds the figures on the test split to a model folder, and prints the main ones."""
+    """Evaluates a model folder on the test split and prints the main results."""
     from evaluation import report
 
     print("Evaluating on the test split …", flush=True)
@@ -162,7 +163,7 @@ def evaluate_on_test(folder: Path, data: TrainingData) -> None:
 
 
 def publish(source: str, options: argparse.Namespace) -> None:
-    """Uploads a model folder to the Hub in one commit, once its figures have been found again."""
+    """Uploads a model folder to the Hub in one commit, after its results have been verified."""
     from classifier import hub
     from classifier.convert import convert
     from classifier.hub import card

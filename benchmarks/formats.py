@@ -78,7 +78,7 @@ def measure(folder: ModelFolder, test: Split | None) -> list[dict[str, Any]]:
         for to in FORMATS:
             for precision in PRECISIONS:
                 path = Path(place) / f"model{SUFFIXES[to]}"
-                answer = FORMATS[to](model, classifier.labels.classes, path, precision, samples)
+                answer = FORMATS[to](model, folder, path, precision, samples)
                 name = f"{NAMES[to]} {precision}".removesuffix(" float32")
                 rows.append(row(classifier, name, path.stat().st_size, answer, test))
     return rows
@@ -92,19 +92,22 @@ def row(
     test: Split | None,
 ) -> dict[str, Any]:
     """Returns what was measured of a model in one format; times in milliseconds."""
-    from classifier.convert import in_batches, top1_of
+    from classifier.convert import BATCH, top1_of
+    from classifier.prediction.classifier import answer_in_batches
 
-    shape = (1, classifier.image_size, classifier.image_size, 3)
-    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    side, classes = classifier.image_size, len(classifier.labels.classes)
+    image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     seconds = []
     for _ in range(WARM_UP + REPETITIONS):
         start = time.perf_counter()
         answer(image)
         seconds.append(time.perf_counter() - start)
-    top1 = None if test is None else top1_of(in_batches(answer, test.images), test)
+    top1 = None
+    if test is not None:
+        top1 = top1_of(answer_in_batches(answer, test.images, side, classes, BATCH), test)
     median = round(1000 * float(np.median(seconds[WARM_UP:])), 3)
     return {
-        "model": classifier.name,
+        "model": classifier.folder.path.name,
         "format": form,
         "bytes": size,
         "milliseconds": median,

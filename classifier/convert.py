@@ -7,12 +7,11 @@ python -m classifier.convert user/name --to litert --int8 --dataset path/to/imag
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from classifier import command_line
+from classifier.environment import silent_stderr
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 
@@ -110,22 +110,26 @@ def convert(
         InputError: the folder is no model that may be loaded, or a layer cannot be translated.
         ClassifierError: the converted model answers differently; nothing is written.
     """
-    from classifier.prediction.classifier import Classifier
+    from classifier.prediction.classifier import Classifier, answer_in_batches
 
     model = folder.load_model()
     classifier = Classifier(model, folder)
-    samples = samples_of(classifier.image_size, test)
+    size, classes = classifier.image_size, len(classifier.labels.classes)
+    samples = samples_of(size, test)
     difference, top1 = 0.0, None
+
+    def answer_all(answer: Answer, images: np.ndarray) -> np.ndarray:
+        return answer_in_batches(answer, images, size, classes, BATCH)
 
     def write(temporary: Path) -> None:
         nonlocal difference, top1
         answer = FORMATS[to](model, folder, temporary, precision, samples)
-        found = in_batches(answer, samples)
+        found = answer_all(answer, samples)
         difference = float(np.abs(found - classifier.probabilities(samples)).max())
         check_difference(difference, precision)
         if test is not None:
             before = top1_of(classifier.probabilities(test.images), test)
-            top1 = before, top1_of(in_batches(answer, test.images), test)
+            top1 = before, top1_of(answer_all(answer, test.images), test)
             check_top1(*top1)
 
     write_atomically(path, write)
@@ -210,7 +214,7 @@ def to_litert(
     named = path.with_name(f"{path.name}{SUFFIXES['litert']}")  # Keras writes no other suffix
     model(np.zeros((1, *model.input_shape[1:]), np.float32))
     try:
-        with silence():
+        with silent_stderr():  # TensorFlow's converter logs its steps, also from C++
             model.export(named, format="litert", verbose=False, **options)
         named.replace(path)
     finally:
@@ -253,12 +257,6 @@ def sample_images(size: int) -> np.ndarray:
     coarse = random.integers(0, 256, (SAMPLES // 2, 4, 4, 3), np.uint8)
     smooth = [np.asarray(Image.fromarray(pixels).resize((size, size))) for pixels in coarse]
     return np.stack([picture for pair in zip(smooth, noise, strict=True) for picture in pair])
-
-
-def in_batches(answer: Answer, images: np.ndarray) -> np.ndarray:
-    """Returns the answers to all images, (N, C)."""
-    starts = range(0, len(images), BATCH)
-    return np.concatenate([answer(images[start : start + BATCH]) for start in starts])
 
 
 def top1_of(probabilities: np.ndarray, test: Split) -> float:
@@ -312,20 +310,6 @@ def name_of(folder: ModelFolder) -> str:
     if path.parent.name == "snapshots":  # the cache of the Hub: models--user--name/snapshots/commit
         return path.parents[1].name.rpartition("--")[2]
     return path.parent.name if path.name == "model" else path.name
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Keeps what TensorFlow's converter says of its steps, also in C++, off standard error."""
-    sys.stderr.flush()
-    spoken = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(spoken, 2)
-        os.close(spoken)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

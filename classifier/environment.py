@@ -1,19 +1,22 @@
-"""What libraries are told before they are imported: to say less, and where they may write."""
+"""The environment of libraries that are imported later: log levels and cache folders."""
 
 import atexit
+import contextlib
 import importlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
 def prepare_environment() -> None:
-    """Sets, for this process and those that it starts, what a command's libraries read at import.
+    """Sets environment variables that libraries read when this or a child process imports them.
 
-    TensorFlow, absl and JAX report errors alone. A cache of datasets, evaluate or matplotlib that
-    cannot be written gives way to a temporary one: what it held is made anew.
+    TensorFlow, absl and JAX log errors only. A cache folder of datasets, evaluate or matplotlib
+    that cannot be written is replaced by a temporary one.
     """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL") or "2"
     for name in ("tensorflow", "absl", "jax"):
@@ -25,7 +28,7 @@ def prepare_environment() -> None:
 
 
 def _caches() -> dict[str, Path]:
-    """Returns the folders that libraries write to unasked, by the variable that moves each."""
+    """Returns the cache folders of libraries by the environment variable that sets each."""
     user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     hub = Path(os.environ.get("HF_HOME") or user / "huggingface")
     folders = {
@@ -39,29 +42,33 @@ def _caches() -> dict[str, Path]:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether a folder can be written to or made; nothing is made."""
+    """Whether a folder can be written to or created; nothing is created."""
     try:
         path = folder.expanduser().absolute()
-        there = next(place for place in (path, *path.parents) if place.exists())
+        existing = next(place for place in (path, *path.parents) if place.exists())
     except (OSError, RuntimeError):  # no home folder
         return False
-    return there.is_dir() and os.access(there, os.W_OK)
+    return existing.is_dir() and os.access(existing, os.W_OK)
 
 
 def import_quietly(name: str) -> None:
-    """Imports a module without what its native code writes to standard error meanwhile.
+    """Imports "keras" or "tensorflow" without a message of TensorFlow's about oneDNN.
 
-    TensorFlow announces oneDNN while it is imported, before it heeds any log level. Should the
-    import fail, the exception says so.
-
-    Args:
-        name: "keras" or "tensorflow".
+    It is printed during the import, before any log level is read.
     """
-    spoken, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
+    with silent_stderr():
         importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Discards what is written to standard error, by native code too; exceptions are raised."""
+    sys.stderr.flush()
+    original, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
     finally:
-        os.dup2(spoken, 2)
-        os.close(spoken)
-        os.close(nowhere)
+        os.dup2(original, 2)
+        os.close(original)
+        os.close(null)

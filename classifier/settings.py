@@ -36,22 +36,26 @@ POSITIVE = (
     "epochs",
     "distillation_views",
     "distillation_temperature",
-)
-FRACTIONS = (
-    "dropout",
-    "momentum",
-    "label_smoothing",
-    "flip",
-    "mixup_probability",
-    "erasing",
-    "cutmix",
     "validation_fraction",
-    "distillation_weight",
     "plateau_factor",
 )
-INCLUSIVE = ("flip", "mixup_probability", "erasing", "cutmix", "distillation_weight")
-MAX_SEED = 2**31 - 1  # of 32 bits, with room for the seeds that are derived from it
-# What trained weights fix: a training that starts from them takes these over from their model.
+# 0 to 1, without 1
+FRACTIONS = ("dropout", "momentum", "label_smoothing", "validation_fraction", "plateau_factor")
+RANGES: dict[str, tuple[float, float]] = {
+    "flip": (0, 1),
+    "mixup_probability": (0, 1),
+    "erasing": (0, 1),
+    "cutmix": (0, 1),
+    "distillation_weight": (0, 1),
+    "crop_area": (0.05, 1),
+    "crop_aspect": (1, 4),
+    "tta_zoom": (0.3, 1),
+    "shift": (0, DEFAULT_IMAGE_SIZE),
+    "image_size": (MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
+    "seed": (0, 2**31 - 1),  # 32 bits, with room for the seeds that are derived from it
+}
+IN_PIXELS = ("shift", "image_size")
+# The settings that trained weights determine: fine-tuning takes them from the initial model.
 ARCHITECTURE = (
     "image_size",
     "architecture",
@@ -64,7 +68,7 @@ ARCHITECTURE = (
     "local_maps",
     "channels",
 )
-RENAMED = {  # settings of earlier versions, and what they are called now
+RENAMED = {  # settings of earlier versions and their present names
     "average_flip": "tta_flip",
     "average_zoom": "tta_zoom",
     "sparsity": "prune_threshold",
@@ -73,7 +77,7 @@ RENAMED = {  # settings of earlier versions, and what they are called now
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Every number of a training in one place; the comment says what it sets and in what unit.
+    """All settings of a training, with their units.
 
     Raises:
         InputError: a value has the wrong type or is outside its range.
@@ -81,8 +85,8 @@ class Settings:
 
     preset: str = "custom"
 
-    # Pixels of a side, to which every image is brought. Lengths below that are in "pixels of 32"
-    # stand for the same share of the side at any size.
+    # Pixels of a side, to which every image is resized. Lengths in "pixels of 32" below are scaled
+    # with it: 8 are a quarter of the side at any size.
     image_size: int = DEFAULT_IMAGE_SIZE
 
     # Network
@@ -93,10 +97,10 @@ class Settings:
     width: int = 512  # residual_mlp: units between the blocks
     depth: int = 6  # residual_mlp: number of blocks
     expansion: int = 4  # residual_mlp: units inside a block, as a multiple of width
-    local_units: int = 0  # residual_mlp: units of each layer that starts local; 0: no such layers
-    local_patches: tuple[int, ...] = (9,)  # pixels of 32: the side that each such layer starts with
-    local_maps: tuple[int, ...] = ()  # residual_mlp: such layers lie on maps of this side instead
-    tied: bool = False  # residual_mlp: the places of a map share their weights (convolutions)
+    local_units: int = 0  # residual_mlp: units of each layer with local weights; 0: no such layers
+    local_patches: tuple[int, ...] = (9,)  # pixels of 32: side of the initial receptive field
+    local_maps: tuple[int, ...] = ()  # residual_mlp: arrange them on maps of this side
+    tied: bool = False  # residual_mlp: convolutions, which share weights over a map
     channels: tuple[int, ...] = (32, 64, 128, 256)  # cnn: filters of each stage
 
     # Optimisation
@@ -109,7 +113,7 @@ class Settings:
     label_smoothing: float = 0.0  # share of the label spread evenly over all classes
     batch_size: int = 128  # images per step
     epochs: int = 40  # passes over the training images, at most
-    freeze_epochs: int = 0  # before them, with --init-from: a new last layer trains alone
+    freeze_epochs: int = 0  # with --init-from: train only a new last layer before
     schedule: str = "plateau"  # plateau: adapts to validation; cosine: to zero; constant
     warmup_epochs: float = 0.0  # cosine: linear increase from zero over the first epochs
     plateau_patience: int = 3  # epochs without a better val_loss before the rate falls
@@ -130,18 +134,18 @@ class Settings:
 
     # Distillation: a trained model's answers on augmented images as targets
     teacher: str = ""  # a model folder or Hub id; empty: train on the labels alone
-    distillation_weight: float = 0.9  # share of the teacher in the targets; the label has the rest
+    distillation_weight: float = 0.9  # share of the teacher in the targets; the rest: the label
     distillation_temperature: float = 1.0  # the teacher's probabilities, softened
     distillation_views: int = 20  # augmented views of each image that the teacher labels once
 
-    # Data, number format and what comes after the training
+    # Data, number format, calibration and export
     validation_fraction: float = 0.1  # share of the training split kept for validation
     seed: int = 0  # of weights, order, augmentation and dropout
     precision: str = "auto"  # auto: bfloat16 where the processor multiplies it in hardware
     calibrate: bool = True  # divide the logits by the temperature that fits validation best
     tta_flip: bool = False  # export the mean of the answers to the image and its mirror image
     tta_zoom: float = 1.0  # also average over the enlarged middle of this share of the side
-    store_half: bool = False  # write the weights in half precision (they load as float32)
+    store_half: bool = False  # store the weights as float16 (they load as float32)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -173,6 +177,7 @@ class Settings:
 
 
 FIELD_TYPES = typing.get_type_hints(Settings)
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def preset_names() -> list[str]:
@@ -181,11 +186,11 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name_or_file: str | Path) -> Settings:
-    """Reads a preset: data, never executed.
+    """Reads a preset, which is data and never executed.
 
     Args:
-        name_or_file: a name out of `presets/`, or the path of a YAML file of settings. The
-            entry `search`, which `tune.py` reads, is left out.
+        name_or_file: a name in `presets/`, or the path of a YAML file of settings. The entry
+            `search` is for `tune.py` and ignored.
 
     Raises:
         InputError: no such preset, not a mapping, an unknown name or an impossible value.
@@ -198,13 +203,13 @@ def load_preset(name_or_file: str | Path) -> Settings:
 
 
 def preset_path(name_or_file: str | Path) -> Path:
-    """Returns where a preset's file would be: that of a name in `presets/`, or the file itself."""
+    """Returns the path of a preset's file, whether or not it exists."""
     path = Path(name_or_file)
     return path if path.suffix in (".yaml", ".yml") else PRESETS / f"{name_or_file}.yaml"
 
 
 def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
-    """Returns the mapping that a preset's file holds; raises `InputError` if it holds none."""
+    """Returns the content of a preset's file; raises `InputError` if it is not a mapping."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeysLoader)
     except UnicodeDecodeError:
@@ -225,7 +230,7 @@ def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
 
 
 class _UniqueKeysLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which takes the last of two equal keys without a word."""
+    """PyYAML's safe loader, which itself ignores repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Builds a mapping; raises `YAMLError` for a key that is given twice."""
@@ -242,7 +247,7 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
 
     Args:
         pairs: `["dropout=0.2"]`, as `--set` gives them; the values are YAML.
-        named: what options of their own, such as `--epochs`, set; None where one is not given.
+        named: values of options such as `--epochs`, None if not given.
 
     Raises:
         InputError: a name is unknown or given twice, or a value cannot be read.
@@ -267,7 +272,7 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
 
 
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings that an earlier version wrote under the names that they have now.
+    """Returns the settings of an earlier version under their present names.
 
     >>> current_names({"sparsity": 0.8, "epochs": 9})
     {'prune_threshold': 0.8, 'epochs': 9}
@@ -276,7 +281,7 @@ def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unknown(names: Iterable[str], what: str) -> None:
-    """Raises `InputError` for the first name that is no setting, with those that are."""
+    """Raises `InputError` for the first name that is not a setting."""
     for name in names:
         if name in RENAMED:
             raise InputError(f"the {what} {name!r} is now called {RENAMED[name]!r}")
@@ -287,11 +292,11 @@ def refuse_unknown(names: Iterable[str], what: str) -> None:
 
 
 def _convert(name: str, value: Any, kind: Any) -> Any:
-    """Returns the value in the type of its field, so that `1e-3` and `1` may stand for floats."""
+    """Converts a value to the type of its field: floats may be given as `1` or, in YAML, `1e-3`."""
     if isinstance(kind, types.GenericAlias):
         values = value if isinstance(value, (list, tuple)) else (value,)
         return tuple(_convert(name, item, int) for item in values)
-    wrong = InputError(f"{name} must be {_article(kind)}. Received: {value!r}")
+    wrong = InputError(f"{name} must be {TYPE_NAMES[kind]}. Received: {value!r}")
     if isinstance(value, bool) != (kind is bool):
         raise wrong
     if kind is float:
@@ -300,15 +305,10 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         except (TypeError, ValueError, OverflowError):
             raise wrong from None
     if kind is str and value is None:
-        return ""  # what YAML makes of nothing
+        return ""  # an empty value in YAML
     if not isinstance(value, kind):
         raise wrong
     return value
-
-
-def _article(kind: type) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return names[kind]
 
 
 def _check(name: str, value: Any) -> None:
@@ -317,36 +317,13 @@ def _check(name: str, value: Any) -> None:
     values = value if isinstance(value, tuple) else (value,)
     if isinstance(value, tuple) and not value and name != "local_maps":
         raise InputError(f"{name} must hold at least one number. Received: {list(value)}")
-    if name == "seed" and value > MAX_SEED:
-        raise InputError(f"seed must not be greater than {MAX_SEED}. Received: {value!r}")
     if name in POSITIVE and any(not 0 < item < float("inf") for item in values):
         raise InputError(f"{name} must be greater than 0 and finite. Received: {value!r}")
-    if name in FRACTIONS:
-        _check_fraction(name, value)
-    if name in ("crop_area",) and not 0.05 <= value <= 1:
-        raise InputError(f"{name} must lie between 0.05 and 1. Received: {value!r}")
-    if name == "tta_zoom" and not 0.3 <= value <= 1:
-        raise InputError(f"{name} must lie between 0.3 and 1. Received: {value!r}")
-    if name == "crop_aspect" and not 1 <= value <= 4:
-        raise InputError(f"{name} must lie between 1 and 4. Received: {value!r}")
-    if name == "shift" and not 0 <= value <= DEFAULT_IMAGE_SIZE:
-        raise InputError(
-            f"{name} must lie between 0 and {DEFAULT_IMAGE_SIZE} pixels. Received: {value!r}"
-        )
-    if name == "image_size" and not MIN_IMAGE_SIZE <= value <= MAX_IMAGE_SIZE:
-        raise InputError(
-            f"{name} must lie between {MIN_IMAGE_SIZE} and {MAX_IMAGE_SIZE} pixels. "
-            f"Received: {value!r}"
-        )
+    if name in FRACTIONS and not 0 <= value < 1:
+        raise InputError(f"{name} must lie between 0 and 1, without 1. Received: {value!r}")
+    low, high = RANGES.get(name, (0, 0))
+    if name in RANGES and not low <= value <= high:
+        unit = " pixels" if name in IN_PIXELS else ""
+        raise InputError(f"{name} must lie between {low} and {high}{unit}. Received: {value!r}")
     if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
         raise InputError(f"{name} must not be negative or infinite. Received: {value!r}")
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if name in INCLUSIVE:
-        if not 0 <= value <= 1:
-            raise InputError(f"{name} must lie between 0 and 1. Received: {value!r}")
-    elif not 0 <= value < 1:
-        raise InputError(f"{name} must lie between 0 and 1, without 1. Received: {value!r}")
-    elif name in ("validation_fraction", "plateau_factor") and value == 0:
-        raise InputError(f"{name} must be greater than 0. Received: {value!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -67,11 +68,15 @@ class Locale:
         return text.translate(dict(zip(map(ord, ",.-"), marks, strict=True)))
 
 
-def _texts(language: str) -> dict[str, str]:
-    path = Path(__file__).with_name("texts.yaml")
+def read_table(path: Path) -> dict[str, Any]:
+    """Reads a YAML file of texts."""
     # The C loader, if PyYAML has it, is ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    table = yaml.load(path.read_text(encoding="utf-8"), loader)
+    return yaml.load(path.read_text(encoding="utf-8"), loader)
+
+
+def _texts(language: str) -> dict[str, str]:
+    table = read_table(Path(__file__).with_name("texts.yaml"))
     return {key: texts[language] for key, texts in table.items()}
 
 

@@ -1,4 +1,4 @@
-"""Every text of the page in English and Spanish, and the classes' names as people read them."""
+"""The texts of the page and the class names, in all languages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from classifier.data.images import MAX_ASPECT, MAX_MEGABYTES, MAX_MEGAPIXELS
-from evaluation.locales import LOCALES, Locale
+from evaluation.locales import LOCALES, Locale, read_table
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -26,7 +24,7 @@ _FOLDER = Path(__file__).parent
 
 
 def language_of(wanted: object) -> str:
-    """Returns the language of the page that fits a browser's (`es-MX`), English if none does."""
+    """Returns the language for a browser's language tag (`es-MX`), by default English."""
     code = str(wanted or "").lower().partition("-")[0]
     return code if code in LANGUAGES else LANGUAGES[0]
 
@@ -38,29 +36,29 @@ def word(key: str, language: str, **values: object) -> str:
 
 
 def class_name(name: str, language: str) -> str:
-    """Returns the name of a class or superclass in a language; unknown ones without underscores."""
+    """Returns the display name of a class or superclass."""
     return locale(language).name(name)
 
 
 def percent(share: float | None, language: str, digits: int = 1) -> str:
-    """Returns a share, 0–1, as a percentage in the notation of the language."""
+    """Formats a fraction, 0–1, as a percentage."""
     return locale(language).percent(share, digits)
 
 
 def number(value: float | None, language: str, digits: int = 0) -> str:
-    """Returns a number in the notation of the language."""
+    """Formats a number."""
     return locale(language).number(value, digits)
 
 
 @cache
 def locale(language: str) -> Locale:
-    """Returns the notation of a language, with the classes' names in it."""
+    """Returns the locale of a language, with class names."""
     return LOCALES[language].with_class_names(class_names(language))
 
 
 @cache
 def words() -> dict[str, dict[str, str]]:
-    """The table of all texts: key → language → text, with the limits of pictures filled in."""
+    """Returns all texts: key → language → text, with the limits of pictures filled in."""
     return {
         key: {language: _with_limits(text) for language, text in texts.items()}
         for key, texts in _read("words.yaml").items()
@@ -69,17 +67,17 @@ def words() -> dict[str, dict[str, str]]:
 
 @cache
 def class_names(language: str) -> dict[str, str]:
-    """The names of the classes and superclasses in a language, by their name in the data set."""
+    """Returns the display names of classes and superclasses by their name in the data set."""
     table = _read("class_names.yaml")
     return {name: texts[LANGUAGES.index(language)] for name, texts in table.items()}
 
 
 def static_html(key: str, render: Callable[[str], str]) -> I18nData:
-    """Gives Gradio a piece of HTML in every language, as one more text that its page translates.
+    """Returns HTML that Gradio's page translates like a text.
 
     Args:
-        key: a name of its own for the piece.
-        render: returns the piece in a language.
+        key: a unique name.
+        render: returns the HTML in a language.
     """
     texts = static_texts()
     for language in LANGUAGES:
@@ -89,7 +87,7 @@ def static_html(key: str, render: Callable[[str], str]) -> I18nData:
 
 @cache
 def static_texts() -> gr.I18n:
-    """The same table for Gradio, whose page translates the texts of components by itself."""
+    """Returns all texts for Gradio, whose page translates the texts of components."""
     import gradio as gr
 
     return gr.I18n(
@@ -107,6 +105,4 @@ def _with_limits(text: str) -> str:
 
 
 def _read(name: str) -> dict[str, Any]:
-    # The loader in C, where PyYAML has it, is ten times as fast.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load((_FOLDER / name).read_text(encoding="utf-8"), loader)
+    return read_table(_FOLDER / name)

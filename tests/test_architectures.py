@@ -11,11 +11,11 @@ from PIL import Image
 
 from classifier.architectures import build_network, flops_per_image
 from classifier.architectures.cnn import poolings
-from classifier.architectures.local_start import local_kernel, pixel_places
+from classifier.architectures.local_start import local_kernel, pixel_positions
 from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.settings import Settings, load_preset
-from classifier.training import calibration, export
+from classifier.training import calibration, saving
 from classifier.training.calibration import calibrate, fit_temperature, fold_temperature
 from classifier.training.distillation import soften
 from classifier.training.training_data import Images
@@ -50,7 +50,7 @@ def build(settings: Settings, classes: int = 7) -> keras.Model:
 
 
 def exported(network: keras.Model, settings: Settings) -> keras.Model:
-    return export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
+    return saving.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
 
 
 def layer_classes(folder: Path) -> list[tuple[str, str]]:
@@ -74,9 +74,9 @@ def layer_classes(folder: Path) -> list[tuple[str, str]]:
 def test_the_exported_config_holds_built_in_layers_only(name, tmp_path, images):
     settings = SMALL[name].replace(tta_flip=True, tta_zoom=0.7)
     model = exported(build(settings), settings)
-    export.save_model(model, tmp_path)
+    saving.save_model(model, tmp_path)
 
-    assert {path.name for path in tmp_path.iterdir()} == set(export.SAVED_FILES)
+    assert {path.name for path in tmp_path.iterdir()} == set(saving.SAVED_FILES)
     found = layer_classes(tmp_path)
     assert all(module == "" or module.split(".")[0] == "keras" for module, _ in found)
     assert {name for module, name in found if ".ops." in module} == VIEW_OPERATIONS
@@ -187,8 +187,8 @@ def test_half_precision_storage_halves_the_file_and_hardly_moves_the_answers(tmp
     model = build(SMALL["residual_mlp"].replace(width=96))
     for half in (False, True):
         (tmp_path / str(half)).mkdir()
-        export.save_model(model, tmp_path / str(half), half=half)
-    sizes = [(tmp_path / str(half) / export.WEIGHTS).stat().st_size for half in (True, False)]
+        saving.save_model(model, tmp_path / str(half), half=half)
+    sizes = [(tmp_path / str(half) / saving.WEIGHTS).stat().st_size for half in (True, False)]
     assert sizes[0] < 0.7 * sizes[1]
     loaded = keras.saving.load_model(tmp_path / "True")
     assert loaded.weights[0].dtype == "float32"
@@ -249,7 +249,7 @@ def test_counting_operations_leaves_the_network_as_it_was(images):
 def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone():
     random = np.random.default_rng(0)
     places = random.uniform(8, 24, (20, 2))
-    kernel = local_kernel(pixel_places(32), places, 9, random)
+    kernel = local_kernel(pixel_positions(32), places, 9, random)
     seen = (kernel.reshape(32, 32, 3, 20) != 0).any(axis=2)
     for unit, place in enumerate(places):
         for axis, positions in enumerate(np.nonzero(seen[:, :, unit])):
@@ -261,7 +261,7 @@ def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone(
 def test_a_local_patch_covers_the_same_share_of_an_image_of_another_size():
     random = np.random.default_rng(0)
     ends = random.uniform(8, 24, (20, 2))
-    seen = [local_kernel(pixel_places(size), ends, 8, random) != 0 for size in (32, 64)]
+    seen = [local_kernel(pixel_positions(size), ends, 8, random) != 0 for size in (32, 64)]
     shares = [kernel.mean(axis=0) for kernel in seen]
     np.testing.assert_allclose(shares[0], shares[1], rtol=0.05)
     np.testing.assert_allclose(shares[0], (8 / 32) ** 2, rtol=0.05)

@@ -219,7 +219,7 @@ sys.exit(command_line.run(train.main))
     address = f"127.0.0.1:{free_port()}"
     group = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address, "KERAS_DISTRIBUTION_NUM_PROCESSES": "2"}
     for number, message in (
-        ("0", f"not all processes came to {address} within 1 s; missing: 1."),
+        ("0", f"not all processes connected to {address} within 1 s; missing: 1."),
         ("1", f"the first process does not answer at {address} within 1 s (["),
     ):
         result = run_command(

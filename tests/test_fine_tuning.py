@@ -10,15 +10,15 @@ import keras
 import numpy as np
 import pytest
 
-from classifier.architectures import build_network
+from classifier.architectures import LAST_LAYER, build_network
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.settings import ARCHITECTURE, Settings
-from classifier.training import export
+from classifier.training import saving
 from classifier.training.augmentation import Augmentation
 from classifier.training.checkpoints import RunState
 from classifier.training.fast_convolution import accelerate
-from classifier.training.fine_tuning import LAST_LAYER, Origin, train_last_layer
+from classifier.training.fine_tuning import Origin, train_last_layer
 from classifier.training.fit import fit
 from classifier.training.training_data import Images
 from conftest import Run
@@ -55,8 +55,8 @@ def make_source(folder: Path, settings: Settings) -> Path:
     network = build_network(settings, classes=3, mean=MEAN, deviation=DEVIATION)
     random = np.random.default_rng(0)
     network.set_weights([random.uniform(0.05, 0.15, x.shape) for x in network.get_weights()])
-    model = export.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
-    export.save_model(model, folder)
+    model = saving.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
+    saving.save_model(model, folder)
     ClassNames("shapes", CLASSES).write(folder)
     write_training(folder, settings.to_dict())
     return folder
@@ -85,8 +85,8 @@ def test_maps_that_cannot_be_are_refused_in_one_line() -> None:
     for change, message in (
         ({"local_maps": (4, 2)}, "local_maps and local_patches must have the same length"),
         ({"local_maps": ()}, "tied needs local_maps"),
-        ({"local_maps": (4, 4, 3)}, "local_maps: 3 places a side do not divide"),
-        ({"local_units": 40}, "local_maps: 4 places a side do not divide"),
+        ({"local_maps": (4, 4, 3)}, "local_maps: a side of 3 does not divide"),
+        ({"local_units": 40}, "local_maps: a side of 4 does not divide"),
     ):
         with pytest.raises(InputError, match=message):
             build_network(TIED.replace(**change), classes=3, mean=MEAN, deviation=DEVIATION)
@@ -158,11 +158,11 @@ def test_a_setting_that_contradicts_the_source_is_refused(
     [
         ({"architecture": None}, "architecture must be a text|architecture must be one of"),
         ({"architecture": "transformer"}, "architecture must be one of"),
-        ({"channels": [4, 4, 6]}, "other layers than its settings say"),
-        ({"channels": [4, 4, 6, 5]}, "other layers than its settings say"),
-        ({"channels": [4, 4, 6, 10**9]}, "other layers than its settings say"),
-        ({"architecture": "mlp", "hidden_units": [10**9]}, "other layers than its settings say"),
-        ({"architecture": "residual_mlp", "depth": 10**9}, "other layers than its settings say"),
+        ({"channels": [4, 4, 6]}, "other layers than its settings"),
+        ({"channels": [4, 4, 6, 5]}, "other layers than its settings"),
+        ({"channels": [4, 4, 6, 10**9]}, "other layers than its settings"),
+        ({"architecture": "mlp", "hidden_units": [10**9]}, "other layers than its settings"),
+        ({"architecture": "residual_mlp", "depth": 10**9}, "other layers than its settings"),
     ],
 )
 def test_a_source_that_says_wrongly_how_it_was_built_is_refused(
@@ -181,7 +181,7 @@ def test_a_source_that_does_not_say_how_it_was_built_is_refused(
 ) -> None:
     source = make_source(tmp_path / "source", SETTINGS["mlp"])
     write_training(source, settings)
-    with pytest.raises(InputError, match="does not say how it was built"):
+    with pytest.raises(InputError, match="does not record its architecture"):
         initialise(Origin.find(str(source)))
 
 

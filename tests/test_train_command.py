@@ -180,7 +180,7 @@ def test_a_run_does_not_go_on_with_other_data(change, expected, begun, capfd, mo
 def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, call_command):
     for folder in (tmp_path / "nothing", tmp_path):
         result = call_command("train.py", "--output", folder, "--resume")
-        assert_one_line(result, 2, "holds no run to go on with")
+        assert_one_line(result, 2, "holds no run to resume")
     assert not list(tmp_path.iterdir())
 
 
@@ -195,7 +195,7 @@ def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, call_comma
         (["--epochs", "many"], ["--epochs", "'many'"]),
         (["--batch-size", "-1"], ["batch_size must be greater than 0"]),
         (["--seed", "-1"], ["seed must not be negative"]),
-        (["--seed", "99999999999999"], ["seed must not be greater than 2147483647"]),
+        (["--seed", "99999999999999"], ["seed must lie between 0 and 2147483647"]),
         (
             ["--set", "learning_rate=.inf"],
             ["learning_rate must be greater than 0 and finite", "inf"],
@@ -249,7 +249,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path, small_dataset, call_comma
     with FileLock(tmp_path / "run" / ".lock"):
         result = call_command("train.py", "--dataset", small_dataset, "--output", tmp_path / "run")
 
-    assert_one_line(result, 2, "another training is at work")
+    assert_one_line(result, 2, "another process is training in")
 
 
 def test_the_same_command_gives_the_same_weights_twice(

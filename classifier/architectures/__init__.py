@@ -1,4 +1,4 @@
-"""One architecture a file, one factory, and what a network costs."""
+"""Builds networks, one architecture per file, and counts their operations."""
 
 import math
 from typing import Any
@@ -10,6 +10,7 @@ from classifier.architectures import cnn, mlp, residual_mlp
 from classifier.architectures.regularization import l2_penalty
 from classifier.settings import Settings
 
+NORMALISATION, LAST_LAYER = "normalisation", "probabilities"  # names of layers
 HIDDEN_LAYERS = {"mlp": mlp.hidden, "residual_mlp": residual_mlp.hidden, "cnn": cnn.hidden}
 
 
@@ -21,15 +22,15 @@ def build_network(
     deviation: np.ndarray,
     test_time_augmentation: bool = False,
 ) -> keras.Model:
-    """Builds the network that is trained and exported, out of built-in Keras layers alone.
+    """Builds the network that is trained and exported; it consists of built-in Keras layers only.
 
     Args:
-        settings: names the architecture and its sizes.
+        settings: the architecture and its sizes.
         classes: number of classes, C.
         mean: float32, (3,): the training images' mean of each channel, 0–255.
         deviation: float32, (3,): their standard deviation.
-        test_time_augmentation: whether the answer is the mean over the views that the settings
-            ask for, which pass the network in one batch.
+        test_time_augmentation: whether to average the predictions for several views of the image,
+            as the settings ask for; they are one batch.
 
     Returns:
         A model from raw pixels (N, S, S, 3), 0–255, RGB, with S the settings' `image_size`, to
@@ -38,7 +39,7 @@ def build_network(
     side = settings.image_size
     images = keras.Input((side, side, 3), name="images")
     normalisation = keras.layers.Normalization(
-        mean=mean.tolist(), variance=(deviation**2).tolist(), name="normalisation"
+        mean=mean.tolist(), variance=(deviation**2).tolist(), name=NORMALISATION
     )
     views = _views(images, settings) if test_time_augmentation else [images]
     pixels = keras.layers.Concatenate(axis=0, name="views")(views) if len(views) > 1 else images
@@ -49,7 +50,7 @@ def build_network(
         dtype="float32",
         kernel_initializer=keras.initializers.GlorotUniform(seed=settings.seed + 10_000),
         kernel_regularizer=l2_penalty(settings),
-        name="probabilities",
+        name=LAST_LAYER,
     )(features)
     if len(views) > 1:
         probabilities = keras.ops.reshape(probabilities, (len(views), -1, classes))
@@ -58,13 +59,13 @@ def build_network(
 
 
 def _views(images: keras.KerasTensor, settings: Settings) -> list[keras.KerasTensor]:
-    """Returns the image, its enlarged middle and their mirror images, as the settings ask."""
+    """Returns the image, its enlarged centre and their mirror images, as in the settings."""
     views = [images]
     margin = round(settings.image_size * (1 - settings.tta_zoom) / 2)
     if margin:
         middle = keras.layers.Cropping2D(margin, name="middle")(images)
         side = settings.image_size
-        # By default it asks for the training mode, which all layers after it would then take over.
+        # Its default would set the training mode of all following layers.
         enlarge = keras.layers.Resizing(side, side, name="enlarged")
         views.append(enlarge(middle, training=False))
     if settings.tta_flip:
@@ -75,9 +76,8 @@ def _views(images: keras.KerasTensor, settings: Settings) -> list[keras.KerasTen
 def flops_per_image(network: keras.Model) -> int:
     """Counts the floating-point operations of one forward pass in dense and convolution layers.
 
-    A multiplication and an addition count as two operations, as usual; normalisation, activation
-    and bias are left out (under 1% here). A layer that sees several views of the image, in one
-    batch or one after the other, counts once for each.
+    A multiplication and an addition count as two operations; normalisation, activation and bias
+    are left out (under 1% here). Layers are counted once for each view of the image.
     """
     total = 0
 
@@ -89,7 +89,7 @@ def flops_per_image(network: keras.Model) -> int:
             total += 2 * math.prod(outputs.shape) * math.prod(layer.kernel.shape[:-1])
         return outputs
 
-    # A copy is built on a batch of one image, so that every shape says how many views there are.
+    # With a batch of one image, the first axis of each shape is the number of views.
     one_image = keras.Input(batch_shape=(1, *network.input_shape[1:]))
     keras.models.clone_model(network, input_tensors=one_image, call_function=count)
     return total

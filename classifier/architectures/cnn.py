@@ -1,9 +1,9 @@
-"""ResNet-9: 3×3 convolutions with batch normalisation and two residual pairs, the yardstick.
+"""ResNet-9: 3×3 convolutions with batch normalisation and two residual blocks.
 
 Source: Page, "How to Train Your ResNet", 2018, the network of the DAWNBench competition: pooling
-right after the convolution, global max pooling at the end, logits scaled by 1/8. Its last map has
-4×4 to 8×8 places at any size of the image: small images are pooled in fewer stages, large ones
-already in the stem, which then has a stage for each further pooling.
+right after the convolution, global max pooling at the end, logits scaled by 1/8. The last feature
+map has 4×4 to 8×8 positions for all image sizes: small images are pooled in fewer stages, large
+ones also in the stem, which then has more layers.
 """
 
 import keras
@@ -36,7 +36,7 @@ def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
 
 
 def poolings(size: int, stages: int) -> tuple[int, int]:
-    """Returns how often the stem and how many of the stages halve the map, from `size` pixels.
+    """Returns the number of poolings in the stem and in the stages for a size in pixels.
 
     Example:
         >>> poolings(32, stages=3), poolings(8, stages=3), poolings(224, stages=3)

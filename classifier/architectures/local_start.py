@@ -1,10 +1,10 @@
-"""Dense layers whose units start on a patch of the image each, and learn freely from there.
+"""Dense layers whose units are initialised with a local receptive field; all weights are trained.
 
-A dense layer is told nothing about which pixels are neighbours. Trained under a pressure towards
-few weights it finds out by itself (β-LASSO: Neyshabur, "Towards Learning Convolutions from
-Scratch", 2020), in thousands of epochs. Here it starts with what is found there: each unit has a
-place in the image and weights to what lies around it, zeros to everything else. No weight is fixed:
-`AdamW` with `prune_threshold` lets those stay that are worth more than the noise of training.
+A dense layer has no information about which pixels are neighbours. With a sparsity penalty it
+learns local receptive fields in thousands of epochs (β-LASSO: Neyshabur, "Towards Learning
+Convolutions from Scratch", 2020). Here it starts with them: each unit has a position in the image,
+random weights for the inputs around it, and zeros for all others. `AdamW` with `prune_threshold`
+keeps weights at zero that are not larger than the noise of the training.
 """
 
 import keras
@@ -16,46 +16,45 @@ CHANNELS = 3
 
 
 def local_layers(flat: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
-    """Maps flattened pixels (N, 3·S²) to features (N, `local_units`), through a layer a patch size.
+    """Maps flattened pixels (N, 3·S²) to features (N, `local_units`): one layer per patch size.
 
-    Each unit of a layer sees what lies in a square of `local_patches` around its place: the first
-    layer pixels, a later one units of the layer before it. Places are in pixels of an image of 32,
-    so that a patch covers the same share of an image of any size.
+    The receptive field of a unit is a square of `local_patches` around its position: of pixels in
+    the first layer, of units of the previous layer in the others. Positions are in pixels of 32×32
+    images: a patch covers the same fraction of an image of any size.
     """
-    features, places = flat, pixel_places(settings.image_size)
+    features, positions = flat, pixel_positions(settings.image_size)
     for index, patch in enumerate(settings.local_patches, start=1):
         random = np.random.default_rng((settings.seed, index))
         ends = random.uniform(0, DEFAULT_IMAGE_SIZE, (settings.local_units, 2))
         layer = keras.layers.Dense(settings.local_units, activation="silu", name=f"local_{index}")
         features = layer(features)
-        # Assigned, since an initializer of our own could not be loaded by Keras alone.
-        layer.kernel.assign(local_kernel(places, ends, patch, random))
+        # Assigned: Keras could not load a custom initializer without this project.
+        layer.kernel.assign(local_kernel(positions, ends, patch, random))
         features = keras.layers.LayerNormalization(name=f"local_normalisation_{index}")(features)
-        places = ends
+        positions = ends
     return features
 
 
-def pixel_places(size: int) -> np.ndarray:
+def pixel_positions(size: int) -> np.ndarray:
     """Returns row and column, in pixels of 32, of each value of a flattened image: (3·size², 2)."""
     rows, columns = np.divmod(np.arange(size**2), size)
-    places = np.stack([rows, columns], axis=1).repeat(CHANNELS, axis=0) + 0.5
-    return places * (DEFAULT_IMAGE_SIZE / size)
+    positions = np.stack([rows, columns], axis=1).repeat(CHANNELS, axis=0) + 0.5
+    return positions * (DEFAULT_IMAGE_SIZE / size)
 
 
 def local_kernel(
     starts: np.ndarray, ends: np.ndarray, patch: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Draws weights between neighbours alone.
+    """Draws the weights of units with local receptive fields.
 
     Args:
-        starts: (I, 2), places of the inputs, in pixels of 32.
-        ends: (U, 2), places of the units.
-        patch: side of the square, in pixels of 32, that a unit sees around its place.
-        random: what to draw with.
+        starts: (I, 2), positions of the inputs, in pixels of 32.
+        ends: (U, 2), positions of the units.
+        patch: side of the receptive field, in pixels of 32.
+        random: the generator.
 
     Returns:
-        float32, (I, U): normal with the deviation of He et al. (2015) for the inputs that a unit
-        sees, 0 elsewhere.
+        float32, (I, U): He-normal (He et al., 2015) inside the receptive fields, 0 outside.
     """
     near = np.abs(starts[:, None] - ends[None]).max(axis=2) <= patch / 2
     deviation = np.sqrt(2.0 / max(1.0, near.sum(axis=0).mean()))

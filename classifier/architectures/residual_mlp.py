@@ -1,9 +1,9 @@
 """Residual inverted-bottleneck blocks of dense layers on flattened pixels.
 
 Source: Bachmann, Anagnostidis, Hofmann, "Scaling MLPs: A Tale of Inductive Bias", NeurIPS 2023,
-with SiLU in the place of GELU: the two curves hardly differ, but TensorFlow computes GELU's error
-function in bfloat16 one number at a time, which was 18% of a training step. Before the blocks there
-may be layers that start local.
+with SiLU instead of GELU: the curves hardly differ, but TensorFlow does not vectorise GELU's error
+function in bfloat16, which took 18% of a training step. Layers with locally initialised weights can
+precede the blocks.
 """
 
 import keras

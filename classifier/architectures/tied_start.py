@@ -1,9 +1,9 @@
-"""Local dense layers that can begin as convolutions: weights shared between places at first.
+"""Dense layers that can be initialised with convolutions, whose weights are shared ("tied").
 
 Source: d'Ascoli, Sagun, Biroli, Bruna, "Finding the Needle in the Haystack with Convolutions",
-2019: a convolutional network rewritten as a dense one and trained further beats the dense one that
-starts at random. A network with `tied` is trained first; a network without it then starts from
-its weights (`--init-from`), which `dense_form` rewrites.
+2019: a convolutional network that is converted to a dense one and trained further is better than a
+dense network with random initial weights. A network with `tied` is trained first; a network without
+it is then trained from its weights (`--init-from`), which `dense_form` converts.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MAX_DENSE_WEIGHTS = 1 << 28  # of one layer: 1 GiB
 
 
 def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
-    """Maps flattened pixels (N, 3·S²) to features (N, `local_units`), through a layer per map.
+    """Maps flattened pixels (N, 3·S²) to features (N, `local_units`): one layer per map.
 
-    The units of a layer lie on a map of `local_maps` places a side, with the same number of units
-    at each place. With `tied`, a layer is a convolution whose kernel covers `local_patches` places
-    of the map before it; without, it is the dense layer of the same size.
+    The units of a layer form a map with a side of `local_maps` positions, with the same number of
+    units at each. With `tied`, a layer is a convolution with a kernel of `local_patches`; without,
+    it is a dense layer of the same size.
 
     Raises:
         InputError: the maps do not divide the image's side or the units evenly.
@@ -34,7 +34,7 @@ def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasT
         filters = settings.local_units // target**2
         if side % target or not filters or filters * target**2 != settings.local_units:
             raise InputError(
-                f"local_maps: {target} places a side do not divide {side} places and "
+                f"local_maps: a side of {target} does not divide a side of {side} and "
                 f"{settings.local_units} units evenly: change local_maps or local_units"
             )
         inner = features
@@ -61,10 +61,10 @@ def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasT
 
 
 def dense_form(convolution: keras.layers.Conv2D) -> list[np.ndarray]:
-    """Returns kernel (I, U) and bias (U,) of the dense layer that computes the same.
+    """Returns kernel (I, U) and bias (U,) of the equivalent dense layer.
 
-    The kernel's rows are the convolution's answers to the unit vectors. I and U are the numbers of
-    values in its input and output maps, in the order of `Flatten`.
+    The rows of the kernel are the outputs of the convolution for the unit vectors. I and U are the
+    sizes of its flattened inputs and outputs.
 
     Raises:
         InputError: the dense layer would have more than `MAX_DENSE_WEIGHTS` weights.
@@ -76,10 +76,10 @@ def dense_form(convolution: keras.layers.Conv2D) -> list[np.ndarray]:
         raise InputError(f"{convolution.name} is too large for a dense layer")
     kernel, bias = convolution.get_weights()
     vectors = np.eye(inputs, dtype="float32").reshape(-1, height, width, channels)
-    answers = [
+    outputs = [
         keras.ops.convert_to_numpy(
             keras.ops.conv(batch, kernel, strides=convolution.strides, padding="same")
         )
         for batch in np.array_split(vectors, max(1, inputs // 256))
     ]
-    return [np.concatenate(answers).reshape(inputs, units), np.tile(bias, rows * columns)]
+    return [np.concatenate(outputs).reshape(inputs, units), np.tile(bias, rows * columns)]

@@ -55,10 +55,6 @@ class Classifier:
     """A loaded model.
 
     Attributes:
-        name: its name in the app.
-        source: its origin: "hub", "cache", "embedded" or "folder".
-        revision: the commit on the Hub, None for a folder.
-        reason: why it is not the requested one, None if it is.
         folder: its model folder.
         labels: its class names.
         image_size: S, the side of its input images in pixels.
@@ -71,33 +67,14 @@ class Classifier:
         5
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        folder: ModelFolder,
-        *,
-        name: str | None = None,
-        source: str = "folder",
-        revision: str | None = None,
-        reason: str | None = None,
-    ) -> None:
+    def __init__(self, model: keras.Model, folder: ModelFolder) -> None:
         self.folder, self.labels = folder, folder.labels
-        self.name = name or folder.path.name
-        self.source, self.revision, self.reason = source, revision, reason
         self._model = model
         self.image_size: int = model.input_shape[1]
         self._lock = threading.Lock()  # not every backend is thread-safe
 
     @classmethod
-    def load(
-        cls,
-        folder: str | Path | ModelFolder,
-        *,
-        name: str | None = None,
-        source: str = "folder",
-        revision: str | None = None,
-        reason: str | None = None,
-    ) -> Classifier:
+    def load(cls, folder: str | Path | ModelFolder) -> Classifier:
         """Checks a model folder and loads its model on the configured Keras backend.
 
         Raises:
@@ -107,14 +84,7 @@ class Classifier:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         if not isinstance(folder, ModelFolder):
             folder = ModelFolder(Path(folder))
-        return cls(
-            folder.load_model(),
-            folder,
-            name=name,
-            source=source,
-            revision=revision,
-            reason=reason,
-        )
+        return cls(folder.load_model(), folder)
 
     def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Returns the probability of each class for each image.

@@ -1,8 +1,8 @@
-"""Fitting: what a run trains on, how, and how its state is kept."""
+"""Training: data, augmentation, optimisers, the loop, checkpoints and the model folder."""
 
 import os
 
-# Read once, when TensorFlow starts. `fusion` says what for.
+# Read once, when TensorFlow starts; see `fusion`.
 _STRICT = "--tf_xla_enable_lazy_compilation=false"
 _given = os.environ.get("TF_XLA_FLAGS", "")
 if _STRICT not in _given:

@@ -1,8 +1,8 @@
-"""Random changes of training images, written with `keras.ops` so that they run in the graph.
+"""Augmentation of training images, written with `keras.ops` so that it runs in the graph.
 
-Crops, zooms, shifts and flips are separable: each is a product of the image with a matrix over its
-rows and one over its columns. Two small matrix products per image are quicker on a processor than
-gathering pixels one by one, and the same code runs on every Keras backend.
+Crops, zooms, shifts and flips are separable: the image is multiplied with a matrix over its rows
+and one over its columns. On CPUs two small matrix products per image are faster than gathering
+pixels, and the same code runs on every Keras backend.
 """
 
 import math
@@ -20,12 +20,12 @@ MAX_ERASED_SIDE = 0.5  # of the image's side; Zhong et al., "Random Erasing", 20
 class Augmentation(keras.layers.Layer):
     """Augments a batch of images and their targets by the settings, at random.
 
-    Its random state is a variable: a training that is resumed draws the same numbers again.
+    The random state is a variable of the model: a resumed training continues the same sequence.
     """
 
     def __init__(self, settings: Settings, *, geometry: bool = True, mixing: bool = True) -> None:
         """Args:
-        settings: gives the strength of each change.
+        settings: the strength of each operation.
         geometry: whether to crop, shift, change colours and erase.
         mixing: whether to flip and mix.
         """
@@ -38,7 +38,7 @@ class Augmentation(keras.layers.Layer):
         self.random = keras.random.SeedGenerator(settings.seed + 777)
 
     def call(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Changes a batch.
+        """Augments a batch.
 
         Args:
             images: (N, S, S, 3), 0–255, with S the settings' `image_size`.
@@ -59,7 +59,7 @@ class Augmentation(keras.layers.Layer):
         return images, targets
 
     def compute_output_shape(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Returns the shapes given: augmentation changes none."""
+        """Returns the shapes of the inputs, which do not change."""
         return images, targets
 
     def _move(self, images: Any) -> Any:
@@ -88,7 +88,7 @@ class Augmentation(keras.layers.Layer):
         return _transposed(_resampled(resampled, columns, self.size))
 
     def _offset(self, count: Any, extent: Any) -> Any:
-        """Places crops of these extents inside the image, then shifts them by whole pixels."""
+        """Draws positions of crops inside the image, shifted by whole pixels."""
         offset = self._uniform(count, 0.0, 1.0) * (1.0 - extent) * self.size
         if self.shift:
             offset = offset + ops.floor(self._uniform(count, -self.shift, self.shift + 1))
@@ -117,7 +117,7 @@ class Augmentation(keras.layers.Layer):
         return ops.where(inside[..., None], GREY, images)
 
     def _cut_and_paste(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """CutMix (Yun et al., 2019): a rectangle of the neighbour in the batch is pasted in."""
+        """CutMix (Yun et al., 2019): pastes a rectangle of the next image of the batch."""
         side = ops.sqrt(self._uniform(ops.shape(images)[0], 0.0, 1.0))
         inside = self._rectangles(self.settings.cutmix, [side, side])
         share = ops.mean(ops.cast(inside, "float32"), axis=(1, 2))[:, None]
@@ -125,11 +125,11 @@ class Augmentation(keras.layers.Layer):
         return images, (1.0 - share) * targets + share * ops.roll(targets, 1, axis=0)
 
     def _rectangles(self, probability: float, sides: list[Any]) -> Any:
-        """Draws a rectangle in each image; the image's edge cuts off what reaches over it.
+        """Draws a random rectangle in each image, clipped at the edges.
 
         Args:
-            probability: that an image has one at all.
-            sides: height and width, each float32, (N,), as shares of the image's side.
+            probability: that an image has one.
+            sides: height and width, each float32, (N,), as fractions of the image's side.
 
         Returns:
             bool, (N, S, S): whether a pixel lies inside.
@@ -146,12 +146,12 @@ class Augmentation(keras.layers.Layer):
         return inside
 
     def _mix(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Mixup (Zhang et al., 2018): each image with its neighbour in the shuffled batch."""
+        """Mixup (Zhang et al., 2018): mixes each image with the next one of the batch."""
         alpha = self.settings.mixup
         count = ops.shape(images)[0]
         share = keras.random.beta((count, 1), alpha, alpha, seed=self.random)
         if self.settings.mixup_probability < 1:
-            # One draw for the batch, so that whole batches stay clean.
+            # One draw for the whole batch.
             draw = keras.random.uniform((1, 1), seed=self.random)
             share = ops.where(draw < self.settings.mixup_probability, share, 1.0)
         other_images = ops.roll(images, 1, axis=0)
@@ -165,26 +165,26 @@ class Augmentation(keras.layers.Layer):
 
 
 def sampling_matrix(offset: Any, extent: Any, mirrored: Any, size: int) -> Any:
-    """Builds the matrices that cut a stretch out of a line of pixels and spread it over as many.
+    """Returns matrices that crop a line of pixels and resample the crop to the same length.
 
     Args:
-        offset: float32, (N,): where the stretch starts, in pixels; may lie outside the image, where
-            the edge's pixel is repeated.
-        extent: float32, (N,): its length as a share of the line.
-        mirrored: float32, (N,): 1 to read the stretch backwards, else 0.
+        offset: float32, (N,): start of the crop in pixels; outside of the image the pixel at the
+            edge is repeated.
+        extent: float32, (N,): length of the crop as a fraction of the line.
+        mirrored: float32, (N,): 1 to reverse the crop, else 0.
         size: pixels of the line, S.
 
     Returns:
-        float32, (N, S, S): row i holds the weights, linear in distance, of the pixels that
-        pixel i of the result is made of; each row sums to 1.
+        float32, (N, S, S): row i holds the linear interpolation weights of output pixel i, which
+        sum to 1.
     """
     pixels = ops.arange(size, dtype="float32")
     steps = pixels[None, :] + 0.5
     mirrored = mirrored[:, None]
     steps = mirrored * (size - steps) + (1.0 - mirrored) * steps
-    places = offset[:, None] + steps * extent[:, None] - 0.5
-    places = ops.clip(places, 0.0, size - 1.0)
-    return ops.maximum(0.0, 1.0 - ops.abs(places[:, :, None] - pixels[None, None, :]))
+    positions = offset[:, None] + steps * extent[:, None] - 0.5
+    positions = ops.clip(positions, 0.0, size - 1.0)
+    return ops.maximum(0.0, 1.0 - ops.abs(positions[:, :, None] - pixels[None, None, :]))
 
 
 def _resampled(images: Any, matrices: Any, size: int) -> Any:
@@ -194,5 +194,5 @@ def _resampled(images: Any, matrices: Any, size: int) -> Any:
 
 
 def _transposed(images: Any) -> Any:
-    """Swaps rows and columns; two of these cost less than a product over the third axis."""
+    """Swaps rows and columns: twice is faster than a product over the third axis."""
     return ops.transpose(images, (0, 2, 1, 3))

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes the probabilities mean what they say.
+"""Temperature scaling: divides the logits by a number that calibrates the probabilities.
 
 Source: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
 """
@@ -8,22 +8,22 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
+from classifier.architectures import LAST_LAYER
 from classifier.training.training_data import Images
 
-LAST_LAYER = "probabilities"
 BATCH_SIZE = 500
 SEARCHED = (0.05, 20.0)  # temperatures
-MIN_PROBABILITY = 1e-30  # below it float32 has rounded the probability to nothing
+MIN_PROBABILITY = 1e-30  # smaller probabilities underflow in float32
 
 
 def calibrate(model: keras.Model, validation: Images) -> float:
-    """Fits the temperature on validation and folds it into the model's last dense layer.
+    """Fits the temperature on validation images and applies it to the weights of the last layer.
 
     Returns:
         The temperature.
     """
     last = model.get_layer(LAST_LAYER)
-    # A model that averages views answers with all of them one after the other: (V·N, C).
+    # With test-time augmentation the output of the last layer has all views: (V·N, C).
     views = keras.Model(model.input, last.output)
     classes = last.output.shape[-1]
     probabilities = np.concatenate(
@@ -41,18 +41,17 @@ def calibrate(model: keras.Model, validation: Images) -> float:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Finds the temperature that suits held-out images best.
+    """Fits the temperature on held-out images.
 
-    For one view that is the one with the lowest cross-entropy. A mean of views is no softmax, and
-    at its lowest cross-entropy it is less sure than it is right; there it is the temperature at
-    which the mean probability of the answers is the share of right ones.
+    For one view it minimises the cross-entropy. The mean of several softmax outputs would be
+    under-confident at that minimum: for it the mean confidence is made equal to the accuracy.
 
     Args:
-        probabilities: (V, N, C): the softmax outputs of V views, whose mean is the answer.
+        probabilities: (V, N, C): the softmax outputs of V views, whose mean is the prediction.
         labels: (N,), integers.
 
     Returns:
-        What to divide the logits of every view by.
+        The divisor of the logits of every view.
     """
     logits = np.log(np.maximum(probabilities.astype("float64"), MIN_PROBABILITY))
 
@@ -60,20 +59,17 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         scaled = logits[0] / np.exp(logarithm)
         return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
 
-    def misjudgement(logarithm: float) -> float:
+    def calibration_gap(logarithm: float) -> float:
         answers = softmax(logits / np.exp(logarithm), axis=2).mean(axis=0)
         right = answers.argmax(axis=1) == labels
         return float((answers.max(axis=1).mean() - right.mean()) ** 2)
 
-    objective = cross_entropy if len(logits) == 1 else misjudgement
+    objective = cross_entropy if len(logits) == 1 else calibration_gap
     found = minimize_scalar(objective, bounds=np.log(SEARCHED).tolist(), method="bounded")
     return float(np.exp(found.x))
 
 
 def fold_temperature(network: keras.Model, temperature: float) -> None:
-    """Divides weights and bias of the last dense layer, so that its softmax is the calibrated one.
-
-    The order of the classes stays as it was.
-    """
+    """Divides weights and bias of the last dense layer by the temperature."""
     last = network.get_layer(LAST_LAYER)
     last.set_weights([array / temperature for array in last.get_weights()])

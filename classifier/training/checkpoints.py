@@ -1,4 +1,4 @@
-"""The state of a run on disk, so that a training killed at any moment goes on where it was."""
+"""The checkpoint of a run: a training that is killed at any moment can be resumed."""
 
 import json
 import math
@@ -13,29 +13,28 @@ import numpy as np
 from classifier.errors import ClassifierError
 from classifier.files import require_space, write_atomically
 
-# What each callback remembers between epochs; their best weights are kept apart, as arrays.
-REMEMBERED = {
+# The state of each callback between epochs; best weights are stored separately, as arrays.
+CALLBACK_STATE = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
     "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
     "ModelCheckpoint": ("best",),
 }
 
-EPOCH_BYTES = 1 << 20  # at most, of an epoch's rows, event files and file headers
+EPOCH_BYTES = 1 << 20  # upper bound: history, event files and file headers of an epoch
 MODEL_FOLDER_BYTES = 8 << 20  # of predictions, plots and event files beside the weights
 
 
 class RunState(keras.callbacks.Callback):
-    """Writes the whole state of a training after each epoch, and takes it up again.
+    """Writes the complete state of a training after each epoch, and restores it.
 
-    One file holds every variable of model and optimiser (random states included), what the other
-    callbacks remember, and the history. It is written beside the old one and renamed over it, so
-    that there is a whole one at any moment. This callback must be the last of the list: it looks
-    at the others after they have seen the epoch.
+    Unlike `keras.callbacks.BackupAndRestore`, the file also holds the state of the other callbacks
+    and the history, next to all variables of model and optimiser (random states included). It is
+    replaced atomically. This callback must be the last one, so that the others have been updated.
 
     Args:
         path: the file, `….npz`.
-        others: the callbacks whose memory belongs to the state.
-        write: whether this process is the one that writes the file.
+        others: the callbacks whose state is stored.
+        write: whether this process writes the file.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class RunState(keras.callbacks.Callback):
         self.rows: list[dict[str, float]] = []
         self.finished = False
         self._best_weights: list[np.ndarray] | None = None
-        self._memories: dict[str, dict[str, Any]] = {}
+        self._callback_states: dict[str, dict[str, Any]] = {}
         self._epoch_began = 0.0
         self._rate = 0.0
         self._began = time.perf_counter()
@@ -57,84 +56,80 @@ class RunState(keras.callbacks.Callback):
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds of the training, those before interruptions included."""
+        """Wall-clock seconds of the training, including the time before interruptions."""
         ended = time.perf_counter() if self._ended is None else self._ended
         return self._seconds_before + ended - self._began
 
     @property
     def best_epoch(self) -> int:
-        """The epoch, counted from 1, with the lowest loss on validation."""
+        """The epoch with the lowest validation loss, counted from 1."""
         return min(range(len(self.rows)), key=lambda index: self.rows[index]["val_loss"]) + 1
 
     @property
     def epochs_done(self) -> int:
-        """Number of whole epochs that this state has behind it."""
+        """The number of completed epochs."""
         return len(self.rows)
 
     def prepend(self, earlier: "RunState") -> None:
-        """Puts the epochs of a training that ended before this one in front of its history."""
+        """Inserts the epochs of a previous training at the start of the history."""
         own = [{**row, "epoch": row["epoch"] + earlier.epochs_done} for row in self.rows]
         self.rows = [*earlier.rows, *own]
         self._seconds_before += earlier.seconds
 
     def restore(self, model: keras.Model) -> None:
-        """Sets the built model and its optimiser to the state on disk, if there is one.
+        """Restores the built model and its optimiser from the file, if it exists.
 
         Raises:
-            ClassifierError: the file does not fit this model or is damaged.
+            ClassifierError: the file does not match this model or is damaged.
         """
         if not self.path.exists():
             return
         try:
             with np.load(self.path, allow_pickle=False) as stored:
-                memory = json.loads(str(stored["memory"]))
+                state = json.loads(str(stored["memory"]))
                 variables = _variables(model)
                 arrays = [stored[f"variable_{index}"] for index in range(len(variables))]
-                best = [stored[f"best_{index}"] for index in range(memory["best_weights"])]
+                best = [stored[f"best_{index}"] for index in range(state["best_weights"])]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ClassifierError(
-                f"the checkpoint {self.path} cannot be read ({error}): remove it to start anew"
+                f"the checkpoint {self.path} cannot be read ({error}): remove it to start again"
             ) from None
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
-        self.rows = memory["rows"]
-        self.finished = memory["finished"]
-        self._seconds_before = memory["seconds"]
-        self._memories = memory["callbacks"]
+        self.rows = state["rows"]
+        self.finished = state["finished"]
+        self._seconds_before = state["seconds"]
+        self._callback_states = state["callbacks"]
         self._best_weights = best or None
 
     def check_space(self, model: keras.Model) -> None:
-        """Checks, before the first epoch, that the disk has room for all that a run writes.
-
-        Raises:
-            DiskFullError: it has not.
-        """
+        """Raises `DiskFullError` if there is not enough free space for the whole run."""
         folder = self.path.parent
-        # The state and the best weights, each with the next one beside it, and the model folder.
+        # Checkpoint and best weights, twice while they are replaced, and the model folder.
         needed = 2 * (_size(_variables(model)) + _size(model.variables)) + MODEL_FOLDER_BYTES
-        there = sum(file.stat().st_size for file in folder.iterdir())
-        require_space(folder, needed - there)
+        existing = sum(file.stat().st_size for file in folder.iterdir())
+        require_space(folder, needed - existing)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Gives the other callbacks their memory back, which they forgot just now."""
+        """Restores the state of the other callbacks, which they have just reset."""
         for name, other in self.others.items():
-            for attribute, value in self._memories.get(name, {}).items():
+            for attribute, value in self._callback_states.get(name, {}).items():
                 setattr(other, attribute, value)
         if self._best_weights is not None:
             self.others["EarlyStopping"].best_weights = self._best_weights
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Stops the clock."""
+        """Records the end of the training."""
         self._ended = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Starts the epoch's clock, and notes the learning rate that it begins with."""
+        """Records the start time and the learning rate of the epoch."""
         self._epoch_began = time.perf_counter()
-        # At the epoch's end the optimiser has the next one's already.
+        # At the end of the epoch the optimiser already has that of the next one.
         self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Adds the epoch's row to the history and writes the state."""
+        """Adds the epoch to the history and writes the checkpoint."""
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         numbers.pop("learning_rate", None)
         seconds = round(time.perf_counter() - self._epoch_began, 3)
@@ -154,7 +149,7 @@ class RunState(keras.callbacks.Callback):
         stopping = self.others.get("EarlyStopping")
         best = (stopping.best_weights if stopping else None) or []
         arrays |= {f"best_{index}": np.asarray(array) for index, array in enumerate(best)}
-        memory = {
+        state = {
             "rows": self.rows,
             "finished": self.finished,
             "seconds": self.seconds,
@@ -162,20 +157,20 @@ class RunState(keras.callbacks.Callback):
             "callbacks": {
                 name: {attribute: _plain(getattr(other, attribute)) for attribute in attributes}
                 for name, other in self.others.items()
-                if (attributes := REMEMBERED.get(name))
+                if (attributes := CALLBACK_STATE.get(name))
             },
         }
         with path.open("wb") as file:
-            np.savez(file, memory=np.array(json.dumps(memory)), **arrays)
+            np.savez(file, memory=np.array(json.dumps(state)), **arrays)
 
     def _remove_old_weights(self) -> None:
-        """Keeps the newest of the best weights that `ModelCheckpoint` wrote."""
+        """Deletes all weights that `ModelCheckpoint` wrote but the newest."""
         for old in sorted(self.path.parent.glob("best-*.weights.h5"))[:-1]:
             old.unlink(missing_ok=True)
 
 
 def size_of_epoch(model: keras.Model) -> int:
-    """Returns the bytes that are written after an epoch, before older files go."""
+    """Returns the bytes that are written after an epoch, before old files are deleted."""
     return _size(_variables(model)) + _size(model.variables) + EPOCH_BYTES
 
 
@@ -188,5 +183,5 @@ def _variables(model: keras.Model) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Returns NumPy numbers as Python's, which JSON can hold."""
+    """Converts NumPy scalars to Python numbers, for JSON."""
     return value.item() if isinstance(value, np.generic) else value

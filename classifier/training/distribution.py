@@ -1,12 +1,12 @@
-"""Data-parallel training over devices, processes and hosts: Keras' own distribution on JAX.
+"""Data-parallel training over devices, processes and hosts: Keras' distribution API on JAX.
 
-Every process runs the same program on the same batches. The graph divides each batch among the
-devices, and JAX sums the gradients. Random numbers belong to the whole batch, so that several
-processes arrive where one does, but for rounding. The first process alone writes.
+Every process runs the same program on the same batches. The graph shards each batch over the
+devices, and JAX sums the gradients. Random numbers are drawn for the whole batch: any number of
+processes gives the same result up to rounding. Only the first process, the chief, writes files.
 
-Keras reads who takes part from the environment: `KERAS_DISTRIBUTION_JOB_ADDRESSES` (host:port of
-the first process), `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`. Without
-them one process trains on all the devices that it has.
+Keras reads the environment variables `KERAS_DISTRIBUTION_JOB_ADDRESSES` (host:port of the chief),
+`KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`. Without them one process
+trains on all its devices.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ PREFIX = "KERAS_DISTRIBUTION_"
 ADDRESSES, PROCESSES, NUMBER = (
     f"{PREFIX}{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 )
-SECONDS_TO_CONNECT = 300  # until all processes are there
+SECONDS_TO_CONNECT = 300  # for all processes to connect
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class ProcessGroup:
     """The processes that train together.
 
     Attributes:
-        processes: how many.
-        number: of this one, counted from 0.
-        devices: of all processes together; 0 as long as this one has not joined.
+        processes: their number.
+        number: the index of this process, from 0.
+        devices: the number of devices of all processes; 0 before `join`.
     """
 
     processes: int = 1
@@ -43,28 +43,28 @@ class ProcessGroup:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes files."""
         return self.number == 0
 
-    def in_words(self) -> str:
-        """Returns what the line that begins a training adds of the group."""
+    def describe(self) -> str:
+        """Returns a description for the message at the start of a training; empty before `join`."""
         if not self.devices:
             return ""
         return f"; process {self.number + 1} of {self.processes}, {self.devices} devices in all"
 
     def join(self, batch_size: int, plan: Mapping[str, Any] | None = None) -> "ProcessGroup":
-        """Joins the other processes, and distributes what is built from now on.
+        """Connects the processes, and distributes all models that are built from now on.
 
         Args:
-            batch_size: images per step, of all processes together.
-            plan: what else all processes must have in common, as JSON can hold it.
+            batch_size: images per step, over all processes.
+            plan: further values that must be the same in all processes, as JSON.
 
         Returns:
             The group with its devices.
 
         Raises:
-            InputError: the processes do not agree, or the batch cannot be divided evenly among the
-                devices.
+            InputError: the processes have different plans, or the batch cannot be divided evenly
+                among the devices.
             ClassifierError: the other processes cannot be reached.
         """
         import keras
@@ -76,7 +76,7 @@ class ProcessGroup:
             except Exception as error:
                 reason = " ".join(str(error).split())[:200]
                 raise ClassifierError(
-                    f"the {self.processes} processes did not come together ({reason}): start all "
+                    f"the {self.processes} processes could not connect ({reason}): start all "
                     f"of them with the same {ADDRESSES}"
                 ) from error
         devices = len(keras.distribution.list_devices())
@@ -86,14 +86,14 @@ class ProcessGroup:
                 f"a batch of {batch_size} images cannot be divided evenly among {devices} devices: "
                 f"choose --batch-size {suggestion}"
             )
-        keras.distribution.set_distribution(_divided_in_the_graph())
+        keras.distribution.set_distribution(_shard_in_graph())
         return replace(self, devices=devices)
 
     def shard(self, batch: Any) -> Any:
-        """Has each device compute its part of a batch; a rest that is uneven is computed by all.
+        """Shards a batch over the devices; one that cannot be divided evenly is replicated.
 
         Args:
-            batch: a tensor inside a graph, (N, …).
+            batch: a tensor in a graph, (N, …).
         """
         if self.devices < 2 or batch.shape[0] % self.devices:
             return batch
@@ -109,7 +109,7 @@ class ProcessGroup:
         )
 
     def check_same(self, number: int, what: str) -> None:
-        """Raises `ClassifierError` if the processes do not have the same number."""
+        """Raises `ClassifierError` if a number differs between the processes."""
         if self.processes == 1:
             return
         import numpy as np
@@ -118,12 +118,12 @@ class ProcessGroup:
         numbers = multihost_utils.process_allgather(np.array(number)).ravel().tolist()
         if len(set(numbers)) > 1:
             raise ClassifierError(
-                f"the processes disagree on {what} ({numbers}): give all of them the same command "
-                "and an --output that they share"
+                f"the processes have different {what} ({numbers}): give all of them the same "
+                "command and a shared --output"
             )
 
     def leave(self) -> None:
-        """Ends the work together: from now on this process is alone."""
+        """Disconnects: from now on this process is undistributed."""
         if not self.devices:
             return
         import keras
@@ -137,10 +137,10 @@ class ProcessGroup:
             jax.distributed.shutdown()
 
     def _check_agreement(self, plan: Mapping[str, Any]) -> None:
-        """Waits until all processes are there: JAX itself would abort without a word."""
+        """Waits for all processes, because JAX would abort without an error message."""
         address = os.environ[ADDRESSES].split(",")[0]
         print(
-            f"Process {self.number} of {self.processes} waits at {address} for the others, at most "
+            f"Process {self.number} of {self.processes} waits for the others at {address}, at most "
             f"{SECONDS_TO_CONNECT:g} s …",
             flush=True,
         )
@@ -152,13 +152,13 @@ ALONE = ProcessGroup()
 
 
 def read_process_group() -> ProcessGroup:
-    """Returns the team that the environment names; one process where it names none.
+    """Reads the process group from the environment variables; without them it is one process.
 
-    Keras is told to compute with JAX, unless the environment names another backend.
+    Sets `KERAS_BACKEND` to JAX.
 
     Raises:
-        InputError: JAX is missing, Keras was told to use another backend, or the variables do not
-            go together.
+        InputError: JAX is missing, `KERAS_BACKEND` is another backend, or the variables are
+            incomplete or invalid.
     """
     if importlib.util.find_spec("jax") is None:
         raise InputError("--distributed needs JAX: pip install jax -c requirements.lock")
@@ -185,7 +185,7 @@ def read_process_group() -> ProcessGroup:
 
 @contextlib.contextmanager
 def undistributed() -> Iterator[None]:
-    """What is built and computed inside belongs to this process alone."""
+    """Switches the distribution off for models that are built or run inside."""
     import keras
 
     before = keras.distribution.distribution()
@@ -196,17 +196,17 @@ def undistributed() -> Iterator[None]:
         keras.distribution.set_distribution(before)
 
 
-def _divided_in_the_graph() -> Any:
-    """Returns Keras' data parallelism, with batches that arrive whole at every process.
+def _shard_in_graph() -> Any:
+    """Returns a `DataParallel` whose batches are replicated, to be sharded in the graph.
 
-    So random numbers, the mixing of images and the last batch of an epoch, which may be uneven, are
-    what they are in one process. The price: every process reads whole batches, 3 KB an image.
+    Random numbers, mixup and the last, possibly uneven, batch of an epoch are then the same as in
+    one process. The cost: every process reads whole batches, 3 KB per image.
     """
     import keras
 
-    class DividedInTheGraph(keras.distribution.DataParallel):
+    class ShardedInGraph(keras.distribution.DataParallel):
         def get_data_layout(self, data_shape: tuple[int, ...]) -> Any:
-            """Returns the layout of a tensor that every device has whole."""
+            """Returns the layout of a replicated tensor."""
             return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
 
-    return DividedInTheGraph(auto_shard_dataset=False)
+    return ShardedInGraph(auto_shard_dataset=False)

@@ -1,4 +1,4 @@
-"""Ends a training at the first sign that its numbers grow without end."""
+"""Stops a training that diverges."""
 
 import math
 from typing import Any
@@ -8,20 +8,20 @@ import numpy as np
 
 from classifier.errors import ClassifierError
 
-# An untrained network's cross-entropy is about ln(classes): 4.6 for 100. A falling learning rate
-# may bring a training back from millions; from here the next steps overflow or lead nowhere.
+# An untrained network's cross-entropy is about ln(classes): 4.6 for 100. Trainings can recover from
+# millions when the learning rate falls, but not from this.
 MAX_LOSS = 1e12
 
 
 class DivergedError(ClassifierError):
-    """A loss or a weight is no finite number any more, or on its way there."""
+    """A loss or a weight is not finite, or a loss is too large."""
 
 
 class StopAtDivergence(keras.callbacks.Callback):
-    """Raises `DivergedError` at the first loss above `MAX_LOSS` or not finite, weights likewise.
+    """Raises `DivergedError` for a loss above `MAX_LOSS` and for values that are not finite.
 
-    Keras' own `TerminateOnNaN` looks at the training loss alone and names no epoch. This callback
-    must be the first of the list: no other may save or judge what has diverged.
+    Keras' `TerminateOnNaN` only checks the training loss, and raises no error. This callback must
+    be the first one, so that no other saves a diverged model.
 
     Args:
         learning_rate: the highest of the schedule, for the message.
@@ -33,15 +33,15 @@ class StopAtDivergence(keras.callbacks.Callback):
         self.epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes the epoch."""
+        """Stores the epoch for the message."""
         self.epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the loss, which is the epoch's mean so far: once not finite, it stays so."""
+        """Checks the running mean of the loss."""
         self._check("loss", (logs or {}).get("loss", 0.0))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at what validation gave, and at the weights."""
+        """Checks the losses and the weights."""
         for name in ("loss", "val_loss"):
             self._check(name, (logs or {}).get(name, 0.0))
         for weight in self.model.weights:
@@ -49,7 +49,7 @@ class StopAtDivergence(keras.callbacks.Callback):
                 self._check(weight.path, math.nan)
 
     def _check(self, name: str, value: float) -> None:
-        if not value <= MAX_LOSS:  # nan neither
+        if not value <= MAX_LOSS:  # also NaN
             raise DivergedError(
                 f"diverged in epoch {self.epoch}: lower learning_rate, which is "
                 f"{self.learning_rate:g} ({name} is {value:.2g})"

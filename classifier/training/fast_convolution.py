@@ -1,10 +1,9 @@
-"""Convolution and batch normalisation that train faster with TensorFlow on processors.
+"""Convolution and batch normalisation that train faster with TensorFlow on CPUs.
 
-Both compute what Keras' own layers compute, from the same weights. On small feature maps oneDNN's
-gradient of a convolution's kernel runs at a tenth of the speed of a matrix product, so there it
-becomes one: the patches of the input, transposed, times the gradient of the output. Keras' batch
-normalisation is written as a dozen operations on elements with casts between them; TensorFlow has
-a kernel that does them at once.
+Both compute the same as Keras' layers, with the same weights. On small feature maps oneDNN's
+kernel gradient runs at a tenth of the speed of a matrix product; it is replaced by one: the
+transposed patches of the input times the gradient of the output. Keras' batch normalisation
+consists of a dozen element-wise operations with casts between them; TensorFlow has a fused kernel.
 """
 
 from typing import Any
@@ -13,14 +12,14 @@ import keras
 
 from classifier.training.optimizers import is_tensorflow_alone
 
-MAX_MAP = 8  # pixels of a side, up to which the matrix product is faster (measured)
+MAX_MAP = 8  # pixels: on larger maps the matrix product is not faster (measured)
 
 
 def accelerate(network: keras.Model) -> keras.Model:
-    """Returns the network with its layers exchanged for the faster ones, where they are faster.
+    """Returns a copy of the network with the faster layers, or the network itself without any.
 
     Args:
-        network: out of built-in layers; its weights are copied.
+        network: consists of built-in layers.
     """
     if not is_tensorflow_alone() or not any(map(_faster_class, network.layers)):
         return network
@@ -37,15 +36,15 @@ class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` with the kernel's gradient as one matrix product."""
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Is what the layer calls."""
+        """Convolves; called by the layer."""
         return convolution(inputs, kernel)
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` over channels-last images, in one kernel when training."""
+    """`keras.layers.BatchNormalization` of (N, H, W, C) with a fused kernel in training."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalises (N, H, W, C); in training by the batch, whose statistics it notes."""
+        """Normalises (N, H, W, C); in training by the batch, and updates the moving statistics."""
         if not training or not self.trainable:
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -57,7 +56,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel's variance is the unbiased estimate, Keras' the mean square.
+        # The kernel returns the unbiased variance; Keras uses the biased one.
         values = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), variance.dtype)
         variance = variance * ((values - 1.0) / values)
         for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -115,5 +114,5 @@ def convolution(images: Any, kernel: Any) -> Any:
 
         return tf.nn.conv2d(images, kernel, strides, "SAME"), gradient
 
-    # A variable would be differentiated by `custom_gradient` on its own; a tensor is an argument.
+    # `custom_gradient` treats variables differently from its arguments: pass a tensor.
     return convolve(images, tf.convert_to_tensor(keras.ops.cast(kernel, images.dtype)))

@@ -1,4 +1,4 @@
-"""From a trained network to the model folder: calibrated, exported, described, evaluated."""
+"""Writes the model folder of a trained network: calibrates, saves, describes and evaluates it."""
 
 import datetime
 import shutil
@@ -15,7 +15,7 @@ from classifier.hub import card
 from classifier.hub.dataset_id import name_dataset
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction.confidence import choose_threshold
-from classifier.training import export, precision
+from classifier.training import precision, saving
 from classifier.training.calibration import calibrate
 from classifier.training.checkpoints import MODEL_FOLDER_BYTES, RunState
 from classifier.training.distribution import ALONE, ProcessGroup
@@ -33,18 +33,18 @@ def finish(
     evaluate: Callable[[Path], object],
     group: ProcessGroup = ALONE,
 ) -> None:
-    """Writes the run's model folder, whole, by one rename.
+    """Writes the model folder of a run atomically.
 
     Args:
-        run: says where, and with which settings.
+        run: the run.
         network: trained, in any precision.
         state: after the last epoch.
-        data: what it was trained on.
-        evaluate: adds the evaluation's files to the model folder that it is given.
+        data: the data of the training.
+        evaluate: adds the files of the evaluation to a model folder.
         group: the processes that trained.
     """
     settings, split = run.settings, data.split
-    model = export.exportable(network, settings, mean=data.mean, deviation=data.deviation)
+    model = saving.exportable(network, settings, mean=data.mean, deviation=data.deviation)
     temperature = calibrate(model, data.validation) if settings.calibrate else None
     training = describe(run, model, state, data)
     training["temperature"] = temperature
@@ -56,14 +56,14 @@ def finish(
 
     def write(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        export.save_model(model, folder, half=settings.store_half)
+        saving.save_model(model, folder, half=settings.store_half)
         ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of).write(
             folder
         )
-        export.write_history(state.rows, folder / "history.csv")
+        saving.write_history(state.rows, folder / "history.csv")
         if run.tensorboard.exists():
             shutil.copytree(run.tensorboard, folder / "runs")
-        export.write_json(training, folder / "training.json")
+        saving.write_json(training, folder / "training.json")
         evaluate(folder)
         written = ModelFolder(folder)
         if run.dataset_id:
@@ -74,7 +74,7 @@ def finish(
 
 
 def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) -> dict[str, Any]:
-    """Returns the content of `training.json`, measured on the model as it is exported."""
+    """Returns the content of `training.json` for the exported model."""
     settings, validation = run.settings, data.validation
     probabilities = model.predict(validation.images, batch_size=VALIDATION_BATCH, verbose=0)
     confidence = choose_threshold(probabilities, validation.targets.argmax(axis=1))

@@ -1,4 +1,4 @@
-"""The training itself: batches, the model that is fitted, callbacks, and the loop around them."""
+"""The training loop: batches, the model that is fitted, and callbacks."""
 
 import importlib.util
 import math
@@ -23,15 +23,15 @@ from classifier.training.optimizers import build_optimizer
 from classifier.training.training_data import Images
 
 STATE = "state.npz"
-WRITING = (keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)  # files
+WRITING = (keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)  # they write files
 VALIDATION_BATCH = 512  # images
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches in an order that depends on the seed and the epoch alone, so that it can be resumed.
+    """Shuffled batches; the order depends only on the seed and the epoch, for resuming.
 
     Args:
-        load: gives the images of an epoch, so that each epoch may see other views of them.
+        load: returns the images of an epoch, which may differ from epoch to epoch.
         batch_size: images per batch.
         seed: of the order.
     """
@@ -44,7 +44,7 @@ class Batches(keras.utils.PyDataset):
         self.start(0)
 
     def start(self, epoch: int) -> None:
-        """Takes up the images and the order of an epoch, counted from 0."""
+        """Loads the images and the order of an epoch, counted from 0."""
         self.data = self.load(epoch)
         self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data.images))
 
@@ -57,16 +57,16 @@ class Batches(keras.utils.PyDataset):
 
 
 class TrainingModel(keras.Model):
-    """A network with what surrounds it in training alone: augmentation of images and targets.
+    """A network with the augmentation of images and targets, for training.
 
-    It takes and returns dictionaries, since augmentation changes the targets too: what it calls
-    `targets` on the way out is what the loss and the accuracy are measured against.
+    Inputs and outputs are dictionaries with the entry `targets`, since augmentation changes the
+    targets: loss and accuracy use those of the outputs.
 
     Args:
         network: from `build_network`.
         augmentation: of the images and targets of a batch.
-        group: whose devices divide each batch.
-        fuse: whether XLA fuses operations on elements, under TensorFlow (see `fusion`).
+        group: shards each batch over its devices.
+        fuse: whether XLA fuses element-wise operations, with TensorFlow (see `fusion`).
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TrainingModel(keras.Model):
         self.augmentation = augmentation
         self.group = group
         self.fuse = fuse
-        self.built = True  # as its parts are
+        self.built = True  # its parts are
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Classifies `batch["images"]`, in training after augmenting images and targets."""
@@ -92,32 +92,32 @@ class TrainingModel(keras.Model):
         return {"probabilities": self.network(images, training=training), "targets": targets}
 
     def train_step(self, *batch: Any) -> Any:
-        """Takes Keras' own step of the backend."""
+        """Runs the training step of the backend, with fused operations if `fuse` is set."""
         with fusion.elementwise(self.fuse):
             return super().train_step(*batch)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, *rest: Any, **options: Any
     ) -> Any:
-        """Returns the compiled loss against the targets that the augmentation made."""
+        """Returns the compiled loss for the augmented targets."""
         return super().compute_loss(x, y_pred["targets"], y_pred["probabilities"], *rest, **options)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, float]:
-        """Returns the compiled metrics against the targets that the augmentation made."""
+        """Returns the compiled metrics for the augmented targets."""
         targets, probabilities = y_pred["targets"], y_pred["probabilities"]
         return super().compute_metrics(x, targets, probabilities, sample_weight)
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
-    """Keras' own, for a network that several processes train and one of them saves.
+    """`keras.callbacks.ModelCheckpoint` for distributed models, with a check of the free space.
 
-    It comes before whatever else writes, and looks first whether the disk has room for all of it.
+    It is the first callback that writes: it checks for all of them.
     """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves without the other processes, which JAX would otherwise wait for."""
+        """Saves undistributed: JAX would otherwise wait for the other processes."""
         require_space(Path(self.filepath).parent, size_of_epoch(self.model))
         with undistributed():
             super().on_epoch_end(epoch, logs)
@@ -135,25 +135,27 @@ def fit(
     further_callbacks: Sequence[keras.callbacks.Callback] = (),
     group: ProcessGroup = ALONE,
 ) -> RunState:
-    """Trains the network in place, or goes on where the state in `checkpoints` stands.
+    """Trains a network in place, or resumes its training from the state in `checkpoints`.
 
     Args:
         network: from `build_network`.
-        settings: the recipe.
-        load_training: the training images of an epoch, counted from 0; as many each time.
-        validation: measured after each epoch; never trained on.
+        settings: the settings.
+        load_training: returns the training images of an epoch, counted from 0; always the same
+            number.
+        validation: the validation images.
         checkpoints: folder of the run's state; created if needed.
-        tensorboard: folder for event files, where TensorFlow is installed; None: write none.
+        tensorboard: folder of event files, which are written if TensorFlow is installed; None for
+            none.
         augmentation: applied to each training batch.
-        further_callbacks: they see each epoch beside those that the settings ask for.
-        group: the processes that train together; the first alone writes.
+        further_callbacks: callbacks in addition to those of the settings.
+        group: the processes that train together; only the first writes files.
 
     Returns:
         The state after the last epoch, with the history in `rows`.
 
     Raises:
-        ClassifierError: the state on disk does not fit or cannot be read.
-        DiskFullError: there is no room for what the training writes.
+        ClassifierError: the state on disk does not match or cannot be read.
+        DiskFullError: there is not enough free space.
         DivergedError: a loss or a weight is not finite.
     """
     if group.is_chief:
@@ -167,7 +169,7 @@ def fit(
         optimizer=build_optimizer(settings, len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=["accuracy"],
-        # On a processor XLA's matrix products are slower than TensorFlow's; JAX lives on XLA.
+        # On CPUs XLA's matrix products are slower than TensorFlow's; JAX always uses XLA.
         jit_compile=keras.backend.backend() == "jax",
     )
     trainee.optimizer.build(trainee.trainable_variables)
@@ -178,10 +180,10 @@ def fit(
     state.restore(trainee)
     if group.is_chief:
         state.check_space(trainee)
-    group.check_same(state.epochs_done, "the number of epochs that they have behind them")
+    group.check_same(state.epochs_done, "numbers of completed epochs")
     trainee.fit(
         batches,
-        # The batches know their order; Keras would draw another that no resumed run can repeat.
+        # `Batches` shuffles; an order drawn by Keras could not be resumed.
         shuffle=False,
         validation_data=Batches(
             lambda epoch: validation, batch_size=VALIDATION_BATCH, seed=settings.seed
@@ -196,14 +198,14 @@ def fit(
             *further_callbacks,
             state,
         ],
-        # A progress bar for a reader; one line an epoch for a log file.
+        # A progress bar in a terminal; one line per epoch in a log file.
         verbose=(1 if sys.stdout.isatty() else 2) if group.is_chief else 0,
     )
     return state
 
 
 def top1(model: keras.Model, data: Images) -> float:
-    """Returns the share of the images whose most probable class is that of their target."""
+    """Returns the top-1 accuracy."""
     probabilities = model.predict(data.images, batch_size=VALIDATION_BATCH, verbose=0)
     return float(np.mean(probabilities.argmax(axis=1) == data.targets.argmax(axis=1)))
 
@@ -211,9 +213,9 @@ def top1(model: keras.Model, data: Images) -> float:
 def build_callbacks(
     settings: Settings, checkpoints: Path, tensorboard: Path | None
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of the classic recipe, as far as the settings ask for them."""
+    """Returns the callbacks that the settings ask for."""
     callbacks: list[keras.callbacks.Callback] = [
-        # A file for each new best: one that is cut off in the middle replaces no whole one.
+        # A new file for each best epoch: an interrupted write does not damage an older file.
         ModelCheckpoint(
             checkpoints / "best-{epoch:04d}.weights.h5",
             monitor="val_loss",
@@ -237,7 +239,7 @@ def build_callbacks(
                 restore_best_weights=True,
             )
         )
-    # Keras writes TensorBoard's files with TensorFlow, on whichever backend it trains.
+    # Keras writes event files with TensorFlow, also on other backends.
     if tensorboard is not None and importlib.util.find_spec("tensorflow"):
         import_quietly("tensorflow")
         callbacks.append(

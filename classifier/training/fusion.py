@@ -1,14 +1,14 @@
-"""One pass over memory for neighbouring operations on elements, where TensorFlow trains.
+"""Fusion of element-wise operations by XLA, for training with TensorFlow on CPUs.
 
-Between two matrix products a step multiplies, adds and compares element by element: the gradient of
-SiLU, normalisations, dropout, weight decay. TensorFlow reads and writes memory for each of these
-operations. XLA makes one loop of those that follow each other; but its own matrix products are
-slower on a processor than oneDNN's. So the operations of `FUSED` go through XLA, and the rest does
-not: https://www.tensorflow.org/api_docs/python/tf/xla/experimental/jit_scope.
+Between two matrix products a training step has many element-wise operations: activation gradients,
+normalisation, dropout, weight decay. TensorFlow reads and writes memory for each of them; XLA fuses
+them into one loop. But XLA's matrix products are slower on CPUs than oneDNN's. Therefore only the
+operations of `FUSED` are compiled with XLA:
+https://www.tensorflow.org/api_docs/python/tf/xla/experimental/jit_scope.
 
 The package sets `--tf_xla_enable_lazy_compilation=false` in `TF_XLA_FLAGS`. Otherwise a batch of
-another size, the last of an epoch, would go through XLA from its second time on alone, with other
-roundings: a training that was interrupted would end at other weights than one that was not.
+another size, the last of an epoch, would be compiled only when it occurs a second time, with other
+rounding: a resumed training would end with other weights than one that was not interrupted.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import keras
 from classifier.architectures import flops_per_image
 from classifier.training.optimizers import is_tensorflow_alone
 
-FUSED = frozenset(  # by the names of TensorFlow's operations
+FUSED = frozenset(  # TensorFlow's names of operations
     {
         "Abs",
         "AddN",
@@ -47,19 +47,19 @@ WORTH_COMPILING = 1e14  # operations: about five minutes on two cores; compiling
 
 
 def xla_is_worthwhile(network: keras.Model, images: int) -> bool:
-    """Whether fusing saves more time than it takes to compile.
+    """Whether fusion saves more time than the compilation takes.
 
     Args:
         network: from `build_network`.
-        images: that the training sees in all its epochs together.
+        images: the number of training images times the number of epochs.
     """
-    # Forwards, and backwards for the inputs and for the weights.
+    # One forward pass, and a backward pass for the inputs and for the weights.
     operations = 3 * flops_per_image(network) * images
     return operations >= WORTH_COMPILING and is_possible()
 
 
 def is_possible() -> bool:
-    """Whether TensorFlow trains, in this process alone and on a processor."""
+    """Whether TensorFlow trains undistributed on the CPU."""
     if not is_tensorflow_alone():
         return False
     import tensorflow as tf
@@ -68,7 +68,7 @@ def is_possible() -> bool:
 
 
 def elementwise(fuse: bool) -> contextlib.AbstractContextManager[None]:
-    """Marks the operations of `FUSED` that are traced inside for XLA, if `fuse`."""
+    """Compiles the operations of `FUSED` that are traced inside with XLA, if `fuse`."""
     if not fuse:
         return contextlib.nullcontext()
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process between training steps, where the C library is glibc."""
+"""Keeps freed memory in the process between training steps, with glibc."""
 
 import ctypes
 import platform
@@ -12,11 +12,11 @@ KEPT = 1 << 30  # bytes
 
 
 class MallocTuning(keras.callbacks.Callback):
-    """Stops glibc from returning each step's buffers to the system, which hands them out anew.
+    """Stops glibc from returning the buffers of each step to the operating system.
 
-    TensorFlow's generator data set, which feeds `fit`, lowers glibc's threshold to 128 kB as soon
-    as it starts; every step then pays for page faults on tens of megabytes. So this is set after
-    the first step and not before the training. Elsewhere than on glibc it does nothing.
+    TensorFlow's generator data set, which feeds `fit`, lowers glibc's threshold to 128 kB when it
+    starts; every step then causes page faults on tens of megabytes. Therefore the threshold is set
+    after the first step. Without glibc this does nothing.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The optimisers: what the settings name, and an AdamW that updates in one pass and prunes."""
+"""The optimisers of the settings, and an AdamW with a fused update and pruning."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from keras import ops
 
 from classifier.settings import Settings
 
-SPARSE_LAYERS = "local_"  # the beginning of the names of the layers whose kernels are to be sparse
+SPARSE_LAYERS = "local_"  # prefix of the names of layers with sparse kernels
 
 
 def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -38,19 +38,17 @@ def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizer
 
 
 class AdamW(keras.optimizers.AdamW):
-    """Keras' AdamW, quicker on TensorFlow: the same formula, the same variables.
+    """Keras' AdamW with the same formula and variables, faster with TensorFlow.
 
-    Keras writes the update as ten operations, each of which reads or writes every parameter, and a
-    processor waits for memory in all of them. TensorFlow has a kernel that does them at once, and
-    the decay becomes one product. On another backend, or under a `tf.distribute` strategy, this is
-    Keras' own.
+    Keras' update consists of ten operations that each read or write all parameters; memory limits
+    their speed. TensorFlow has a fused kernel, and the weight decay becomes one product. On other
+    backends and under a `tf.distribute` strategy, Keras' update is used.
 
     Args:
-        prune_threshold: after each step, weights smaller than this many learning rates become 0:
-            the hard threshold of β-LASSO (Neyshabur, 2020). Adam moves a weight by about one
-            learning rate where its gradients agree, and by a quarter of it where they are noise, so
-            that between the two a weight leaves 0 only if it is worth it. 0: never. For
-            `SPARSE_LAYERS` alone.
+        prune_threshold: after each step, weights of `SPARSE_LAYERS` that are smaller than this many
+            learning rates are set to 0: the hard threshold of β-LASSO (Neyshabur, 2020). Adam moves
+            a weight by about one learning rate if its gradients agree, and by a quarter of it if
+            they are noise: a threshold between the two keeps noise at 0. 0 switches it off.
         options: those of `keras.optimizers.AdamW`.
     """
 
@@ -60,7 +58,7 @@ class AdamW(keras.optimizers.AdamW):
         self._sparse: set[int] = set()
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Makes the running means of the variables, and notes which of them are to be sparse."""
+        """Creates the moments of the variables, and finds the sparse ones."""
         super().build(variables)
         if self.prune_threshold:
             self._sparse = {
@@ -68,28 +66,28 @@ class AdamW(keras.optimizers.AdamW):
             }
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves one variable, and the two running means that Adam keeps for it.
+        """Updates one variable and its two moments.
 
         Args:
-            gradient: of the loss by the variable, in its shape.
-            variable: as Keras passes it: under TensorFlow a `tf.Variable`.
+            gradient: in the shape of the variable.
+            variable: with TensorFlow a `tf.Variable`.
             learning_rate: a scalar.
         """
         index = self._get_variable_index(variable)
         if self.amsgrad or not is_tensorflow_alone():
             super().update_step(gradient, variable, learning_rate)
         else:
-            self._update_at_once(gradient, variable, learning_rate, index)
+            self._fused_update(gradient, variable, learning_rate, index)
         if index in self._sparse:
             smallest = self.prune_threshold * ops.cast(learning_rate, variable.dtype)
             weights = ops.convert_to_tensor(variable)
             self.assign(variable, ops.where(ops.abs(weights) < smallest, 0.0, weights))
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what makes an equal optimiser."""
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "prune_threshold": self.prune_threshold}
 
-    def _update_at_once(self, gradient: Any, variable: Any, learning_rate: Any, index: int) -> None:
+    def _fused_update(self, gradient: Any, variable: Any, learning_rate: Any, index: int) -> None:
         import tensorflow as tf
 
         step = tf.cast(self.iterations.value + 1, variable.dtype)
@@ -121,7 +119,7 @@ class AdamW(keras.optimizers.AdamW):
 
 
 def is_tensorflow_alone() -> bool:
-    """Whether the variables are TensorFlow's, and each lies whole in this process."""
+    """Whether the backend is TensorFlow without a distribution strategy."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf

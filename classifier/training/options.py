@@ -1,4 +1,4 @@
-"""The command line of `train.py`: its options, which go together, and the settings they ask for."""
+"""The command line of `train.py`, and the settings that it asks for."""
 
 import argparse
 from typing import Any
@@ -15,9 +15,8 @@ DEFAULT_PRESET = "mlp-baseline"
 def choose_settings(
     options: argparse.Namespace,
 ) -> tuple[Settings, dict[str, Any], dict[str, Any] | None]:
-    """Returns the settings of a new run, what the command line named itself, and the origin."""
-    options_of_settings = ("epochs", "batch_size", "seed", "precision")
-    named = {name: getattr(options, name) for name in options_of_settings}
+    """Returns the settings of a new run, the arguments given explicitly, and the initial model."""
+    named = {name: getattr(options, name) for name in ("epochs", "batch_size", "seed", "precision")}
     changes = parse_overrides(options.set, **named)
     default = fine_tuning.PRESET if options.init_from else DEFAULT_PRESET
     settings = load_preset(options.preset or default).replace(**changes)
@@ -28,22 +27,16 @@ def choose_settings(
         init_from = origin.to_dict()
     elif settings.freeze_epochs:
         raise InputError("freeze_epochs goes with --init-from: name the model to start from")
-    given = {name: settings.to_dict()[name] for name in changes}
-    if options.preset:
-        given = settings.to_dict()
-    if options.dataset:
-        given["dataset"] = options.dataset
-    if options.label_column:
-        given["label_column"] = options.label_column
-    if options.dataset_id:
-        given["dataset_id"] = options.dataset_id
-    if options.init_from:
-        given["init_from"] = options.init_from
+    values = settings.to_dict()
+    given = values if options.preset else {name: values[name] for name in changes}
+    for name in ("dataset", "label_column", "dataset_id", "init_from"):
+        if getattr(options, name):
+            given[name] = getattr(options, name)
     return settings, given, init_from
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Reads the command line; a wrong one ends with exit status 2 and one line."""
+    """Parses the command line; errors end the process with one line and exit status 2."""
     parser = command_line.argument_parser(
         "Trains an image classifier, evaluates it, writes its model folder and publishes it."
     )
@@ -75,7 +68,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--output", metavar="DIR", help="folder of the run (default: runs/<preset>)"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    parser.add_argument("--resume", action="store_true", help="resume the run in --output")
     parser.add_argument("--precision", choices=CHOICES["precision"])
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change any setting"
@@ -108,7 +101,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Refuses options that do not go together."""
+    """Ends with an error if options contradict each other."""
     publishing = ("repo_id", "private", "branch", "create_pr", "tag", "force", "with_onnx")
     if options.push and not options.repo_id:
         parser.error("--push needs --repo-id USER/NAME")
@@ -117,17 +110,7 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             "--from, --repo-id, --private, --branch, --create-pr, --tag, --force and --with-onnx "
             "go with --push"
         )
-    training = (
-        "preset",
-        "init_from",
-        "epochs",
-        "batch_size",
-        "seed",
-        "output",
-        "resume",
-        "precision",
-        "set",
-    )
-    given = [getattr(options, name) for name in (*training, "distributed")]
+    training = "preset init_from epochs batch_size seed output resume precision set distributed"
+    given = [getattr(options, name) for name in training.split()]
     if options.source and any(value not in (None, [], False) for value in given):
         parser.error("--from publishes without training: leave out the options of training")

@@ -1,10 +1,8 @@
-"""Which number format a training multiplies in."""
+"""The number format of a training: float32, or mixed precision with bfloat16."""
 
 from pathlib import Path
 
 import keras
-
-from classifier.errors import InputError
 
 HARDWARE_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # as /proc/cpuinfo names them (x86, Arm)
 
@@ -25,13 +23,11 @@ def has_bfloat16() -> bool:
 
 def resolve(precision: str) -> str:
     """Returns "float32" or "bfloat16" for "auto", "float32" or "bfloat16"."""
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"precision must be auto, float32 or bfloat16. Received: {precision!r}")
     if precision != "auto":
         return precision
     return "bfloat16" if has_bfloat16() else "float32"
 
 
 def set_policy(precision: str) -> None:
-    """Makes new layers compute in this format; their weights stay float32 in either."""
+    """Sets the format in which layers built from now on compute; weights are always float32."""
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")

@@ -1,10 +1,10 @@
-"""Processes that are to train together find each other, and that they agree, before JAX starts.
+"""Connects the processes of a distributed training, and compares their plans, before JAX starts.
 
-JAX cannot report a missing process: when `initialization_timeout` has passed, JAX 0.10.2 ends this
-process in native code (`LOG(FATAL)`, a stack trace, exit status 134), also with
-`jax_enable_recoverability`, and Python has nothing to catch. So the first process listens at the
-address that JAX is to use; each other one connects and says who it is and what it is about to do.
-When all are there and agree, the first lets them go and frees the port.
+JAX cannot report a missing process: after `initialization_timeout`, JAX 0.10.2 aborts in native
+code (`LOG(FATAL)`, a stack trace, exit status 134), also with `jax_enable_recoverability`, and
+raises no exception. Therefore the first process listens at the address that JAX will use, and every
+other process connects and sends its number and plan. When all plans are the same, the first process
+confirms and closes the port.
 """
 
 import contextlib
@@ -17,63 +17,65 @@ from typing import Any
 from classifier.errors import ClassifierError, InputError
 
 PAUSE = 0.2  # seconds between two attempts to connect
-MAX_LINE = 1 << 20  # bytes that a process may say of itself
-SECONDS_TO_SPEAK = 5  # whoever connects and says nothing is no process of ours
+MAX_LINE = 1 << 20  # bytes of a message
+SECONDS_TO_SEND = 5  # connections that send nothing for so long are ignored
 
-Plan = Mapping[str, Any]  # what all processes must have in common, as JSON can hold it
+Plan = Mapping[str, Any]  # values that must be the same in all processes, as JSON
 
 
 def wait_for_processes(address: str, *, processes: int, plan: Plan, seconds: float) -> None:
-    """Waits, as the first process, for all others, and lets them go.
+    """Waits, in the first process, for the reports of all others.
 
     Args:
         address: host:port; the port is bound on this machine.
-        processes: how many there are, this one counted.
+        processes: the number of processes, including this one.
         plan: of this process.
-        seconds: to wait at most.
+        seconds: the timeout.
 
     Raises:
-        InputError: a process says something else than this one, or two have the same number.
-        ClassifierError: the port cannot be used, or not all processes came.
+        InputError: a process has another plan, or two have the same number.
+        ClassifierError: the port cannot be used, or a process is missing.
     """
     end = time.monotonic() + seconds
-    there: dict[int, socket.socket] = {}
+    connected: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as connections:
         server = connections.enter_context(_listen(address))
-        while len(there) < processes - 1:
+        while len(connected) < processes - 1:
             server.settimeout(max(0.01, end - time.monotonic()))
             try:
                 connection = connections.enter_context(server.accept()[0])
             except TimeoutError:
-                raise _missing(address, set(range(1, processes)) - set(there), seconds) from None
-            said = _read(connection)
-            if said is None or not {"number", "processes", "plan"} <= set(said):
+                raise _missing(
+                    address, set(range(1, processes)) - set(connected), seconds
+                ) from None
+            reported = _read(connection)
+            if reported is None or not {"number", "processes", "plan"} <= set(reported):
                 continue
-            wrong = _objection(said, there, processes, plan)
+            wrong = _difference(reported, connected, processes, plan)
             if wrong:
-                _answer([*there.values(), connection], wrong)
+                _answer([*connected.values(), connection], wrong)
                 raise InputError(wrong)
-            there[said["number"]] = connection
-        _answer(list(there.values()), "")
+            connected[reported["number"]] = connection
+        _answer(list(connected.values()), "")
 
 
 def report(address: str, *, number: int, processes: int, plan: Plan, seconds: float) -> None:
-    """Reports to the first process, and returns when all are there.
+    """Reports to the first process, and returns when all processes have reported.
 
     Args:
         address: host:port of the first process.
         number: of this process, counted from 0.
-        processes: how many there are.
+        processes: the number of processes.
         plan: of this process.
-        seconds: to wait at most.
+        seconds: the timeout.
 
     Raises:
-        InputError: the processes do not agree.
+        InputError: the processes have different plans.
         ClassifierError: the first process does not answer.
     """
     host, _, port = address.rpartition(":")
     end = time.monotonic() + seconds
-    reason = "it hung up"
+    reason = "it closed the connection"
     while time.monotonic() < end:
         try:
             left = max(0.01, end - time.monotonic())
@@ -109,30 +111,30 @@ def _listen(address: str) -> socket.socket:
 def _missing(address: str, numbers: set[int], seconds: float) -> ClassifierError:
     names = ", ".join(map(str, sorted(numbers)))
     return ClassifierError(
-        f"not all processes came to {address} within {seconds:g} s; missing: {names}. Start all of "
-        "them with the same KERAS_DISTRIBUTION_JOB_ADDRESSES"
+        f"not all processes connected to {address} within {seconds:g} s; missing: {names}. Start "
+        "all of them with the same KERAS_DISTRIBUTION_JOB_ADDRESSES"
     )
 
 
-def _objection(
-    said: dict[str, Any], there: Mapping[int, Any], processes: int, plan: Plan
+def _difference(
+    reported: dict[str, Any], connected: Mapping[int, Any], processes: int, plan: Plan
 ) -> str | None:
-    """Returns what is wrong with a process that reports, in one line."""
-    number, advice = said["number"], "give all of them the same command and variables"
-    if said["processes"] != processes:
-        counts = f"counts {said['processes']} processes, process 0 {processes}"
+    """Returns the first difference between a process and this one, in one line."""
+    number, advice = reported["number"], "give all of them the same command and variables"
+    if reported["processes"] != processes:
+        counts = f"counts {reported['processes']} processes, process 0 {processes}"
         return f"process {number} {counts}: {advice}"
-    if number in there or number == 0:
+    if number in connected or number == 0:
         return f"two processes have the number {number}: give each its own PROCESS_ID"
-    for name in dict.fromkeys([*plan, *said["plan"]]):
-        own, other = plan.get(name), said["plan"].get(name)
+    for name in dict.fromkeys([*plan, *reported["plan"]]):
+        own, other = plan.get(name), reported["plan"].get(name)
         if own != other:
             return f"process {number} has {name} {other!r}, process 0 {own!r}: {advice}"
     return None
 
 
 def _answer(connections: list[socket.socket], wrong: str) -> None:
-    """Tells all what is wrong, or to go on; they hang up first, and the port is free at once."""
+    """Sends an error, or "" to confirm; the others close first, which frees the port at once."""
     for connection in connections:
         _write(connection, {"wrong": wrong})
     for connection in connections:
@@ -140,12 +142,12 @@ def _answer(connections: list[socket.socket], wrong: str) -> None:
 
 
 def _write(connection: socket.socket, content: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # it is gone
+    with contextlib.suppress(OSError):  # the connection is closed
         connection.sendall(json.dumps(content).encode() + b"\n")
 
 
-def _read(connection: socket.socket, seconds: float = SECONDS_TO_SPEAK) -> dict[str, Any] | None:
-    """Returns what the other side says in one line; None if it says nothing of the kind."""
+def _read(connection: socket.socket, seconds: float = SECONDS_TO_SEND) -> dict[str, Any] | None:
+    """Receives a line with a JSON object; returns None for anything else."""
     connection.settimeout(seconds)
     try:
         with connection.makefile("rb") as lines:

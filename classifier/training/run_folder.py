@@ -1,4 +1,4 @@
-"""The folder of one training: what it was started with, its checkpoints, and the finished model."""
+"""The folder of a training run: its arguments, its checkpoints and the trained model."""
 
 import contextlib
 import json
@@ -20,18 +20,18 @@ START = "run.json"
 
 @dataclass(frozen=True)
 class Run:
-    """One training and where it lives.
+    """A training run.
 
     Attributes:
-        folder: `model/` appears in it when the training is complete; beside it `checkpoints/`,
-            `tensorboard/` and `run.json`, which says how the run was started.
-        settings: the recipe.
-        dataset: as given on the command line.
-        label_column: likewise, or None.
-        dataset_id: of the Hub, where the data set is a local copy of one; else None.
-        identity: of the training data that a resumed run began with (see `check_data`).
-        init_from: the model whose weights the training starts from, or None: its `source` as
-            given, the `name` that the records call it, and its `revision` on the Hub.
+        folder: contains `model/` when the training is complete, `checkpoints/`, `tensorboard/` and
+            `run.json` with the arguments of the run.
+        settings: the settings.
+        dataset: the value of `--dataset`.
+        label_column: the value of `--label-column`, or None.
+        dataset_id: the value of `--dataset-id`, or None.
+        identity: the classes, size and fingerprint of a resumed run's data (see `check_data`).
+        init_from: the initial model, or None: `source` as given, `name` for the records, and
+            `revision` on the Hub.
     """
 
     folder: Path
@@ -43,10 +43,10 @@ class Run:
     init_from: dict[str, Any] | None = None
 
     def check_data(self, split: Split) -> None:
-        """Raises `InputError` if a resumed run began with other images, labels or classes."""
+        """Raises `InputError` if a resumed run was started with other images, labels or classes."""
         advice = (
-            f"the run in {self.folder} cannot go on with it: give it the data that it began with, "
-            "or choose another --output"
+            f"the run in {self.folder} cannot be resumed with it: name the original data, or "
+            "choose another --output"
         )
         before, now = self.identity.get("classes"), list(split.classes)
         if before is not None and before != now:
@@ -62,7 +62,7 @@ class Run:
             raise InputError(f"{self.dataset} has other images or labels than before: {advice}")
 
     def start(self, split: Split) -> None:
-        """Writes down what the run was started with, from when on the folder holds a run."""
+        """Writes `run.json`: from now on the folder contains a run."""
         content = {
             "settings": self.settings.to_dict(),
             "dataset": self.dataset,
@@ -80,12 +80,12 @@ class Run:
 
     @property
     def model(self) -> Path:
-        """The model folder, there only when it is complete."""
+        """The model folder; it exists only when it is complete."""
         return self.folder / "model"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the state that a resumed training takes up."""
+        """The folder of the state that a resumed training restores."""
         return self.folder / "checkpoints"
 
     @property
@@ -95,12 +95,12 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the training has ended and its model folder is written."""
+        """Whether the training has ended and the model folder is written."""
         return self.model.is_dir()
 
     @property
     def command(self) -> str:
-        """The command that trains the same model anew, in another folder."""
+        """The command that trains the same model in another folder."""
         settings = _preset(self.settings.preset)
         words = ["python", "train.py", "--preset", self.settings.preset, "--dataset", self.dataset]
         if self.label_column:
@@ -117,103 +117,87 @@ class Run:
 
     @property
     def command_to_resume(self) -> str:
-        """The command that goes on with this run."""
+        """The command that resumes this run."""
         return f"python train.py --output {shlex.quote(str(self.folder))} --resume"
 
     @contextlib.contextmanager
     def resumable(self, *, distributed: bool) -> Iterator[None]:
-        """Has an interruption from the keyboard and a full disk say how to go on."""
+        """Adds the command to resume to the errors of Ctrl-C and of a full disk."""
         command = self.command_to_resume + " --distributed" * distributed
         try:
             yield
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped; the state of the last whole epoch is in {self.checkpoints}. "
-                f"Go on with: {command}"
+                f"stopped; the state of the last complete epoch is in {self.checkpoints}. "
+                f"Resume with: {command}"
             ) from None
         except DiskFullError as error:
-            raise DiskFullError(f"{error}, and go on with: {command}") from error
+            raise DiskFullError(f"{error}, and resume with: {command}") from error
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
             raise DiskFullError(
-                f"the disk of {self.folder} is full: free some space, and go on with: {command}"
+                f"the disk of {self.folder} is full: free some space, and resume with: {command}"
             ) from error
 
 
 @contextlib.contextmanager
 def open_run(
-    folder: Path,
-    settings: Settings,
+    run: Run,
     *,
-    dataset: str,
-    label_column: str | None,
-    dataset_id: str | None = None,
-    init_from: dict[str, Any] | None = None,
     resume: bool,
     given: dict[str, Any],
     start: bool = True,
-    lead: bool = True,
+    is_chief: bool = True,
 ) -> Iterator[Run]:
-    """Starts a run in this folder, or opens the one that is there; holds its lock meanwhile.
+    """Starts a new run or resumes the one in its folder; holds the lock of the folder meanwhile.
 
     Args:
-        folder: created if needed.
-        settings: of a new run; a resumed one has its own.
-        dataset: of a new run.
-        label_column: of a new run.
-        dataset_id: of a new run.
-        init_from: of a new run.
-        resume: whether a run that is there may be gone on with.
-        start: whether a run may be started where there is none.
-        given: what the caller asked for by name; on resuming it must agree with the run.
-        lead: whether this process is the one that writes; the others of its team take no lock.
+        run: the new run; its folder is created if needed.
+        resume: whether an existing run may be resumed, with the settings that it has.
+        given: the arguments of the command line, which a resumed run must agree with.
+        start: whether a new run may be started.
+        is_chief: whether this process writes files; other processes take no lock.
+
+    Yields:
+        The run that was started or resumed.
 
     Raises:
         InputError: there is a run and `resume` is not set, or none and `start` is not set, or it
-            differs from what was asked for, or another process is at work on it.
+            differs from the arguments, or another process is training in the folder.
     """
+    folder = run.folder
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder with --output")
     if not start and not _holds_run(folder):
         raise InputError(
-            f"{folder} holds no run to go on with: name its folder with --output, or leave out "
-            "--resume"
+            f"{folder} holds no run to resume: name its folder with --output, or leave out --resume"
         )
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if lead:
+            if is_chief:
                 stack.enter_context(FileLock(folder / ".lock", timeout=0))
         except Timeout:
             raise InputError(
-                f"another training is at work in {folder}: wait for it, or choose another --output"
+                f"another process is training in {folder}: wait for it, or choose another --output"
             ) from None
         except OSError as error:
             raise InputError(
                 f"cannot write to {folder} ({error.strerror}): choose another --output"
             ) from None
-        yield _start_or_take_up(
-            Run(folder, settings, dataset, label_column, dataset_id, init_from=init_from),
-            resume=resume,
-            given=given,
-        )
-
-
-def _start_or_take_up(run: Run, *, resume: bool, given: dict[str, Any]) -> Run:
-    if not _holds_run(run.folder):
-        others = [path.name for path in run.folder.iterdir() if path.name != ".lock"]
-        if others:
+        if _holds_run(folder):
+            if not resume:
+                raise InputError(
+                    f"{folder} holds a run already: resume it with --resume, or choose another "
+                    "--output"
+                )
+            run = _read(folder, given)
+        elif others := [path.name for path in folder.iterdir() if path.name != ".lock"]:
             raise InputError(
-                f"{run.folder} holds other files ({others[0]}): choose an empty or new --output"
+                f"{folder} holds other files ({others[0]}): choose an empty or new --output"
             )
-        return run
-    if not resume:
-        raise InputError(
-            f"{run.folder} holds a run already: go on with it by --resume, or choose another "
-            "--output"
-        )
-    return _read(run.folder, given)
+        yield run
 
 
 def _read(folder: Path, given: dict[str, Any]) -> Run:
@@ -232,7 +216,7 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{start} cannot be read ({error}): the run in {folder} cannot go on; start another"
+            f"{start} cannot be read ({error}): the run cannot be resumed; choose another --output"
         ) from None
     named = {name: getattr(run, name) for name in ("dataset", "label_column", "dataset_id")}
     known = {**stored.to_dict(), **named}
@@ -242,7 +226,7 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
         if known[name] != value:
             raise InputError(
                 f"the run in {folder} has {name} {known[name]!r}, not {value!r}: leave it out to "
-                "go on, or choose another --output"
+                "resume, or choose another --output"
             )
     return run
 
@@ -261,7 +245,7 @@ def _change(before: list[str], now: list[str]) -> str:
 
 
 def _preset(name: str) -> Settings:
-    """Returns the preset that a run began with; one from a file is not known by its name."""
+    """Returns a preset by its name; the default settings if it was read from a file."""
     try:
         return load_preset(name)
     except InputError:

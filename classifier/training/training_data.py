@@ -1,4 +1,4 @@
-"""What a training works on: the train split in two parts, and the test split for the evaluation."""
+"""The data of a training: training and validation images, and the test split."""
 
 from dataclasses import dataclass
 
@@ -19,10 +19,7 @@ NAMED = 5  # images or classes that a warning names
 
 @dataclass(frozen=True)
 class Images:
-    """Images with the distribution over the classes that each should get.
-
-    images: uint8, (N, S, S, 3), RGB 0–255; targets: float32, (N, C).
-    """
+    """Images, uint8, (N, S, S, 3), RGB 0–255, and their target distributions, float32, (N, C)."""
 
     images: np.ndarray
     targets: np.ndarray
@@ -30,16 +27,16 @@ class Images:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The train split in two parts, and the normalisation.
+    """The train split, divided into training and validation images, and the test split.
 
     Attributes:
-        split: the whole train split, for its classes and its identity.
-        test: read by the evaluation alone. It is opened before the training, so that a data set
-            without one is refused at once and not after hours.
-        training: what the network learns from.
-        validation: what settings, learning rate and temperature are chosen on.
-        mean, deviation: float32, (3,): of each channel of the training part, 0–255.
-        remarks: what a user should know of the data before the training, a line each.
+        split: the whole train split.
+        test: for the evaluation only. It is loaded before the training, so that a data set without
+            a test split is refused at once.
+        training: the training images.
+        validation: for the choice of settings, learning rate and temperature.
+        mean, deviation: float32, (3,): of each channel of the training images, 0–255.
+        remarks: messages about the data for the user, one line each.
     """
 
     split: Split
@@ -73,7 +70,7 @@ def load_training_data(dataset: str, label_column: str | None, settings: Setting
 
 
 def _warnings(split: Split, test: Split) -> list[str]:
-    """Returns a sentence for test images that are training images, and for untrained classes."""
+    """Returns warnings about test images in the train split and about untrained classes."""
     warnings = []
     repeated = find_duplicates(test.images, split.images)
     if repeated.size:
@@ -83,14 +80,14 @@ def _warnings(split: Split, test: Split) -> list[str]:
             "test accuracy is too high by them."
         )
     untrained = np.setdiff1d(np.arange(len(split.classes)), split.labels)
-    for there, where in ((True, "in the test split alone"), (False, "nor a test image")):
-        names = [split.classes[label] for label in untrained if (label in test.labels) == there]
+    for tested, where in ((True, "in the test split alone"), (False, "nor a test image")):
+        names = [split.classes[label] for label in untrained if (label in test.labels) == tested]
         if names:
             warnings.append(f"Warning: classes without a training image, {where}: {_some(names)}.")
     return warnings
 
 
 def _some(names: list[str]) -> str:
-    """Lists names; of more than a few, the first."""
+    """Lists the first few names."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

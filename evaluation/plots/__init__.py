@@ -1,6 +1,8 @@
 """All figures of the card and the app, as pure functions that return matplotlib Figures.
 
-They do not use pyplot, which has global state: they can be called from any thread.
+They do not use pyplot, which has global state: they can be called from any thread. All take
+`theme`, the colours; `locale`, the language with its names of classes and superclasses; and
+`narrow`, the layout for phones: panels below each other.
 """
 
 from __future__ import annotations
@@ -68,8 +70,6 @@ def draw_all(
         labels: integers, (N,).
         names: the classes.
         history: the rows of `history.csv`; without them there are no training curves.
-        theme: the colours.
-        locale: the language and the names of classes and superclasses.
 
     Yields:
         The name of a figure and the figure.

@@ -15,7 +15,7 @@ from evaluation.locales import Locale
 from evaluation.plots.fonts import PlainTextFigure
 from evaluation.themes import Theme
 
-WIDTH = 7.2  # inches; with type of 10 points a figure reads well from 640 pixels to a beamer
+WIDTH = 7.2  # inches; text of 10 points is legible from 640 pixels to a projector
 NARROW = 3.9  # inches; on a phone
 TITLE_SIZE = 14
 TEXT_SIZE = 10
@@ -42,7 +42,7 @@ def new_figure(
         height: inches, with a line for the title and one for the subtitle; what they need beyond
             that is added if it is narrow.
         width: inches.
-        narrow: whether it is as wide as a phone shows it; `width` does not count.
+        narrow: whether to use the width for phones instead of `width`.
     """
     width = NARROW if narrow else width
     # Characters of average width that fit into an inch.

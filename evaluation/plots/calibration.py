@@ -30,9 +30,6 @@ def reliability_diagram(
 
     Args:
         reliability: from `curves.reliability`.
-        theme: the colours.
-        locale: the language.
-        narrow: as a phone shows it, panels below each other.
     """
     filled = reliability.counts > 0
     weights = reliability.counts[filled]

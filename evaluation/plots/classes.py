@@ -35,9 +35,6 @@ def class_histograms(
 
     Args:
         evaluation: the content of `evaluation.json`.
-        theme: the colours.
-        locale: the language.
-        narrow: as a phone shows it, panels below each other.
     """
     note = locale.text("histograms_note")
     height = 7.2 if narrow else 3.6
@@ -74,9 +71,6 @@ def best_and_worst_classes(
 
     Args:
         evaluation: the content of `evaluation.json`.
-        theme: the colours.
-        locale: the language and the names of the classes.
-        narrow: as a phone shows it, panels below each other.
     """
     accuracy = {row["name"]: row["accuracy"] for row in evaluation["per_class"] if row["support"]}
     mean = float(np.mean(list(accuracy.values())))
@@ -122,9 +116,6 @@ def most_confused_pairs(
 
     Args:
         evaluation: the content of `evaluation.json`.
-        theme: the colours.
-        locale: the language and the names of the classes.
-        narrow: as a phone shows it, panels below each other.
     """
     pairs = evaluation["most_confused"][:_PAIRS]
     support = {row["name"]: row["support"] for row in evaluation["per_class"]}

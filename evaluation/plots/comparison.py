@@ -46,9 +46,6 @@ def robustness_curves(
             the original to the strongest, and `top1`, a list of accuracies for each model.
         examples: for each corruption an image at each of its levels, uint8, (height, width, 3);
             some of them are shown above their levels.
-        theme: the colours.
-        locale: the language.
-        narrow: as a phone shows it, panels below each other.
 
     Example:
         >>> results = {"shift": {"levels": [0, 4, 8], "top1": {"mlp": [0.5, 0.3, 0.1]}}}
@@ -99,9 +96,6 @@ def class_differences(
         first: the content of the model's `evaluation.json`.
         second: the same of the other model, with the same classes.
         names: the names of the two models.
-        theme: the colours.
-        locale: the language and the names of the classes.
-        narrow: as a phone shows it, panels below each other.
     """
     chosen = _largest_changes(first, second)
     note = locale.text("class_differences_note", first=names[0], second=names[1])
@@ -124,16 +118,12 @@ def ablation_bars(
     *,
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
-    narrow: bool = False,
 ) -> Figure:
     """Draws the top-1 accuracy of a recipe as its components are added one by one.
 
     Args:
         rows: the rows of `ablation.json`, with `name`, `category` and `top1`, the accuracies of
             the seeds.
-        theme: the colours; each category has its own.
-        locale: the language.
-        narrow: as a phone shows it, panels below each other.
     """
     figure = new_figure(
         locale.text("ablation"),

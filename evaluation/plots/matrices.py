@@ -48,9 +48,6 @@ def confusion_matrix(
         names: the C classes; they are sorted by superclass if they have any.
         level: "class", or "superclass" for the matrix of superclasses.
         classes: the classes to draw, in this order; by default all.
-        theme: the colours.
-        locale: the language and the names of classes and superclasses.
-        narrow: as a phone shows it, panels below each other.
 
     Raises:
         ValueError: the level is "superclass", but there are none.
@@ -89,9 +86,6 @@ def class_confusions(
         matrix: counts, (C, C).
         names: the C classes.
         chosen: the index of the class.
-        theme: the colours.
-        locale: the language and the names of the classes.
-        narrow: as a phone shows it, panels below each other.
     """
     counts = np.asarray(matrix)
     title = locale.text("class_confusions", name=fit_name(locale.name(names.classes[chosen]), 36))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from classifier.model_folder.folder import ClassNames
@@ -37,20 +36,9 @@ def precision_recall_plot(
         curves: of every class, from `curves.precision_recall_curves`.
         names: the classes.
         classes: indices of the classes to draw; may be empty.
-        theme: the colours.
-        locale: the language and the names of the classes.
-        narrow: as a phone shows it, panels below each other.
     """
-    note = locale.text("precision_recall_note")
-    height = _height(classes, narrow)
-    figure = new_figure(
-        locale.text("precision_recall"), note, theme=theme, height=height, narrow=narrow
-    )
-    axes = figure.subplots()
-    _draw_curves(axes, curves, names, classes, theme, locale, narrow)
-    axes.set_xlabel(locale.text("recall"))
-    axes.set_ylabel(locale.text("precision"))
-    return figure
+    labels = ("recall", "precision")
+    return _plot("precision_recall", labels, curves, names, classes, theme, locale, narrow)
 
 
 def roc_plot(
@@ -68,35 +56,30 @@ def roc_plot(
         curves: of every class, from `curves.roc_curves`.
         names: the classes.
         classes: indices of the classes to draw; may be empty.
-        theme: the colours.
-        locale: the language and the names of the classes.
-        narrow: as a phone shows it, panels below each other.
     """
-    note = locale.text("roc_note")
-    height = _height(classes, narrow)
-    figure = new_figure(locale.text("roc"), note, theme=theme, height=height, narrow=narrow)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2)  # a random classifier
-    _draw_curves(axes, curves, names, classes, theme, locale, narrow)
-    axes.set_xlabel(locale.text("false_positive_rate"))
-    axes.set_ylabel(locale.text("true_positive_rate"))
+    labels = ("false_positive_rate", "true_positive_rate")
+    figure = _plot("roc", labels, curves, names, classes, theme, locale, narrow)
+    # A random classifier; zorder: behind the curves.
+    figure.axes[0].plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2, zorder=1.5)
     return figure
 
 
-def _height(classes: Sequence[int], narrow: bool) -> float:
-    """Inches; a narrow figure has its legend below."""
-    return 4.7 + 0.25 * (2 + len(classes)) if narrow else 5.2
-
-
-def _draw_curves(
-    axes: Axes,
+def _plot(
+    key: str,
+    labels: tuple[str, str],
     curves: ClassCurves,
     names: ClassNames,
     classes: Sequence[int],
     theme: Theme,
     locale: Locale,
     narrow: bool,
-) -> None:
+) -> Figure:
+    # A narrow figure has its legend below the axes.
+    height = 4.7 + 0.25 * (2 + len(classes)) if narrow else 5.2
+    title, note = locale.text(key), locale.text(f"{key}_note")
+    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    axes = figure.subplots()
+
     def line(curve: Curve, name: str, color: str, width: float, style: object = "solid") -> None:
         label = f"{locale.number(curve.area, 3)}  {name}"
         axes.plot(
@@ -135,3 +118,6 @@ def _draw_curves(
         labelcolor="linecolor",
         borderaxespad=0,
     )
+    axes.set_xlabel(locale.text(labels[0]))
+    axes.set_ylabel(locale.text(labels[1]))
+    return figure

@@ -27,9 +27,6 @@ def training_curves(
 
     Args:
         history: the rows of `history.csv`; missing columns are skipped.
-        theme: the colours.
-        locale: the language.
-        narrow: as a phone shows it, panels below each other.
     """
     accuracy = _column(history, "val_accuracy")
     best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None

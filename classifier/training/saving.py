@@ -1,4 +1,4 @@
-"""From a trained network to the files of the model folder that describe it and its training."""
+"""Writes the files of the model folder: model, weights, history and JSON."""
 
 import csv
 import json
@@ -18,20 +18,20 @@ from classifier.settings import Settings
 from classifier.training import precision
 from classifier.training.optimizers import SPARSE_LAYERS
 
-SIGNIFICANT_BITS, STEPS = 7, 64  # of weights that are stored in half precision
-PACKING = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+SIGNIFICANT_BITS, STEPS = 7, 64  # of weights that are stored as float16
+COMPRESSION = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
 SAVED_FILES = (CONFIG, "metadata.json", WEIGHTS)
 
 
 def exportable(
     network: keras.Model, settings: Settings, *, mean: np.ndarray, deviation: np.ndarray
 ) -> keras.Model:
-    """Rebuilds a trained network in float32, as others load it, and averages views if asked to.
+    """Rebuilds a trained network in float32, with the test-time augmentation of the settings.
 
     Args:
         network: from `build_network`, trained in any precision.
         settings: those of the training.
-        mean, deviation: float32, (3,): what the network was built with.
+        mean, deviation: float32, (3,): the network's normalisation.
     """
     classes = network.output_shape[-1]
     precision.set_policy("float32")
@@ -45,10 +45,10 @@ def exportable(
 
 
 def prune(network: keras.Model, settings: Settings) -> None:
-    """Sets to zero the weights that the pressure to few weights leaves behind at its end.
+    """Prunes the local layers with the threshold of the highest learning rate.
 
-    The threshold of `AdamW` falls with the learning rate, and lets ever smaller weights leave zero;
-    here the one at the highest learning rate is applied once more.
+    The threshold of `AdamW` falls with the learning rate: at the end of the training it is so low
+    that noise passes it.
     """
     smallest = settings.prune_threshold * settings.learning_rate
     for layer in network.layers:
@@ -63,7 +63,7 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
     Args:
         network: in float32.
         folder: exists; other files in it stay.
-        half: store the weights as float16, rounded so that they pack better; Keras loads them as
+        half: store the weights as float16, rounded for better compression; Keras loads them as
             float32.
     """
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -73,7 +73,7 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
         (written / CONFIG).write_text(json.dumps(for_older_keras(config)), encoding="utf-8")
         if half:
             _halve(written / WEIGHTS)
-        for name in SAVED_FILES:  # and not the empty folder `assets` beside them
+        for name in SAVED_FILES:  # not the empty folder `assets`
             (written / name).rename(folder / name)
 
 
@@ -86,7 +86,7 @@ def write_history(rows: list[dict[str, float]], path: Path) -> None:
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
-    """Writes indented JSON; a number that JSON does not know (NaN) raises `ValueError`."""
+    """Writes indented JSON; raises `ValueError` for NaN."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
@@ -100,8 +100,8 @@ def _halve(path: Path) -> None:
                 new = target.require_group(name)
             elif item.dtype == np.float32:
                 rounded = _rounded(item[()]).astype("float16")
-                packed = PACKING if item.ndim else {}
-                new = target.create_dataset(name, data=rounded, **packed)
+                options = COMPRESSION if item.ndim else {}
+                new = target.create_dataset(name, data=rounded, **options)
             else:
                 new = target.create_dataset(name, data=item[()])
             new.attrs.update(item.attrs)
@@ -112,7 +112,7 @@ def _halve(path: Path) -> None:
 
 
 def _rounded(weights: np.ndarray) -> np.ndarray:
-    """Rounds to `SIGNIFICANT_BITS`, and kernels to `STEPS` steps in their deviation at most."""
+    """Rounds to `SIGNIFICANT_BITS`, and kernels to 1/`STEPS` of their standard deviation."""
     mantissa, exponent = np.frexp(weights)
     scale = 2.0**SIGNIFICANT_BITS
     rounded = np.ldexp(np.rint(mantissa * scale) / scale, exponent)
