@@ -81,6 +81,16 @@ def test_layers_that_share_their_weights_become_dense_ones_that_answer_the_same(
     np.testing.assert_allclose(network(images), tied(images), atol=1e-6)
 
 
+def test_without_an_origin_dense_layers_start_as_random_convolutions() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype("uint8")
+    tied, dense = (
+        build_network(TIED.replace(tied=is_tied), classes=4, mean=MEAN, deviation=DEVIATION)
+        for is_tied in (True, False)
+    )
+    assert not any(isinstance(layer, keras.layers.Conv2D) for layer in dense.layers)
+    np.testing.assert_allclose(dense(images), tied(images), atol=1e-6)
+
+
 def test_maps_that_cannot_be_are_refused_in_one_line() -> None:
     for change, message in (
         ({"local_maps": (4, 2)}, "local_maps and local_patches must have the same length"),

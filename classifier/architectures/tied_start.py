@@ -23,7 +23,7 @@ def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasT
 
     The units of a layer form a map with a side of `local_maps` positions, with the same number of
     units at each. With `tied`, a layer is a convolution with a kernel of `local_patches`; without,
-    it is a dense layer of the same size.
+    it is a dense layer of the same size that starts as this convolution with random weights.
 
     Raises:
         InputError: the maps do not divide the image's side or the units evenly.
@@ -41,18 +41,24 @@ def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasT
         if index > 1:
             name = f"local_normalisation_{index - 1}"
             inner = keras.layers.LayerNormalization(name=name)(inner)
-        options = {
-            "activation": "silu",
-            "kernel_initializer": keras.initializers.HeNormal(seed=settings.seed + index),
-            "name": f"local_{index}",
-        }
+        name, step = f"local_{index}", side // target
+        initializer = keras.initializers.HeNormal(seed=settings.seed + index)
+        convolution = keras.layers.Conv2D(
+            *(filters, patch, step),
+            padding="same",
+            activation="silu",
+            kernel_initializer=initializer,
+            name=name,
+        )
+        shape = (side, side, channels)
         if settings.tied:
-            image = keras.layers.Reshape((side, side, channels), name=f"map_{index}")(inner)
-            step = side // target
-            layer = keras.layers.Conv2D(filters, patch, step, padding="same", **options)
-            inner = keras.layers.Flatten(name=f"units_{index}")(layer(image))
+            image = keras.layers.Reshape(shape, name=f"map_{index}")(inner)
+            inner = keras.layers.Flatten(name=f"units_{index}")(convolution(image))
         else:
-            inner = keras.layers.Dense(settings.local_units, **options)(inner)
+            convolution(keras.Input(shape))
+            dense = keras.layers.Dense(settings.local_units, activation="silu", name=name)
+            inner = dense(inner)
+            dense.set_weights(dense_form(convolution))
         if index > 1 and side == target:
             inner = keras.layers.Add(name=f"local_block_{index}")([features, inner])
         features, side, channels = inner, target, filters

@@ -207,7 +207,7 @@ def _text_parts(
         "training": {"dataset": {}, **training, "settings": settings},
         "evaluation": evaluation,
         "classes": {row["name"]: row for row in evaluation["per_class"]},
-        "architecture": {**architecture, "procedure": _procedure(settings)},
+        "architecture": {**architecture, "procedure": _procedure(training)},
         "headline": _headline(evaluation),
         "plots": plots,
         "other_plots": [name for name in plots if name not in SHOWN_PLOTS],
@@ -228,7 +228,7 @@ def _architecture(training: Mapping[str, Any]) -> dict[str, Any]:
     name = "tied" if settings.get("tied") else settings.get("architecture", "")
     architecture = ARCHITECTURES.get(name, UNKNOWN_ARCHITECTURE)
     origins = []
-    if not settings.get("tied") and settings.get("local_maps") and training.get("init_from"):
+    if not settings.get("tied") and settings.get("local_maps"):
         origins.append("whose first layers began as convolutions")
     elif settings.get("local_units") and not settings.get("local_maps"):
         origins.append("whose first layers began as local receptive fields")
@@ -317,8 +317,9 @@ def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dic
     return sorted(rows, key=lambda row: -row["evaluation"]["top1"])
 
 
-def _procedure(settings: Mapping[str, Any]) -> str:
-    """Describes the training procedure from its settings."""
+def _procedure(training: Mapping[str, Any]) -> str:
+    """Describes the training procedure from `training.json`."""
+    settings = training.get("settings") or {}
     optimizer = OPTIMIZERS.get(settings.get("optimizer", ""))
     schedule = SCHEDULES.get(settings.get("schedule", ""))
     rate, batch = settings.get("learning_rate"), settings.get("batch_size")
@@ -337,19 +338,21 @@ def _procedure(settings: Mapping[str, Any]) -> str:
     if changes:
         parts.append(f"on images that were changed at random each time ({', '.join(changes)})")
     sentences = [f"{', '.join(parts)}."] if parts else []
-    return " ".join([*sentences, *_local_start(settings)])
+    return " ".join([*sentences, *_local_start(settings, bool(training.get("init_from")))])
 
 
-def _local_start(settings: Mapping[str, Any]) -> list[str]:
+def _local_start(settings: Mapping[str, Any], fine_tuned: bool) -> list[str]:
     """Describes the local receptive-field initialisation in one sentence, if it was used."""
     if settings.get("tied") or not settings.get("local_units"):
         return []
     if settings.get("local_maps"):
         count = len(settings["local_maps"])
+        if not fine_tuned:
+            return [f"The first {count} dense layers began as convolutions with random weights."]
         return [
             f"The first {count} dense layers began as convolutions: a network whose layers share "
-            "their weights between places was trained first, rewritten as dense layers that "
-            "compute the same, and then all weights were trained."
+            "their weights between positions was trained first and converted to equivalent dense "
+            "layers, of which then all weights were trained."
         ]
     patches = settings.get("local_patches") or []
     sides = " and ".join(f"{side}×{side}" for side in patches)
