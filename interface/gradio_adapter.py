@@ -38,8 +38,6 @@ from interface.translations import LANGUAGES, word
 
 logger = logging.getLogger(__name__)
 
-MAX_DEPTH = 8  # lists in lists: no input of an event needs more
-
 
 class CheckedBlocks(gr.Blocks):
     """A `gr.Blocks` whose events get an `Upload` or None in the place of a picture, no path."""
@@ -97,7 +95,7 @@ async def _without_files(
             plain[index] = pictures[index] = None
             if value is not None:
                 pictures[index] = await asyncio.to_thread(uploads.read, value)
-        elif not _is_plain(value):
+        elif not _fits(block, value):
             raise RequestError
     return plain, pictures
 
@@ -110,10 +108,19 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Failed to validate ")
 
 
-def _is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Tells whether a value is text, a number or a list of such: no file can hide in it."""
-    if isinstance(value, (list, tuple)):
-        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
+def _fits(block: Any, value: Any) -> bool:
+    """Tells whether an input may have a value: text or a number, or a list if it is of choices.
+
+    No file can hide in it.
+    """
+    if isinstance(block, gr.Dropdown) and block.multiselect:
+        return value is None or (isinstance(value, list) and all(map(_is_plain, value)))
+    if isinstance(block, (gr.Number, gr.Slider)):
+        return value is None or type(value) in (int, float)
+    return _is_plain(value)
+
+
+def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 

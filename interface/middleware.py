@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -42,7 +43,7 @@ BLOCKED_ROUTES = re.compile(
 )
 HEARTBEAT = re.compile(r"/gradio_api/heartbeat/[^/]+")  # a stream that lasts as long as the page
 CALLED_DIRECTLY = re.compile(r"/gradio_api/(run|api)/")
-ANSWER = re.compile(r"/gradio_api/call/(v2/)?(?!v2/)[^/]+/(?P<event>[^/]+)")
+ANSWER = re.compile(r"/gradio_api/call/(v2/)?[^/]+/(?P<event>[^/]+)")
 ANSWERS = "/gradio_api/queue/data"
 UPLOAD = "/gradio_api/upload"
 
@@ -57,6 +58,8 @@ NO_SESSION = {
     "success": False,
 }
 ENDED = b'data: {"msg": "done"}\n\n'  # as Gradio ends the progress of an upload
+
+MAX_ADDRESS_BYTES = 2**13  # of a request's path and query, as other servers have it
 
 PAUSE_SECONDS = 0.4  # longer than a client takes between an upload and the question that follows
 
@@ -140,9 +143,12 @@ class PageMiddleware:
 
     def _refused_at_once(self, scope: Scope, path: str) -> Response | None:
         """Returns the answer to a request that is refused whatever its body may be."""
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
+            return _refusal("the address is too long", 414)
         if BLOCKED_ROUTES.search(path):
             return PlainTextResponse("There is nothing here.", 404)
-        if (found := ANSWER.fullmatch(path)) and not is_awaited(self.page, found["event"]):
+        asks = scope["method"] != "POST" or limit(path) is None  # and does not call by names
+        if asks and (found := ANSWER.fullmatch(path)) and not is_awaited(self.page, found["event"]):
             return _refusal("there is no such event, or it has been answered", 404)
         session = Request(scope).query_params.get("session_hash") if path == ANSWERS else None
         if session is not None and not has_session(self.page, session):
@@ -211,6 +217,9 @@ class PageMiddleware:
             if scope["path"].endswith("/upload") and isinstance(error, TypeError):
                 text = "the upload holds text in the place of a file"  # Gradio stops there
                 await _refusal(text, 400)(scope, receive, send)
+                return
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                await _refusal("there is no such file", 404)(scope, receive, send)
                 return
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 await PlainTextResponse(uploads.FULL, 507)(scope, receive, send)

@@ -28,6 +28,10 @@ NO_JSON_OBJECT = {
     "deep enough": b'{"data": ' + b"[" * 50 + b"]" * 50 + b"}",
     "deep object": b'{"a": ' * 5000 + b"1" + b"}" * 5000,
     "many digits": b'{"data": [' + b"9" * 6000 + b"]}",
+    "half a character": rb'{"data": [null, "\ud800"]}',
+    "half a character as a name": rb'{"\ud800": 1, "data": []}',
+    "half a character in bytes": b'{"data": [null, "\xed\xa0\x80"]}',
+    "number beyond all": b'{"data": [1e999]}',
     "large": b'{"data": ["' + b"a" * 2**21 + b'"]}',
 }
 WRONG_FORM = {
@@ -42,6 +46,10 @@ WRONG_FORM = {
     "event of a list": {"data": [], "session_hash": "a", "event_id": [1]},
     "trigger of a text": {"data": [], "session_hash": "a", "trigger_id": "x"},
     "batch": {"data": [[]], "session_hash": "a", "batched": True},
+}
+PLACE = {
+    "index": [0.5, 0.5],
+    "value": "figures/confusion_matrix.png?model=tiny&language=en&theme=light",
 }
 WRONG_NUMBERS = ["x", -1, 10**20, 1.5, True, 999, [0]]
 
@@ -81,6 +89,57 @@ def test_a_third_input_is_refused(http: httpx.Client) -> None:
         _refused(_post(http, "call/v2/classify", body), str(body))
 
 
+def test_every_event_refuses_inputs_of_other_kinds_than_its_own(
+    app: RunningApp, http: httpx.Client
+) -> None:
+    components = {item["id"]: item for item in json.loads(app.get("/config"))["components"]}
+    events = [
+        event for event in json.loads(app.get("/config"))["dependencies"] if event["backend_fn"]
+    ]
+    for event in events:
+        kinds = [components[number]["type"] for number in event["inputs"]]
+        for index, kind in enumerate(kinds):
+            wrong: list[object] = [{}, [{}], [[]]]
+            wrong += ["x", [1], True] if kind in ("slider", "number") else []
+            wrong += [["x"]] if kind in ("textbox", "radio") else []
+            for value in wrong:
+                data: list[object] = [None] * len(kinds)
+                data[index] = value
+                body = {"data": data, "fn_index": event["id"], "event_data": PLACE}
+                answer = _post(http, "run/predict", body)
+                assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY, (kind, value)
+    assert "Traceback" not in app.log.read_text()
+
+
+def test_a_place_in_a_figure_is_refused_unless_it_is_one(
+    app: RunningApp, http: httpx.Client
+) -> None:
+    (number,) = (
+        event["id"]
+        for event in json.loads(app.get("/config"))["dependencies"]
+        if event["collects_event_data"]
+    )
+    body = {"data": ["en"], "fn_index": number, "session_hash": "place"}
+    for place in (
+        *(None, [], {}, "x", {**PLACE, "value": None}, {**PLACE, "value": {"path": "/dev/zero"}}),
+        *({**PLACE, "index": index} for index in (None, 1, [], [1], ["x", 1], [None, 1], [1] * 3)),
+    ):
+        for route in ("run/predict", "queue/join"):
+            _refused(_post(http, route, {**body, "event_data": place}), str(place))
+    assert _post(http, "run/predict", {**body, "event_data": PLACE}).status_code == httpx.codes.OK
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/?" + "a=b&" * 10_000, 414), ("/" + "a" * 10_000, 414)]
+    + [(f"/{folder}/{'a' * 300}", 404) for folder in ("static", "assets", "svelte")],
+)
+def test_an_address_that_is_too_long_is_refused(app: RunningApp, path: str, status: int) -> None:
+    _refused(answer := httpx.get(f"{app.url}{path}", timeout=30), path[:20])
+    assert answer.status_code == status
+    assert "Traceback" not in app.log.read_text()
+
+
 def test_routes_of_gradio_that_the_page_does_not_use_are_not_there(http: httpx.Client) -> None:
     for route in ("component_server", "stream/x", "stream/x/close", "process_recording"):
         assert _post(http, route, {}).status_code == httpx.codes.NOT_FOUND
@@ -106,8 +165,9 @@ def test_mcp_refuses_what_is_no_request(http: httpx.Client) -> None:
 def test_an_answer_that_nobody_asked_for_is_refused_in_a_line(
     app: RunningApp, http: httpx.Client
 ) -> None:
-    for route in ("call/classify/nothing", "call/nothing/nothing", "call/v2/classify/nothing"):
-        for method in ("GET", "POST"):
+    routes = ["call/classify/nothing", "call/nothing/nothing", "call/v2/classify/nothing"]
+    for route in [*routes, "call/v2/nothing"]:
+        for method in ("GET", "POST") if route in routes else ["GET"]:
             answer = http.request(method, route, headers=JSON, content=b'{"data": []}')
             assert answer.status_code == httpx.codes.NOT_FOUND
             assert "there is no such event" in answer.json()["error"]
