@@ -211,7 +211,7 @@ def preset_path(name_or_file: str | Path) -> Path:
 def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
     """Returns the content of a preset's file; raises `InputError` if it is not a mapping."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeysLoader)
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text file: name a YAML file of settings") from None
     except (OSError, ValueError):  # a name with a null character is the latter
@@ -219,11 +219,13 @@ def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
         raise InputError(
             f"no preset {str(name)!r}: choose one of {known}, or name a YAML file that exists"
         ) from None
-    except yaml.YAMLError as error:
-        message = " ".join(str(error).split())
-        raise InputError(f"{path} is not valid YAML: {message}") from None
+    try:
+        content = yaml.load(text, _UniqueKeysLoader)
     except RecursionError:
         raise InputError(f"{path} is not a preset: it is nested too deeply") from None
+    except Exception as error:  # PyYAML's own, and whatever it stumbles over: dates, tags, numbers
+        message = " ".join(str(error).split())
+        raise InputError(f"{path} is not valid YAML: {message}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path} is not a preset: it must hold `setting: value` lines")
     return content
@@ -262,7 +264,7 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
             raise InputError(f"--set names {name} twice: give it once")
         try:
             overrides[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except Exception:  # as of a preset's file
             raise InputError(f"--set {name}: cannot read the value {value!r}") from None
     refuse_unknown(overrides, "setting")
     given = {name: value for name, value in named.items() if value is not None}

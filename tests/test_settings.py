@@ -92,6 +92,14 @@ def test_an_impossible_value_is_refused_with_its_name_and_range(changes, message
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "value", ["2024-13-45", "9" * 5000, "!!int x", "!!bool x", "!!timestamp x", "[" * 5000, "{"]
+)
+def test_an_override_that_yaml_cannot_read_is_refused(value):
+    with pytest.raises(InputError, match="--set seed: cannot read the value"):
+        parse_overrides([f"seed={value}"])
+
+
 def test_an_unknown_name_is_refused_with_the_list_of_those_that_exist():
     with pytest.raises(InputError, match="Did you mean 'dropout'") as caught:
         parse_overrides(["dropuot=0.1"])
@@ -140,6 +148,11 @@ def test_a_setting_that_is_given_twice_is_refused():
         (b"learning_rate: .inf", "learning_rate must be greater than 0 and finite"),
         (b"learning_rate: 1" + b"0" * 400, "learning_rate must be a number"),
         (b"[" * 100_000, "nested too deeply"),
+        (b"epochs: 2024-13-45", "is not valid YAML: month must be in 1..12"),
+        (b"seed: " + b"9" * 5000, "is not valid YAML"),
+        (b"seed: !!int x", "is not valid YAML"),
+        (b"seed: !!bool x", "is not valid YAML"),
+        (b"seed: !!timestamp x", "is not valid YAML"),
     ],
 )
 def test_a_preset_that_cannot_be_read_as_meant_is_refused(content, message, tmp_path):
