@@ -392,8 +392,9 @@ class TestWrongData:
         assert capfd.readouterr().err == ""  # the line of our error is the only one
 
     def test_text_is_no_image(self, tmp_path: Path) -> None:
-        (tmp_path / "notes.txt").write_text("hello")
-        assert "no image column" in refusal(tmp_path)
+        (tmp_path / "notes").mkdir()  # beside the caches of this test
+        (tmp_path / "notes" / "notes.txt").write_text("hello")
+        assert "no image column" in refusal(tmp_path / "notes")
 
     @pytest.mark.parametrize(
         "name",

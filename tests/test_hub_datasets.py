@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
+from classifier.data.loading import load_split
 from classifier.model_folder.folder import ModelFolder
+from data_files import encode
 from hub_server import Hub
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -37,6 +39,23 @@ def test_load_dataset_reads_the_default_id_from_the_hub(hub: Hub, dataset: str) 
 
     tables = load_dataset(dataset)
     assert {name: len(table) for name, table in tables.items()} == {"train": 240, "test": 60}
+
+
+def test_a_split_of_images_on_the_hub_is_what_lies_below_its_folder(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CIFAR100_MLP_CACHE", str(tmp_path))
+    folders = {"train/train": 2, "train/test": 3, "Test/steam_train": 4, "Test/test": 5}
+    images = {
+        f"{folder}/{number}.png": encode(np.full((8, 8, 3), 10 * number, np.uint8))
+        for folder, count in folders.items()
+        for number in range(count)
+    }
+    hub.put(hub.create("datasets", "user/nasty-names"), images)
+    for split, expected in (("train", [0, 3, 2]), ("test", [4, 5, 0])):
+        loaded = load_split("user/nasty-names", split)
+        assert loaded.classes == ("steam_train", "test", "train")
+        assert np.bincount(loaded.labels, minlength=3).tolist() == expected
 
 
 @pytest.mark.slow

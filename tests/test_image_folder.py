@@ -213,6 +213,22 @@ def test_the_training_command_reads_a_zip_and_says_what_it_found(
     assert training["training_images"] + training["validation_images"] == 12
 
 
+class TestTables:
+    """Images beside a file that `datasets` knows are divided as without it."""
+
+    @pytest.mark.parametrize(
+        "name", ["train/features.parquet", "features.arrow", "dataset_info.json"]
+    )
+    def test_splits_are_what_lies_below_their_folders(self, tmp_path: Path, name: str) -> None:
+        images = {"train/train": 2, "train/test": 3, "test/steam_train": 4, "test/test": 5}
+        write(tmp_path / "data", images)
+        (tmp_path / "data" / name).write_text("{}")
+        train, test = (load_split(str(tmp_path / "data"), split) for split in ("train", "test"))
+        assert counts(train) == {"steam_train": 0, "test": 3, "train": 2}
+        assert counts(test) == {"steam_train": 4, "test": 5, "train": 0}
+        assert Path(name).suffix in train.remarks[0]
+
+
 class TestFiles:
     """Every image is read, and what is not read is told."""
 
@@ -447,6 +463,22 @@ class TestZips:
         archive.write_bytes(content[:middle] + b"\xff" * 9 + content[middle + 9 :])
         assert "train/cat/1.png in p.zip is damaged" in refusal(archive)
 
+    @pytest.mark.parametrize(
+        "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+    )
+    def test_damage_is_told_wherever_it_lies(self, tmp_path: Path, method: int) -> None:
+        content = encode(picture(1))
+        with zipfile.ZipFile(tmp_path / "p.zip", "w", compression=method) as archive:
+            archive.writestr("train/cat/1.png", content)
+            archive.writestr("train/cat/2.png", content)
+        whole = (tmp_path / "p.zip").read_bytes()
+        for place in range(30, whole.index(b"PK\3\4", 1) - 2, 101):
+            damaged = bytearray(whole)
+            damaged[place] ^= 0x5A
+            damaged[place + 1] ^= 0xFF
+            (tmp_path / "p.zip").write_bytes(damaged)
+            assert "train/cat/1.png in p.zip is damaged" in refusal(tmp_path / "p.zip")
+
     def test_a_zip_without_images_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "tables").mkdir()
         (tmp_path / "tables/train.parquet").write_bytes(b"PAR1")
@@ -519,7 +551,40 @@ class TestMetadata:
         expected = load_split(str(tmp_path / "data")).fingerprint
         for text in ("file_name,text\ncat/0.png,a cat\n", "file_name,text\ngone.png,x\n", "\0,"):
             (tmp_path / "data/train/metadata.csv").write_text(text)
-            assert load_split(str(tmp_path / "data")).fingerprint == expected
+            split = load_split(str(tmp_path / "data"))
+            assert split.fingerprint == expected
+            assert "1 metadata without labels (train/metadata.csv)" in split.remarks[0]
+
+    def test_labels_that_no_column_holds_are_told(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 1, "train/dog": 1})
+        rows = "file_name;label\ncat/0.png;a\ndog/0.png;b\n"  # as some spreadsheets write it
+        (tmp_path / "data/train/metadata.csv").write_text(rows)
+        split = load_split(str(tmp_path / "data"))
+        assert counts(split) == {"cat": 1, "dog": 1}
+        assert "1 metadata without labels (train/metadata.csv)" in split.remarks[0]
+
+    def test_line_separators_in_a_text_do_not_end_a_line_of_json(self, tmp_path: Path) -> None:
+        text = "".join(
+            f'{{"file_name": "{number}.png", "label": "{number}", "text": "a\u2028b\x85c\x0bd"}}\n'
+            for number in range(3)
+        ).replace("\x0b", "\\u000b")
+        folder = self.write(tmp_path / "data", text, name="metadata.jsonl")
+        assert counts(load_split(str(folder))) == {"0": 1, "1": 1, "2": 1}
+
+    @pytest.mark.parametrize(
+        "line", ['{"file_name": ', "[1]", "null", '"x"', "7", "[" * 99_999, "9" * 5000]
+    )
+    @pytest.mark.parametrize("key", ["label", "text"])
+    def test_a_line_that_is_no_object_of_json_is_named(
+        self, tmp_path: Path, line: str, key: str
+    ) -> None:
+        write(tmp_path / "data", {"train/cat": 1, "train/dog": 1})
+        text = f'{{"file_name": "cat/0.png", "{key}": "a"}}\n{line}\n'
+        (tmp_path / "data/train/metadata.jsonl").write_text(text)
+        with pytest.raises(
+            InputError, match=r"train/metadata.jsonl in data cannot be read \(line 2"
+        ):
+            load_split(str(tmp_path / "data"))
 
     def test_one_file_at_the_top_labels_all_splits(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train": 2, "test/sub": 1})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import lzma
 import os
 import stat
 import unicodedata
@@ -32,6 +33,8 @@ TOOL_FOLDERS = {".git": "HEAD", ".cache": "huggingface", ".ipynb_checkpoints": "
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 MAX_METADATA_BYTES = 2**30
 MAX_ENTRIES = 5_000_000  # of a ZIP
+# What the methods of compression raise; that of bzip2 is an OSError.
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
 
 SPLIT_ALIASES = {
     word: split
@@ -245,7 +248,7 @@ def _open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> 
     try:
         with archive.open(entry) as stream:
             return io.BytesIO(stream.read(MAX_METADATA_BYTES if is_metadata else MAX_BYTES + 1))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+    except (*DAMAGED, NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"{printable(entry.filename)} in {name} is damaged or compressed by an unknown "
             f"method ({error}): create the ZIP again, or unpack it and give the folder"

@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ def recognises(place: Path) -> bool:
     if place.is_file():
         with place.open("rb") as file:
             return place.suffix.lower() == ".zip" or file.read(4) in (b"PK\3\4", b"PK\5\6")
-    if any((place / name).is_file() for name in DATASETS_FILES) or _declares_data_files(place):
+    if any((place / name).is_file() for name in DATASETS_FILES) or declares_data_files(place):
         return False
     files = [file for file in walk(place) if not is_metadata(file)]
     images = [file for file in files if file.named_as_image]
@@ -94,14 +94,18 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
     dataset = printable(place.name)
     with ExitStack() as archives:
         files = list_files(place, archives)
-        labels, columns = read_labels(files, dataset, label_column)
+        labels, columns, unused = read_labels(files, dataset, label_column)
         if label_column not in (None, "label", *columns):
             available = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
             raise InputError(
                 f"{dataset} has no column named {printable(str(label_column))!r}: choose one of "
                 f"{printable(', '.join(available))}"
             )
-        files = [file for file in files if not is_metadata(file)]
+        files = [
+            replace(file, kind="metadata without labels", open=None) if file in unused else file
+            for file in files
+            if file in unused or not is_metadata(file)
+        ]
         layout = _find_layout(files, labels, dataset)
         parts = {
             name: _label(members, layout.class_depth, labels)
@@ -213,7 +217,7 @@ def _is_in_split(file: DataFile) -> bool:
     return split_of(file.parts[0]) is not None and len(file.parts) > 1
 
 
-def _declares_data_files(folder: Path) -> bool:
+def declares_data_files(folder: Path) -> bool:
     """Returns whether a README declares the files of the data set, as `datasets` reads them."""
     from huggingface_hub import metadata_load
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classifier.data.data_files import walk
+from classifier.data import image_folder
+from classifier.data.data_files import split_of, walk
 from classifier.data.split import Split, check_labels
 from classifier.errors import ClassifierError, InputError
 from classifier.hub_client import causes
@@ -44,6 +45,9 @@ def read(folder: Path, split: str, *, label_column: str | None = None, size: int
     folder = folder.resolve()
     with _without_glob_characters(folder) as (path, options):
         tables = load_tables(path, folder.name, **options)
+        kinds = {table.info.builder_name for table in tables.values()}
+        if kinds == {"imagefolder"} and not image_folder.declares_data_files(folder):
+            return image_folder.read(folder, split, label_column=label_column, size=size)
         return read_split(tables, split, dataset=folder.name, label_column=label_column, size=size)
 
 
@@ -81,11 +85,32 @@ def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
 
     with _quiet():
         try:
-            return datasets.load_dataset(path, **options)
+            return datasets.load_dataset(path, **_with_exact_splits(path, **options))
         except Exception as error:  # each file format has its own errors
             if "Class label" in str(_unwrap(error)):
                 _raise_label_out_of_range(path, name, **options)
             raise _readable_error(error, name) from error
+
+
+def _with_exact_splits(path: str, **options: Any) -> dict[str, Any]:
+    """Adds the files of each split to the options where a file would be in two.
+
+    Unless a README names the files of a split, `datasets` takes all that have its name anywhere in
+    their path: `test/steam_train/1.png` would be both in the train and in the test split.
+    """
+    import datasets
+
+    builder = datasets.load_dataset_builder(path, **options)
+    files = [file for part in (builder.config.data_files or {}).values() for file in part]
+    if len(files) == len(set(files)):
+        return options
+    inner = [file.removeprefix(builder.base_path or "").strip("/").split("/") for file in files]
+    folders = sorted({parts[0] for parts in inner if len(parts) > 1 and split_of(parts[0])})
+    loose = sorted({parts[0] for parts in inner if len(parts) == 1})  # such as metadata.csv
+    exact: dict[str, list[str]] = {}
+    for folder in folders:
+        exact.setdefault(str(split_of(folder)), [*loose]).append(f"{folder}/**")
+    return {**options, "data_files": exact} if exact else options
 
 
 @contextlib.contextmanager

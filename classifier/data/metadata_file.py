@@ -37,10 +37,10 @@ def is_metadata(file: DataFile) -> bool:
 
 def read_labels(
     files: Sequence[DataFile], dataset: str, label_column: str | None
-) -> tuple[dict[tuple[str, ...], Label], list[str]]:
+) -> tuple[dict[tuple[str, ...], Label], list[str], list[DataFile]]:
     """Reads the labels of these files from the metadata files among them.
 
-    Metadata files without a label column (captions, for instance) are ignored.
+    Metadata files without a label column (captions, for instance) are not used.
 
     Args:
         files: all files of the data set.
@@ -48,22 +48,25 @@ def read_labels(
         label_column: the label column, as in `columns.choose_label_column`.
 
     Returns:
-        The label of each file by its path, and the columns of all metadata files.
+        The label of each file by its path, the columns of all metadata files, and those of them
+        that are not used.
 
     Raises:
-        InputError: a metadata file with labels cannot be read, or names no file, a missing file,
-            or a file twice.
+        InputError: a metadata file cannot be read, or one with labels names no file, a missing
+            file, or a file twice.
     """
     metadata = [file for file in files if is_metadata(file)]
     labels: dict[tuple[str, ...], Label] = {}
     columns: dict[str, None] = {}
+    unused = []
     known = {_normal(file.parts): file.parts for file in files} if metadata else {}
     known |= {file.parts: file.parts for file in files} if metadata else {}
     for file in metadata:
-        header = _columns(file)
+        header = _columns(file, dataset)
         columns |= dict.fromkeys(header)
         column = choose_label_column(header, label_column)
         if column is None or FILE_NAME not in header:
+            unused.append(file)
             continue
         for line, row in _rows(file, dataset):
             source = f"line {line} of {file.path}"
@@ -84,7 +87,7 @@ def read_labels(
                     f"{labels[path].source}: remove one of them"
                 )
             labels[path] = label
-    return labels, list(columns)
+    return labels, list(columns), unused
 
 
 def _find(
@@ -112,18 +115,17 @@ def _content(file: DataFile) -> tuple[bytes, str]:
     return content, "utf-16" if wide else "utf-8-sig"
 
 
-def _columns(file: DataFile) -> list[str]:
-    """Returns the names of the columns; none if the file cannot be parsed."""
+def _columns(file: DataFile, dataset: str) -> list[str]:
+    """Returns the names of the columns; none of a CSV whose first line cannot be parsed."""
     content, encoding = _content(file)
     if file.kind == ".parquet":
         return list(_table(file, content).column_names)
+    if file.kind == ".jsonl":
+        return list(dict.fromkeys(key for _, row in _rows(file, dataset) for key in row))
     text = content.decode(encoding, "replace")
     try:
-        if file.kind == ".csv":
-            return next(csv.reader(io.StringIO(text, newline="")), [])
-        rows = (json.loads(line) for line in text.splitlines() if line.strip())
-        return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
-    except (csv.Error, ValueError, RecursionError):
+        return next(csv.reader(io.StringIO(text, newline="")), [])
+    except csv.Error:
         return []
 
 
@@ -142,12 +144,23 @@ def _rows(file: DataFile, dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
         else:
             for number, line in enumerate(text.split("\n"), start=1):
                 if line.strip():
-                    yield number, json.loads(line)
+                    yield number, _json_row(line, number)
     except (csv.Error, ValueError) as error:
         raise InputError(
             f"{file.path} in {dataset} cannot be read ({error}): save it as UTF-8, with one row "
             "per image"
         ) from error
+
+
+def _json_row(line: str, number: int) -> dict[str, Any]:
+    """Returns an object of JSON; raises ValueError with the line's number if it holds none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number}: {getattr(error, 'msg', error)}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is not an object of JSON")  # no mistake
+    return row
 
 
 def _table(file: DataFile, content: bytes) -> pyarrow.Table:
