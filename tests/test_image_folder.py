@@ -295,6 +295,26 @@ class TestFiles:
         assert "train/cat/a.heic" in first
         assert "test/cat/b.heic" in second
 
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("a\u202eb", r"the name 'a\u202eb' among the classes of data"),
+            ("a\u200bb", r"the name 'a\u200bb' among"),
+            ("a\xa0b", r"the name 'a\xa0b' among"),
+            (" ", "the name ' ' among"),
+            ("a" * 201, "longer than 200 characters"),
+            ("cat", "data has 1 classes: a model takes 2 to 10,000"),
+        ],
+    )
+    def test_names_that_no_model_folder_holds_are_refused_before_the_training(
+        self, tmp_path: Path, name: str, said: str
+    ) -> None:
+        write(tmp_path / "data", {f"{split}/{name}": 2 for split in ("train", "test")})
+        write(tmp_path / "data", {f"{split}/cat": 2 for split in ("train", "test")})
+        with pytest.raises(InputError) as refused:
+            training_data(tmp_path / "data")
+        assert said in str(refused.value)
+
     @pytest.mark.parametrize("split", ["train", "test"])
     def test_a_class_that_loses_all_its_images_is_refused(self, tmp_path: Path, split: str) -> None:
         write(tmp_path / "data", {"train/cat": 3, "test/cat": 2})

@@ -325,12 +325,21 @@ def _check_size(path: Path, limit: int) -> None:
         raise InputError(f"{path} has {size:,} bytes: more than the {limit:,} that are allowed")
 
 
+def is_name(value: Any) -> bool:
+    """Tells whether a model folder can hold a name of a class or superclass."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_NAME_LENGTH
+        and value.isprintable()
+        and not value.isspace()
+    )
+
+
 def _names(values: Any, field: str, path: Path) -> tuple[str, ...]:
     if (
         not isinstance(values, list)
         or not 2 <= len(values) <= MAX_CLASSES
-        or not all(isinstance(value, str) and value.strip() for value in values)
-        or any(len(value) > MAX_NAME_LENGTH or not value.isprintable() for value in values)
+        or not all(map(is_name, values))
     ):
         raise InputError(
             f"{path}: `{field}` must be a list of 2 to {MAX_CLASSES:,} names, of at most "

@@ -1,5 +1,6 @@
 """The data of a training: training and validation images, and the test split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from classifier.data.loading import (
     one_hot,
     stratified_split,
 )
+from classifier.errors import InputError
+from classifier.model_folder.folder import MAX_CLASSES, MAX_NAME_LENGTH, is_name
 from classifier.settings import Settings
 
 NAMED = 5  # images or classes that a warning names
@@ -54,6 +57,9 @@ def load_training_data(dataset: str, label_column: str | None, settings: Setting
         load_split(dataset, name, label_column=label_column, size=settings.image_size)
         for name in ("train", "test")
     )
+    _check_names(split.classes, "classes", split.dataset)
+    if split.superclasses is not None:
+        _check_names(split.superclasses, "superclasses", split.dataset)
     chosen, held_out = stratified_split(
         split.labels,
         fraction=settings.validation_fraction,
@@ -67,6 +73,21 @@ def load_training_data(dataset: str, label_column: str | None, settings: Setting
     validation = Images(split.images[held_out], targets[held_out])
     remarks = (*split.remarks, *test.remarks, *_warnings(split, test))
     return TrainingData(split, test, training, validation, mean, deviation, remarks)
+
+
+def _check_names(names: Sequence[str], what: str, dataset: str) -> None:
+    """Raises `InputError` for names that the model folder, after the training, could not hold."""
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise InputError(
+            f"{dataset} has {len(names):,} {what}: a model takes 2 to {MAX_CLASSES:,}. Add or "
+            "merge some"
+        )
+    for name in names:
+        if not is_name(name):
+            raise InputError(
+                f"the name {name[:60]!a} among the {what} of {dataset} is empty, longer than "
+                f"{MAX_NAME_LENGTH} characters or holds some that are not printed: rename it"
+            )
 
 
 def _warnings(split: Split, test: Split) -> list[str]:
