@@ -311,8 +311,9 @@ def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, st
             ("train_top1", share("train_top1"), word("tile_train_top1_note", language, gap=gap))
         )
     if evaluation.get("top1_without_duplicates") is not None:
-        note = word("tile_duplicates_note", language, count=evaluation.get("duplicates"))
-        tiles.append(("duplicates", share("top1_without_duplicates"), note))
+        name = "top1_without_duplicates"
+        note = word(f"tile_{name}_note", language, count=evaluation.get("duplicates"))
+        tiles.append((name, share(name), note))
     return [
         ("wide" if key == "top1" else "", word(f"tile_{key}", language), value, note)
         for key, value, note in tiles
