@@ -1,12 +1,11 @@
-"""Serves trained image classifiers as a web page and an API: the entry of the Space.
+"""Serves trained image classifiers as a web page and an API; the entry point of the Space.
 
 python app.py
 python app.py --model user/name
 python app.py --model runs/mine --model pretrained/cnn --port 8000
 """
 
-# The processes that decode import this file too: what is slow to import is imported where it is
-# used.
+# The processes that decode pictures import this file too: slow imports are inside of functions.
 from __future__ import annotations
 
 import errno
@@ -33,25 +32,24 @@ if TYPE_CHECKING:
     from interface.serving import Models
 
 PORTS = range(7860, 7960)  # Gradio's
-UPLOADS = "image-classifier-uploads-"  # the names of such folders, up to the process that has one
-# Of the five seconds after SIGTERM, how many the requests under way may take.
-SECONDS_TO_FINISH = 3.5
+UPLOADS = "image-classifier-uploads-"  # prefix of folders; the number of the process follows
+SECONDS_TO_FINISH = 3.5  # for running requests, of the five seconds after SIGTERM
 
 
 def main(arguments: list[str]) -> None:
-    """Chooses the models, builds the page and serves it until it is told to end."""
+    """Chooses the models, builds the page and serves it until SIGTERM or Ctrl-C."""
     options = parse(arguments)
-    # Gradio reads the variables when it is imported, and takes another port if that one is taken.
+    # Before Gradio is imported: it reads its variables then, and would choose another port.
     options.host, options.port = address_to_listen_on(options.host, options.port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # Of so many calls Gradio keeps a record, and copies it with each call; nobody looks at it.
+    # Gradio keeps a record of so many calls, unused here, and copies it with each call.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
     from interface.choose_models import choose
     from interface.serving import Models
 
-    with uploads_of_our_own(), ThreadPoolExecutor(1) as beside:
-        choice = beside.submit(choose, options.model, options.revision)
-        # Gradio takes seconds to import: a silent Hub is waited for meanwhile.
+    with upload_folder(), ThreadPoolExecutor(1) as thread:
+        choice = thread.submit(choose, options.model, options.revision)
+        # Gradio takes seconds to import: a slow Hub can answer meanwhile.
         from interface import page  # noqa: F401
 
         models = Models(*choice.result())
@@ -62,7 +60,7 @@ def main(arguments: list[str]) -> None:
 
 
 def serve(models: Models, options: Namespace) -> None:
-    """Serves the page of these models until Ctrl-C or SIGTERM, and finishes what is under way."""
+    """Serves the page until Ctrl-C or SIGTERM, and completes running requests."""
     from interface import page
     from interface.following import follow
     from interface.hosts import trusts_proxy
@@ -85,23 +83,22 @@ def serve(models: Models, options: Namespace) -> None:
             **page.launch_options(blocks, models, gate, trusting=trusting),
         )
     except OSError as error:
-        raise ClassifierError(f"cannot listen there ({error}): choose another --port") from error
+        raise ClassifierError(f"cannot listen ({error}): choose another --port") from error
     models.runtime.start()
     if options.follow is not None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()
     gate.close(SECONDS_TO_FINISH)
-    # What is stuck in there would have the server waited for, too.
-    models.stop()
-    # Connections that are kept open for nothing would be waited for; that they end is no news.
+    models.stop()  # otherwise the server would wait for requests that hang
+    # Do not wait for idle connections, and do not log that they are closed.
     blocks.server.force_exit = True
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     blocks.close(verbose=False)
-    gc.freeze()  # or Python would look through all that is left once more: half a second of a core
+    gc.freeze()  # skips the last garbage collection, half a second
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Reads the command line; what is not given is left to the environment."""
+    """Parses the command line; defaults come from the environment."""
     parser = command_line.argument_parser("Serves trained image classifiers as a web page.")
     parser.add_argument(
         "--model",
@@ -131,15 +128,15 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
-    """Chooses where to listen: by the command line, by the variables of Gradio, by what is free.
+    """Chooses host and port from the arguments, Gradio's variables or free ports.
 
     Args:
-        host: an address or name of this machine; `GRADIO_SERVER_NAME` if not given, else 127.0.0.1.
-        port: `GRADIO_SERVER_PORT` if not given, else the first of a hundred that is free.
+        host: an address or name of this machine; by default `GRADIO_SERVER_NAME` or 127.0.0.1.
+        port: by default `GRADIO_SERVER_PORT` or the first free port of `PORTS`.
 
     Raises:
-        InputError: they are none.
-        ClassifierError: nothing can listen there.
+        InputError: the host or the port is invalid.
+        ClassifierError: the port is not available.
     """
     named_host = os.environ.pop("GRADIO_SERVER_NAME", "").strip()
     named_port = os.environ.pop("GRADIO_SERVER_PORT", "").strip()
@@ -157,7 +154,7 @@ def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
             if error.errno == errno.EADDRINUSE and port is None:
                 continue
             raise _cannot_listen(host, candidate, error) from error
-        except UnicodeError as error:  # no name of a machine is written like this
+        except UnicodeError as error:  # not a valid host name
             raise _cannot_listen(host, candidate, OSError(str(error))) from error
         return host, candidate
     raise ClassifierError(f"the ports {PORTS[0]} to {PORTS[-1]} are taken: choose one with --port")
@@ -187,8 +184,8 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ClassifierError:
 
 
 @contextmanager
-def uploads_of_our_own() -> Iterator[None]:
-    """Keeps uploads in a folder that is deleted at the end, and those of apps that were killed."""
+def upload_folder() -> Iterator[None]:
+    """Creates a temporary folder for uploads; deletes it, and those of apps that were killed."""
     for left in Path(gettempdir()).glob(f"{UPLOADS}*"):
         process = left.name.removeprefix(UPLOADS).partition("-")[0]
         if process.isdigit() and not _is_running(int(process)):
@@ -203,7 +200,7 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # of another user
         return True
     return True
 

@@ -1,1 +1,1 @@
-"""The page of the app: one file per tab, its words, its looks, and the models behind it."""
+"""The app: one file per tab, its texts and theme, and the served models."""

@@ -1,4 +1,4 @@
-"""The *About* tab: the model card, its sections folded away but for the results."""
+"""The *About* tab: the model card, with all sections but the results collapsed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLOT = re.compile(r"!\[[^\]]*\]\(plots/(\w+)\.png\)")
 
 
 def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
-    """Lays the tab out and connects it; returns what fills it when the page has loaded."""
+    """Lays out the tab and its events; returns the events that fill it when the page loads."""
     card = gr.Markdown(elem_id="card", latex_delimiters=[])
 
     async def show(name: str, language: str) -> str:
@@ -40,7 +40,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
 
 
 def render(served: Served, language: str) -> str:
-    """Returns the model card as Markdown, its metadata left out and its plots drawn by the app."""
+    """Returns the model card as Markdown, without metadata and with plots drawn by the app."""
     card = served.folder.card
     if card is None:
         return word("no_card", language)
@@ -51,9 +51,9 @@ def render(served: Served, language: str) -> str:
 
 
 def folded(card: str, language: str) -> str:
-    """Puts each section of a card into an element that a click opens.
+    """Makes the sections of a card collapsible.
 
-    What comes before the first section stays open, and the first table: it holds the results.
+    The text before the first section and the first table, the results, are always shown.
     """
     fenced = [found.span() for found in _FENCED.finditer(card)]
     heads = [
@@ -70,7 +70,7 @@ def folded(card: str, language: str) -> str:
             parts.append(card[head.start() : first.end()])
             start, title = first.end(), word("card_more", language, title=title)
         if body := card[start:end].strip():
-            # Still Markdown, which the page cleans as it does the rest of the card.
+            # It is Markdown, which the page sanitises.
             parts.append(fill("fold", language, title=title, text=Markup(body)))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

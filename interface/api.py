@@ -1,4 +1,4 @@
-"""The named endpoints: /classify, /evaluation and /models, and /health for those who watch."""
+"""The API endpoints /classify, /evaluation and /models, and the health check /health."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from classifier.data.images import MAX_MEGABYTES, MAX_MEGAPIXELS, READABLE
-from classifier.prediction.classifier import Prediction
-from interface.classify import AT_ONCE
+from classifier.prediction.classifier import TOP, Prediction
+from interface.classify import CONCURRENCY
 from interface.events import with_user_errors
 from interface.serving import Models
 from interface.uploads import RefusedFileError, Upload
 
-# What the API page and the tools of MCP say of the inputs.
+# Descriptions of the inputs on the API page and in MCP tools.
 IMAGE = (
     f"An uploaded picture: {READABLE}, at most {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels. "
     "Addresses of other servers are not fetched; MCP takes a data: address, too."
 )
-MODEL = "Name of a served model, as /models lists them; the default one if it is left out."
+MODEL = "Name of a served model, as listed by /models; by default the first."
 EXAMPLE = "lion.jpg"  # comes with Gradio
 
 
 def document(info: dict[str, Any], models: Models) -> dict[str, Any]:
-    """Returns Gradio's description of the endpoints with what our inputs take, and examples.
+    """Returns Gradio's description of the endpoints with our descriptions and examples.
 
-    Gradio's own example of a picture is an address, which this server would refuse.
+    Gradio's own example of an image is a URL, which this server refuses.
     """
-    # A file, as clients upload it: the languages of the API page take its name from either field.
+    # The code examples of the API page take the name of the file from either field.
     picture = handle_file(gr.get_image(EXAMPLE)) | {"path": EXAMPLE, "url": EXAMPLE}
     inputs = {"image": (IMAGE, picture), "model": (MODEL, models.names[0])}
     for endpoint in info["named_endpoints"].values():
@@ -43,10 +43,10 @@ def document(info: dict[str, Any], models: Models) -> dict[str, Any]:
 
 
 def build(models: Models) -> None:
-    """Adds the endpoints to the page; their answers carry the data set's own names."""
+    """Adds the endpoints to the page; they return the names of the data set, untranslated."""
     picture = gr.Image(visible=False, type="filepath", image_mode=None, label="image")
     model = gr.Textbox(visible=False, label="model")
-    label = gr.Label(visible=False, num_top_classes=5, label="label")
+    label = gr.Label(visible=False, num_top_classes=TOP, label="label")
     more = gr.JSON(visible=False, label="details")
     figures = gr.JSON(visible=False, label="evaluation")
     served = gr.JSON(visible=False, label="models")
@@ -73,10 +73,10 @@ def build(models: Models) -> None:
         [picture, model],
         [label, more],
         api_name="classify",
-        api_description="Says which of the data set's classes a picture shows: the five likeliest "
-        "with their probabilities, then the superclasses, under the names of the data set.",
+        api_description="Classifies a picture: returns the five most probable classes with their "
+        "probabilities, then the superclasses, with the names of the data set.",
         preprocess=False,
-        concurrency_limit=AT_ONCE,
+        concurrency_limit=CONCURRENCY,
         concurrency_id="classify",
     )
     trigger.click(
@@ -84,8 +84,8 @@ def build(models: Models) -> None:
         model,
         figures,
         api_name="evaluation",
-        api_description="Returns the figures of a served model on the test split, as they stand in "
-        "its evaluation.json: accuracies, macro averages, a row per class, the confusion matrix.",
+        api_description="Returns the evaluation of a served model on the test split, which is its "
+        "evaluation.json: accuracies, macro averages, a row per class, the confusion matrix.",
         preprocess=False,
     )
     trigger.click(
@@ -99,7 +99,7 @@ def build(models: Models) -> None:
 
 
 def details(prediction: Prediction, model: str) -> dict[str, Any]:
-    """Returns what `/classify` says beside the label."""
+    """Returns the second output of `/classify`."""
     return {
         "model": model,
         "superclass": prediction.superclass,
@@ -113,12 +113,12 @@ def details(prediction: Prediction, model: str) -> dict[str, Any]:
 
 
 def _parameters(**texts: str) -> str:
-    """Returns the docstring out of which Gradio takes what a tool of MCP says of its inputs."""
+    """Returns a docstring from which Gradio reads the parameter descriptions of an MCP tool."""
     return "\n".join(["Args:", *(f"    {name}: {text}" for name, text in texts.items())])
 
 
 def health_route(models: Models) -> Route:
-    """Returns the route that says whether the app can answer: 503 while no model does."""
+    """Returns the health check: status 503 if no model answers."""
 
     async def health(request: Request) -> JSONResponse:
         able = await models.can_answer()

@@ -1,4 +1,4 @@
-"""Chooses the models to serve: those that are named, else those that lie in the repository."""
+"""Chooses the models to serve: the configured ones, otherwise the embedded ones."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from classifier.hub.pulling import START_UP_SECONDS
 from classifier.hub.sources import PRETRAINED, embedded_models, locate
 from interface.serving import Served
 
-# The first of these that is there is the default.
+# The first one that exists is the default.
 EMBEDDED_ORDER = ("mlp", "mlp-baseline", "cnn")
 
 
 def choose(
     named: Sequence[str] | None = None, revision: str | None = None
 ) -> tuple[list[Served], str | None]:
-    """Finds the models that the command line, else `MODEL_ID`, else `pretrained/` names.
+    """Finds the models of the command line, of `MODEL_ID` or, without either, of `pretrained/`.
 
-    Each is fetched from the Hub, else taken from the cache; if none of them can be had, the
-    embedded models take their place.
+    Models are downloaded from the Hub or, if it is not reachable, taken from the cache. If none is
+    available, the embedded models are served.
 
     Args:
-        named: sources named on the command line; None if there are none.
-        revision: of models on the Hub; `MODEL_REVISION` if not given.
+        named: the sources on the command line, None if there are none.
+        revision: of models on the Hub; by default `MODEL_REVISION`.
 
     Returns:
-        The models, the default first, and what to tell visitors if they are not those that were
-        named.
+        The models, the default first, and a notice for visitors if they are not the requested ones.
 
     Raises:
-        InputError: a source on the command line is none; the same in `MODEL_ID` is only told.
+        InputError: a source on the command line is invalid; in `MODEL_ID` it causes a notice.
         ClassifierError: there is no model at all.
     """
     sources = named or [item.strip() for item in os.environ.get("MODEL_ID", "").split(",")]
@@ -46,7 +45,7 @@ def choose(
     problems: list[str] = []
     for outcome in _found(sources, revision):
         if isinstance(outcome, Served):
-            found.append(_named_apart(outcome, found))
+            found.append(_with_unique_name(outcome, found))
         elif named and isinstance(outcome, InputError):
             raise outcome
         else:
@@ -56,11 +55,7 @@ def choose(
 
 
 def embedded(folder: Path) -> list[Served]:
-    """Returns the models that lie in the repository, the default first.
-
-    Raises:
-        ClassifierError: there are none.
-    """
+    """Returns the embedded models, the default first; raises `ClassifierError` without any."""
     models = {model.path.name: model for model in embedded_models(folder)}
     if not models:
         raise ClassifierError(f"{folder} holds no model: name one with --model")
@@ -69,7 +64,7 @@ def embedded(folder: Path) -> list[Served]:
 
 
 def _found(sources: Sequence[str], revision: str | None) -> list[Served | ClassifierError]:
-    """Looks for all of them at once, so that a silent Hub costs its ten seconds only once."""
+    """Locates all models concurrently: the timeout of the Hub is waited for only once."""
 
     def attempt(source: str) -> Served | ClassifierError:
         try:
@@ -81,8 +76,8 @@ def _found(sources: Sequence[str], revision: str | None) -> list[Served | Classi
         return list(threads.map(attempt, sources))
 
 
-def _named_apart(served: Served, others: Sequence[Served]) -> Served:
-    """Gives a second folder of the same name another one."""
+def _with_unique_name(served: Served, others: Sequence[Served]) -> Served:
+    """Appends a number to a name that is taken."""
     taken = {other.name for other in others}
     if served.name not in taken:
         return served

@@ -1,4 +1,4 @@
-"""The *Classify* tab: a picture in, five guesses out."""
+"""The *Classify* tab: the most probable classes of a picture."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from classifier.prediction.classifier import Prediction
+from classifier.prediction.classifier import TOP, Prediction
 from classifier.prediction.confidence import Confidence
 from classifier.prediction.occlusion import importance, occlude, overlay
 from interface import uploads
@@ -34,28 +35,27 @@ from interface.translations import (
 from interface.uploads import EXAMPLES, EXAMPLES_ROUTE, Upload
 
 SHOWN_SUPERCLASSES = 4
-# Several pictures are under way at once: they wait for the models, not for each other.
-AT_ONCE = 32
-# An example is chosen in the browser: it is known to the server by its name.
+CONCURRENCY = 32  # pictures; the models answer them in batches
+# Examples are chosen in the browser; the server knows them by their names.
 CHOOSE_EXAMPLE = """() => {
     const path = %s;
     const url = new URL(path, document.baseURI).href;
     return {path, url, orig_name: %s, meta: {_type: "gradio.FileData"}};
 }"""
-# Where the answer stands below the picture it would be out of sight.
-SHOW_THE_ANSWER = """() => {
+# On narrow screens the answer is below the picture.
+SCROLL_TO_ANSWER = """() => {
     if (window.innerWidth < 700) document.getElementById("answer").scrollIntoView();
 }"""
 
 
 def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
-    """Lays the tab out and connects it; returns the picture, which other tabs take too."""
+    """Lays out the tab and its events; returns the picture, which other tabs use too."""
     text = static_texts()
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=5, min_width=300):
             picture = gr.Image(
                 type="filepath",
-                image_mode=None,  # the file as it came: our own preprocessing does the rest
+                image_mode=None,  # the unchanged file: `to_model_input` preprocesses it
                 sources=["upload", "webcam", "clipboard"],
                 label=text("picture"),
                 placeholder=text("picture_help"),  # type: ignore[arg-type] # it is translated
@@ -71,7 +71,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
                     button = gr.Button(
                         text(f"example_{stem}"), min_width=0, elem_id=f"example-{stem}"
                     )
-                    # Under the page's own address, wherever the page is served.
+                    # Relative to the address of the page.
                     button.icon = {"path": address, "url": address}
                     button.click(
                         None,
@@ -84,7 +84,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
                     )
             gr.HTML(text("privacy"), elem_classes="privacy")
         with gr.Column(scale=6, min_width=300):
-            answer = gr.Label(num_top_classes=5, label=text("answer"), elem_id="answer")
+            answer = gr.Label(num_top_classes=TOP, label=text("answer"), elem_id="answer")
             note = gr.HTML("", elem_id="note")
             with gr.Row(elem_classes="details"):
                 with gr.Column(min_width=260):
@@ -132,20 +132,20 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
         with_user_errors(respond),
         outputs=[answer, note, details, view, others],
         show_progress="minimal",
-        concurrency_limit=AT_ONCE,
+        concurrency_limit=CONCURRENCY,
         concurrency_id="classify",
         **common,
     )
-    event.success(None, None, None, js=SHOW_THE_ANSWER, queue=False, api_visibility="private")
+    event.success(None, None, None, js=SCROLL_TO_ANSWER, queue=False, api_visibility="private")
     event.success(
         with_user_errors(ask_all),
         outputs=others,
         show_progress="hidden",
-        concurrency_limit=AT_ONCE,
+        concurrency_limit=CONCURRENCY,
         concurrency_id="classify",
         **common,
     )
-    # Eighty questions to the model: one visitor at a time, so that answers do not wait for them.
+    # 81 predictions: one visitor at a time, so that they do not delay answers.
     event.success(
         with_user_errors(explain),
         outputs=view,
@@ -166,7 +166,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
 
 
 async def saliency(models: Models, name: str | None, pixels: np.ndarray) -> np.ndarray:
-    """Returns how much each pixel, float, (S, S), added to a model's answer."""
+    """Returns the importance of each pixel for a model's prediction, float, (S, S)."""
     images, masks = occlude(pixels)
     answers = await models.probabilities(np.concatenate([pixels[None], images]), name)
     answer = int(answers[0].argmax())
@@ -180,7 +180,7 @@ async def ask_every(
 
     Args:
         models: the served models.
-        pixels: what those of each size S see of it, uint8, (S, S, 3), as `decode` gives it.
+        pixels: the input of models of each size S, uint8, (S, S, 3), from `decode`.
     """
     served = list(models)
     answers = await asyncio.gather(
@@ -202,7 +202,7 @@ def examples_route() -> Route:
 
 
 def label_value(prediction: Prediction, language: str) -> dict[str, float]:
-    """Returns the guesses as `gr.Label` takes them, with names in the visitor's language."""
+    """Returns the value of a `gr.Label`, with names in the visitor's language."""
     named: dict[str, float] = {}
     for label, probability in prediction.confidences.items():
         name = class_name(label, language)
@@ -211,32 +211,32 @@ def label_value(prediction: Prediction, language: str) -> dict[str, float]:
 
 
 def waiting(language: str) -> str:
-    """Returns what stands in place of an answer before there is one."""
+    """Returns the placeholder before there is a picture."""
     return message("waiting", language, ghosts=(0.62, 0.2, 0.12, 0.08, 0.05))
 
 
 def refused(language: str) -> str:
-    """Returns what stands in place of an answer to a picture that was refused."""
+    """Returns the placeholder for a picture that was refused."""
     return message("refused", language)
 
 
 def message(kind: str, language: str, text: str = "", ghosts: Sequence[float] = ()) -> str:
-    """Returns what stands in place of answers, as HTML.
+    """Returns a placeholder for answers, as HTML.
 
     Args:
         kind: "waiting" or "refused".
         language: the visitor's.
-        text: in the place of what is usually said.
-        ghosts: shares of the width that bars without a name fill.
+        text: instead of the text of the kind.
+        ghosts: lengths of empty bars, as fractions of the width.
     """
     title, text = word(f"{kind}_title", language), text or word(kind, language)
     return fill("message", language, kind=kind, title=title, text=text, ghosts=ghosts)
 
 
 def render_note(prediction: Prediction, served: Served, language: str) -> str:
-    """Returns how far the answer can be trusted, as HTML; nothing if the model does not state it.
+    """Returns a note on the confidence of the prediction, as HTML; "" without a threshold.
 
-    The threshold and what it promises were found on the validation images.
+    The threshold and its accuracy were determined on validation images.
     """
     stated = Confidence.read(served.training.get("confidence"))
     if stated is None:
@@ -269,26 +269,27 @@ def render_superclasses(prediction: Prediction, language: str) -> str:
 
 
 def render_all(answers: list[tuple[Served, np.ndarray]], chosen: Served, language: str) -> str:
-    """Returns the first answers of all models to one picture, side by side, as HTML.
+    """Returns the most probable class of each model for one picture, as HTML.
 
     Args:
         answers: the models, each with its probabilities, (C,).
-        chosen: the model whose answer is shown in full beside them.
+        chosen: the model whose prediction is shown in full.
         language: the visitor's.
     """
-    rows = [
-        (served, served.labels.classes[int(answer.argmax())], float(answer.max()))
-        for served, answer in answers
-    ]
-    return fill("all_models", language, answers=rows, chosen=chosen)
+    rows = []
+    for served, answer in answers:
+        name = class_name(served.labels.classes[int(answer.argmax())], language)
+        label = Markup("<b>{}</b> {}").format(served.name, name)
+        rows.append((label, float(answer.max()), served is chosen))
+    return fill("all_models", language, rows=rows)
 
 
 def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str) -> str:
-    """Returns what the model sees as HTML, with the pixels that mattered laid over it if known.
+    """Returns the model's input as HTML, with an overlay of the important pixels.
 
     Args:
         pixels: uint8, (S, S, 3).
-        importance: float, (S, S), as `saliency` gives it; None while it is not known.
+        importance: float, (S, S), from `saliency`; None for no overlay.
         language: the visitor's.
     """
     layer = None if importance is None else data_uri(overlay(importance))

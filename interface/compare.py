@@ -1,4 +1,4 @@
-"""The *Compare* tab: what models cost and reach, also on corrupted images, and why."""
+"""The *Compare* tab: accuracy, cost and robustness of the models, and the ablation."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from starlette.routing import Route
 
 from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
-from evaluation.themes import THEMES
 from interface.events import TEXT_EVENT, with_user_errors
-from interface.figures import FORMS, beside, drawing, figure_element
-from interface.markup import fill
+from interface.figures import (
+    FORMS,
+    appearance,
+    drawing,
+    figure_element,
+    in_thread,
+    png_response,
+    style,
+)
+from interface.markup import fill, heading
 from interface.serving import Models, Served
 from interface.translations import (
-    LANGUAGES,
     language_of,
-    locale,
     number,
     percent,
     static_html,
@@ -34,10 +39,10 @@ from interface.translations import (
 # Written by `python -m benchmarks.compare`.
 COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
 ABLATION = COMPARISON.with_name("ablation.json")  # by `python -m benchmarks.ablation`
-PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a corruption does
-SHIFT, NOISE = 4, 20  # pixels, and deviation of 255, in the sentences above the figure
+PHOTOGRAPH = "lion.jpg"  # part of Gradio: the example of the corruptions in the figure
+SHIFT, NOISE = 4, 20  # pixels and standard deviation (of 255), in the text above the figure
 FIGURES = ("robustness", "class_differences", "ablation")
-# The page's script keeps the two models in the address.
+# page.js stores the two models in the address.
 FROM_ADDRESS = """() => [
     pageAddress.get("first"), pageAddress.get("second"), document.documentElement.lang
 ]"""
@@ -49,7 +54,7 @@ KEEP_THE_CHOICE = """(first, second) => {
 
 
 def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
-    """Lays the tab out and connects it; returns what fills it when the page has loaded."""
+    """Lays out the tab and its events; returns the events that fill it when the page loads."""
     text = static_texts()
     gr.HTML(static_html("compare", lambda code: render(models, code)), elem_id="compare")
     comparison = suitable(models)
@@ -57,10 +62,7 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
     if comparison is not None and len(comparison["class_accuracy"]) > 1:
         names = list(comparison["class_accuracy"])
         with gr.Group(elem_classes="panel"):
-            gr.HTML(
-                static_html("compare_classes", lambda code: _classes_heading(code)),
-                elem_classes="heading",
-            )
+            heading("compare_classes", "compare_classes_note")
             with gr.Row(elem_classes="controls"):
                 first = gr.Dropdown(
                     names, value=names[-1], label=text("compare_first"), elem_id="compare-first"
@@ -89,13 +91,13 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
 
 @cache
 def measured() -> dict[str, Any] | None:
-    """Returns the content of `comparison.json`, None if nobody measured."""
+    """Returns the content of `comparison.json`, None if it does not exist."""
     return _content(COMPARISON)
 
 
 @cache
 def ablation() -> dict[str, Any] | None:
-    """Returns the content of `ablation.json`, None if nobody measured."""
+    """Returns the content of `ablation.json`, None if it does not exist."""
     return _content(ABLATION)
 
 
@@ -107,7 +109,7 @@ def _content(path: Path) -> dict[str, Any] | None:
 
 
 def suitable(models: Models) -> dict[str, Any] | None:
-    """Returns the comparison, if its models and the served ones know the same classes."""
+    """Returns the comparison if its classes are those of the served models."""
     comparison = measured()
     if comparison is None:
         return None
@@ -116,26 +118,29 @@ def suitable(models: Models) -> dict[str, Any] | None:
 
 
 def render(models: Models, language: str) -> str:
-    """Returns the figures of all models, and what corruptions cost them, as HTML."""
+    """Returns the table and the robustness curves of all models as HTML."""
     comparison = suitable(models)
     columns = list(comparison["models"]) if comparison else []
     compared = {column["name"] for column in columns}
     columns += [_column(served) for served in models if served.name not in compared]
+    lesson = figure = source = ""
+    if comparison:
+        lesson, source = _lesson(comparison, language), _source(comparison, language)
+        alternative = f"{word('alt_robustness', language)} {lesson}"
+        figure = image("robustness", language, alternative=alternative)
     return fill(
         "comparison",
         language,
-        lesson=_lesson(comparison, language) if comparison else "",
-        figure=image("robustness", language, alternative=_described(comparison, language))
-        if comparison
-        else "",
-        source=_source(comparison, language) if comparison else "",
+        lesson=lesson,
+        figure=figure,
+        source=source,
         columns=columns,
         rows=ROWS,
     )
 
 
 def render_ablation(language: str) -> str:
-    """Returns what each ingredient of the recipe is worth, as HTML."""
+    """Returns the figure of the ablation as HTML."""
     measurement = ablation() or {}
     source = word(
         "ablation_source",
@@ -150,12 +155,12 @@ def render_ablation(language: str) -> str:
 
 
 def render_differences(first: str, second: str, language: str) -> str:
-    """Returns the figure of the classes at which one model is better than another, as HTML.
+    """Returns the figure of the differences between two models per class, as HTML.
 
     Raises:
         InputError: no such model was compared.
     """
-    _checked_names(first, second)
+    _check_names(first, second)
     if first == second:
         return fill(
             "message", language, kind="", title="", text=word("compare_same", language), ghosts=()
@@ -174,25 +179,20 @@ def route() -> Route:
     """Returns the route that draws the figures."""
 
     async def answer(request: Request) -> Response:
-        query = request.query_params
-        theme, language = query.get("theme", "light"), query.get("language", LANGUAGES[0])
-        first, second = query.get("first", ""), query.get("second", "")
-        figure, form = request.path_params["figure"], query.get("form", FORMS[0])
-        known = theme in THEMES and language in LANGUAGES and form in FORMS
+        query, figure = request.query_params, request.path_params["figure"]
+        names: tuple[str, ...] = ()
         try:
-            if figure not in FIGURES or not known:
+            theme, language, form = appearance(query)
+            if figure not in FIGURES:
                 raise InputError("there is no such figure")
             if (ablation() if figure == "ablation" else measured()) is None:
                 raise InputError("the models were not compared")
             if figure == "class_differences":
-                _checked_names(first, second)
-            else:
-                first = second = ""
-            content = await beside(png, figure, theme, language, first, second, form)
+                names = query.get("first", ""), query.get("second", "")
+                _check_names(*names)
+            return png_response(await in_thread(png, figure, theme, language, form, *names))
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
-        headers = {"Cache-Control": "private, max-age=3600"}
-        return Response(content, media_type="image/png", headers=headers)
 
     return Route("/comparison/{figure}.png", answer)
 
@@ -202,28 +202,23 @@ def png(
     figure: str,
     theme: str,
     language: str,
+    form: str = FORMS[0],
     first: str = "",
     second: str = "",
-    form: str = FORMS[0],
 ) -> bytes:
     """Returns a figure as a PNG file's content; draws it only once."""
     from evaluation import plots
 
-    comparison = measured() or {}
-    look: dict[str, Any] = {
-        "theme": THEMES[theme],
-        "locale": locale(language),
-        "narrow": form == "narrow",
-    }
+    comparison, options = measured() or {}, style(theme, language, form)
     with drawing:
         if figure == "ablation":
-            drawn = plots.ablation_bars((ablation() or {})["rows"], **look)
+            drawn = plots.ablation_bars((ablation() or {})["rows"], **options)
         elif figure == "robustness":
             curves = comparison["robustness"]
-            drawn = plots.robustness_curves(curves, examples=_examples(), **look)
+            drawn = plots.robustness_curves(curves, examples=_examples(), **options)
         else:
             one, other = (_per_class(comparison, name) for name in (first, second))
-            drawn = plots.class_differences(one, other, (first, second), **look)
+            drawn = plots.class_differences(one, other, (first, second), **options)
         return plots.png(drawn)
 
 
@@ -239,7 +234,7 @@ def _per_class(comparison: dict[str, Any], name: str) -> dict[str, Any]:
     return {"per_class": [{"name": key, "accuracy": value} for key, value in accuracy.items()]}
 
 
-def _checked_names(*names: str) -> None:
+def _check_names(*names: str) -> None:
     known = (measured() or {}).get("class_accuracy", {})
     for name in names:
         if name not in known:
@@ -247,7 +242,7 @@ def _checked_names(*names: str) -> None:
 
 
 def _column(served: Served) -> dict[str, Any]:
-    """The figures of a served model that was not compared, as far as its folder holds them."""
+    """Returns the values of a model that is not in the comparison, as far as they are known."""
     evaluation, training = served.evaluation or {}, served.training or {}
     top1, trained = evaluation.get("top1"), training.get("train_top1")
     folder = served.folder
@@ -293,7 +288,7 @@ def _gap(column: dict[str, Any], language: str) -> str:
     return "–" if value is None else number(100 * value, language, 1)
 
 
-# What the table shows of each model, from what it reaches to what it costs.
+# The rows of the table.
 ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "top1": _share("top1"),
     "interval": _interval,
@@ -312,7 +307,7 @@ ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
 
 
 def _lesson(comparison: dict[str, Any], language: str) -> str:
-    """What a shift costs the worst and the best of the models, in a sentence."""
+    """Describes the effect of a shift on each model."""
     curve = comparison["robustness"]["shift"]
     place = curve["levels"].index(SHIFT)
     kept = {name: (top1[0], top1[place]) for name, top1 in curve["top1"].items()}
@@ -331,7 +326,7 @@ def _lesson(comparison: dict[str, Any], language: str) -> str:
 
 
 def _reversal(comparison: dict[str, Any], language: str) -> list[str]:
-    """What noise does, if it puts another model first."""
+    """Describes the effect of noise, if another model is best with it."""
     curve = comparison["robustness"]["noise"]
     place = curve["levels"].index(NOISE)
     left = {name: top1[place] for name, top1 in curve["top1"].items()}
@@ -343,21 +338,12 @@ def _reversal(comparison: dict[str, Any], language: str) -> list[str]:
     return [word("compare_noise", language, level=NOISE, name=first, best=best, **shares)]
 
 
-def _described(comparison: dict[str, Any], language: str) -> str:
-    return f"{word('alt_robustness', language)} {_lesson(comparison, language)}"
-
-
 def _source(comparison: dict[str, Any], language: str) -> str:
-    machine, data = comparison["machine"], comparison["dataset"]
     return word(
         "compare_source",
         language,
-        images=number(data["images"], language),
-        processor=machine["processor"],
+        images=number(comparison["dataset"]["images"], language),
+        processor=comparison["machine"]["processor"],
         date=comparison["date"],
         command=comparison["command"],
     )
-
-
-def _classes_heading(language: str) -> str:
-    return fill("heading", language, title="compare_classes", note="compare_classes_note")

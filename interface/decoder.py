@@ -1,4 +1,4 @@
-"""Pictures are decoded in processes of their own: one that gets stuck costs its request alone."""
+"""Decodes pictures in separate processes: one that hangs only affects its own request."""
 
 from __future__ import annotations
 
@@ -21,45 +21,43 @@ from classifier.data.images import ImageError, open_image, to_model_input, too_c
 from classifier.errors import ClassifierError
 from interface.uploads import Upload
 
-# Pictures that are decoded at a time: more would only wait for the same two cores.
-AT_A_TIME = 2
-# Several times as long as the largest picture takes that is accepted.
-SECONDS = 12.0
-# What decoding may take above the 60 MB that a process has at its start, so that all of them stay
-# below 1 GB. 50 megapixels with transparency take 400 MB, of floats 1.5 GB; the metadata of a
-# hostile file would take all that the machine has.
+PROCESSES = 2  # for two cores
+SECONDS = 12.0  # several times the duration for the largest accepted picture
+# Additional memory for decoding: with the 60 MB of each process at its start, all stay below 1 GB.
+# 50 megapixels with transparency need 400 MB, with floats 1.5 GB; malicious metadata could use all
+# memory of the machine.
 MEMORY = 430 * 2**20
-SECONDS_TO_START = 60.0  # a process, on a machine that is busy with everything else
+SECONDS_TO_START = 60.0  # of a process, on a busy machine
 
 
 class Decoder:
-    """Decodes pictures under a deadline; a process that misses it is killed and replaced."""
+    """Decodes pictures with a time limit; a process that exceeds it is killed and replaced."""
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
-        """Starts nothing yet: the first picture or `start` does."""
+        """Creates the decoder; processes are started by `start` or the first pictures."""
         self.seconds, self.memory = seconds, memory
-        self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="decode")
         self._own = threading.local()  # each thread has a process
         self._running: set[_Process] = set()
         self._stopped = False
 
     def start(self) -> None:
-        """Has the first process started, so that the first picture need not wait for it."""
+        """Starts the first process in the background."""
         self._threads.submit(self._process)
 
     async def decode(self, upload: Upload, sizes: Iterable[int]) -> dict[int, np.ndarray]:
-        """Decodes a picture once, and returns what models of each size S see: uint8, (S, S, 3).
+        """Decodes a picture once, and returns the model input of each size S: uint8, (S, S, 3).
 
         Raises:
-            ImageError: the picture cannot be used, or not in time.
+            ImageError: the picture cannot be used, or decoding takes too long.
         """
         if not isinstance(upload, Upload):
-            raise TypeError("only what `uploads.read` gives is decoded")
+            raise TypeError("only uploads from `uploads.read` are decoded")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._decode, upload.content, tuple(sizes))
 
     def stop(self) -> None:
-        """Ends the processes, whatever they are at."""
+        """Kills the processes."""
         self._stopped = True
         for process in list(self._running):
             process.kill()
@@ -79,7 +77,7 @@ class Decoder:
     def _decode(self, content: bytes, sizes: tuple[int, ...]) -> dict[int, np.ndarray]:
         process = self._process()
         for _ in range(2):
-            # Also sending waits for a process that does not listen: killed, it ends both.
+            # Sending blocks too if the process does not read: killing it ends both.
             deadline = threading.Timer(self.seconds, process.kill)
             deadline.daemon = True
             deadline.start()
@@ -87,13 +85,13 @@ class Decoder:
                 return process.decode(content, sizes)
             except (EOFError, OSError):
                 self._running.discard(process)
-                if process.killed:  # it has had its time
+                if process.killed:  # by the timer
                     raise too_costly() from None
-                self._own.process = None  # the system may call it alive for a moment yet
-                process = self._process()  # somebody else ended it: once more, in a new one
+                self._own.process = None  # it may still be reported as alive for a moment
+                process = self._process()  # it was killed from outside: try again in a new one
             finally:
                 deadline.cancel()
-        raise ImageError("damaged", "the picture ends whatever decodes it")
+        raise ImageError("damaged", "the picture crashes the decoder")
 
 
 class _Process:
@@ -106,10 +104,10 @@ class _Process:
         self._process.start()
         theirs.close()
         self.killed = False
-        if not self._connection.poll(SECONDS_TO_START):  # it says that it has imported everything
+        if not self._connection.poll(SECONDS_TO_START):  # "ready", after all imports
             self.kill()
             raise ClassifierError("the process that decodes pictures does not start")
-        with contextlib.suppress(EOFError):  # it has ended: the first picture will tell
+        with contextlib.suppress(EOFError):  # it has ended: `decode` will fail
             self._connection.recv()
 
     def is_alive(self) -> bool:
@@ -128,10 +126,10 @@ class _Process:
 
 
 def _serve(connection: Connection, memory: int) -> None:
-    """What the process does: picture in, pixels or a refusal out, until the app is gone."""
+    """Runs in the process: receives pictures, sends pixels or errors, until the app ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    warnings.simplefilter("ignore")  # what Pillow thinks of a visitor's metadata is no news
+    warnings.simplefilter("ignore")  # Pillow's, about metadata
     _limit_memory(memory)
     with contextlib.suppress(EOFError, OSError):
         connection.send("ready")
@@ -145,17 +143,17 @@ def _serve(connection: Connection, memory: int) -> None:
                 answer = (error.reason, str(error))
             except MemoryError:
                 answer = (too_costly().reason, str(too_costly()))
-            except Exception:  # a picture that the decoder's own code trips over
+            except Exception:  # the decoder fails
                 answer = ("damaged", "the picture is damaged or cut off: choose another file")
             connection.send(answer)
     os._exit(0)
 
 
 def _limit_memory(allowed: int) -> None:
-    """Bounds the memory of this process, where the system can: then the picture is refused."""
+    """Limits the memory of this process, if the operating system supports it."""
     with contextlib.suppress(OSError, ValueError):
         in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        most = in_use + allowed
+        limit = in_use + allowed
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        if hard == resource.RLIM_INFINITY or hard > most:
-            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        if hard == resource.RLIM_INFINITY or hard > limit:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

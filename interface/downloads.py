@@ -1,4 +1,4 @@
-"""The figures of a model to take away: evaluation.json, a table of the classes, the plots."""
+"""Downloads of an evaluation: evaluation.json, a table of the classes, the plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from classifier.errors import InputError
-from interface.figures import DRAWN, beside, png
+from interface.figures import DRAWN, in_thread, png
 from interface.markup import fill
 from interface.serving import Models, Served
 
@@ -22,7 +22,7 @@ COLUMNS = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_au
 
 
 def render(served: Served, language: str) -> str:
-    """Returns links to all that can be taken away as HTML."""
+    """Returns links to the downloads as HTML."""
     files = {
         "evaluation.json": "download_json",
         "classes.csv": "download_csv",
@@ -33,7 +33,7 @@ def render(served: Served, language: str) -> str:
 
 
 def route(models: Models) -> Route:
-    """Returns the route that the links lead to."""
+    """Returns the route of the downloads."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -41,7 +41,7 @@ def route(models: Models) -> Route:
             name = request.path_params["name"]
             if name not in _FILES or served.evaluation is None:
                 raise InputError("there is no such file")
-            content = await beside(_FILES[name][0], served)
+            content = await in_thread(_FILES[name][0], served)
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
         return Response(content, media_type=_FILES[name][1])
@@ -70,7 +70,7 @@ def _plots(served: Served) -> bytes:
         for figure in DRAWN:
             try:
                 archive.writestr(f"{figure}.png", png(served, figure))
-            except InputError:  # a figure that needs a choice, or what this model does not have
+            except InputError:  # the figure needs a choice of classes, or missing data
                 continue
     return content.getvalue()
 

@@ -1,8 +1,7 @@
-"""The images that the served models were evaluated on, fetched beside the page when wanted.
+"""The test images of the served models, downloaded in the background when they are needed.
 
-A process of its own fetches them, which may take its time or fail, and leaves them in files that
-the page maps into memory. Which data set that is says the model's own evaluation, or the operator
-by the variable `DATASET`; what a visitor sends has no part in it.
+A separate process downloads and decodes them into files, which the app maps into memory. The data
+set is that of the model's evaluation, or of the variable `DATASET`; requests cannot choose it.
 """
 
 from __future__ import annotations
@@ -24,31 +23,31 @@ import numpy as np
 from classifier.errors import ClassifierError, InputError
 from interface.serving import Served
 
-VARIABLE = "DATASET"  # a Hub id, a folder, the Toronto archive or its folder: of all served models
+VARIABLE = "DATASET"  # a Hub id, a folder, the Toronto archive or its folder, for all models
 FETCH_SECONDS = 600
-RETRY_SECONDS = 60  # after a failure, before a visitor's question is another attempt
-# The folder that CIFAR-100 was read from is all that a training from a local copy knows of it.
-SAME = {"cifar100": "uoft-cs/cifar100", "cifar-100-python": "uoft-cs/cifar100"}
+RETRY_SECONDS = 60  # after a failure, before the next attempt
+# A training from a local copy only records the name of the folder.
+HUB_IDS = {"cifar100": "uoft-cs/cifar100", "cifar-100-python": "uoft-cs/cifar100"}
 PROJECT = Path(__file__).resolve().parent.parent
 
 logger = logging.getLogger(__name__)
 
 
 class ImagesMissingError(ClassifierError):
-    """The images cannot be had.
+    """The images are not available.
 
     Attributes:
-        reason: "unevaluated", "local", "unreachable" or "other": a text of the page.
+        reason: "unevaluated", "local", "unreachable" or "other": the key of a text.
         dataset: their data set.
     """
 
     def __init__(self, reason: str, dataset: str = "") -> None:
-        super().__init__(f"the images of {dataset or 'the model'} are not there ({reason})")
+        super().__init__(f"the images of {dataset or 'the model'} are not available ({reason})")
         self.reason, self.dataset = reason, dataset
 
 
 class EvaluatedImages:
-    """Fetches each data set once, whoever asks for it first."""
+    """Downloads each data set once, at the first request."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="images")
@@ -65,17 +64,19 @@ class EvaluatedImages:
         return fetch.done() and fetch.exception() is None
 
     async def of(self, served: Served) -> np.ndarray:
-        """Returns the images behind a model's predictions, uint8, (N, S, S, 3), in their order.
+        """Returns the images of a model's stored predictions, uint8, (N, S, S, 3), in their order.
 
         Raises:
-            ImagesMissingError: they cannot be had, or are others than those.
+            ImagesMissingError: they are not available, or are different from those.
         """
         dataset, split = _source(served)
         fetch = asyncio.wrap_future(self._fetch((dataset, split, served.image_size)))
         try:
-            folder = await asyncio.shield(fetch)  # a visitor who leaves takes nothing from others
+            folder = await asyncio.shield(
+                fetch
+            )  # a visitor who leaves does not cancel it for others
         except ClassifierError as error:
-            logger.warning("the images of %s cannot be had: %s", dataset, error)
+            logger.warning("the images of %s are not available: %s", dataset, error)
             raise ImagesMissingError("unreachable", dataset) from error
         return _matching(served, dataset, folder)
 
@@ -105,7 +106,7 @@ def _source(served: Served) -> tuple[str, str]:
     if named:
         return (str(Path(named).resolve()) if os.path.lexists(named) else named), split
     dataset = str(evaluation.get("dataset") or "")
-    dataset = SAME.get(dataset, dataset)
+    dataset = HUB_IDS.get(dataset, dataset)
     if "/" not in dataset:
         raise ImagesMissingError("local", dataset)
     from classifier.data.hub_dataset import parse_hub_id
@@ -119,7 +120,7 @@ def _source(served: Served) -> tuple[str, str]:
 
 
 def _matching(served: Served, dataset: str, folder: Path) -> np.ndarray:
-    """Returns the fetched images if they are, one by one, those that the model answered."""
+    """Returns the images if they are those of the model's predictions."""
     from evaluation.samples import stratified_subset
 
     evaluation, predictions = served.evaluation or {}, served.predictions
@@ -152,7 +153,7 @@ def _fetch_in_a_process(dataset: str, split: str, size: int, folder: Path) -> Pa
     except subprocess.TimeoutExpired:
         raise ClassifierError(f"not fetched within {FETCH_SECONDS} s") from None
     if result.returncode:
-        raise ClassifierError((result.stderr.strip().splitlines() or ["it said nothing"])[-1])
+        raise ClassifierError((result.stderr.strip().splitlines() or ["no error message"])[-1])
     return folder
 
 
@@ -164,7 +165,7 @@ def main(arguments: list[str]) -> None:
 
     dataset, name, side, folder = arguments
     size = int(side)
-    # An id stays one, even where a folder happens to bear its name.
+    # A Hub id must not be read as a folder of the same name.
     split = (
         load_split(dataset, name, size=size)
         if Path(dataset).is_absolute()

@@ -1,19 +1,19 @@
-"""The *Evaluation* tab: how good the model is, drawn from its evaluation and its predictions."""
+"""The *Evaluation* tab: the evaluation of a model, with figures."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from gradio.i18n import I18nData
 
 from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
 from interface.events import TEXT_EVENT, with_user_errors
 from interface.figures import MAX_CLASSES, MAX_ZOOMED, alternative, image
-from interface.markup import fill
+from interface.markup import fill, heading, line
 from interface.mistakes import ALL, BANDS
 from interface.serving import Models, Served
 from interface.translations import (
@@ -29,8 +29,8 @@ from interface.translations import (
 
 CLASS_FIGURES = ("best_and_worst_classes", "most_confused_pairs", "class_histograms")
 TRUST_FIGURES = ("reliability", "training")
-# Says which figure was clicked, and where: shares of its width and height.
-TELL_THE_PLACE = """
+# Sends the address of the clicked figure, and the position in fractions of its width and height.
+SEND_POSITION = """
 element.addEventListener("click", (event) => {
   const image = event.target.closest("img");
   if (!image || !event.detail) return;  // a key opens the figure itself
@@ -40,10 +40,16 @@ element.addEventListener("click", (event) => {
   trigger("select", {value: image.currentSrc, index: place});
 });
 """
-SHOW_THE_MATRIX = "() => document.getElementById('matrix').scrollIntoView({block: 'start'})"
+SCROLL_TO_MATRIX = "() => document.getElementById('matrix').scrollIntoView({block: 'start'})"
 LEVELS = ("class", "superclass")
 KINDS = ("precision_recall", "roc")
-# The page's script keeps what is chosen on this tab in the address, and the tab follows it.
+AREAS = ("macro_average_precision", "macro_roc_auc")
+OPTIONAL = ("superclass_top1", "train_top1", "top1_without_duplicates")
+METRICS = (
+    *("top1", "top5", "superclass_top1", "macro_f1", *AREAS),
+    *("expected_calibration_error", "train_top1", "top1_without_duplicates"),
+)
+# page.js stores the choices on this tab in the address.
 FROM_ADDRESS = f"""(name) => [
     name,
     pageAddress.get("level") || "{LEVELS[0]}",
@@ -67,13 +73,13 @@ KEEP_THE_CURVES = f"""(name, kind, chosen) => {{
 
 
 def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) -> list[Any]:
-    """Lays the tab out and connects it; returns what fills it when the page has loaded."""
+    """Lays out the tab and its events; returns the events that fill it when the page loads."""
     text = static_texts()
     served = models.get()
     images = EvaluatedImages()
     headline = gr.HTML(elem_id="headline")
     with gr.Group(elem_classes="panel"):
-        gr.HTML(_heading("confusion"), elem_classes="heading")
+        heading("confusion")
         with gr.Row(elem_classes="controls"):
             level = gr.Radio(
                 [(text(f"level_{level}"), level) for level in LEVELS],
@@ -87,18 +93,13 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
                 label=text("zoom"),
                 elem_id="zoom",
             )
-        gr.HTML(
-            static_html(
-                "matrix_hint",
-                lambda code: fill("line", code, text=word("matrix_hint", code)),
-            ),
-            elem_classes="hint",
-        )
-        matrix = gr.HTML(elem_id="matrix", js_on_load=TELL_THE_PLACE)
+        hint = static_html("matrix_hint", partial(line, "matrix_hint"))
+        gr.HTML(hint, elem_classes="hint")
+        matrix = gr.HTML(elem_id="matrix", js_on_load=SEND_POSITION)
     every = _with_all(_choices(served, LANGUAGES[0]), LANGUAGES[0])
     wrong_class, band = mistakes.build(models, images, model, tab, every, language)
     with gr.Group(elem_classes="panel"):
-        gr.HTML(_heading("curves"), elem_classes="heading")
+        heading("curves")
         with gr.Row(elem_classes="controls"):
             kind = gr.Radio(
                 [(text(f"curve_{kind}"), kind) for kind in KINDS],
@@ -170,7 +171,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         **{**TEXT_EVENT, "js": KEEP_THE_MATRIX},
     )
     matrix.select(with_user_errors(choose), language, zoom, **TEXT_EVENT).success(
-        None, None, None, js=SHOW_THE_MATRIX, queue=False, api_visibility="private"
+        None, None, None, js=SCROLL_TO_MATRIX, queue=False, api_visibility="private"
     )
     gr.on(
         [kind.input, chosen.input],
@@ -194,14 +195,14 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
 
 
 def default_classes(served: Served) -> list[int]:
-    """Returns the classes whose curves are drawn unasked: some of the best and of the worst."""
+    """Returns the classes whose curves are drawn by default."""
     from evaluation.plots import default_classes
 
     return default_classes(served.evaluation) if served.evaluation else []
 
 
 def render_headline(served: Served, language: str) -> str:
-    """Returns the figures of the model as tiles of HTML."""
+    """Returns the main metrics as HTML."""
     evaluation = served.evaluation
     if evaluation is None:
         title, text = (word(key, language) for key in ("no_evaluation_title", "no_evaluation"))
@@ -211,7 +212,7 @@ def render_headline(served: Served, language: str) -> str:
 
 
 def render_matrix(served: Served, level: str, zoom: int | None, language: str) -> str:
-    """Returns the confusion matrix, and the confusions of one class if one is chosen, as HTML."""
+    """Returns the confusion matrix, and the confusions of a chosen class, as HTML."""
     if served.evaluation is None:
         return ""
     figure = "confusion_matrix"
@@ -229,7 +230,7 @@ def render_matrix(served: Served, level: str, zoom: int | None, language: str) -
 
 
 def confused_with(matrix: list[list[int]], chosen: int) -> tuple[int, ...]:
-    """Returns a class and those that it is most often confused with, in either direction."""
+    """Returns a class and those that it is most often confused with."""
     counts = np.asarray(matrix)
     both = counts[chosen] + counts[:, chosen]
     both[chosen] = -1
@@ -238,7 +239,7 @@ def confused_with(matrix: list[list[int]], chosen: int) -> tuple[int, ...]:
 
 
 def render_classes(served: Served, language: str) -> str:
-    """Returns a table of the classes as HTML, which the page's script sorts and searches."""
+    """Returns the table of the classes as HTML; page.js sorts and searches it."""
     if served.evaluation is None:
         return ""
     names, group_of = served.labels.superclasses, served.labels.superclass_of
@@ -260,7 +261,7 @@ def render_curves(served: Served, kind: str, classes: list[int], language: str) 
 
 
 def render_rest(served: Served, language: str) -> str:
-    """Returns the figures without a choice as HTML."""
+    """Returns the figures that need no choice as HTML."""
     if served.evaluation is None:
         return ""
     panels = {
@@ -278,46 +279,27 @@ def render_rest(served: Served, language: str) -> str:
 
 
 def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, str, str]]:
-    """The figures in large type: kind, name, value, note."""
-
-    def share(key: str) -> str:
-        return percent(evaluation.get(key), language)
-
+    """Returns the main metrics: kind, name, value, note."""
     low, high = (percent(value, language) for value in evaluation["top1_interval"])
-    tiles = [
-        ("top1", share("top1"), word("tile_interval", language, low=low, high=high)),
-        ("top5", share("top5"), word("tile_top5_note", language)),
-    ]
-    if evaluation.get("superclass_top1") is not None:
-        note = word("tile_superclass_top1_note", language)
-        tiles.append(("superclass_top1", share("superclass_top1"), note))
-    note = word(
-        "tile_macro_f1_note",
-        language,
-        precision=share("macro_precision"),
-        recall=share("macro_recall"),
-    )
-    tiles.append(("macro_f1", share("macro_f1"), note))
-    for key, digits in (("macro_average_precision", 3), ("macro_roc_auc", 3)):
-        value = number(evaluation.get(key), language, digits)
-        tiles.append((key, value, word(f"tile_{key}_note", language)))
-    calibration = share("expected_calibration_error")
-    note = word("tile_expected_calibration_error_note", language)
-    tiles.append(("expected_calibration_error", calibration, note))
-    trained = evaluation.get("train_top1")
-    if trained is not None:
-        gap = number(100 * (trained - evaluation["top1"]), language, 1)
-        tiles.append(
-            ("train_top1", share("train_top1"), word("tile_train_top1_note", language, gap=gap))
-        )
-    if evaluation.get("top1_without_duplicates") is not None:
-        name = "top1_without_duplicates"
-        note = word(f"tile_{name}_note", language, count=evaluation.get("duplicates"))
-        tiles.append((name, share(name), note))
-    return [
-        ("wide" if key == "top1" else "", word(f"tile_{key}", language), value, note)
-        for key, value, note in tiles
-    ]
+    gap = 100 * ((evaluation.get("train_top1") or 0) - evaluation["top1"])
+    fields = {
+        "low": low,
+        "high": high,
+        "precision": percent(evaluation.get("macro_precision"), language),
+        "recall": percent(evaluation.get("macro_recall"), language),
+        "gap": number(gap, language, 1),
+        "count": evaluation.get("duplicates"),
+    }
+    tiles = []
+    for name in METRICS:
+        value = evaluation.get(name)
+        if value is None and name in OPTIONAL:
+            continue
+        shown = number(value, language, 3) if name in AREAS else percent(value, language)
+        note = word("tile_interval" if name == "top1" else f"tile_{name}_note", language, **fields)
+        kind = "wide" if name == "top1" else ""
+        tiles.append((kind, word(f"tile_{name}", language), shown, note))
+    return tiles
 
 
 def _choices(served: Served, language: str) -> list[tuple[str, int]]:
@@ -330,12 +312,8 @@ def _with_all(choices: list[tuple[str, int]], language: str) -> list[tuple[str, 
 
 
 def _known(served: Served, classes: object) -> list[int]:
-    """Returns those of the numbers in a request that stand for classes, as many as can be drawn."""
+    """Returns the valid class indices in a request, at most `MAX_CLASSES`."""
     count = len(served.labels.classes)
     numbers = classes if isinstance(classes, list) else []
     known = [index for index in numbers if isinstance(index, int) and 0 <= index < count]
     return known[:MAX_CLASSES]
-
-
-def _heading(key: str) -> I18nData:
-    return static_html(key, lambda code: fill("heading", code, title=key, note=""))

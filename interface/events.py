@@ -1,4 +1,4 @@
-"""What the events of all tabs share: the visitor's language, and errors put into words."""
+"""Shared by the events of all tabs: the visitor's language and error messages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from interface.uploads import AddressError, RefusedFileError
 
 logger = logging.getLogger(__name__)
 
-# Where a request's own faults are noted, for who gives its answer a status.
+# The input errors of a request, which determine the status of its response.
 refusals: ContextVar[list[InputError]] = ContextVar("refusals")
 
-# The last input of an event of the page is the visitor's language, which the browser knows.
+# Sets the last input of an event to the visitor's language, which the browser knows.
 WITH_LANGUAGE = "(...inputs) => [...inputs.slice(0, -1), document.documentElement.lang]"
 
-# How events that only write text run: at once, beside the queue, and not as part of the API.
+# Options of events that only write text: not queued, and not part of the API.
 TEXT_EVENT: dict[str, Any] = {
     "js": WITH_LANGUAGE,
     "preprocess": False,
@@ -36,22 +36,27 @@ TEXT_EVENT: dict[str, Any] = {
 
 
 class RequestError(InputError):
-    """A request has not the form that its endpoint takes."""
+    """A request does not have the form that its endpoint takes."""
 
     def __init__(self) -> None:
         super().__init__("the request does not have the form that this endpoint takes")
 
 
+ERROR_TEXTS: dict[type[Exception], str] = {
+    RequestError: "error_request",
+    AddressError: "error_address",
+    RefusedFileError: "error_no_image",
+}
+
+
 def with_user_errors(
     answer: Callable[..., Awaitable[Any]], language: str | None = None
 ) -> Callable[..., Awaitable[Any]]:
-    """Turns what an event's function raises into a `gr.Error`.
-
-    The page shows it, the API gives it as the error of the call, and the next request works.
+    """Turns exceptions of an event's function into a `gr.Error`, for the page and the API.
 
     Args:
         answer: the function of an event.
-        language: of the message; that of the function's last argument if not given.
+        language: of the message; by default the function's last argument.
     """
     fixed = language
 
@@ -65,13 +70,13 @@ def with_user_errors(
         except Exception as error:
             raise as_error(error, language) from None
 
-    # Gradio looks at it with every call, and finds it here at once.
+    # Gradio reads it with every call: this is faster than `__wrapped__`.
     guarded.__signature__ = inspect.signature(answer)  # type: ignore[attr-defined]
     return guarded
 
 
 def as_error(error: Exception, language: str) -> gr.Error:
-    """Returns the message for a visitor; what is our own fault is logged in full."""
+    """Returns the message for a visitor; errors of the app are logged."""
     if isinstance(error, InputError):
         refusals.get([]).append(error)
     if isinstance(error, ImageError):
@@ -79,16 +84,12 @@ def as_error(error: Exception, language: str) -> gr.Error:
     elif isinstance(error, UnknownModelError):
         served = ", ".join(error.served)
         text = word("error_unknown_model", language, name=error.name, served=served)
-    elif isinstance(error, RequestError):
-        text = word("error_request", language)
-    elif isinstance(error, AddressError):
-        text = word("error_address", language)
-    elif isinstance(error, RefusedFileError):
-        text = word("error_no_image", language)
-    elif isinstance(error, ClassifierError):
-        logger.error("%s", error)
-        text = word("error_model", language)
+    elif key := ERROR_TEXTS.get(type(error)):
+        text = word(key, language)
     else:
-        logger.exception("an event failed")
         text = word("error_model", language)
+        if isinstance(error, ClassifierError):
+            logger.error("%s", error)
+        else:
+            logger.exception("an event failed")
     return gr.Error(text, title=word("error_title", language), print_exception=False)

@@ -1,4 +1,4 @@
-"""The figures of the *Evaluation* tab: drawn when a browser asks for one, and kept for the next."""
+"""The figures of the *Evaluation* tab: drawn when a browser requests one, then cached."""
 
 from __future__ import annotations
 
@@ -24,19 +24,27 @@ from interface.translations import LANGUAGES, locale, word
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_CLASSES = 6  # curves in one figure that can be told apart
+MAX_CLASSES = 6  # distinguishable curves in one figure
 FORMS = ("wide", "narrow")  # the second for phones
 MAX_ZOOMED = 10  # classes in a part of the confusion matrix
-KEPT = 400  # figures of about 60 KB
-drawing = threading.Lock()  # drawing is Python: two at once would only stall the page
-# Threads of its own: those who wait for a figure keep nobody waiting whose picture is read.
+CACHED = 400  # figures of about 60 KB
+# The figures that can be requested, under the names of the model folder's plots.
+OF_EVALUATION = ("class_histograms", "best_and_worst_classes", "most_confused_pairs")
+OF_CLASSES = ("class_confusions", "confusion_zoom", "precision_recall", "roc")  # chosen by visitors
+DRAWN = (
+    *("confusion_matrix", "superclass_confusion_matrix", "reliability", "training"),
+    *OF_EVALUATION,
+    *OF_CLASSES,
+)
+drawing = threading.Lock()  # drawing holds the GIL: two at once would only block the page
+# A pool of its own: requests that wait for figures do not delay uploads, which use the default one.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="draw")
 
 Drawn = TypeVar("Drawn")
 
 
-async def beside(draw: Callable[..., Drawn], *arguments: Any) -> Drawn:
-    """Returns what a function gives that draws figures, while the page goes on."""
+async def in_thread(draw: Callable[..., Drawn], *arguments: Any) -> Drawn:
+    """Returns the result of a function that draws figures, without blocking the event loop."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_threads, partial(draw, *arguments))
 
@@ -58,14 +66,14 @@ def image(
 def figure_element(
     path: str, query: Mapping[str, str], alt: str, language: str, kind: str = ""
 ) -> str:
-    """Returns the HTML of a figure in both themes, and in the form that each has on a phone.
+    """Returns the HTML of a figure in both themes, each with its form for phones.
 
     Args:
-        path: where the figure is drawn.
-        query: the figure's choices, without theme and form.
-        alt: the text that stands for it where it is not seen.
+        path: the route of the figure.
+        query: the parameters of the figure, without theme and form.
+        alt: the alternative text.
         language: the visitor's.
-        kind: a class of the element.
+        kind: a CSS class of the element.
     """
     forms = [
         (
@@ -89,7 +97,7 @@ def png(
     """Returns a figure as a PNG file's content; draws it only once.
 
     Raises:
-        InputError: the model has not what it takes, or the figure needs a choice of classes.
+        InputError: the model has no data for it, or the figure needs a choice of classes.
     """
     return _cached(served, figure, theme, language, classes, form)[0]
 
@@ -100,25 +108,43 @@ def route(models: Models) -> Route:
     async def answer(request: Request) -> Response:
         try:
             served, wanted = _checked(models, request.path_params["figure"], request.query_params)
-            content = await beside(png, served, *wanted)
+            return png_response(await in_thread(png, served, *wanted))
         except InputError as error:
             return Response(str(error), status_code=404, media_type="text/plain")
-        headers = {"Cache-Control": "private, max-age=3600"}
-        return Response(content, media_type="image/png", headers=headers)
 
     return Route("/figures/{figure}.png", answer)
 
 
+def png_response(content: bytes) -> Response:
+    """Returns a PNG file as a response that browsers cache for an hour."""
+    headers = {"Cache-Control": "private, max-age=3600"}
+    return Response(content, media_type="image/png", headers=headers)
+
+
+def appearance(query: Mapping[str, str]) -> tuple[str, str, str]:
+    """Returns theme, language and form from a query; raises `InputError` for unknown ones."""
+    theme, language = query.get("theme", "light"), query.get("language", LANGUAGES[0])
+    form = query.get("form", FORMS[0])
+    if theme not in THEMES or language not in LANGUAGES or form not in FORMS:
+        raise InputError("there is no such figure")
+    return theme, language, form
+
+
+def style(theme: str, language: str, form: str) -> dict[str, Any]:
+    """Returns the keyword arguments of the functions in `evaluation.plots`."""
+    return {"theme": THEMES[theme], "locale": locale(language), "narrow": form == "narrow"}
+
+
 def class_at(models: Models, address: str, x: float, y: float) -> int | None:
-    """Returns the class that lies at a point of a confusion matrix, None if there is none.
+    """Returns the class at a point of a confusion matrix, None if there is none.
 
     A cell stands for the true class of its row, a name at the side or below for that class.
 
     Args:
         models: the served models.
-        address: of the figure, as `image` made it.
-        x: from the left edge of the figure, as a share of its width.
-        y: from its upper edge, as a share of its height.
+        address: of the figure, from `image`.
+        x: from the left edge of the figure, as a fraction of its width.
+        y: from its upper edge, as a fraction of its height.
 
     Raises:
         InputError: there is no such figure.
@@ -140,6 +166,11 @@ def class_at(models: Models, address: str, x: float, y: float) -> int | None:
     return None
 
 
+def alternative(figure: str, served: Served, language: str) -> str:
+    """Returns the alternative text of a figure."""
+    return word(f"alt_{figure}", language, model=served.name)
+
+
 def _order(served: Served) -> tuple[int, ...]:
     from evaluation.plots import by_superclass
 
@@ -149,147 +180,77 @@ def _order(served: Served) -> tuple[int, ...]:
 def _checked(
     models: Models, figure: str, query: Mapping[str, str]
 ) -> tuple[Served, tuple[str, str, str, tuple[int, ...], str]]:
+    """Returns the model and the other arguments of `_cached`."""
     served = models.get(query.get("model"))
-    theme, language = query.get("theme", "light"), query.get("language", LANGUAGES[0])
-    form = query.get("form", FORMS[0])
-    known = theme in THEMES and language in LANGUAGES and form in FORMS
-    if figure not in DRAWN or not known:
+    theme, language, form = appearance(query)
+    if figure not in DRAWN:
         raise InputError("there is no such figure")
     try:
         classes = tuple(int(item) for item in query.get("classes", "").split(",") if item)
     except ValueError:
         raise InputError("classes are numbers, with commas between them") from None
     count, most = len(served.labels.classes), MAX_ZOOMED if "zoom" in figure else MAX_CLASSES
-    # A figure is drawn once: classes named twice, or where none are chosen, make no other one.
+    # Repeated or superfluous classes must not cause the same figure to be drawn again.
     classes = tuple(dict.fromkeys(classes)) if figure in OF_CLASSES else ()
     if len(classes) > most or any(not 0 <= index < count for index in classes):
         raise InputError(f"at most {most} classes from 0 to {count - 1} can be drawn")
     return served, (figure, theme, language, classes, form)
 
 
-@lru_cache(KEPT)
+@lru_cache(CACHED)
 def _cached(
     served: Served, figure: str, theme: str, language: str, classes: tuple[int, ...], form: str
 ) -> tuple[bytes, tuple[float, ...]]:
-    """Returns a PNG file's content, and where its first axes lie: left, bottom, right, top."""
+    """Returns a PNG file's content, and the extents of its first axes: left, bottom, right, top."""
     from evaluation import plots
 
     with drawing:
-        look = {
-            "theme": THEMES[theme],
-            "locale": locale(language),
-            "narrow": form == "narrow",
-        }
-        drawn = DRAWN[figure](served, classes, look)
+        drawn = _draw(served, figure, classes, style(theme, language, form))
         content = plots.png(drawn)
         return content, tuple(map(float, drawn.axes[0].get_position().extents))
+
+
+def _draw(served: Served, figure: str, classes: tuple[int, ...], options: dict[str, Any]) -> Figure:
+    from evaluation import curves, plots
+
+    names = served.labels
+    if figure in ("precision_recall", "roc"):
+        draw = plots.roc_plot if figure == "roc" else plots.precision_recall_plot
+        return draw(_curves(served, figure), names, classes, **options)
+    if figure == "reliability":
+        return plots.reliability_diagram(curves.reliability(*_predictions(served)), **options)
+    if figure == "training":
+        history = served.folder.history
+        if not history:
+            raise InputError(f"{served.name} has no training history")
+        return plots.training_curves(history, **options)
+    if served.evaluation is None:
+        raise InputError(f"{served.name} is not evaluated")
+    if figure in OF_EVALUATION:
+        return getattr(plots, figure)(served.evaluation, **options)
+    matrix = served.evaluation["confusion_matrix"]
+    if figure == "confusion_matrix":
+        return plots.confusion_matrix(matrix, names, **options)
+    if figure == "superclass_confusion_matrix":
+        if names.superclasses is None:
+            raise InputError(f"the classes of {served.name} have no superclasses")
+        return plots.confusion_matrix(matrix, names, level="superclass", **options)
+    if not classes:
+        raise InputError("name the classes")
+    if figure == "class_confusions":
+        return plots.class_confusions(matrix, names, classes[0], **options)
+    return plots.confusion_matrix(matrix, names, classes=classes, **options)
 
 
 @lru_cache(8)
 def _curves(served: Served, kind: str) -> Any:
     from evaluation import curves
 
-    probabilities, labels = _predictions(served)
-    return getattr(curves, f"{kind}_curves")(probabilities, labels)
-
-
-def _evaluation(served: Served) -> dict[str, Any]:
-    if served.evaluation is None:
-        raise InputError(f"{served.name} is not evaluated")
-    return served.evaluation
+    compute = curves.roc_curves if kind == "roc" else curves.precision_recall_curves
+    return compute(*_predictions(served))
 
 
 def _predictions(served: Served) -> Any:
     if served.predictions is None:
-        raise InputError(f"the predictions of {served.name} are not there")
+        raise InputError(f"{served.name} has no stored predictions")
     return served.predictions
-
-
-def _matrix(level: str) -> Callable[..., Figure]:
-    def draw(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
-        from evaluation import plots
-
-        if level == "superclass" and served.labels.superclasses is None:
-            raise InputError(f"the classes of {served.name} have no superclasses")
-        matrix = _evaluation(served)["confusion_matrix"]
-        return plots.confusion_matrix(matrix, served.labels, level=level, **look)
-
-    return draw
-
-
-def _class_confusions(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
-    from evaluation import plots
-
-    if not classes:
-        raise InputError("name the class")
-    matrix = _evaluation(served)["confusion_matrix"]
-    return plots.class_confusions(matrix, served.labels, classes[0], **look)
-
-
-def _zoom(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
-    from evaluation import plots
-
-    if not classes:
-        raise InputError("name the classes")
-    matrix = _evaluation(served)["confusion_matrix"]
-    return plots.confusion_matrix(matrix, served.labels, classes=classes, **look)
-
-
-def _precision_recall(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
-    from evaluation import plots
-
-    drawn = _curves(served, "precision_recall")
-    return plots.precision_recall_plot(drawn, served.labels, classes, **look)
-
-
-def _roc(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
-    from evaluation import plots
-
-    return plots.roc_plot(_curves(served, "roc"), served.labels, classes, **look)
-
-
-def _of_evaluation(name: str) -> Callable[..., Figure]:
-    def draw(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
-        from evaluation import plots
-
-        return getattr(plots, name)(_evaluation(served), **look)
-
-    return draw
-
-
-def _reliability(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
-    from evaluation import curves, plots
-
-    return plots.reliability_diagram(curves.reliability(*_predictions(served)), **look)
-
-
-def _training(served: Served, classes: tuple[int, ...], look: dict[str, Any]) -> Figure:
-    from evaluation import plots
-
-    history = served.folder.history
-    if not history:
-        raise InputError(f"the history of {served.name} is not there")
-    return plots.training_curves(history, **look)
-
-
-# What can be asked for, under the names that the model folder gives its plots.
-DRAWN: dict[str, Callable[..., Figure]] = {
-    "confusion_matrix": _matrix("class"),
-    "superclass_confusion_matrix": _matrix("superclass"),
-    "class_confusions": _class_confusions,
-    "confusion_zoom": _zoom,
-    "precision_recall": _precision_recall,
-    "roc": _roc,
-    "class_histograms": _of_evaluation("class_histograms"),
-    "best_and_worst_classes": _of_evaluation("best_and_worst_classes"),
-    "most_confused_pairs": _of_evaluation("most_confused_pairs"),
-    "reliability": _reliability,
-    "training": _training,
-}
-# Those of classes that a visitor chooses.
-OF_CLASSES = {"class_confusions", "confusion_zoom", "precision_recall", "roc"}
-
-
-def alternative(figure: str, served: Served, language: str) -> str:
-    """Returns the text that stands for a figure where it is not seen."""
-    return word(f"alt_{figure}", language, model=served.name)

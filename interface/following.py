@@ -1,4 +1,4 @@
-"""Keeps the served models at the head of their branches on the Hub."""
+"""Replaces served models when their branch on the Hub has a new commit."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from interface.serving import Models, Served
 
 
 def follow(models: Models, revision: str | None, seconds: float) -> list[Follower]:
-    """Looks for new commits of every served model of the Hub, and swaps when one answers.
+    """Polls the Hub for new commits of the served models, which replace them after a test.
 
     Args:
         models: the served models.
-        revision: the branch; main if not given.
-        seconds: between two looks.
+        revision: the branch; by default main.
+        seconds: between two polls.
 
     Returns:
-        The followers, started.
+        The running followers.
     """
     followers = []
     for served in models:
@@ -27,7 +27,7 @@ def follow(models: Models, revision: str | None, seconds: float) -> list[Followe
             continue
         follower = Follower(
             served.name,
-            accept=_taking_over(models, served.name),
+            accept=_replacement(models, served.name),
             revision=revision,
             commit=served.revision,
             interval=seconds,
@@ -37,7 +37,7 @@ def follow(models: Models, revision: str | None, seconds: float) -> list[Followe
     return followers
 
 
-def _taking_over(models: Models, name: str) -> Callable[[Pulled], None]:
+def _replacement(models: Models, name: str) -> Callable[[Pulled], None]:
     def accept(pulled: Pulled) -> None:
         served = Served(name, pulled.folder, pulled.source, pulled.commit)
         test_image = np.full((1, served.image_size, served.image_size, 3), 127, np.uint8)

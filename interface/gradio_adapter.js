@@ -1,19 +1,19 @@
-// What Gradio has no setting for, mended in its page (tried with Gradio 6.31; tests/test_browser.py holds each of these).
-// It runs after page.js, which has set the document's language.
+// Changes to Gradio's page for which it has no setting (Gradio 6.31; tests/test_browser.py tests each of them).
+// Runs after page.js, which sets the document's language.
 (() => {
   const language = document.documentElement.lang;
 
-  // Gradio chooses among its own texts and ours by the navigator's language alone: there is no other switch.
+  // Gradio selects the language of all texts by the navigator's language: there is no setting.
   Object.defineProperty(navigator, "language", { get: () => language });
   Object.defineProperty(navigator, "languages", { get: () => [language] });
 
-  // Its client warns of its own unfinished `close` after every upload.
+  // Its client warns after every upload that its own `close` is not implemented.
   const warn = console.warn;
   console.warn = (...parts) => {
     if (parts[0] !== "Method not implemented.") warn.apply(console, parts);
   };
 
-  // It refuses a file by its name, from which the browser guesses the kind: here the content decides, on the server.
+  // It refuses files by the type that the browser guesses from the name: here the server checks the content.
   const isPicture = (file) => file.type.startsWith("image/");
   const asPictures = (files) => {
     const taken = new DataTransfer();
@@ -41,7 +41,7 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }, true);
 
-  // What was wrong with the last picture is not said of the next one.
+  // The error messages of the last picture are closed for the next one.
   const closeToasts = () => {
     for (const button of document.querySelectorAll('[data-testid="toast-close"]')) button.click();
   };
@@ -49,7 +49,7 @@
     if (event.target.closest?.("[id^=example-]")) closeToasts();
   });
 
-  // Its tabs know no keys (the pattern of WAI-ARIA): arrows, Home and End move between them, Tab leaves them.
+  // Keyboard navigation of the tabs, as in the WAI-ARIA pattern: arrow keys, Home and End.
   const tabs = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")].filter((tab) => tab.checkVisibility());
   document.addEventListener("keydown", (event) => {
     const shown = tabs();
@@ -62,7 +62,7 @@
     chosen.click();
     chosen.focus();
   });
-  const rove = () => {
+  const updateTabIndex = () => {
     for (const tab of document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")) {
       tab.tabIndex = tab.ariaSelected === "true" ? 0 : -1;
     }
@@ -71,7 +71,7 @@
     }
   };
 
-  // What it says only in English, in the words of the page.
+  // Translations of its English messages.
   const messages = [
     [/currently busy|queue is full/i, "error_queue_full"],
     [/maximum allowed size|size exceed|the upload is larger than/i, "error_upload_limit"],
@@ -80,12 +80,12 @@
     [/^\s*(Connection errored out|Failed to fetch|Load failed|NetworkError)/i, "error_connection"],
     [/^\s*Error\s*$/, "error_title"],
   ];
-  const inWords = (toast) => {
+  const translate = (toast) => {
     const walker = document.createTreeWalker(toast, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
       const known = messages.find(([pattern]) => pattern.test(walker.currentNode.data));
       const text = known && pageTexts[known[1]][language];
-      // A change that changes nothing would be observed again, without end.
+      // Setting the same text again would trigger the observer endlessly.
       if (text && text !== walker.currentNode.data) walker.currentNode.data = text;
     }
   };
@@ -99,7 +99,7 @@
     "More tabs": "label_more_tabs",
     "Gradio footer navigation": "label_footer",
   };
-  const labelled = (element, attribute) => {
+  const translateLabel = (element, attribute) => {
     const label = element.getAttribute(attribute);
     const [, kind, name] = label.match(/^(number input|range slider) for (.*)$/) ?? [];
     const key = kind ? `label_${kind.split(" ")[0]}` : labels[label];
@@ -109,17 +109,17 @@
 
   new MutationObserver(() => {
     for (const attribute of ["aria-label", "title"]) {
-      for (const element of document.querySelectorAll(`[${attribute}]`)) labelled(element, attribute);
+      for (const element of document.querySelectorAll(`[${attribute}]`)) translateLabel(element, attribute);
     }
-    for (const toast of document.querySelectorAll('[data-testid="toast-body"]')) inWords(toast);
-    rove();
+    for (const toast of document.querySelectorAll('[data-testid="toast-body"]')) translate(toast);
+    updateTabIndex();
     for (const input of document.querySelectorAll("#picture input[type=file][accept]")) input.removeAttribute("accept");
-    // What scrolls is reached with the keyboard.
+    // Scrollable tables can be focused with the keyboard.
     for (const table of document.querySelectorAll("#card table:not([tabindex])")) table.tabIndex = 0;
-    // It is called what it says, not otherwise.
+    // Its accessible name is its text.
     document.querySelector("#picture .upload-container[aria-label]")?.removeAttribute("aria-label");
     for (const image of document.querySelectorAll('[id^="example-"] img:not([alt=""])')) image.alt = "";
-    // It writes the five percentages itself, and only as in English.
+    // It formats the percentages as in English.
     const { percentSign } = pageLanguages[language];
     for (const share of document.querySelectorAll("#answer .confidence")) {
       for (const text of share.childNodes) {

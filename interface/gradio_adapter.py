@@ -1,19 +1,18 @@
-"""What this app needs of Gradio beyond its documentation. Tried with Gradio 6.31.0.
+"""Uses of undocumented parts of Gradio. Tested with Gradio 6.31.0.
 
-- `Blocks.preprocess_data` is the one method that the inputs of every event pass: those of the page,
-  of the named endpoints and of MCP. Gradio itself checks only files that carry its own mark
-  (`meta`), reads and copies them before a function sees them, and fetches addresses. Here they
-  never get there.
-- `Blocks.call_function` is where an event's function runs: what it raises unforeseen gets one line.
-- `Blocks.get_api_info` is the description of the endpoints, whose example would be an address.
-- `gradio.mcp.GradioMCPServer` hands files that a tool names to a client inside the server, which
-  opens any path; its answers are Python's `repr`; and the library under it checks arguments by a
-  JSON schema, in words of its own. No documented way exchanges any of these.
-- `Blocks._queue` knows which sessions and events are waited for; asked for another one, Gradio
-  begins to answer before it fails.
-- `Block.get_config`: Gradio describes every component anew for each call of the API.
+- `Blocks.preprocess_data` gets the inputs of every event of the page, the API and MCP. Gradio only
+  checks files with its own mark (`meta`), copies them before the function is called, and downloads
+  URLs. Here files are read or refused before.
+- `Blocks.call_function` calls an event's function: unexpected exceptions become one line.
+- `Blocks.get_api_info` describes the endpoints; Gradio's example is a URL.
+- `gradio.mcp.GradioMCPServer` passes files that a tool names to a client inside the server, which
+  opens any path; its results are Python's `repr`; and the MCP library validates arguments with its
+  own error messages. None of these can be replaced in a documented way.
+- `Blocks._queue` knows the sessions and events that have requests; for others, Gradio starts a
+  response and then fails.
+- `Block.get_config`: Gradio describes every component again for each API call.
 
-`tests/test_gradio_adapter.py` says in words which of these an upgrade has changed.
+`tests/test_gradio_adapter.py` names those that an upgrade has changed.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ logger = logging.getLogger(__name__)
 
 
 class CheckedBlocks(gr.Blocks):
-    """A `gr.Blocks` whose events get an `Upload` or None in the place of a picture, no path."""
+    """A `gr.Blocks` whose events get pictures as `Upload` or None, never as a path."""
 
     document: Callable[[dict[str, Any]], dict[str, Any]]
 
     def launch(self, *args: Any, **kwargs: Any) -> Any:
-        """Launches with our MCP server in the place of Gradio's."""
+        """Launches with our MCP server instead of Gradio's."""
         gradio.mcp.GradioMCPServer = McpServer  # type: ignore[misc]
-        logging.getLogger().addFilter(_is_news)
+        logging.getLogger().addFilter(_is_relevant)
         logging.getLogger("mcp").setLevel(logging.ERROR)
         return super().launch(*args, **kwargs)
 
@@ -56,7 +55,7 @@ class CheckedBlocks(gr.Blocks):
         return self.document(dict(super().get_api_info(*args, **kwargs)))
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Reads the uploads that a request names and refuses every other file."""
+        """Reads the uploads that a request names, and refuses all other files."""
         try:
             plain, pictures = await _without_files(block_fn, inputs)
             processed = list(await super().preprocess_data(block_fn, plain, *args, **kwargs))
@@ -64,7 +63,7 @@ class CheckedBlocks(gr.Blocks):
             raise
         except InputError as error:
             raise as_error(error, LANGUAGES[0]) from None
-        except Exception as error:  # a request that no page and no client of ours would send
+        except Exception as error:  # a malformed request
             logger.warning("refused a request: %s", " ".join(str(error).split())[:200])
             raise as_error(RequestError(), LANGUAGES[0]) from None
         for index, picture in pictures.items():
@@ -72,7 +71,7 @@ class CheckedBlocks(gr.Blocks):
         return processed
 
     async def call_function(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs an event's function; what it did not foresee becomes one line."""
+        """Calls an event's function; unexpected exceptions become one line."""
         try:
             return await super().call_function(*args, **kwargs)
         except (gr.Error, StopAsyncIteration, StopIteration):
@@ -84,7 +83,7 @@ class CheckedBlocks(gr.Blocks):
 async def _without_files(
     block_fn: BlockFunction, inputs: Any
 ) -> tuple[list[Any], dict[int, uploads.Upload | None]]:
-    """Returns an event's inputs with None in the place of pictures, and the pictures by index."""
+    """Returns an event's inputs with None instead of pictures, and the pictures by index."""
     if not isinstance(inputs, (list, tuple)) or len(inputs) > len(block_fn.inputs):
         raise RequestError
     plain = list(inputs) + [None] * (len(block_fn.inputs) - len(inputs))
@@ -100,18 +99,15 @@ async def _without_files(
     return plain, pictures
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Tells whether a line of the log is none of the MCP library's about a stranger's request.
-
-    It writes dozens of lines of pydantic's for each, to the root logger.
-    """
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Filters out the MCP library's dozens of lines about each malformed request."""
     return not str(record.msg).startswith("Failed to validate ")
 
 
 def _fits(block: Any, value: Any) -> bool:
-    """Tells whether an input may have a value: text or a number, or a list if it is of choices.
+    """Returns whether a value is valid for an input, and thus contains no file.
 
-    No file can hide in it.
+    Valid values are text and numbers, and lists of them for several choices.
     """
     if isinstance(block, gr.Dropdown) and block.multiselect:
         return value is None or (isinstance(value, list) and all(map(_is_plain, value)))
@@ -125,10 +121,10 @@ def _is_plain(value: Any) -> bool:
 
 
 class UncheckedServer(Server):
-    """The server of the MCP library, whose tools check their arguments themselves."""
+    """The server of the MCP library, without its validation of arguments."""
 
     def call_tool(self, *, validate_input: bool = False) -> Any:
-        """Returns the decorator of the function that calls tools."""
+        """Returns the decorator for the function that calls tools."""
         return super().call_tool(validate_input=validate_input)
 
 
@@ -138,10 +134,10 @@ class McpServer(gradio.mcp.GradioMCPServer):
     Server = UncheckedServer
 
     def convert_strings_to_filedata(self, value: Any, filedata_positions: Any) -> Any:
-        """Returns a tool's arguments with a file in the place of the text that names it.
+        """Returns a tool's arguments with files instead of the text that names them.
 
         Raises:
-            ValueError: in the visitor's words, what an argument should be.
+            ValueError: an argument is invalid; the message is for the user.
         """
         pictures = [position[0] for position in filedata_positions]
         if (
@@ -170,17 +166,17 @@ class McpServer(gradio.mcp.GradioMCPServer):
                 raise ValueError(str(error)) from None
             except InputError:
                 raise ValueError(word("error_data_url", LANGUAGES[0])) from None
-            self.blocks.upload_file_set.add(file["path"])  # deleted with the others
+            self.blocks.upload_file_set.add(file["path"])  # Gradio deletes it with the others
             return file
         path = unquote(urlsplit(text).path)
         _, marked, upload = path.partition(f"{API_PREFIX}/file=")
         if not marked or not text.lower().startswith(("http://", "https://")):
             raise ValueError(word("error_mcp", LANGUAGES[0]))
-        return {"path": upload}  # as good as any path that a request names: it is checked there
+        return {"path": upload}  # checked by `preprocess_data`
 
 
 def is_awaited(blocks: gr.Blocks, event: str) -> bool:
-    """Tells whether somebody may fetch the answer of an event, of a call through the queue."""
+    """Returns whether the result of a queued call can be fetched."""
     queue = blocks._queue
     return (
         has_session(blocks, event)
@@ -190,28 +186,28 @@ def is_awaited(blocks: gr.Blocks, event: str) -> bool:
 
 
 def has_session(blocks: gr.Blocks, session: str) -> bool:
-    """Tells whether a session has asked anything through the queue."""
+    """Returns whether a session has queued calls."""
     return session in blocks._queue.pending_messages_per_session
 
 
 def event_function(
     blocks: gr.Blocks, index: int | None, name: str | None = None
 ) -> BlockFunction | None:
-    """Returns an event by its number or else by the name of its endpoint; None if there is none."""
-    events = {key: event for key, event in blocks.fns.items() if event.fn}  # others run in the page
+    """Returns an event by its index, otherwise by the name of its endpoint, or None."""
+    events = {key: event for key, event in blocks.fns.items() if event.fn}  # others are JavaScript
     if index is not None:
         return events.get(index)
     return next((event for event in events.values() if event.api_name == name), None)
 
 
 def described_once(describe: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Keeps Gradio from describing a component anew for each call of the API.
+    """Caches the description of a component.
 
-    It does so for each new session, and a call without a client is one: half of the time that the
-    server spends on it.
+    Gradio describes all components for each new session. A call without a client is a session: it
+    was half of the server's time for it.
 
     Args:
-        describe: `get_config` of a component that is laid out for good.
+        describe: `get_config` of a component that does not change.
     """
     known: dict[str, Any] = {}
 
@@ -220,6 +216,6 @@ def described_once(describe: Callable[..., dict[str, Any]]) -> Callable[..., dic
             return describe(*arguments, **options)
         if not known:
             known.update(describe())
-        return dict(known)  # a session writes its own values into it
+        return dict(known)  # sessions modify it
 
     return described

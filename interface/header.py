@@ -1,4 +1,4 @@
-"""The head of the page: what this is, which model is served, and the two switches."""
+"""The header of the page: title, served model, and the switches for language and theme."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from interface.pictures import data_uri
 from interface.serving import Models
 from interface.translations import LANGUAGES, locale
 
-PHOTOGRAPH = "lion.jpg"  # comes with Gradio: the title's question, asked of a picture
-_COLUMNS = 60  # of the banner, whose right end is the picture
-_DISSOLVING = 14  # columns at the left of the picture in which pixels begin to be missing
+PHOTOGRAPH = "lion.jpg"  # part of Gradio
+_COLUMNS = 60  # of the banner; the picture is at its right end
+_DISSOLVING = 14  # columns of the picture that are partly transparent
 
 
 def render(models: Models, language: str, name: str | None = None) -> str:
-    """Returns the head of the page as HTML.
+    """Returns the header of the page as HTML.
 
     Args:
         models: the served models.
         language: the visitor's.
-        name: of the model whose facts are shown; the default if not given.
+        name: of the model to describe; by default the first.
     """
     served = models.get(name)
     return fill(
@@ -40,11 +40,11 @@ def render(models: Models, language: str, name: str | None = None) -> str:
 
 @cache
 def _banner() -> str:
-    """Draws a photograph as the models see it, condensing out of single pixels."""
+    """Draws a photograph at 32×32 pixels, whose left side dissolves into single pixels."""
     pixels = to_model_input(open_image(gr.get_image(PHOTOGRAPH)))
     side = len(pixels)
     rows, columns = np.mgrid[:side, :_COLUMNS]
-    # Any fixed scatter will do; this one is the fractional part of a golden-ratio lattice.
+    # Fixed, evenly distributed numbers: the fractional parts of a golden-ratio lattice.
     chance = (columns * 0.6180339887 + rows * 0.7548776662) % 1
     filled = np.clip(columns / (_COLUMNS - side + _DISSOLVING), 0, 1) ** 2
     banner = np.zeros((side, _COLUMNS, 4), np.uint8)

@@ -1,6 +1,6 @@
-"""Checks what a request's headers say about the address of this server, and its path.
+"""Checks the headers of a request that state the address of this server, and its path.
 
-No request can put an address into the page or a redirect unless a trusted proxy passed it on.
+Only a trusted proxy can determine the address in the page and in redirects.
 """
 
 from __future__ import annotations
@@ -11,41 +11,38 @@ import socket
 
 from starlette.types import Scope
 
-# What tells the app that a proxy stands before it, which alone sets the headers below: a Space, a
-# path that the proxy adds, or uvicorn's own list of proxies.
+# If one of these is set, the app is behind a proxy that sets the headers below: in a Space, with a
+# path prefix, or with uvicorn's list of proxies.
 PROXY_VARIABLES = ("SPACE_ID", "SPACE_HOST", "GRADIO_ROOT_PATH", "FORWARDED_ALLOW_IPS")
 FORWARDED = re.compile(rb"forwarded|x-forwarded-.*", re.IGNORECASE)
-NODE_SERVER = b"x-gradio-server"  # of Gradio's own proxy, which this app does not start
+NODE_SERVER = b"x-gradio-server"  # of Gradio's Node proxy, which this app does not use
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE)
 
 
 def trusts_proxy() -> bool:
-    """Tells whether the app was told that a proxy stands before it."""
+    """Returns whether the app is configured to be behind a proxy."""
     return any(os.environ.get(name) for name in PROXY_VARIABLES)
 
 
 def path_of(scope: Scope) -> str:
-    """Returns the path that a request is routed by.
-
-    Below `GRADIO_ROOT_PATH`, some proxies pass the whole path on, others only what follows.
-    """
+    """Returns the path of a request without `GRADIO_ROOT_PATH`, which some proxies strip."""
     path, root = scope["path"], scope.get("root_path", "").rstrip("/")
     below = bool(root) and (path == root or path.startswith(f"{root}/"))
     return (path[len(root) :] or "/") if below else path
 
 
 def with_own_host(scope: Scope, *, trusting: bool = False) -> tuple[Scope, bool]:
-    """Returns a request without what a stranger may have written as the address of this server.
+    """Returns a request without untrusted headers about the address of this server.
 
     Args:
         scope: of a request.
-        trusting: whether a proxy has passed it on: then its headers count if they are well-formed.
+        trusting: whether to trust the well-formed headers of a proxy.
 
     Returns:
-        The request without the headers of proxies that do not count, and whether its `Host` was
-        none that is known and the address that it came to has taken its place.
+        The request without untrusted proxy headers, and whether its `Host` was unknown and has been
+        replaced by the address that the request was sent to.
     """
-    kept = _is_well_formed if trusting else _is_no_proxys
+    kept = _is_well_formed if trusting else _is_not_forwarded
     headers = [pair for pair in scope["headers"] if pair[0] != NODE_SERVER and kept(*pair)]
     name, port = scope.get("server") or ("127.0.0.1", None)
     own = {"localhost", "127.0.0.1", "::1", name, socket.gethostname().lower()}
@@ -61,13 +58,13 @@ def with_own_host(scope: Scope, *, trusting: bool = False) -> tuple[Scope, bool]
     return {**scope, "headers": headers, "scheme": scheme}, foreign
 
 
-def _is_no_proxys(name: bytes, value: bytes) -> bool:
+def _is_not_forwarded(name: bytes, value: bytes) -> bool:
     del value
     return not FORWARDED.fullmatch(name)
 
 
 def _is_well_formed(name: bytes, value: bytes) -> bool:
-    """Tells whether a header names a host or a protocol, if it should: the first one counts."""
+    """Returns whether a forwarded host or protocol is valid; the first of several is used."""
     first = value.decode("latin-1").partition(",")[0].strip()
     if name == b"x-forwarded-host":
         return _HOST.fullmatch(first) is not None
@@ -75,6 +72,6 @@ def _is_well_formed(name: bytes, value: bytes) -> bool:
 
 
 def root_of(scope: Scope) -> str:
-    """Returns the address of the server in a request, as the page would have it."""
+    """Returns the address of the server that Gradio writes into the page."""
     host = dict(scope["headers"])[b"host"].decode("latin-1")
     return f"{scope['scheme']}://{host}"

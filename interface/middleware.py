@@ -1,4 +1,4 @@
-"""What every request passes on its way in and every answer on its way out."""
+"""The middleware of the app: checks requests, and adds scripts and headers to responses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from starlette.datastructures import MutableHeaders
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -26,85 +27,84 @@ from interface.request_bodies import MalformedBodyError, check, limit
 logger = logging.getLogger(__name__)
 
 HEADERS = {
-    # Whatever stands in a model card, a visitor's browser asks nobody but this server. Gradio's
-    # page needs inline scripts and `eval`; Spaces show it in a frame of huggingface.co.
-    b"content-security-policy": b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
-    b"object-src 'none'; frame-ancestors *",
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
+    # The browser only sends requests to this server, whatever a model card contains. Gradio's page
+    # needs inline scripts and `eval`; Spaces show it in a frame of huggingface.co.
+    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "object-src 'none'; frame-ancestors *",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
 }
 
-# What Gradio brings along and this page has no use for: routes that fetch an address, keep what a
-# visitor looked at beyond the hour, or have programs work on uploads or components.
+# Routes of Gradio that this app does not use: they fetch URLs, store visitors' data for longer than
+# an hour, or run code on uploads or components.
 BLOCKED_ROUTES = re.compile(
     r"/gradio_api/(proxy=|file=\s*https?:|deep_link|process_recording|(undo-)?vibe|run-history|runs"
     r"|stream/|component_server|custom_component/|dev/reload)|^/(login|logout)/?$",
     re.IGNORECASE,
 )
-HEARTBEAT = re.compile(r"/gradio_api/heartbeat/[^/]+")  # a stream that lasts as long as the page
+HEARTBEAT = re.compile(r"/gradio_api/heartbeat/[^/]+")  # a stream for as long as the page is open
 CALLED_DIRECTLY = re.compile(r"/gradio_api/(run|api)/")
 ANSWER = re.compile(r"/gradio_api/call/(v2/)?[^/]+/(?P<event>[^/]+)")
 ANSWERS = "/gradio_api/queue/data"
 UPLOAD = "/gradio_api/upload"
 
-ONE_RANGE = re.compile(rb"\s*bytes\s*=\s*(\d{1,15}-\d{0,15}|-\d{1,15})\s*", re.IGNORECASE)
+ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{1,15}-\d{0,15}|-\d{1,15})\s*", re.IGNORECASE | re.ASCII)
 
-# As Gradio tells its page, which then connects anew.
+# Gradio's message for its page, which then reconnects.
 NO_SESSION = {
     "msg": "unexpected_error",
     "event_id": None,
-    "message": "there is no such session, or it has ended: ask again",
+    "message": "there is no such session, or it has ended: try again",
     "session_not_found": True,
     "success": False,
 }
-ENDED = b'data: {"msg": "done"}\n\n'  # as Gradio ends the progress of an upload
+ENDED = b'data: {"msg": "done"}\n\n'  # Gradio's end of the progress of an upload
 
-MAX_ADDRESS_BYTES = 2**13  # of a request's path and query, as other servers have it
+MAX_ADDRESS_BYTES = 2**13  # of a request's path and query, as in other servers
 
-PAUSE_SECONDS = 0.4  # longer than a client takes between an upload and the question that follows
+IDLE_SECONDS = 0.4  # longer than a client takes from an upload to the request that uses it
 
 
 class RequestGate:
-    """Counts the requests that are under way, and lets nobody in any more once it is closed."""
+    """Counts running requests for a graceful shutdown; once closed, new ones are refused."""
 
     def __init__(self) -> None:
         self.closed = False
-        self.under_way = 0
+        self.running = 0
         self.last_used = time.monotonic()
 
     def close(self, seconds: float) -> None:
-        """Waits for a quiet moment, and then closes.
+        """Waits until no request has run for `IDLE_SECONDS`, then closes.
 
-        A visitor's upload, question and answer are requests of their own: so a quiet moment is one
-        after a pause, and until then everybody is let in.
+        The pause is needed because upload, call and result are separate requests of a visitor.
 
         Args:
-            seconds: the most that this takes; whoever comes in the last quarter is refused.
+            seconds: the time limit; requests in its last quarter are refused.
         """
         start = time.monotonic()
-        while time.monotonic() - start < 0.75 * seconds and not self._quiet():
+        while time.monotonic() - start < 0.75 * seconds and not self._is_idle():
             time.sleep(0.02)
         self.closed = True
-        while time.monotonic() - start < seconds and self.under_way:
+        while time.monotonic() - start < seconds and self.running:
             time.sleep(0.02)
 
     def enter(self) -> None:
-        """Notes a request."""
-        self.under_way += 1
+        """Counts a request."""
+        self.running += 1
 
     def leave(self) -> None:
-        """Notes that it is answered."""
-        self.under_way -= 1
+        """Counts a response."""
+        self.running -= 1
         self.last_used = time.monotonic()
 
-    def _quiet(self) -> bool:
-        return not self.under_way and time.monotonic() - self.last_used > PAUSE_SECONDS
+    def _is_idle(self) -> bool:
+        return not self.running and time.monotonic() - self.last_used > IDLE_SECONDS
 
 
 class PageMiddleware:
-    """Puts a script at the head of the page, before Gradio's, text at its foot, and headers on all.
+    """Adds a script before Gradio's and a footer to the page, and headers to all responses.
 
-    Gradio's own `head` is added only when its page has started, and has chosen a language.
+    Gradio's parameter `head` takes effect only after its page has started and chosen a language.
     """
 
     def __init__(
@@ -121,11 +121,11 @@ class PageMiddleware:
         self.foot = f"{foot}</body>".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on and sees to its answer."""
+        """Handles a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope, path = {**scope, "headers": _with_one_range(scope["headers"])}, path_of(scope)
+        scope, path = _with_one_range(scope), path_of(scope)
         if HEARTBEAT.fullmatch(path):
             await self.app(scope, receive, send)
         elif refusal := self._refused_at_once(scope, path):
@@ -142,13 +142,14 @@ class PageMiddleware:
                 self.gate.leave()
 
     def _refused_at_once(self, scope: Scope, path: str) -> Response | None:
-        """Returns the answer to a request that is refused whatever its body may be."""
+        """Returns the response to a request that is refused without reading its body."""
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
             return _refusal("the address is too long", 414)
         if BLOCKED_ROUTES.search(path):
-            return PlainTextResponse("There is nothing here.", 404)
-        asks = scope["method"] != "POST" or limit(path) is None  # and does not call by names
-        if asks and (found := ANSWER.fullmatch(path)) and not is_awaited(self.page, found["event"]):
+            return PlainTextResponse("Not found.", 404)
+        fetches = scope["method"] != "POST" or limit(path) is None  # and is not a call by names
+        found = ANSWER.fullmatch(path) if fetches else None
+        if found and not is_awaited(self.page, found["event"]):
             return _refusal("there is no such event, or it has been answered", 404)
         session = Request(scope).query_params.get("session_hash") if path == ANSWERS else None
         if session is not None and not has_session(self.page, session):
@@ -159,7 +160,7 @@ class PageMiddleware:
         return None
 
     async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses a body that is malformed, and has every other one read once more."""
+        """Refuses malformed bodies, and replays others for the app."""
         most = limit(scope["path"]) if scope["method"] == "POST" else None
         if most is not None:
             try:
@@ -170,7 +171,7 @@ class PageMiddleware:
                 return
             except ClientDisconnect:
                 return
-            receive = _again(content, receive)
+            receive = _replay(content, receive)
         if CALLED_DIRECTLY.search(scope["path"]):
             noted: list[InputError] = []
             refusals.set(noted)
@@ -179,13 +180,18 @@ class PageMiddleware:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope, foreign = with_own_host(scope, trusting=self.trusting)
-        root = root_of(scope).encode("latin-1") if foreign else None
-        waiting: list[Message] = []  # the head of a page's answer, until its body is complete
+        root = root_of(scope) if foreign else None
+        waiting: list[Message] = []  # the start of the page's response, until its body is complete
 
         async def deliver(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = _with_headers(message["headers"], root)
-                if path_of(scope) == "/" and _is_page(message["headers"]):
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if root is not None and "location" in headers:
+                    headers["location"] = headers["location"].removeprefix(root)
+                if path_of(scope) == "/" and headers.get("content-type", "").startswith(
+                    "text/html"
+                ):
                     waiting.append(message)
                     return
             elif waiting and message["type"] == "http.response.body":
@@ -195,27 +201,27 @@ class PageMiddleware:
                 start, *parts = waiting
                 body = b"".join(part.get("body", b"") for part in parts)
                 body = body.replace(b"<head>", self.script, 1).replace(b"</body>", self.foot, 1)
-                if root is not None:  # the browser knows better by which name it came here
-                    body = body.replace(b'"root":"%s"' % root, b'"root":"/"')
-                start["headers"] = _with_length(start["headers"], len(body))
+                if root is not None:  # the host is unknown: use relative addresses
+                    body = body.replace(f'"root":"{root}"'.encode("latin-1"), b'"root":"/"')
+                MutableHeaders(scope=start)["content-length"] = str(len(body))
                 await send(start)
                 message = {"type": "http.response.body", "body": body}
             await send(message)
 
         started = False
 
-        async def noting(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             nonlocal started
             started = True
             await deliver(message)
 
         try:
-            await self.app(scope, receive, noting)
+            await self.app(scope, receive, send_and_record)
         except Exception as error:
             if started:
                 raise
             if scope["path"].endswith("/upload") and isinstance(error, TypeError):
-                text = "the upload holds text in the place of a file"  # Gradio stops there
+                text = "the upload contains text instead of a file"  # Gradio raises TypeError
                 await _refusal(text, 400)(scope, receive, send)
                 return
             if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
@@ -224,12 +230,12 @@ class PageMiddleware:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 await PlainTextResponse(uploads.FULL, 507)(scope, receive, send)
                 return
-            logger.exception("a request failed")  # and the connection goes on
+            logger.exception("a request failed")  # the connection stays open
             await _refusal("the request could not be answered", 500)(scope, receive, send)
 
 
 def malformed(request: Request, error: Exception) -> Response:
-    """Answers a request of the wrong form; what it held, which may be no JSON, is not repeated."""
+    """Returns the response to an invalid request, without its content, which may not be JSON."""
     del request, error
     return _refusal("the request does not have the form that this endpoint takes", 422)
 
@@ -242,9 +248,9 @@ async def _body(receive: Receive, most: int) -> bytes:
     """Returns the body of a request.
 
     Raises:
-        MalformedBodyError: it has more bytes than that; it is read to its end all the same, so that
-            the connection can go on, unless it never ends.
-        ClientDisconnect: nobody waits for an answer any more.
+        MalformedBodyError: it has more than `most` bytes; the rest is read and discarded, up to a
+            limit, so that the connection can be reused.
+        ClientDisconnect: the client has disconnected.
     """
     content = bytearray()
     length = 0
@@ -263,22 +269,22 @@ async def _body(receive: Receive, most: int) -> bytes:
     return bytes(content)
 
 
-def _again(content: bytes, receive: Receive) -> Receive:
-    """Returns what receives a body that was read already, and then whatever comes."""
-    told = False
+def _replay(content: bytes, receive: Receive) -> Receive:
+    """Returns a `receive` that starts with a body that has already been read."""
+    replayed = False
 
     async def receive_again() -> Message:
-        nonlocal told
-        if told:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        told = True
+        replayed = True
         return {"type": "http.request", "body": content, "more_body": False}
 
     return receive_again
 
 
 def _as_refused(noted: Sequence[InputError], send: Send) -> Send:
-    """Has a direct call that was refused answered with 422; Gradio answers every error with 500."""
+    """Changes the status of refused direct calls to 422; Gradio sends 500 for all errors."""
 
     async def deliver(message: Message) -> None:
         if noted and message["type"] == "http.response.start" and message["status"] == 500:
@@ -288,24 +294,27 @@ def _as_refused(noted: Sequence[InputError], send: Send) -> Send:
     return deliver
 
 
-def _with_one_range(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Returns a request's headers without a `Range` that is anything else than one plain range.
+def _with_one_range(scope: Scope) -> Scope:
+    """Returns a request without a `Range` other than one plain range.
 
-    A server may ignore it; Gradio fails on several ranges, and at one its answer repeats the
-    request's headers. It knows the unit in lower case only: in this form Starlette answers.
+    Servers may ignore it. Gradio fails on several ranges, and for one its response repeats the
+    headers of the request. It only knows the unit in lower case: in upper case Starlette answers.
     """
-    headers = list(headers)
-    ranges = [value for key, value in headers if key == b"range"]
-    others = [pair for pair in headers if pair[0] != b"range"]
+    scope = {**scope}
+    headers = MutableHeaders(scope=scope)
+    ranges = headers.getlist("range")
     found = ONE_RANGE.fullmatch(ranges[0]) if len(ranges) == 1 else None
-    return [*others, (b"range", b"Bytes=" + found[1])] if found else others
+    del headers["range"]
+    if found:
+        headers["range"] = f"Bytes={found[1]}"
+    return scope
 
 
 def _within_limits(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Has an upload refused that is too large, or for which the upload folder has no more space.
+    """Refuses uploads that are too large, or for which the upload folder has no space.
 
-    Gradio deletes what it has written of an upload when this exception ends it, and only then: also
-    one whose visitor has gone ends with it.
+    Gradio only deletes the part that it has written if this exception is raised: it is also raised
+    if the client disconnects.
     """
     length, refusal = 0, (0, "")
     complete = False
@@ -325,7 +334,7 @@ def _within_limits(receive: Receive, send: Send) -> tuple[Receive, Send]:
                 refusal = 507, uploads.FULL
             if not refusal[0]:
                 return message
-            # It is read to its end all the same, so that the connection can go on.
+            # The rest is read and discarded, so that the connection can be reused.
             if complete or length > 10 * uploads.MAX_REQUEST_BYTES:
                 raise MultiPartException(refusal[1])
         return await receive()
@@ -339,9 +348,9 @@ def _within_limits(receive: Receive, send: Send) -> tuple[Receive, Send]:
 
 
 def _ended_if_missing(send: Send) -> Send:
-    """Has the progress of an upload that never came told as ended instead of as an error.
+    """Replaces the error for the progress of an unknown upload by the end of the progress.
 
-    A page asks after it even where it refused a file that is too large itself.
+    The page requests it even if it has refused a file that is too large itself.
     """
     missing = False
 
@@ -349,37 +358,12 @@ def _ended_if_missing(send: Send) -> Send:
         nonlocal missing
         if message["type"] == "http.response.start" and message["status"] == 404:
             missing = True
-            headers = _with_length(message["headers"], len(ENDED))
-            kept = [pair for pair in headers if pair[0].lower() != b"content-type"]
-            stream = [*kept, (b"content-type", b"text/event-stream")]
-            message = {**message, "status": 200, "headers": stream}
+            message = {**message, "status": 200}
+            headers = MutableHeaders(scope=message)
+            headers["content-length"] = str(len(ENDED))
+            headers["content-type"] = "text/event-stream"
         elif missing and message["type"] == "http.response.body":
             message = {"type": message["type"], "body": ENDED}
         await send(message)
 
     return deliver
-
-
-def _with_headers(
-    headers: Iterable[tuple[bytes, bytes]], root: bytes | None
-) -> list[tuple[bytes, bytes]]:
-    """Adds our headers, and leaves out the server's address where it is redirected to."""
-    kept = [pair for pair in headers if pair[0].lower() not in HEADERS]
-    if root is not None:
-        kept = [
-            (key, value.removeprefix(root) if key.lower() == b"location" else value)
-            for key, value in kept
-        ]
-    return kept + list(HEADERS.items())
-
-
-def _with_length(headers: Iterable[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
-    kept = [pair for pair in headers if pair[0].lower() != b"content-length"]
-    return [*kept, (b"content-length", str(length).encode())]
-
-
-def _is_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/html")
-        for name, value in headers
-    )

@@ -1,35 +1,30 @@
-"""The gallery of the pictures that a model got wrong, on the *Evaluation* tab."""
+"""The gallery of misclassified images on the *Evaluation* tab."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
-from interface.markup import fill
+from interface.markup import fill, heading, line
 from interface.pictures import data_uri
 from interface.serving import Models, Served
-from interface.translations import (
-    class_name,
-    language_of,
-    static_html,
-    static_texts,
-    word,
-)
+from interface.translations import class_name, language_of, static_html, static_texts
 
 SHOWN, MAX_SHOWN = 24, 240
-ALL = -1  # in the place of a class
-BANDS = {  # how sure the model was of its wrong answer: from, to
+ALL = -1  # instead of a class
+BANDS = {  # confidence of the wrong prediction: from, to
     "all": (0.0, 1.1),
     "sure": (0.8, 1.1),
     "middle": (0.5, 0.8),
     "unsure": (0.0, 0.5),
 }
-# In the address of the page; the gallery begins with its first pictures again.
-KEEP_THE_CHOICE = f"""(wanted, band) => {{
+# Stores the choice in the address, and shows the first page of the gallery.
+STORE_CHOICE = f"""(wanted, band) => {{
     pageAddress.set("mistakes", wanted === {ALL} ? "" : String(wanted));
     pageAddress.set("band", band === "all" ? "" : band);
     return {SHOWN};
@@ -52,13 +47,10 @@ def build(
     choices: Sequence[tuple[str, int]],
     language: gr.Textbox,
 ) -> tuple[gr.Dropdown, gr.Radio]:
-    """Lays the gallery out and connects it; returns its choices of a class and of a confidence."""
+    """Lays out the gallery and its events; returns its inputs for the class and the confidence."""
     text = static_texts()
     with gr.Group(elem_classes="panel"):
-        gr.HTML(
-            static_html("mistakes", lambda code: fill("heading", code, title="mistakes", note="")),
-            elem_classes="heading",
-        )
+        heading("mistakes")
         with gr.Row(elem_classes="controls"):
             wanted = gr.Dropdown(
                 list(choices), value=ALL, label=text("mistakes_class"), elem_id="mistakes-class"
@@ -69,7 +61,9 @@ def build(
                 label=text("mistakes_band"),
                 elem_id="mistakes-band",
             )
-        gallery = gr.HTML(static_html("mistakes_rest", _not_yet), elem_id="mistakes")
+        gallery = gr.HTML(
+            static_html("mistakes_rest", partial(line, "mistakes_fetching")), elem_id="mistakes"
+        )
         more = gr.Button(text("mistakes_more"), visible=False, elem_id="mistakes-more")
     opened = gr.Textbox("", visible="hidden")
     shown = gr.Number(SHOWN, visible="hidden")
@@ -79,16 +73,16 @@ def build(
     ) -> AsyncIterator[tuple[Any, Any]]:
         language = language_of(language)
         served = models.get(name)
-        if not opened and not images.at_hand(served):  # nobody has looked at this tab yet
+        if not opened and not images.at_hand(served):  # the tab has not been opened
             yield gr.skip(), gr.skip()
             return
         if not images.at_hand(served):
-            yield _line("mistakes_fetching", language), gr.Button(visible=False)
+            yield line("mistakes_fetching", language), gr.Button(visible=False)
         try:
             pixels = await images.of(served)
         except ImagesMissingError as error:
-            line = word(f"images_{error.reason}", language, dataset=error.dataset)
-            yield fill("line", language, text=line), gr.Button(visible=False)
+            text = line(f"images_{error.reason}", language, dataset=error.dataset)
+            yield text, gr.Button(visible=False)
             return
         found = mistakes(served, wanted, band)
         count = min(max(int(shown or SHOWN), 1), MAX_SHOWN)
@@ -101,7 +95,7 @@ def build(
         "js": FROM_ADDRESS,
         "preprocess": False,
         "show_progress": "hidden",
-        "concurrency_limit": None,  # those who wait for the images keep nobody waiting
+        "concurrency_limit": None,  # waiting for the images must not block others
         "trigger_mode": "always_last",
         "api_visibility": "private",
     }
@@ -112,7 +106,7 @@ def build(
         None,
         [wanted, band],
         shown,
-        js=KEEP_THE_CHOICE,
+        js=STORE_CHOICE,
         **instantly,
     ).then(redraw, **filling)
     model.change(None, None, shown, js=f"() => {SHOWN}", **instantly).then(redraw, **filling)
@@ -123,12 +117,12 @@ def build(
 
 
 def mistakes(served: Served, wanted: int | None = None, band: str = "all") -> np.ndarray:
-    """Returns which images a model got wrong, those first of which it was surest.
+    """Returns the misclassified images, most confident first.
 
     Args:
         served: an evaluated model.
         wanted: only images of this class.
-        band: how sure it was, a key of `BANDS`.
+        band: the range of confidence, a key of `BANDS`.
 
     Returns:
         Indices into its predictions, int64.
@@ -150,13 +144,13 @@ def render(served: Served, images: np.ndarray, found: np.ndarray, shown: int, la
 
     Args:
         served: an evaluated model.
-        images: uint8, (N, S, S, 3): what it was evaluated on.
-        found: which of them to show.
-        shown: how many of those, at most.
+        images: uint8, (N, S, S, 3), the test images.
+        found: the indices of those to show.
+        shown: the maximal number.
         language: of names and numbers.
     """
     if not len(found) or served.predictions is None:
-        return _line("mistakes_none", language)
+        return line("mistakes_none", language)
     probabilities, labels = served.predictions
     classes = served.labels.classes
     items = [
@@ -169,11 +163,3 @@ def render(served: Served, images: np.ndarray, found: np.ndarray, shown: int, la
         for index in found[:shown]
     ]
     return fill("mistakes", language, items=items, count=len(found))
-
-
-def _line(key: str, language: str) -> str:
-    return fill("line", language, text=word(key, language))
-
-
-def _not_yet(language: str) -> str:
-    return _line("mistakes_fetching", language)

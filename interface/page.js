@@ -1,6 +1,6 @@
-// Runs before Gradio starts: what is chosen on the page stands in its address, else it is the visitor's own.
+// Runs before Gradio starts. The choices on the page are stored in its address.
 (() => {
-  // The addresses in the page are relative: below a path of a proxy (/demo) they need its final slash.
+  // Addresses in the page are relative: with a path prefix (/demo) they need its final slash.
   if (!window.location.pathname.endsWith("/")) {
     const { pathname, search, hash } = window.location;
     window.location.replace(`${pathname}/${search}${hash}`);
@@ -11,7 +11,7 @@
     try {
       return window.localStorage.getItem(key);
     } catch {
-      return null; // storage is closed to pages in a frame of another site
+      return null; // not available in a frame of another site
     }
   };
   const remember = (key, value) => {
@@ -36,7 +36,7 @@
     if (value) current.searchParams.set(name, value);
     else current.searchParams.delete(name);
     window.history[write](window.history.state, "", current);
-    choices = current.searchParams; // as they stand now, whatever the browser goes back to
+    choices = current.searchParams; // for popstate
   }
 
   document.addEventListener("click", (event) => {
@@ -46,7 +46,7 @@
       remember("language", choice.dataset.language);
       const next = new URL(window.location.href);
       next.searchParams.set("lang", choice.dataset.language);
-      window.location.replace(next); // Back leads to the tab before, not to the language
+      window.location.replace(next); // no entry in the history
     }
     if (event.target.closest?.("[data-appearance]")) {
       const next = document.body.classList.contains("dark") ? "light" : "dark";
@@ -56,7 +56,7 @@
     }
   });
 
-  // How strongly the pixels that mattered are laid over the picture: kept from picture to picture.
+  // The opacity of the overlay of important pixels, kept for the next pictures.
   const usualOpacity = "60";
   const opacity = () => new URL(window.location.href).searchParams.get("opacity") || usualOpacity;
   const showOpacity = () => document.documentElement.style.setProperty("--overlay", opacity() / 100);
@@ -74,12 +74,12 @@
     }
   }).observe(document, { childList: true, subtree: true });
 
-  // What is typed into a choice takes the place of what stands there.
+  // Typing into a dropdown replaces its text.
   document.addEventListener("focusin", (event) => {
     if (event.target.matches?.("#zoom input, #mistakes-class input")) event.target.select();
   });
 
-  // Tables sort by a click on a column's head, and are searched by what is typed above them.
+  // Tables: a click on a column's header sorts, the field above filters.
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("[data-sort]");
     if (!button) return;
@@ -103,8 +103,7 @@
     }
   });
 
-  // The tab, the model and the example are kept in the address, and found again from there. A tab is a step of the
-  // browser's history.
+  // The tab, the model and the example are stored in the address and restored from it. Tabs are entries of the history.
   const firstTab = "classify";
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.("[role=tab][data-tab-id]");
@@ -113,7 +112,7 @@
     const link = event.target.closest?.("[data-open-tab]");
     if (link) {
       event.preventDefault();
-      wishes.tab(link.dataset.openTab).click();
+      controls.tab(link.dataset.openTab).click();
       window.scrollTo({ top: document.getElementById("tabs").offsetTop });
     }
     const example = event.target.closest?.("[id^=example-]");
@@ -126,28 +125,28 @@
   window.addEventListener("popstate", () => {
     const tab = get("tab");
     const current = new URL(window.location.href);
-    current.search = choices; // only the tab goes back: the other choices still stand on the page
+    current.search = choices; // only the tab goes back, not the other choices
     window.history.replaceState(window.history.state, "", current);
     setAddress("tab", tab);
-    wishes.tab(tab || firstTab)?.click();
+    controls.tab(tab || firstTab)?.click();
   });
-  const wishes = {
+  const controls = {
     tab: (id) => document.querySelector(`#tabs [role=tab][data-tab-id="${CSS.escape(id)}"]`),
     model: (name) => document.querySelector(`#model input[value="${CSS.escape(name)}"]`),
     example: (name) => document.getElementById(`example-${name}`),
   };
-  const open = Object.entries(wishes).filter(([name]) => address.searchParams.get(name));
-  const grant = () => {
-    for (const wish of [...open]) {
-      const found = wish[1](address.searchParams.get(wish[0]));
+  const open = Object.entries(controls).filter(([name]) => address.searchParams.get(name));
+  const restore = () => {
+    for (const entry of [...open]) {
+      const found = entry[1](address.searchParams.get(entry[0]));
       if (found) {
-        open.splice(open.indexOf(wish), 1);
-        setTimeout(() => found.click(), 300); // when Gradio has connected what it has just shown
+        open.splice(open.indexOf(entry), 1);
+        setTimeout(() => found.click(), 300); // after Gradio has attached its handlers
       }
     }
     if (!open.length) observer.disconnect();
   };
-  const observer = new MutationObserver(grant);
+  const observer = new MutationObserver(restore);
   if (open.length) observer.observe(document, { childList: true, subtree: true });
 
   const numbers = (name) => get(name).split(",").filter((part) => /^\d+$/.test(part)).map(Number);

@@ -1,4 +1,4 @@
-"""The page as a whole: its head, its tabs, its endpoints, and what no request may do."""
+"""Builds the page: header, tabs and endpoints, and the options to launch it."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from interface.translations import (
 )
 
 QUEUE_LENGTH = 1000
-# By default Gradio tells all who wait their place after each answer: with 200 of them these
-# messages kept finished answers from being delivered for 8 seconds.
+# By default Gradio sends their place to all waiting clients after each answer: for 200 clients, this
+# delayed finished answers by 8 seconds.
 SECONDS_BETWEEN_QUEUE_UPDATES = 2
-# Gradio keeps a copy of the page's description, 140 KB, for each of its last sessions, and every
-# call without a client is one. Nothing of ours is in them: a session that returns gets a new one.
+# Gradio stores a copy of the page's description, 140 KB, for each of the last sessions; every call
+# without a client is a session. They contain no state of this app.
 SESSIONS = 100
-# Seconds between two looks for old uploads, and how old they get: within the hour that we promise.
+# Seconds between two deletions of old uploads, and their age: less than the promised hour.
 CLEANING, KEPT = 300, 3000
-# What the page's script puts in the place of messages that Gradio has only in English.
+# Translations of messages that Gradio only has in English.
 SCRIPT_TEXTS = (
     *("error_title", "error_queue_full", "error_upload_limit", "error_uploads_full"),
     *("error_unknown_format", "error_connection"),
 )
-LABELS = "label_"  # how the names of its labels begin, which it has only in English, too
+LABELS = "label_"  # prefix of the translations of Gradio's English labels
 
 
 def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
@@ -53,7 +53,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
         changing: whether their revisions may change while the page is served.
     """
     text = static_texts()
-    # Of models of several sizes the page's title names that of the default one.
+    # The title states the image size of the default model.
     title = static_html("title", lambda code: word("title", code, size=models.get().image_size))
     with CheckedBlocks(title=title, analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
         page.document = partial(api.document, models=models)
@@ -101,13 +101,13 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
 def launch_options(
     page: CheckedBlocks, models: Models, gate: RequestGate, *, trusting: bool
 ) -> dict[str, Any]:
-    """Returns what `launch` needs to know of the page beside its address.
+    """Returns the arguments of `launch` without the address.
 
     Args:
         page: the page.
         models: the served models.
-        gate: through which all requests will pass.
-        trusting: whether a proxy stands before the app, which says by what address it is known.
+        gate: counts the requests.
+        trusting: whether to trust the headers of a proxy.
     """
     texts = {
         key: texts
@@ -153,7 +153,7 @@ def launch_options(
 def _facts_event(
     models: Models, model: gr.Radio, head: gr.HTML, language: gr.Textbox
 ) -> dict[str, Any]:
-    """Returns the event that shows the facts of the chosen model at the head."""
+    """Returns the event that shows the chosen model in the header."""
 
     async def render(name: str, language: str) -> str:
         return header.render(models, language_of(language), name)

@@ -1,4 +1,4 @@
-"""Pixels as pictures in a page."""
+"""Pixels as data URLs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """Returns pixels, uint8, (H, W, 3) or (H, W, 4), as the address of an image in a page."""
+    """Returns pixels, uint8, (H, W, 3) or (H, W, 4), as a data URL of a PNG."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What the body of a request must be before Gradio sees it, which trips over many others."""
+"""Validates the bodies of requests before Gradio, which fails on many invalid ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import gradio as gr
 from classifier.data import images
 from interface.gradio_adapter import event_function
 
-MAX_BYTES = 2**20  # of a call: numbers, words and the names of uploads
+MAX_BYTES = 2**20  # of a call: numbers, text and the names of uploads
 MAX_BYTES_OF_A_TOOL_CALL = images.MAX_BYTES * 4 // 3 + MAX_BYTES  # and a picture in base64
-MAX_DEPTH = 32  # lists and objects in each other
+MAX_DEPTH = 32  # nesting levels of lists and objects
 MAX_NAME = 200  # characters of a session or an event
 
 _DIRECT_CALL = re.compile(r"/gradio_api/(?:run|api)/(?P<name>[^/]+)/?$")
@@ -25,11 +25,11 @@ _OTHER = re.compile(r"/gradio_api/(?:cancel|reset)/?$")
 
 
 class MalformedBodyError(Exception):
-    """A body that no page and no client of ours sends.
+    """The body of a request is invalid.
 
     Attributes:
-        status: of HTTP.
-        text: what is wrong, in a line.
+        status: the HTTP status.
+        text: what is wrong, in one line.
     """
 
     def __init__(self, text: str, status: int = 422) -> None:
@@ -38,7 +38,7 @@ class MalformedBodyError(Exception):
 
 
 def limit(path: str) -> int | None:
-    """Returns how many bytes the body of a POST to a path may have, None if it is not JSON."""
+    """Returns the maximal size of the body of a POST to a path, None if it is not JSON."""
     if _MCP.search(path):
         return MAX_BYTES_OF_A_TOOL_CALL
     kinds = (_DIRECT_CALL, _CALL, _CALL_BY_NAMES, _JOIN, _OTHER)
@@ -54,7 +54,7 @@ def check(path: str, content: bytes, page: gr.Blocks) -> None:
         page: the page, whose events are called.
 
     Raises:
-        MalformedBodyError: it is not JSON, nested too deep, or not of the form that the path takes.
+        MalformedBodyError: it is not JSON, nested too deeply, or not valid for the path.
     """
     body = _parse(content)
     if not isinstance(body, dict):
@@ -71,15 +71,15 @@ def check(path: str, content: bytes, page: gr.Blocks) -> None:
     elif _OTHER.search(path):
         _check_form(body, {"event_id": str})
     elif _MCP.search(path) and not _is_message(body):
-        raise MalformedBodyError("the body must be a message of JSON-RPC 2.0, as MCP has it", 400)
+        raise MalformedBodyError("the body must be a JSON-RPC 2.0 message of MCP", 400)
 
 
 def _parse(content: bytes) -> Any:
     try:
         body = json.loads(content)
-        # Python also takes NaN, numbers that are too large, and half of a character ("\\ud800").
+        # Python also accepts NaN, numbers that are too large, and lone surrogates ("\\ud800").
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):  # also what is not UTF-8
+    except (ValueError, RecursionError):  # also for text that is not UTF-8
         raise MalformedBodyError("the body must be JSON", 400) from None
     level = [body]
     for _ in range(MAX_DEPTH):
@@ -90,12 +90,12 @@ def _parse(content: bytes) -> Any:
             for item in (value.values() if isinstance(value, dict) else value)
         ]
     if level:
-        raise MalformedBodyError("the body is nested too deep", 400)
+        raise MalformedBodyError("the body is nested too deeply", 400)
     return body
 
 
 def _is_message(body: dict[str, Any]) -> bool:
-    """Tells whether a body is a request or a notification of JSON-RPC; the tools check the rest."""
+    """Returns whether a body is a JSON-RPC request or notification; the tools check the rest."""
     number = body.get("id")
     return (
         body.get("jsonrpc") == "2.0"
@@ -118,7 +118,7 @@ def _check_form(body: dict[str, Any], required: dict[str, type]) -> None:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise MalformedBodyError(f"{name} must be an integer")
     if body.get("batched"):
-        raise MalformedBodyError("batches are not taken")
+        raise MalformedBodyError("batches are not supported")
 
 
 def _check_call(

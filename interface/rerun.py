@@ -1,4 +1,4 @@
-"""The served model answers the test images again while the visitor of *Evaluation* looks on."""
+"""Live evaluation on the *Evaluation* tab: the served model classifies test images again."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
 from interface.events import WITH_LANGUAGE, as_error
-from interface.markup import fill
+from interface.markup import fill, heading, line
 from interface.serving import Models, Served
-from interface.translations import language_of, number, percent, static_html, static_texts, word
+from interface.translations import language_of, number, percent, static_texts, word
 
 FEWEST, MOST, USUAL = 100, 10_000, 2000  # images
-BATCH_SIZE = 50  # images: so long a visitor's picture may have to wait for its turn
+BATCH_SIZE = 50  # images; a visitor's picture waits for at most one batch
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a live evaluation has come.
+    """The progress of a live evaluation.
 
     Attributes:
-        done: images answered.
-        total: images to answer.
-        right: answered rightly.
-        same: answered as the stored predictions say.
+        done: images classified.
+        total: images to classify.
+        right: correct predictions.
+        same: predictions of the same class as in the stored predictions.
     """
 
     done: int
@@ -38,10 +38,10 @@ class Progress:
 
 
 def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr.Textbox) -> None:
-    """Lays the panel out and connects it."""
+    """Lays out the panel and its events."""
     text = static_texts()
     with gr.Group(elem_classes="panel"):
-        gr.HTML(static_html("rerun", _heading), elem_classes="heading")
+        heading("rerun", "rerun_note")
         with gr.Row(elem_classes="controls"):
             count = gr.Slider(
                 FEWEST, MOST, USUAL, step=100, label=text("rerun_count"), elem_id="rerun-count"
@@ -50,7 +50,7 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
                 start = gr.Button(text("rerun_start"), variant="primary", elem_id="rerun-start")
                 stop = gr.Button(text("rerun_stop"), interactive=False, elem_id="rerun-stop")
         result = gr.HTML("", elem_id="rerun")
-    stops: dict[str, asyncio.Event] = {}  # of the evaluations that run, by visitor
+    stops: dict[str, asyncio.Event] = {}  # of running evaluations, by session
 
     async def run(
         name: str, count: int, language: str, request: gr.Request
@@ -62,20 +62,19 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
         stopped = stops[visitor] = asyncio.Event()
         progress = Progress(0, 0)
         try:
-            yield _line("rerun_fetching", language), off, on
+            yield line("rerun_fetching", language), off, on
             answers = evaluate(models, images, served, int(count or USUAL))
             async for progress in until(stopped, answers):
                 yield render(served, progress, language), gr.skip(), gr.skip()
         except ImagesMissingError as error:
-            line = word(f"images_{error.reason}", language, dataset=error.dataset)
-            yield fill("line", language, text=line), on, off
+            yield line(f"images_{error.reason}", language, dataset=error.dataset), on, off
         except Exception as error:
             yield render(served, progress, language, stopped=True), on, off
             raise as_error(error, language) from None
         else:
             last: Any = gr.skip()
             if not progress.total:
-                last = _line("rerun_stopped_early", language)
+                last = line("rerun_stopped_early", language)
             elif progress.done < progress.total:
                 last = render(served, progress, language, stopped=True)
             yield last, on, off
@@ -83,8 +82,8 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
             stops.pop(visitor, None)
 
     async def stop_running(request: gr.Request) -> None:
-        # The evaluation says itself that it has stopped: an answer of this function
-        # could arrive before its last progress and be overwritten by it.
+        # `run` shows that it has stopped: an output of this function could be overwritten by the
+        # last progress of `run`.
         if running := stops.get(str(request.session_hash)):
             running.set()
 
@@ -95,7 +94,7 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
         js=WITH_LANGUAGE,
         preprocess=False,
         show_progress="minimal",
-        concurrency_limit=1,  # two at once would only be twice as slow
+        concurrency_limit=1,  # two at once would be no faster
         concurrency_id="rerun",
         api_visibility="private",
     )
@@ -103,7 +102,7 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
 
 
 async def until(stopped: asyncio.Event, steps: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
-    """Yields the steps until the event is set, which also breaks off the step under way."""
+    """Yields the steps until the event is set, which also cancels the current step."""
     stop = asyncio.ensure_future(stopped.wait())
     try:
         while not stopped.is_set():
@@ -124,22 +123,22 @@ async def until(stopped: asyncio.Event, steps: AsyncIterator[Progress]) -> Async
 async def evaluate(
     models: Models, images: EvaluatedImages, served: Served, count: int
 ) -> AsyncIterator[Progress]:
-    """Has a model answer test images, batch by batch, between the questions of other visitors.
+    """Classifies test images in batches; other visitors' requests are answered in between.
 
     Args:
         models: the served models.
-        images: where the test images come from.
-        served: one of the models; as long as it is this revision of it.
-        count: how many images, with the classes in the proportions of the whole.
+        images: the source of the test images.
+        served: one of the models.
+        count: the size of the stratified subset.
 
     Raises:
-        ImagesMissingError: the images cannot be had.
-        UnknownModelError: another revision has taken the model's place.
+        ImagesMissingError: the images are not available.
+        UnknownModelError: the model has been replaced by another revision.
     """
     from evaluation.samples import stratified_subset, to_float16
 
     pixels = await images.of(served)
-    assert served.predictions is not None  # or there would be no images of it
+    assert served.predictions is not None  # checked by `images.of`
     probabilities, labels = served.predictions
     chosen = stratified_subset(labels, min(max(count, FEWEST), MOST))
     progress = Progress(0, len(chosen))
@@ -158,7 +157,7 @@ async def evaluate(
 
 
 def render(served: Served, progress: Progress, language: str, *, stopped: bool = False) -> str:
-    """Returns how far a live evaluation has come as HTML, beside what was published."""
+    """Returns the progress of a live evaluation and the published accuracy as HTML."""
     from evaluation.report import top1_interval
 
     done, total = number(progress.done, language), number(progress.total, language)
@@ -172,19 +171,11 @@ def render(served: Served, progress: Progress, language: str, *, stopped: bool =
     if published is not None:
         top1, interval = published["top1"], published["top1_interval"]
         tiles.append(_tile("rerun_published", top1, interval, language))
-    line = word(key, language, done=done, total=total)
-    return fill("rerun", language, progress=progress, line=line, tiles=tiles, same=same)
+    state = word(key, language, done=done, total=total)
+    return fill("rerun", language, progress=progress, line=state, tiles=tiles, same=same)
 
 
 def _tile(key: str, share: float, interval: list[float], language: str) -> tuple[str, ...]:
     low, high = (percent(value, language) for value in interval)
     note = word("tile_interval", language, low=low, high=high)
     return "", word(key, language), percent(share, language), note
-
-
-def _heading(language: str) -> str:
-    return fill("heading", language, title="rerun", note="rerun_note")
-
-
-def _line(key: str, language: str) -> str:
-    return fill("line", language, text=word(key, language))

@@ -1,4 +1,4 @@
-"""The loaded models: they are loaded beside the page, and answer questions in their order."""
+"""Loads models and runs their predictions in background threads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from classifier.errors import ClassifierError
 if TYPE_CHECKING:
     import numpy as np
 
-ANSWERED_TOGETHER = 32  # images: more would keep the next question waiting
-SECONDS_TO_END = 0.3  # for the answer that is under way: the app has five in all
+MAX_BATCH = 32  # images; larger batches would delay the next request
+SECONDS_TO_END = 0.3  # for the running prediction; the app has five seconds in all
 
 
 @dataclass(eq=False)
-class _Question:
-    """Images that wait for the answer of a model, which may still be loading."""
+class _Request:
+    """Images that wait for a model, which may still be loading."""
 
     model: Future[Any]
     images: np.ndarray
@@ -28,28 +28,28 @@ class _Question:
 
 
 class Runtime:
-    """Loads models in one thread and answers in another, outside of Python's lock.
+    """Loads models in one thread and predicts in another, outside of the GIL.
 
-    Questions that wait for the same model are answered together, without waiting for more of them.
-    The first model answers while the others are still being loaded.
+    Requests that wait for the same model are batched, without waiting for further ones. A loaded
+    model can be used while others are still being loaded.
     """
 
     def __init__(self) -> None:
         self._models: dict[str, Future[Any]] = {}
         self._to_load: SimpleQueue[tuple[Future[Any], Path]] = SimpleQueue()
-        self._questions: list[_Question] = []
+        self._requests: list[_Request] = []
         self._changed = threading.Condition()
         self._stopped = False
-        # It ends with the process: nothing that a model does keeps the app from ending.
-        self._answering = threading.Thread(target=self._answer_all, name="answer", daemon=True)
-        self._answering.start()
+        # A daemon thread: a prediction cannot keep the process from ending.
+        self._predicting = threading.Thread(target=self._predict_all, name="predict", daemon=True)
+        self._predicting.start()
 
     def start(self) -> None:
-        """Begins to load: while the page starts, it would take Python's lock from it."""
+        """Starts loading; earlier, it would compete with the start of the page for the GIL."""
         threading.Thread(target=self._load_all, name="load", daemon=True).start()
 
     def load(self, key: str, folder: Path) -> Future[Any]:
-        """Has a model folder loaded under a key; the result raises what loading raises."""
+        """Loads a model folder under a key; the result raises what loading raises."""
         loading: Future[Any] = Future()
         with self._changed:
             self._models[key] = loading
@@ -57,33 +57,33 @@ class Runtime:
         return loading
 
     def forget(self, key: str) -> None:
-        """Drops a model, which still answers what it was asked before."""
+        """Drops a model; it still answers the requests that wait for it."""
         with self._changed:
             self._models.pop(key, None)
 
     def ask(self, key: str, images: np.ndarray) -> Future[np.ndarray]:
-        """Begins to compute the probabilities, float32, (N, C), of images, uint8, (N, S, S, 3).
+        """Requests the probabilities, float32, (N, C), of images, uint8, (N, S, S, 3).
 
-        A model that is being loaded is waited for. The result raises `ClassifierError` if the model
-        could not be loaded or cannot answer.
+        The request waits for a model that is being loaded. The result raises `ClassifierError` if
+        loading or prediction fails.
         """
         with self._changed:
             model = self._models.get(key)
             if model is None or self._stopped:
                 raise ClassifierError(f"the model {key} is not loaded")
-            question = _Question(model, images)
-            self._questions.append(question)
+            request = _Request(model, images)
+            self._requests.append(request)
             self._changed.notify()
-        return question.result
+        return request.result
 
     def stop(self) -> None:
-        """Answers nothing more; whoever waits is told so."""
+        """Cancels all waiting requests, and ends the predictions."""
         with self._changed:
             self._stopped = True
-            for question in self._questions:
-                question.result.cancel()
+            for request in self._requests:
+                request.result.cancel()
             self._changed.notify()
-        self._answering.join(SECONDS_TO_END)
+        self._predicting.join(SECONDS_TO_END)
 
     def _load_all(self) -> None:
         from classifier.model_folder.folder import ModelFolder
@@ -95,53 +95,53 @@ class Runtime:
                 loading.set_result(runtime.load(ModelFolder(folder)))
             except Exception as error:
                 loading.set_exception(error)
-            del loading  # or a model that is forgotten would be kept until the next one
+            del loading  # the variable would keep a forgotten model in memory
             with self._changed:
                 self._changed.notify()
 
-    def _answer_all(self) -> None:
+    def _predict_all(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or self._next() is not None)
                 if self._stopped:
                     return
-                together = self._take()
-            if together:
-                _answer(together)
-            del together  # with the model that answered
+                batch = self._take_batch()
+            if batch:
+                _predict(batch)
+            del batch  # it would keep the model in memory
 
-    def _next(self) -> _Question | None:
-        return next((item for item in self._questions if item.model.done()), None)
+    def _next(self) -> _Request | None:
+        return next((request for request in self._requests if request.model.done()), None)
 
-    def _take(self) -> list[_Question]:
-        """Takes the next question, and those that are answered together with it, off the list."""
+    def _take_batch(self) -> list[_Request]:
+        """Removes the next request, and others for the same model, from the list."""
         first = self._next()
-        together: list[_Question] = []
+        batch: list[_Request] = []
         count = 0
-        for question in self._questions:
-            if first is not None and question.model is first.model:
-                count += len(question.images)
-                if together and count > ANSWERED_TOGETHER:
+        for request in self._requests:
+            if first is not None and request.model is first.model:
+                count += len(request.images)
+                if batch and count > MAX_BATCH:
                     break
-                together.append(question)
-        self._questions = [item for item in self._questions if item not in together]
-        return [item for item in together if item.result.set_running_or_notify_cancel()]
+                batch.append(request)
+        self._requests = [request for request in self._requests if request not in batch]
+        return [request for request in batch if request.result.set_running_or_notify_cancel()]
 
 
-def _answer(together: list[_Question]) -> None:
-    """Computes the answers to questions for the same model all at once."""
+def _predict(batch: list[_Request]) -> None:
+    """Computes the probabilities for all requests of a batch."""
     import numpy as np
 
     try:
-        model = together[0].model.result()
-        answers = model.probabilities(np.concatenate([item.images for item in together]))
+        model = batch[0].model.result()
+        probabilities = model.probabilities(np.concatenate([request.images for request in batch]))
     except Exception as error:
-        # What a library says of its own failure is nothing for a visitor.
+        # Visitors do not get the messages of libraries.
         ours = isinstance(error, ClassifierError)
         text = " ".join(str(error).split()) if ours else type(error).__name__
-        for item in together:
-            item.result.set_exception(ClassifierError(f"the model cannot answer: {text}"))
+        for request in batch:
+            request.result.set_exception(ClassifierError(f"the model cannot answer: {text}"))
         return
-    ends = np.cumsum([len(item.images) for item in together])
-    for item, answer in zip(together, np.split(answers, ends[:-1]), strict=True):
-        item.result.set_result(answer)
+    ends = np.cumsum([len(request.images) for request in batch])
+    for request, part in zip(batch, np.split(probabilities, ends[:-1]), strict=True):
+        request.result.set_result(part)

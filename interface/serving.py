@@ -1,4 +1,4 @@
-"""Which models the app serves, where they came from, and how a picture gets to them."""
+"""The served models, and their predictions for pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder.folder import ClassNames, ModelFolder
+from classifier.hub.sources import Found
+from classifier.model_folder.folder import ClassNames
 from classifier.prediction.classifier import TOP, Prediction, rank
 from interface.decoder import Decoder
 from interface.runtime import Runtime
@@ -23,8 +24,8 @@ from interface.uploads import Upload
 if TYPE_CHECKING:
     import numpy as np
 
-HEALTHY_SECONDS = 3.0  # so long an answer shows that the next one would come, too
-PROBE_SECONDS = 5.0  # without an answer, after which the app counts as unable to answer
+HEALTHY_SECONDS = 3.0  # after a prediction, the app counts as healthy for so long
+PROBE_SECONDS = 5.0  # timeout of the health check's prediction
 
 
 class UnknownModelError(InputError):
@@ -32,7 +33,7 @@ class UnknownModelError(InputError):
 
     Attributes:
         name: the name.
-        served: the names that would do.
+        served: the names of the served models.
     """
 
     def __init__(self, name: str, served: Sequence[str]) -> None:
@@ -41,26 +42,12 @@ class UnknownModelError(InputError):
 
 
 @dataclass(frozen=True)
-class Served:
-    """A model that the app serves.
-
-    Attributes:
-        name: what requests and the page call it.
-        folder: its model folder.
-        source: "hub", "cache", "embedded" or "folder".
-        revision: the commit on the Hub, None for a folder.
-        reason: why it is not what was asked for, None if it is.
-    """
-
-    name: str
-    folder: ModelFolder
-    source: str
-    revision: str | None = None
-    reason: str | None = None
+class Served(Found):
+    """A model that the app serves, with its records."""
 
     @property
     def key(self) -> str:
-        """What the runtime calls it: another revision is another model."""
+        """Its key in the runtime; different for each revision."""
         return f"{self.name}@{self.revision or self.folder.path}"
 
     @cached_property
@@ -70,26 +57,26 @@ class Served:
 
     @cached_property
     def image_size(self) -> int:
-        """The side, in pixels, of the images that it takes."""
+        """The side of its input images in pixels."""
         return self.folder.image_size
 
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
-        """Its figures on the test split, None if it was not evaluated."""
+        """The content of its `evaluation.json`, None if it was not evaluated."""
         return self.folder.evaluation
 
     @cached_property
     def training(self) -> dict[str, Any]:
-        """How it was trained."""
+        """The content of its `training.json`."""
         return self.folder.training
 
     @cached_property
     def predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Its probabilities (N, C) for the test split and the right answers (N,)."""
+        """Its probabilities (N, C) for the test split, and the labels (N,)."""
         return self.folder.predictions()
 
     def describe(self) -> dict[str, Any]:
-        """Returns what `/models` says of it."""
+        """Returns its entry in the output of `/models`."""
         return {
             "name": self.name,
             "source": self.source,
@@ -99,20 +86,20 @@ class Served:
 
 
 class Models:
-    """The served models; one can be replaced by its next revision while requests go on.
+    """The served models; they can be replaced by new revisions while requests are running.
 
     Attributes:
-        runtime: where they are loaded, and answer.
-        decoder: where pictures are decoded.
-        notice: what a visitor should know of how they were chosen, None if there is nothing.
+        runtime: loads the models and predicts.
+        decoder: decodes pictures.
+        notice: a notice for visitors if these are not the requested models, otherwise None.
     """
 
     def __init__(self, served: Sequence[Served], notice: str | None = None) -> None:
-        """Notes the models, of which `runtime.start` begins to load the first.
+        """Creates the collection; `runtime.start` starts loading the models.
 
         Args:
             served: at least one; the first is the default.
-            notice: what a visitor should know of how they were chosen.
+            notice: a notice for visitors.
         """
         self.runtime, self.decoder, self.notice = Runtime(), Decoder(), notice
         self._last_answer = -math.inf
@@ -123,10 +110,10 @@ class Models:
             self.runtime.load(item.key, item.folder.path)
 
     def replace(self, served: Served, test_image: np.ndarray) -> None:
-        """Takes a new revision in place of the old one, once it has answered a test image.
+        """Replaces a model by a new revision, after it has classified a test image.
 
         Raises:
-            Exception: whatever loading or asking it raises; the old one goes on.
+            Exception: whatever loading or prediction raises; the old revision stays.
         """
         try:
             self.runtime.load(served.key, served.folder.path).result()
@@ -147,7 +134,7 @@ class Models:
 
     @property
     def image_sizes(self) -> set[int]:
-        """The sides, in pixels, of the images that the served models take."""
+        """The sides of the models' input images in pixels."""
         return {served.image_size for served in self}
 
     def __iter__(self) -> Iterator[Served]:
@@ -164,24 +151,24 @@ class Models:
     async def probabilities(
         self, images: np.ndarray, name: str | None = None, key: str | None = None
     ) -> np.ndarray:
-        """Returns the probabilities, (N, C), of images, uint8, (N, S, S, 3), of its size.
+        """Returns the probabilities, (N, C), for images, uint8, (N, S, S, 3).
 
         Args:
-            images: what to classify.
-            name: of the model; the default if not given.
-            key: of the one revision of it that may answer; whichever is served if not given.
+            images: in the size of the model.
+            name: of the model; by default the first.
+            key: of the required revision; by default any.
 
         Raises:
-            UnknownModelError: no such model is served, or no longer in this revision.
+            UnknownModelError: the model is not served, or not in this revision.
         """
         answers = await asyncio.wrap_future(self._ask(images, name, key))
         self._last_answer = time.monotonic()
         return answers
 
     async def can_answer(self) -> bool:
-        """Tells whether a served model answers, by its last answer or by asking it now.
+        """Returns whether any model answers, from its last prediction or from a new one.
 
-        However often this is called, the models are asked no more than every few seconds.
+        However often this is called, at most one prediction is made every few seconds.
         """
         if time.monotonic() - self._last_answer < HEALTHY_SECONDS:
             return True
@@ -190,12 +177,12 @@ class Models:
         return await asyncio.shield(self._probe)
 
     def stop(self) -> None:
-        """Ends what decodes and what answers, whatever they are at."""
+        """Stops decoding and predictions."""
         self.decoder.stop()
         self.runtime.stop()
 
     async def decode(self, picture: Upload, sizes: Iterable[int]) -> dict[int, np.ndarray]:
-        """Decodes a picture once, and returns what models of each size S see: uint8, (S, S, 3).
+        """Decodes a picture once, and returns the model input of each size S: uint8, (S, S, 3).
 
         Raises:
             ImageError: the picture cannot be used.
@@ -205,7 +192,7 @@ class Models:
     async def classify(
         self, picture: Upload, name: str | None = None, top: int = TOP
     ) -> Prediction:
-        """Says what a picture shows.
+        """Classifies a picture.
 
         Raises:
             ImageError: the picture cannot be used.
@@ -229,7 +216,7 @@ class Models:
         return False
 
     def _ask(self, images: np.ndarray, name: str | None, key: str | None) -> Future[np.ndarray]:
-        with self._lock:  # so that a model is not forgotten between its choice and the question
+        with self._lock:  # the model must not be replaced between `get` and `ask`
             served = self.get(name)
             if key not in (None, served.key):
                 raise UnknownModelError(str(key), self.names)

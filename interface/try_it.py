@@ -1,4 +1,4 @@
-"""The *Try it* tab: all of them on the same picture, while it is shifted and turned."""
+"""The *Try it* tab: all models on a picture that is shifted, rotated and blurred."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from classifier.prediction.classifier import rank
 from evaluation import corruptions
 from interface.classify import message
 from interface.events import as_error, with_user_errors
-from interface.markup import fill
+from interface.markup import fill, heading
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
@@ -28,14 +28,13 @@ from interface.translations import (
 from interface.uploads import Upload
 
 SHOWN = 3
-# Movements of the sliders that are answered at a time, so that they never crowd out the uploads.
-AT_ONCE = 2
+CONCURRENCY = 2  # requests of sliders, so that they do not delay uploads
 SLIDERS = ("right", "down", "turn", "blur")
-UNITS_PER_SIDE = 32  # shifts and blurs count in pixels of an image of CIFAR
+UNITS_PER_SIDE = 32  # shifts and blurs are in pixels of a 32×32 image
 MAX_SHIFT, MAX_TURN, MAX_BLUR = 12.0, 180.0, 4.0  # in these units, and degrees
-# The page's script keeps where the sliders stand in the address.
+# page.js stores the values of the sliders in the address.
 _FROM_ADDRESS = f"() => {list(SLIDERS)}.map((name) => Number(pageAddress.get(name)) || 0)"
-_REMEMBERING = f"""(...inputs) => {{
+_STORE_VALUES = f"""(...inputs) => {{
     {list(SLIDERS)}.forEach((name, index) => pageAddress.set(name, inputs[index + 1] || ""));
     return [...inputs.slice(0, -1), document.documentElement.lang];
 }}"""
@@ -43,7 +42,7 @@ _RESET = f"() => {list(SLIDERS)}.map((name) => (pageAddress.set(name, ''), 0))"
 
 
 def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, Any]:
-    """Lays the tab out and connects it; returns what the page does when it loads.
+    """Lays out the tab and its events; returns the event that sets the sliders when the page loads.
 
     Args:
         models: the served models.
@@ -51,7 +50,7 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
         language: the visitor's.
     """
     text = static_texts()
-    gr.HTML(static_html("try", lambda code: _introduction(models, code)), elem_classes="heading")
+    heading("try_heading", "try_note" if len(models.names) > 1 else "try_note_one")
     with gr.Row(elem_classes="sliders"):
         sliders = [
             gr.Slider(
@@ -75,7 +74,7 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
             return waiting(language)
         try:
             pixels = await models.decode(picture, models.image_sizes)
-        except ClassifierError as error:  # the *Classify* tab has the toast: no second one
+        except ClassifierError as error:  # the *Classify* tab shows the error message
             return message("refused", language, str(as_error(error, language)))
         both = {
             size: np.stack([image, corrupt(image, right, down, turn, blur)])
@@ -87,11 +86,11 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
         "fn": with_user_errors(respond),
         "inputs": [picture, *sliders, language],
         "outputs": answers,
-        "js": _REMEMBERING,
+        "js": _STORE_VALUES,
         "preprocess": False,
         "show_progress": "hidden",
         "trigger_mode": "always_last",
-        "concurrency_limit": AT_ONCE,
+        "concurrency_limit": CONCURRENCY,
         "concurrency_id": "compare",
         "api_visibility": "private",
     }
@@ -110,14 +109,14 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
 def corrupt(
     pixels: np.ndarray, right: object, down: object, turn: object, blur: object
 ) -> np.ndarray:
-    """Shifts, turns and blurs an image as the sliders ask, within their bounds.
+    """Shifts, rotates and blurs an image by the values of the sliders, clipped to their ranges.
 
     Args:
         pixels: uint8, (side, side, 3).
-        right: of `UNITS_PER_SIDE`; whatever is no number counts as 0, here and below.
-        down: of `UNITS_PER_SIDE`.
+        right: in `UNITS_PER_SIDE`. All values that are not numbers count as 0.
+        down: in `UNITS_PER_SIDE`.
         turn: degrees, clockwise.
-        blur: standard deviation of a Gaussian, of `UNITS_PER_SIDE`.
+        blur: standard deviation of a Gaussian, in `UNITS_PER_SIDE`.
     """
     images = pixels[np.newaxis]
     if degrees := _bounded(turn, MAX_TURN):
@@ -132,11 +131,11 @@ def corrupt(
 
 
 async def compare(models: Models, both: Mapping[int, np.ndarray], language: str) -> str:
-    """Asks every served model for the picture before and after, and returns the answers as HTML.
+    """Returns the predictions of all models for the original and the changed picture as HTML.
 
     Args:
         models: the served models.
-        both: what those of each size S see before and after, uint8, (2, S, S, 3).
+        both: original and changed model input of each size S, uint8, (2, S, S, 3).
         language: the visitor's.
     """
     served = list(models)
@@ -153,14 +152,14 @@ async def compare(models: Models, both: Mapping[int, np.ndarray], language: str)
 
 
 def waiting(language: str) -> str:
-    """Returns what stands in place of the answers before there is a picture."""
+    """Returns the placeholder before there is a picture."""
     return message("waiting", language, word("try_waiting", language))
 
 
 def _column(
     served: Served, answer: np.ndarray, corrupted: np.ndarray, language: str
 ) -> dict[str, Any]:
-    """One model: its answer to the corrupted picture, and what became of its first answer."""
+    """Returns a model's prediction for the changed picture, and the change of the original one."""
     now = rank(answer[1], served.labels, corrupted, SHOWN)
     first = int(answer[0].argmax())
     before, after = float(answer[0][first]), float(answer[1][first])
@@ -177,11 +176,6 @@ def _column(
         "change": None if before == after else "still" if same else "changed",
         "points": points if after < before else f"+{points}",
     }
-
-
-def _introduction(models: Models, language: str) -> str:
-    key = "try_note" if len(models.names) > 1 else "try_note_one"
-    return fill("heading", language, title="try_heading", note=key)
 
 
 def _bounded(value: object, limit: float) -> float:

@@ -1,7 +1,7 @@
-"""The one place that decides which files a request may have read, and that reads them.
+"""Access control for files: the only place that reads the files that requests name.
 
-Whatever a request names — an event of the page, an endpoint, a tool of MCP — becomes an `Upload`
-here or is refused here, and what decodes pictures takes nothing but an `Upload`.
+Every file in a request of the page, the API or MCP becomes an `Upload` or is refused here; the
+decoder only takes an `Upload`.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ from classifier.errors import InputError
 FOLDER = "GRADIO_TEMP_DIR"  # the variable that names the upload folder, also for Gradio
 MAX_REQUEST_BYTES = MAX_BYTES + 2**20  # of an upload: a picture and the form around it
 MAX_FOLDER_BYTES = 500 * 2**20
-MIN_CHARGE = 64 * 2**10  # bytes that the smallest upload counts as: files and folders are limited
-# A visitor's question follows the upload within seconds: what is older may give way to new uploads.
-SECONDS_IN_USE = 120
-SECONDS_BETWEEN_LOOKS = 2
+MIN_CHARGE = 64 * 2**10  # bytes that small uploads count as, which limits the number of files
+SECONDS_IN_USE = 120  # older uploads may be deleted for new ones
+SCAN_SECONDS = 2  # between two scans of the folder
 FULL = "the server's space for uploads is full: try again in a few minutes"
-# Photographs that come with Gradio: no network, and none of the data set. Requests call them
-# "examples/lion.jpg", which says nothing of where they lie.
+# Photographs that are part of Gradio, and not of the data set. Requests name them
+# "examples/lion.jpg", which does not disclose their path.
 EXAMPLES = ("lion.jpg", "bus.png", "cheetah1.jpg", "tower.jpg")
 EXAMPLES_ROUTE = "examples"
-# A device or a pipe would be opened without waiting, a link is not followed, and programs that are
-# started meanwhile do not inherit the file.
+# Devices and pipes do not block, links are not followed, and child processes do not inherit the
+# file.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class RefusedFileError(InputError):
     """A file that a request names is not read.
 
-    The reason is not told: whoever asks for `/etc/passwd` does not learn whether it exists.
+    The message has no reason, so that it does not disclose whether a file exists.
     """
 
     def __init__(self) -> None:
@@ -52,14 +51,14 @@ class RefusedFileError(InputError):
 
 
 class FolderFullError(InputError):
-    """The upload folder has no more space, and all that lies in it is still in use."""
+    """The upload folder is full, and all its files are in use."""
 
     def __init__(self) -> None:
         super().__init__(FULL)
 
 
 class AddressError(InputError):
-    """A request names a picture by an address of another server."""
+    """A request names a picture by a URL."""
 
     def __init__(self) -> None:
         super().__init__("addresses are not fetched: upload the picture itself")
@@ -67,10 +66,10 @@ class AddressError(InputError):
 
 @dataclass(frozen=True)
 class Upload:
-    """The content of a file that a request may have read; made by `read` only.
+    """The content of a file that a request may use; only created by `read`.
 
     Attributes:
-        content: at most one byte more than the largest picture that is decoded.
+        content: at most one byte more than the largest accepted picture.
     """
 
     content: bytes
@@ -78,26 +77,26 @@ class Upload:
 
 @dataclass
 class _Space:
-    """How much of the upload folder is in use.
+    """The space in the upload folder.
 
     Attributes:
-        used: bytes: what was found at the last look, and all that came since.
-        looked: when that was.
+        used: bytes: those of the last scan, and all uploads since.
+        scanned: the time of the last scan.
     """
 
     used: int = 0
-    looked: float = -SECONDS_BETWEEN_LOOKS
+    scanned: float = -SCAN_SECONDS
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def is_known(self) -> bool:
-        """Tells whether the folder was looked at just now."""
-        return time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS
+        """Returns whether the last scan is recent."""
+        return time.monotonic() - self.scanned < SCAN_SECONDS
 
     def take(self, size: int) -> bool:
-        """Counts so many bytes more; False if they do not fit, even without the oldest uploads."""
+        """Reserves bytes; returns False if there is no space, even without the oldest uploads."""
         with self.lock:
             if not self.is_known():
-                self.used, self.looked = _make_room(size), time.monotonic()
+                self.used, self.scanned = _make_room(size), time.monotonic()
             fits = self.used + size <= MAX_FOLDER_BYTES
             self.used += size if fits else 0
             return fits
@@ -107,19 +106,19 @@ _space = _Space()
 
 
 async def take_space(size: int) -> bool:
-    """Counts bytes that are about to be written to the upload folder.
+    """Reserves bytes in the upload folder, and deletes the oldest uploads if needed.
 
     Returns:
-        Whether there is room for them; the oldest uploads are deleted for it.
+        Whether there is space for them.
     """
     return _space.take(size) if _space.is_known() else await asyncio.to_thread(_space.take, size)
 
 
 def _make_room(size: int) -> int:
-    """Deletes the oldest uploads that are not in use, where so many bytes do not fit beside them.
+    """Deletes the oldest unused uploads until there is space for `size` bytes.
 
     Returns:
-        How many bytes the folder holds now.
+        The bytes that are in use now.
     """
     found = sorted(_files(Path(os.environ[FOLDER])))
     used = sum(charge for _, charge, _ in found)
@@ -132,7 +131,7 @@ def _make_room(size: int) -> int:
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yields a folder's files: when each was changed, as how many bytes it counts, its path."""
+    """Yields change time, charged bytes and path of each file in a folder."""
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
@@ -145,13 +144,12 @@ def read(value: Any) -> Upload:
     """Reads the file that a request names.
 
     Args:
-        value: what a request holds in the place of a picture: Gradio's description of a file, of
-            which only `path` counts.
+        value: Gradio's description of a file, of which only `path` is used.
 
     Raises:
-        AddressError: it is an address.
-        RefusedFileError: it is anything else than a regular file of the upload folder, not reached
-            through a link, or an example.
+        AddressError: it is a URL.
+        RefusedFileError: it is neither an example nor a regular file in the upload folder that is
+            reached without links.
     """
     path = value.get("path") if isinstance(value, dict) else None
     named = value if path is None else path
@@ -165,11 +163,7 @@ def read(value: Any) -> Upload:
         return Upload(known[path].read_bytes())
     try:
         descriptor = _open(path)
-    except (
-        KeyError,
-        OSError,
-        ValueError,
-    ):  # not there, a link, no file name at all: one answer for all
+    except (KeyError, OSError, ValueError):  # missing, a link, or not a valid path
         raise RefusedFileError from None
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
@@ -180,10 +174,10 @@ def read(value: Any) -> Upload:
 
 
 def from_data_url(text: str) -> dict[str, Any]:
-    """Keeps the picture of a data URL as an upload, and returns how a request names it.
+    """Writes the picture of a data URL to the upload folder; returns its description.
 
     Raises:
-        RefusedFileError: it is not in base64.
+        RefusedFileError: it is not base64.
         FolderFullError: there is no space for it.
     """
     head, comma, data = text.partition(",")
@@ -202,8 +196,8 @@ def from_data_url(text: str) -> dict[str, Any]:
 
 @cache
 def examples() -> dict[str, Path]:
-    """Returns where the example photographs lie, by the names that requests may call them."""
-    import gradio as gr  # not for the processes that decode: they only need to know `Upload`
+    """Returns the paths of the example photographs by their names in requests."""
+    import gradio as gr  # slow, and not needed by the processes that decode
 
     paths = [Path(gr.get_image(name)) for name in EXAMPLES]
     return {str(path): path for path in paths} | {
@@ -212,19 +206,19 @@ def examples() -> dict[str, Path]:
 
 
 def _open(path: str) -> int:
-    """Opens a file of the upload folder, step by step, so that no step can lead out of it.
+    """Opens a file of the upload folder component by component, without following links.
 
-    Nothing is opened by its whole path: between a check and the opening a folder could be exchanged
-    for a link, and the mere opening of some devices does something.
+    The whole path cannot be opened at once: between a check and the opening, a folder could be
+    replaced by a link, and opening some devices has side effects.
     """
     folder = os.environ[FOLDER]
     roots = (Path(folder).absolute(), Path(folder).resolve())  # Gradio names uploads by either
     root = next((root for root in roots if Path(path).is_relative_to(root)), None)
     if root is None or path != str(Path(path)):
-        raise ValueError("it lies elsewhere, or is written as nobody here writes it")
+        raise ValueError("not a normalised path in the upload folder")
     *folders, name = Path(path).relative_to(root).parts
     if ".." in (*folders, name):
-        raise ValueError("it leads out again")
+        raise ValueError("a path with ..")
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in folders:

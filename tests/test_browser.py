@@ -383,7 +383,7 @@ def test_the_model_is_evaluated_again_before_the_visitors_eyes(opened: Open) -> 
     tab(page, "Evaluation")
     published = page.locator(".tile.wide dd").first.inner_text()
     page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.locator("#rerun")).to_contain_text("All 60 images answered")
+    expect(page.locator("#rerun")).to_contain_text("All 60 images classified")
     measured = page.locator("#rerun .tile").first
     expect(measured).to_contain_text(published)
     expect(measured).to_contain_text("95% interval")
@@ -489,7 +489,7 @@ def test_all_models_answer_while_the_picture_is_turned(opened: Open, photograph:
     page.locator("#try-turn input[type=range]").fill("90")
     expect(page.locator(".seen img")).not_to_have_attribute("src", before or "")
     assert "turn=90" in page.url
-    page.get_by_role("button", name="Back to the start").click()
+    page.get_by_role("button", name="Reset", exact=True).click()
     expect(page.locator(".seen img")).to_have_attribute("src", before or "")
     assert "turn" not in page.url
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from classifier.data.images import ImageError, open_image, to_model_input
-from interface.decoder import AT_A_TIME, Decoder
+from interface.decoder import PROCESSES, Decoder
 from interface.uploads import Upload
 from pictures import bad_pictures, encoded, memory_bombs, scene
 
@@ -79,7 +79,7 @@ def test_all_processes_together_stay_below_a_gigabyte(children: Children) -> Non
     decoder = Decoder(seconds=60)
 
     async def visitors() -> list[object]:
-        pictures = [decoder.decode(Upload(content.getvalue()), [32]) for _ in range(AT_A_TIME)]
+        pictures = [decoder.decode(Upload(content.getvalue()), [32]) for _ in range(PROCESSES)]
         return list(await asyncio.gather(*pictures, return_exceptions=True))
 
     try:
@@ -87,7 +87,7 @@ def test_all_processes_together_stay_below_a_gigabyte(children: Children) -> Non
             assert isinstance(answer, ImageError)
             assert answer.reason == "too_large"
             assert "memory" in str(answer)
-        assert len(children()) == AT_A_TIME
+        assert len(children()) == PROCESSES
         assert sum(_most_memory(process) for process in children()) < 2**30
         large = encoded(Image.new("RGBA", (7000, 7000), "red"), "PNG")
         assert _decode(decoder, large).shape == (32, 32, 3)

@@ -56,7 +56,9 @@ def test_the_mcp_library_lets_tools_check_their_arguments_themselves() -> None:
     assert "server.call_tool()" in source, "Gradio chooses itself whether arguments are checked"
     assert "validate_input" in inspect.signature(Server.call_tool).parameters
     noise = inspect.getsource(mcp.shared.session)
-    assert "Failed to validate " in noise, "`_is_news` knows other lines than the library writes"
+    assert "Failed to validate " in noise, (
+        "`_is_relevant` filters other lines than the library writes"
+    )
 
 
 def test_the_queue_says_what_is_waited_for() -> None:

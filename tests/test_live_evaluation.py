@@ -286,7 +286,7 @@ def test_a_figure_is_drawn_once_however_its_classes_are_repeated(served, models,
 def test_who_waits_for_a_figure_does_not_keep_those_waiting_whose_pictures_are_read():
     async def visitors() -> str:
         waiting = [
-            asyncio.ensure_future(figures.beside(figures.drawing.acquire)) for _ in range(50)
+            asyncio.ensure_future(figures.in_thread(figures.drawing.acquire)) for _ in range(50)
         ]
         try:
             return await asyncio.wait_for(asyncio.to_thread(str, "read"), 5)

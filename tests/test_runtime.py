@@ -182,7 +182,7 @@ def test_questions_that_wait_are_answered_together_and_each_gets_its_own(
 def test_no_more_are_answered_together_than_keep_the_next_one_waiting(
     runtime: Runtime, tiny_model_folder: Path, halted: Halted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ANSWERED_TOGETHER", 4)
+    monkeypatch.setattr(module, "MAX_BATCH", 4)
     runtime.load("tiny", tiny_model_folder).result(60)
     with halted:
         keep_busy(runtime)

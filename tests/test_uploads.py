@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An upload folder with room for ten of the smallest uploads."""
     monkeypatch.setenv(uploads.FOLDER, str(tmp_path))
     monkeypatch.setattr(uploads, "MAX_FOLDER_BYTES", 10 * MIN_CHARGE)
-    monkeypatch.setattr(uploads, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(uploads, "SCAN_SECONDS", 0)
     return tmp_path
 
 

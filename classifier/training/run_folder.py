@@ -30,7 +30,7 @@ class Run:
         label_column: the value of `--label-column`, or None.
         dataset_id: the value of `--dataset-id`, or None.
         identity: the classes, size and fingerprint of a resumed run's data (see `check_data`).
-        init_from: the initial model, or None: `source` as given, `name` for the records, and
+        init_from: the initial model, or None: `source` as given, `name` for the records, its
             `revision` on the Hub.
     """
 

@@ -118,6 +118,7 @@ def ablation_bars(
     *,
     theme: Theme = LIGHT,
     locale: Locale = ENGLISH,
+    narrow: bool = False,
 ) -> Figure:
     """Draws the top-1 accuracy of a recipe as its components are added one by one.
 
@@ -129,7 +130,8 @@ def ablation_bars(
         locale.text("ablation"),
         locale.text("ablation_note"),
         theme=theme,
-        height=1.2 + 0.34 * max(len(rows), 2),
+        height=1.2 + (0.42 if narrow else 0.34) * max(len(rows), 2),
+        narrow=narrow,
     )
     axes = style_axes(figure.subplots(), theme, grid=None)
     categories = list(dict.fromkeys(row["category"] for row in rows))
@@ -140,8 +142,10 @@ def ablation_bars(
             labels[index] += f" ± {locale.number(100 * statistics.stdev(row['top1']), 1)}"
     colours = [theme.series[categories.index(row["category"])] for row in rows]
     names = [locale.text(f"ablation_{row['name']}") for row in rows]
+    if narrow:
+        names = [fit_name(name, 17, lines=2) for name in names]
     horizontal_bars(axes, names, means, labels, colours, theme)
-    axes.margins(x=0.16)
+    axes.margins(x=0.4 if narrow else 0.16)
     return figure
 
 
