@@ -29,8 +29,8 @@ from interface.translations import (
 )
 
 QUEUE_LENGTH = 1000
-# By default Gradio sends their place to all waiting clients after each answer: for 200 clients, this
-# delayed finished answers by 8 seconds.
+# By default Gradio sends their place to all waiting clients after each answer: for 200 clients,
+# this delayed finished answers by 8 seconds.
 SECONDS_BETWEEN_QUEUE_UPDATES = 2
 # Gradio stores a copy of the page's description, 140 KB, for each of the last sessions; every call
 # without a client is a session. They contain no state of this app.
