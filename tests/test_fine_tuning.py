@@ -318,7 +318,7 @@ def test_a_fine_tuning_goes_on_after_its_last_layer_was_trained(
         (["--init-from", "{source}", "--set", "image_size=64"], "has image_size 20, not 64"),
         (["--set", "freeze_epochs=2"], "freeze_epochs goes with --init-from"),
         (["--preset", "fine-tune"], "freeze_epochs goes with --init-from"),
-        (["--resume", "--output", "{run}", "--init-from", "{other}"], "leave it out to go on"),
+        (["--resume", "--output", "{run}", "--init-from", "{other}"], "leave it out to resume"),
         (["--init-from", "{damaged}"], "damaged or not an HDF5 file"),
         (["--push", "--from", "x", "--repo-id", "a/b", "--init-from", "y"], "without training"),
     ],

@@ -194,7 +194,7 @@ def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, call_comma
         (["--epochs", "0"], ["epochs must be greater than 0"]),
         (["--epochs", "many"], ["--epochs", "'many'"]),
         (["--batch-size", "-1"], ["batch_size must be greater than 0"]),
-        (["--seed", "-1"], ["seed must not be negative"]),
+        (["--seed", "-1"], ["seed must lie between 0 and 2147483647"]),
         (["--seed", "99999999999999"], ["seed must lie between 0 and 2147483647"]),
         (
             ["--set", "learning_rate=.inf"],
