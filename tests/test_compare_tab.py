@@ -3,13 +3,16 @@
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from benchmarks.ablation import ROWS
 from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
 from interface import compare
@@ -116,6 +119,47 @@ def test_differences_need_two_compared_models() -> None:
         compare.render_differences("cnn", "other", "en")
 
 
+@pytest.fixture
+def measured_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """An ablation, whether or not the embedded models come with one."""
+    rows = [{"name": row.name, "category": row.category, "top1": [0.3, 0.31]} for row in ROWS]
+    measurement = {
+        "command": "python -m benchmarks.ablation",
+        "date": "2026-11-27",
+        "machine": {"processor": "A processor", "cores": 2},
+        "epochs": 30,
+        "rows": rows,
+    }
+    (tmp_path / "ablation.json").write_text(json.dumps(measurement))
+    monkeypatch.setattr(compare, "ABLATION", tmp_path / "ablation.json")
+    for cached in (compare.ablation, compare.png):
+        cached.cache_clear()
+    yield measurement
+    for cached in (compare.ablation, compare.png):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_ablation_is_shown_with_its_source(
+    measured_ablation: dict[str, Any], language: str
+) -> None:
+    page = compare.render_ablation(language)
+    assert "comparison/ablation.png" in page
+    for key in ("command", "date"):
+        assert measured_ablation[key] in page
+
+
+def test_without_a_measured_ablation_there_is_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "ABLATION", tmp_path / "missing.json")
+    compare.ablation.cache_clear()
+    client = TestClient(Starlette(routes=[compare.route()]))
+    assert client.get("/comparison/ablation.png").status_code == 404
+    compare.ablation.cache_clear()
+
+
+@pytest.mark.usefixtures("measured_ablation")
 @pytest.mark.parametrize("figure", compare.FIGURES)
 def test_a_phone_gets_a_narrow_figure_whose_panels_lie_below_each_other(figure: str) -> None:
     client = TestClient(Starlette(routes=[compare.route()]))

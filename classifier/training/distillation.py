@@ -134,16 +134,16 @@ def stored_answers(
     file: Path | None = None
     with contextlib.suppress(*CACHE_ERRORS):
         file = cache_folder() / "answers" / f"{key.hexdigest()[:32]}.npy"
-        answers = open_memmap(file, mode="r")
-        if answers.dtype == np.float16 and answers.ndim == 2 and len(answers) == len(images):
-            return answers.astype("float32")
+        stored = open_memmap(file, mode="r")
+        if stored.dtype == np.float16 and stored.ndim == 2 and len(stored) == len(images):
+            return stored.astype("float32")
     answers = ask(images).astype("float16")
     with contextlib.suppress(*CACHE_ERRORS):
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, lambda path: _save(path, answers))
-            stored = sorted(file.parent.glob("*.npy"), key=lambda path: -path.stat().st_mtime)
-            for old in stored[MAX_STORED_ANSWERS:]:
+            files = sorted(file.parent.glob("*.npy"), key=lambda path: -path.stat().st_mtime)
+            for old in files[MAX_STORED_ANSWERS:]:
                 old.unlink(missing_ok=True)
     return answers.astype("float32")
 
