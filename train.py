@@ -1,10 +1,10 @@
 """Trains an image classifier, evaluates it, writes its model folder and publishes it.
 
 python train.py --preset mlp-baseline
-python train.py --preset mlp --dataset path/to/images --output runs/mine
+python train.py --preset cnn --dataset path/to/images --output runs/mine
 python train.py --output runs/mine --resume
 python train.py --init-from pretrained/cnn --dataset path/to/images --output runs/mine
-python train.py --preset mlp --distributed
+python train.py --preset mlp-tied --distributed
 python train.py --push --from runs/mine --repo-id user/name
 """
 
@@ -110,6 +110,12 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     if start:
         layers = "all layers but the last (other classes)" if new_layer else "all layers"
         print(f"Starting from the weights of {start.origin.source}: {layers}", flush=True)
+    elif settings.local_maps and not settings.tied:
+        print(
+            "Warning: the first layers start as convolutions with random weights. For trained "
+            "ones, train the preset mlp-tied first: --init-from runs/mlp-tied",
+            flush=True,
+        )
     network = accelerate(network)
     load_epoch, augmentation = epoch_images(data, settings)
     if group.is_chief:

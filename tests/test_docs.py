@@ -44,6 +44,7 @@ SECONDS = 300  # for a command, on a machine that does other things too
 TINY = {  # replaces these settings in every preset
     "hidden_units": [16],
     "local_units": 16,
+    "local_maps": [4, 4, 2],
     "width": 16,
     "depth": 1,
     "channels": [4, 4],
