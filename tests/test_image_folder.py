@@ -267,6 +267,7 @@ class TestFiles:
         (tmp_path / "data/train/stray.png").write_bytes(encode(picture(1)))
         (tmp_path / "data/train/cat/gone").symlink_to("nowhere")
         os.mkfifo(tmp_path / "data/train/cat/pipe.png")
+        (tmp_path / "data/train/bird").mkdir()
         for name in ("train/cat/.DS_Store", "train/cat/._0.png", "Thumbs.db"):
             (tmp_path / "data" / name).write_text("of the system")
         split = load_split(str(tmp_path / "data"))
@@ -281,6 +282,7 @@ class TestFiles:
             "1 image outside of class folders (train/stray.png)",
             "1 broken link (train/cat/gone)",
             "1 special file (train/cat/pipe.png)",
+            "1 empty folder (train/bird)",
             "1 .png (extra/0.png)",
         ):
             assert told in remark

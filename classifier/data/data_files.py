@@ -105,7 +105,8 @@ def walk(folder: Path) -> Iterator[DataFile]:
     """Yields every file below a folder, except those of the system and of tools.
 
     ZIPs are not opened. A link to a parent folder has the kind "loop", a dangling link the kind
-    "broken link", and a pipe, socket or device the kind "special file".
+    "broken link", a pipe, socket or device the kind "special file". A folder that holds nothing has
+    the kind "empty folder".
 
     Raises:
         OSError: a folder cannot be read.
@@ -168,6 +169,8 @@ def _walk(
         return
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
+    if parts and not found:
+        yield DataFile(parts, "empty folder")
     for entry in found:
         path, below = Path(entry.path), (*parts, entry.name)
         try:
