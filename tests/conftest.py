@@ -46,7 +46,7 @@ Run = subprocess.CompletedProcess[str]
 def cifar100_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The real CIFAR-100 as `datasets` reads it; skips where it is not at hand."""
     monkeypatch.delenv("CIFAR100_MLP_CACHE")  # the user's own cache spares the decoding
-    folder = Path(os.environ.get("CIFAR100_DIR", PROJECT.parent / "shared" / "cifar100"))
+    folder = Path(os.environ.get("CIFAR100_DIR") or PROJECT.parent / "shared" / "cifar100")
     if not folder.is_dir():
         pytest.skip("the real CIFAR-100 is not here: name its folder in CIFAR100_DIR")
     return folder.resolve()

@@ -158,7 +158,7 @@ def test_mcp_offers_the_same_and_fetches_no_address(
 
     tools = ask("tools/list")
     assert "classify" in tools
-    assert "data set's classes" in tools
+    assert "the five most probable classes" in tools
     for image in (address, {"path": address, "meta": FILE}):
         answer = ask("tools/call", name="classify", arguments={"image": image})
         assert "confidence" not in answer

@@ -181,7 +181,7 @@ def test_both_languages_say_the_same_things_with_the_same_figures():
 def test_every_sentence_in_the_table_is_used_and_every_one_used_is_in_the_table():
     source = "".join(path.read_text() for path in Path(plots.__file__).parent.glob("*.py"))
     quoted = {*re.findall(r'"([a-z0-9_]+)"', source), *LEVELS}
-    built = {f"{kind}_axis" for kind in quoted}
+    built = {f"{kind}_{part}" for kind in quoted for part in ("axis", "note")}
     begun = tuple(re.findall(r'f"([a-z]+_)\{', source))  # the rest comes with the data
     assert {key for key in ENGLISH.texts if not key.startswith(begun)} <= quoted | built
 
