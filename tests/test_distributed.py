@@ -229,7 +229,7 @@ sys.exit(command_line.run(train.main))
         assert result.returncode == 1, result.stderr
         assert message in result.stderr
         assert result.stderr.count("\n") == 1
-        assert f"Process {number} of 2 waits at {address}" in result.stdout
+        assert f"Process {number} of 2 waits for " in result.stdout
         assert not (tmp_path / "run" / "run.json").exists()
 
 
