@@ -353,7 +353,7 @@ def _shapes_lines(found: dict[str, Any]) -> list[str]:
             f"| {title}: GFLOP/s | {' | '.join(columns)} |",
             f"| --- |{' ---: |' * len(columns)}",
             *(
-                _cells(shape, [row[x][shape][name] for x in PRECISIONS for name in names])
+                _cells(shape, [row[x][shape].get(name) for x in PRECISIONS for name in names])
                 for shape in row["float32"]
             ),
             "",
