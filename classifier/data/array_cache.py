@@ -127,8 +127,8 @@ def _read(index: dict[str, Any]) -> Split:
 
 def _store(location: str, state: str, split: Split) -> None:
     images_file, labels_file = _array_files(split.fingerprint)
-    _write(images_file, lambda path: _save(path, split.images))
-    _write(labels_file, lambda path: _save(path, split.labels))
+    _write(images_file, lambda path: save_array(path, split.images))
+    _write(labels_file, lambda path: save_array(path, split.labels))
     index = {
         "location": location,
         "state": state,
@@ -151,7 +151,8 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
     write_atomically(path, write)
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Writes an array without pickled objects to a file of exactly this name."""
     with path.open("wb") as file:  # given a name, `np.save` would add its own suffix
         np.save(file, array, allow_pickle=False)
 

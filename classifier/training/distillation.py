@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from classifier.data.array_cache import CACHE_ERRORS, cache_folder
+from classifier.data.array_cache import CACHE_ERRORS, cache_folder, save_array
 from classifier.errors import InputError
 from classifier.files import write_atomically
 from classifier.hub.sources import find
@@ -141,16 +141,11 @@ def stored_answers(
     with contextlib.suppress(*CACHE_ERRORS):
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, lambda path: _save(path, answers))
+            write_atomically(file, lambda path: save_array(path, answers))
             files = sorted(file.parent.glob("*.npy"), key=lambda path: -path.stat().st_mtime)
             for old in files[MAX_STORED_ANSWERS:]:
                 old.unlink(missing_ok=True)
     return answers.astype("float32")
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:  # given a name, `np.save` would add its own suffix
-        np.save(file, array)
 
 
 def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
