@@ -32,6 +32,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/ablation.py`
 
 from benchmarks import readme
+from benchmarks.compare import training_seconds
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import ClassifierError
@@ -163,10 +164,6 @@ def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
                 shlex.join(["python", "train.py", *words, "--output", str(folder)])
                 for folder, words in runs[0]
             ]
-            seconds = [
-                sum(ModelFolder(folder / "model").training["wall_seconds"] for folder, _ in run)
-                for run in runs
-            ]
             rows.append(
                 {
                     "name": row.name,
@@ -176,7 +173,9 @@ def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
                     "top1": [(model.evaluation or {})["top1"] for model in models],
                     "validation_top1": [model.training["validation_top1"] for model in models],
                     "parameters": models[0].training["parameters"],
-                    "seconds": statistics.median(seconds),
+                    "seconds": statistics.median(
+                        training_seconds(model.training) or 0.0 for model in models
+                    ),
                 }
             )
     return {
