@@ -9,7 +9,7 @@ stopped is resumed. The table (`ablation.md`) and the figure (`ablation.png`, al
 are written after each run into `benchmarks/results`, and all numbers (`ablation.json`), from which
 the app draws its figure, into `pretrained`; everything into `--output` if it is given:
 
-    {"command", "date", "machine", "epochs",
+    {"command", "date", "machines", "epochs",
      "rows": [{"name", "label", "category", "command",
                "top1": [of each seed], "validation_top1": [of each seed], "parameters", "seconds"}]}
 
@@ -23,7 +23,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,14 +152,14 @@ def trainings(row: Row, options: argparse.Namespace, seed: int) -> list[tuple[Pa
 
 def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
     """Returns the content of `ablation.json`, of the runs that are complete."""
-    from classifier import provenance
-
-    rows = []
+    rows: list[dict[str, Any]] = []
+    machines = set()
     for row in ROWS:
         runs = [trainings(row, options, seed) for seed in range(MAX_SEEDS)]
         runs = [run for run in runs if (run[-1][0] / "model").is_dir()]
         if runs:
             models = [ModelFolder(run[-1][0] / "model") for run in runs]
+            machines |= {_machine(model.training["machine"]) for model in models}
             commands = [
                 shlex.join(["python", "train.py", *words, "--output", str(folder)])
                 for folder, words in runs[0]
@@ -181,10 +181,17 @@ def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": provenance.machine(),
+        "machines": sorted(machines),
         "epochs": options.epochs,
         "rows": rows,
     }
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    """Returns the machine of a training in words."""
+    processor = f"{machine['cores']} cores of {machine['processor']}"
+    accelerator = machine.get("accelerator")
+    return f"{accelerator} with {processor}" if accelerator else processor
 
 
 def table(ablation: dict[str, Any]) -> str:
@@ -209,10 +216,9 @@ def table(ablation: dict[str, Any]) -> str:
             f"{row['seconds'] / 60:.0f} min",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    machine = ablation["machine"]
     note = (
-        f"Test images; {ablation['epochs']} epochs each, on {machine['cores']} cores of "
-        f"{machine['processor']}. {ablation['date']}, `{ablation['command']}`."
+        f"Test images; {ablation['epochs']} epochs each, on {' and '.join(ablation['machines'])}. "
+        f"{ablation['date']}, `{ablation['command']}`."
     )
     return "\n".join([*lines, "", note, ""])
 

@@ -146,7 +146,7 @@ def render_ablation(language: str) -> str:
         "ablation_source",
         language,
         epochs=measurement["epochs"],
-        processor=measurement["machine"]["processor"],
+        machines=", ".join(measurement["machines"]),
         date=measurement["date"],
         command=measurement["command"],
     )

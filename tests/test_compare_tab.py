@@ -126,7 +126,7 @@ def measured_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     measurement = {
         "command": "python -m benchmarks.ablation",
         "date": "2026-11-27",
-        "machine": {"processor": "A processor", "cores": 2},
+        "machines": ["2 cores of a processor"],
         "epochs": 30,
         "rows": rows,
     }

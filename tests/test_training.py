@@ -1,5 +1,6 @@
 """The training loop: seeded runs come out twice, and a stopped run goes on as if it had not."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from classifier.architectures import build_network, flops_per_image
 from classifier.errors import ClassifierError
 from classifier.settings import Settings
-from classifier.training import fusion
+from classifier.training import checkpoints, fusion
 from classifier.training.augmentation import Augmentation
 from classifier.training.checkpoints import RunState
 from classifier.training.fit import TrainingModel, fit, top1
@@ -161,6 +162,24 @@ def test_a_training_cut_off_in_an_epoch_ends_with_the_weights_of_one_that_was_no
     assert_same_weights(whole, resumed)
     without_times = [{**row, "seconds": 0} for row in state.rows]
     assert without_times == [{**row, "seconds": 0} for row in whole_state.rows]
+
+
+def test_slow_checkpoints_are_written_less_often_and_resumed_from(
+    data, tmp_path, kill_in_epoch, monkeypatch
+):
+    whole, _ = train(TINY, data, tmp_path / "whole")
+    monkeypatch.setattr(checkpoints, "SLOW_WRITE", 0.0)
+    monkeypatch.setattr(checkpoints, "MAX_WRITING", 1e-6)
+    kill_in_epoch(2)
+    with pytest.raises(KilledError):
+        train(TINY, data, tmp_path / "cut")
+    with np.load(tmp_path / "cut" / "state.npz") as stored:
+        assert len(json.loads(str(stored["memory"]))["rows"]) == 1  # of two whole epochs
+    kill_in_epoch(None)
+    resumed, state = train(TINY, data, tmp_path / "cut")
+
+    assert_same_weights(whole, resumed)
+    assert state.epochs_done == TINY.epochs
 
 
 def test_early_stopping_restores_the_best_weights_also_after_a_resume(data, tmp_path):

@@ -20,12 +20,17 @@ CALLBACK_STATE = {
     "ModelCheckpoint": ("best",),
 }
 
+# The largest share of the time for writing checkpoints that take longer than `SLOW_WRITE` seconds:
+# on a GPU an epoch of a large dense network is shorter than writing its checkpoint.
+MAX_WRITING, SLOW_WRITE = 0.1, 0.25
 EPOCH_BYTES = 1 << 20  # upper bound: history, event files and file headers of an epoch
 MODEL_FOLDER_BYTES = 8 << 20  # of predictions, plots and event files beside the weights
 
 
 class RunState(keras.callbacks.Callback):
-    """Writes the complete state of a training after each epoch, and restores it.
+    """Writes the complete state of a training after an epoch, and restores it.
+
+    It is written after every epoch, or less often if that would take more than a tenth of the time.
 
     Unlike `keras.callbacks.BackupAndRestore`, the file also holds the state of the other callbacks
     and the history, next to all variables of model and optimiser (random states included). It is
@@ -52,6 +57,7 @@ class RunState(keras.callbacks.Callback):
         self._rate = 0.0
         self._began = time.perf_counter()
         self._ended: float | None = None
+        self._next_write = 0.0  # not before this time
         self._seconds_before = 0.0
 
     @property
@@ -129,15 +135,21 @@ class RunState(keras.callbacks.Callback):
         self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Adds the epoch to the history and writes the checkpoint."""
+        """Adds the epoch to the history and writes the checkpoint, unless one was just written."""
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         numbers.pop("learning_rate", None)
         seconds = round(time.perf_counter() - self._epoch_began, 3)
         row = {"epoch": epoch + 1, **numbers, "learning_rate": self._rate, "seconds": seconds}
         self.rows.append(row)
         self.finished = bool(self.model.stop_training)
-        if self.write:
+        last = self.finished or epoch + 1 == self.params["epochs"]
+        if self.write and (last or time.perf_counter() >= self._next_write):
+            began = time.perf_counter()
             write_atomically(self.path, self._write)
+            duration = time.perf_counter() - began
+            if duration > SLOW_WRITE:
+                self._next_write = began + duration / MAX_WRITING
+        if self.write:
             self._remove_old_weights()
 
     def _write(self, path: Path) -> None:
