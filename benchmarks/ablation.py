@@ -77,6 +77,7 @@ AUGMENTATION = ("flip=0.5", "crop_area=0.35", "crop_aspect=1.25", "mixup=0.8")
 NO_VIEWS = ("tta_flip=false", "tta_zoom=1")
 LOCAL = ("local_maps=[]", "local_patches=[7, 12]", *NO_VIEWS)
 NO_TEACHER = "teacher="
+VIEWS = "distillation_views=15"  # as many as the first half has epochs: both halves share them
 ROWS = (
     Row("baseline", "the classic recipe", ALONE, "mlp-baseline"),
     Row("augmentation", "+ flips, crops, mixup", ALONE, "mlp-baseline", AUGMENTATION),
@@ -95,9 +96,9 @@ ROWS = (
         (*LOCAL, NO_TEACHER, "prune_threshold=0"),
     ),
     Row("pruning", "+ pruning during training", ALONE, "mlp", (*LOCAL, NO_TEACHER)),
-    Row("teacher", "+ the CNN's answers as targets", TAUGHT, "mlp", LOCAL, 1),
-    Row("tied", "+ first half as convolutions", TAUGHT, "mlp", NO_VIEWS, 1, "mlp-tied"),
-    Row("views", "+ four views averaged", TAUGHT, "mlp", (), 1, "mlp-tied"),
+    Row("teacher", "+ the CNN's answers as targets", TAUGHT, "mlp", (*LOCAL, VIEWS), 1),
+    Row("tied", "+ first half as convolutions", TAUGHT, "mlp", (*NO_VIEWS, VIEWS), 1, "mlp-tied"),
+    Row("views", "+ four views averaged", TAUGHT, "mlp", (VIEWS,), 1, "mlp-tied"),
     Row("cnn", "the convolutional network", CONVOLUTIONAL, "cnn", (), 1),
 )
 
