@@ -75,7 +75,8 @@ class Row:
 
 AUGMENTATION = ("flip=0.5", "crop_area=0.35", "crop_aspect=1.25", "mixup=0.8")
 NO_VIEWS = ("tta_flip=false", "tta_zoom=1")
-LOCAL = ("local_maps=[]", "local_patches=[7, 12]", *NO_VIEWS)
+# The preset `mlp` trains on from other weights, at a low rate.
+LOCAL = ("local_maps=[]", "local_patches=[7, 12]", "learning_rate=0.001", *NO_VIEWS)
 NO_TEACHER = "teacher="
 VIEWS = "distillation_views=15"  # as many as the first half has epochs: both halves share them
 ROWS = (
