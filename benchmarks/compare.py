@@ -261,7 +261,7 @@ def summary(comparison: dict[str, Any]) -> str:
             _percent(model["expected_calibration_error"]),
             f"{model['parameters'] / 1e6:.1f} M",
             f"{model['latency_ms']['median']:.1f} ms",
-            _minutes(model["training_seconds"]),
+            _training_time(model),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     data, machine = comparison["dataset"], comparison["machine"]
@@ -374,8 +374,11 @@ def _points(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} points"
 
 
-def _minutes(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds / 60:.0f} min"
+def _training_time(model: dict[str, Any]) -> str:
+    """Returns the minutes, with the accelerator if the training had one."""
+    seconds, machine = model["training_seconds"], model["training_machine"] or {}
+    parts = ["–" if seconds is None else f"{seconds / 60:.0f} min", machine.get("accelerator")]
+    return ", ".join(filter(None, parts))
 
 
 def _interval(model: dict[str, Any]) -> str:
@@ -388,7 +391,7 @@ ROWS = [
     ("operations per image", lambda model: f"{model['flops_per_image'] / 1e6:.1f} MFLOP"),
     ("model folder", lambda model: f"{model['bytes'] / 2**20:.1f} MB"),
     ("latency, one image on one core", lambda model: f"{model['latency_ms']['median']:.1f} ms"),
-    ("training time", lambda model: _minutes(model["training_seconds"])),
+    ("training time", _training_time),
     ("**top-1**", lambda model: f"**{_percent(model['top1'])}**"),
     ("95% interval", _interval),
     ("top-5", lambda model: _percent(model["top5"])),

@@ -255,6 +255,7 @@ def _column(served: Served) -> dict[str, Any]:
         "train_top1": trained,
         "train_test_gap": None if top1 is None or trained is None else trained - top1,
         "training_seconds": training.get("wall_seconds"),
+        "training_machine": training.get("machine"),
     }
 
 
@@ -270,6 +271,12 @@ def _scaled(
         return "–" if value is None else f"{number(value * factor, language, digits)} {unit}"
 
     return text
+
+
+def _training_time(column: dict[str, Any], language: str) -> str:
+    minutes = _scaled("training_seconds", 1 / 60, "min", 0)(column, language)
+    accelerator = (column.get("training_machine") or {}).get("accelerator")
+    return f"{minutes}, {accelerator}" if accelerator else minutes
 
 
 def _latency(column: dict[str, Any], language: str) -> str:
@@ -302,7 +309,7 @@ ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "flops": _scaled("flops_per_image", 1e-6, "MFLOP"),
     "size": _scaled("bytes", 2**-20, "MB"),
     "latency": _latency,
-    "training_time": _scaled("training_seconds", 1 / 60, "min", 0),
+    "training_time": _training_time,
 }
 
 
