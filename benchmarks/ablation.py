@@ -23,7 +23,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,8 @@ class Row:
         preset: the name of a preset.
         changes: settings, as `--set` takes them.
         seeds: how many seeds it is worth.
-        start: the preset that trains the first half of the epochs, whose weights it starts from.
+        start: the preset that trains the first half of the epochs, whose weights it starts from,
+            and its changes.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Row:
     preset: str
     changes: tuple[str, ...] = ()
     seeds: int = 3
-    start: str = ""
+    start: tuple[str, ...] = ()
 
 
 AUGMENTATION = ("flip=0.5", "crop_area=0.35", "crop_aspect=1.25", "mixup=0.8")
@@ -78,7 +79,8 @@ NO_VIEWS = ("tta_flip=false", "tta_zoom=1")
 # The preset `mlp` trains on from other weights, at a low rate.
 LOCAL = ("local_maps=[]", "local_patches=[7, 12]", "learning_rate=0.001", *NO_VIEWS)
 NO_TEACHER = "teacher="
-VIEWS = "distillation_views=15"  # as many as the first half has epochs: both halves share them
+VIEWS = "distillation_views=6"  # the teacher's answers are most of the time of so short a training
+TIED = ("mlp-tied", VIEWS)
 ROWS = (
     Row("baseline", "the classic recipe", ALONE, "mlp-baseline"),
     Row("augmentation", "+ flips, crops, mixup", ALONE, "mlp-baseline", AUGMENTATION),
@@ -98,8 +100,8 @@ ROWS = (
     ),
     Row("pruning", "+ pruning during training", ALONE, "mlp", (*LOCAL, NO_TEACHER)),
     Row("teacher", "+ the CNN's answers as targets", TAUGHT, "mlp", (*LOCAL, VIEWS), 1),
-    Row("tied", "+ first half as convolutions", TAUGHT, "mlp", (*NO_VIEWS, VIEWS), 1, "mlp-tied"),
-    Row("views", "+ four views averaged", TAUGHT, "mlp", (VIEWS,), 1, "mlp-tied"),
+    Row("tied", "+ first half as convolutions", TAUGHT, "mlp", (*NO_VIEWS, VIEWS), 1, TIED),
+    Row("views", "+ four views averaged", TAUGHT, "mlp", (VIEWS,), 1, TIED),
     Row("cnn", "the convolutional network", CONVOLUTIONAL, "cnn", (), 1),
 )
 
@@ -140,16 +142,22 @@ def trainings(row: Row, options: argparse.Namespace, seed: int) -> list[tuple[Pa
     """Returns the trainings of a row: run folder and options of `train.py`, in their order."""
     runs, epochs = Path(options.runs), options.epochs
     folder = runs / f"{row.name}-{epochs}-{seed}"
-    words = [word for change in row.changes for word in ("--set", change)]
     if not row.start:
-        return [(folder, ["--preset", row.preset, "--epochs", str(epochs), *words])]
+        return [(folder, _words(row.preset, row.changes, epochs))]
     half = epochs // 2
-    before = runs / f"{row.start}-{half}-{seed}"
+    preset, *changes = row.start
+    before = runs / f"{preset}-{half}-{seed}"
     origin = ["--init-from", str(before / "model")]
     return [
-        (before, ["--preset", row.start, "--epochs", str(half)]),
-        (folder, ["--preset", row.preset, "--epochs", str(epochs - half), *origin, *words]),
+        (before, _words(preset, changes, half)),
+        (folder, [*_words(row.preset, row.changes, epochs - half), *origin]),
     ]
+
+
+def _words(preset: str, changes: Iterable[str], epochs: int) -> list[str]:
+    """Returns options of `train.py`."""
+    words = ["--preset", preset, "--epochs", str(epochs)]
+    return words + [word for change in changes for word in ("--set", change)]
 
 
 def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:

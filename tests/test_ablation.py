@@ -17,7 +17,7 @@ def test_each_row_is_a_preset_with_settings_that_exist() -> None:
     for row in ablation.ROWS:
         load_preset(row.preset).replace(**parse_overrides(list(row.changes)))
         if row.start:
-            load_preset(row.start)
+            load_preset(row.start[0])
 
 
 @pytest.mark.slow
