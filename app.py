@@ -12,6 +12,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from interface.serving import Models
 
 PORTS = range(7860, 7960)  # Gradio's
+GRADIO_PROBES = "127.0.0.1"  # the port must be free here too, whatever the host
 UPLOADS = "image-classifier-uploads-"  # prefix of folders; the number of the process follows
 SECONDS_TO_FINISH = 3.5  # for running requests, of the five seconds after SIGTERM
 
@@ -144,18 +146,20 @@ def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
     named_port = os.environ.pop("GRADIO_SERVER_PORT", "").strip()
     host = (host or named_host or "127.0.0.1").strip("[]")
     if port is None and named_port:
-        if not (named_port.isascii() and named_port.isdecimal()) or not 0 < int(named_port) < 65536:
+        if not re.fullmatch("[0-9]{1,5}", named_port) or not 0 < int(named_port) < 65536:
             raise InputError(
-                f"GRADIO_SERVER_PORT takes a number from 1 to 65535. Received: {named_port}"
+                f"GRADIO_SERVER_PORT takes a number from 1 to 65535. Received: {named_port[:80]}"
             )
         port = int(named_port)
     for candidate in [port] if port else PORTS:
+        tried = host
         try:
-            _try_to_listen(host, candidate)
+            for tried in (host, GRADIO_PROBES):
+                _try_to_listen(tried, candidate)
         except OSError as error:
             if error.errno == errno.EADDRINUSE and port is None:
                 continue
-            raise _cannot_listen(host, candidate, error) from error
+            raise _cannot_listen(tried, candidate, error) from error
         except UnicodeError as error:  # not a valid host name
             raise _cannot_listen(host, candidate, OSError(str(error))) from error
         return host, candidate

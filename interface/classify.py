@@ -10,11 +10,13 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.events import Dependency
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from classifier.data.images import ImageError
 from classifier.prediction.classifier import TOP, Prediction
 from classifier.prediction.confidence import Confidence
 from classifier.prediction.occlusion import importance, occlude, overlay
@@ -48,8 +50,13 @@ SCROLL_TO_ANSWER = """() => {
 }"""
 
 
-def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
-    """Lays out the tab and its events; returns the picture, which other tabs use too."""
+def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Image, Dependency]:
+    """Lays out the tab and its events.
+
+    Returns:
+        The picture, which other tabs use too, and the event of a new picture. Other events of a new
+        picture follow it: Gradio would run all events of a change again for each that was deferred.
+    """
     text = static_texts()
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=5, min_width=300):
@@ -109,7 +116,10 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
         language = language_of(language)
         if picture is None or len(models.names) < 2:
             return ""
-        pixels = await models.decode(picture, models.image_sizes)
+        try:
+            pixels = await models.decode(picture, models.image_sizes)
+        except ImageError:  # of a newer picture: its own `respond` reports the error
+            return ""
         return render_all(await ask_every(models, pixels), models.get(name), language)
 
     async def explain(picture: Upload | None, name: str, language: str) -> str:
@@ -117,7 +127,10 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
         if picture is None:
             return ""
         size = models.get(name).image_size
-        pixels = (await models.decode(picture, {size}))[size]
+        try:
+            pixels = (await models.decode(picture, {size}))[size]
+        except ImageError:  # likewise
+            return ""
         return render_view(pixels, await saliency(models, name, pixels), language)
 
     common: dict[str, Any] = {
@@ -162,7 +175,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> gr.Image:
         api_visibility="private",
         queue=False,
     )
-    return picture
+    return picture, event
 
 
 async def saliency(models: Models, name: str | None, pixels: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@
   };
 
   // It refuses files by the type that the browser guesses from the name: here the server checks the content.
-  const isPicture = (file) => file.type.startsWith("image/");
+  // Drawings (SVG) it would send as text in the place of an upload.
+  const isPicture = (file) => file.type.startsWith("image/") && !file.type.startsWith("image/svg");
   const asPictures = (files) => {
     const taken = new DataTransfer();
     for (const file of files) {
@@ -46,7 +47,7 @@
     for (const button of document.querySelectorAll('[data-testid="toast-close"]')) button.click();
   };
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.("[id^=example-]")) closeToasts();
+    if (event.target.closest?.("[id^=example-], #model input")) closeToasts();
   });
 
   // Keyboard navigation of the tabs, as in the WAI-ARIA pattern: arrow keys, Home and End.

@@ -70,9 +70,9 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
         )
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(text("tab_classify"), id="classify", elem_id="tab-classify"):
-                picture = classify.build(models, model, language)
+                picture, answered = classify.build(models, model, language)
             with gr.Tab(text("tab_try"), id="try", elem_id="tab-try"):
-                fillings = [try_it.build(models, picture, language)]
+                fillings = [try_it.build(models, picture, answered, language)]
             with gr.Tab(text("tab_evaluation"), id="evaluation", elem_id="tab-evaluation") as tab:
                 fillings += evaluation.build(models, model, tab, language)
             with gr.Tab(text("tab_compare"), id="compare", elem_id="tab-compare"):

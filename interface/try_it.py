@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.events import Dependency
 
 from classifier.errors import ClassifierError
 from classifier.prediction.classifier import rank
@@ -41,12 +42,15 @@ _STORE_VALUES = f"""(...inputs) => {{
 _RESET = f"() => {list(SLIDERS)}.map((name) => (pageAddress.set(name, ''), 0))"
 
 
-def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, Any]:
+def build(
+    models: Models, picture: gr.Image, answered: Dependency, language: gr.Textbox
+) -> dict[str, Any]:
     """Lays out the tab and its events; returns the event that sets the sliders when the page loads.
 
     Args:
         models: the served models.
         picture: the picture of the *Classify* tab.
+        answered: the event after which that tab has answered, or refused, a picture.
         language: the visitor's.
     """
     text = static_texts()
@@ -94,7 +98,9 @@ def build(models: Models, picture: gr.Image, language: gr.Textbox) -> dict[str, 
         "concurrency_id": "compare",
         "api_visibility": "private",
     }
-    gr.on([picture.change, *(slider.input for slider in sliders)], **event)
+    answered.success(**event)
+    answered.failure(**event)  # `then` follows answers only
+    gr.on([slider.input for slider in sliders], **event)
     cleared = reset.click(None, None, sliders, js=_RESET, api_visibility="private")
     cleared.then(**event)
     return {

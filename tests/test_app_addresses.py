@@ -63,7 +63,7 @@ def test_an_address_of_ipv6_is_one(host: str, monkeypatch: pytest.MonkeyPatch) -
     assert address_to_listen_on(None, _free_port())[0] == "::1"
 
 
-@pytest.mark.parametrize("port", ["abc", "0", "-1", "65536", "78 60", "7860.0", "٧"])
+@pytest.mark.parametrize("port", ["abc", "0", "-1", "65536", "78 60", "7860.0", "٧", "9" * 5000])
 def test_a_port_in_the_environment_that_is_none_is_a_wrong_call(
     port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +80,16 @@ def test_a_port_that_was_asked_for_is_never_another(
     monkeypatch.setenv("GRADIO_SERVER_PORT", str(busy))
     with pytest.raises(ClassifierError, match="--port"):
         address_to_listen_on(None, None)
+
+
+def test_a_port_that_is_taken_on_127_0_0_1_alone_is_told_before_gradio_fails_on_it(
+    busy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for host in ("127.0.0.2", *(["::1"] if _has_ipv6() else [])):
+        with pytest.raises(ClassifierError, match=f"port {busy} of 127.0.0.1 is taken"):
+            address_to_listen_on(host, busy)
+    monkeypatch.setattr("app.PORTS", range(busy, busy + 50))
+    assert address_to_listen_on("127.0.0.2", None)[1] > busy
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.7", "a" * 100, ".", "::zz"])

@@ -215,7 +215,32 @@ def test_a_refused_file_is_told_once_however_often_it_happens(opened: Open, tmp_
     assert page.get_by_test_id("toast-body").inner_text().count("not a picture") == 1
 
 
-@pytest.mark.parametrize("name", ["photograph", "photograph.mpo", "photograph.txt"])
+def test_a_refused_file_is_told_once_while_the_last_answer_is_under_way_and_by_every_model(
+    opened: Open, photograph: Path, tmp_path: Path
+) -> None:
+    page = opened()
+    toast = page.get_by_test_id("toast-body")
+    bad = tmp_path / "text.jpg"
+    bad.write_text("no picture")
+    held: list[Route] = []
+    page.route("**/queue/join*", lambda route: route.fallback() if held else held.append(route))
+    choose(page, photograph)
+    page.wait_for_function("document.querySelector('#picture img')")
+    page.get_by_role("button", name="Remove Image").click()
+    choose(page, bad)
+    page.wait_for_function("document.querySelector('#picture img')")
+    with all_answered(page):  # the first picture's answer brings events that take the second one
+        held[0].continue_()
+        expect(page.locator("#details .refused")).to_be_visible()
+    assert toast.inner_text().count("not a picture") == 1
+    with all_answered(page):
+        page.locator("#model").get_by_text("twin").click()
+    assert toast.inner_text().count("not a picture") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["photograph", "photograph.mpo", "photograph.txt", "photograph.svg"]
+)
 @pytest.mark.parametrize("dropped", [False, True])
 def test_the_content_of_a_file_decides_and_not_its_name(
     opened: Open, tmp_path: Path, name: str, dropped: bool

@@ -289,6 +289,24 @@ class TestFiles:
         assert "DS_Store" not in remark
         assert load_split(str(tmp_path / "data")).remarks == split.remarks  # from the cache, too
 
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("file", ["", ".DS_Store", "Thumbs.db", "._0.png"])
+    @pytest.mark.parametrize("top", ["", "train/"])
+    def test_a_class_without_files_of_its_own_is_named(
+        self, tmp_path: Path, top: str, file: str, packed: bool
+    ) -> None:
+        data = tmp_path / "data"
+        write(data, {f"{top}cat": 3, f"{top}dog": 2})
+        for place in (f"{top}bird", "__MACOSX/cat"):
+            (data / place / file).parent.mkdir(parents=True, exist_ok=True)
+            (data / place).mkdir(exist_ok=True)
+            if file:
+                (data / place / file).write_text("of the system")
+        split = load_split(str(pack(tmp_path / "data.zip", data) if packed else data))
+        assert counts(split) == {"cat": 3, "dog": 2}
+        (remark,) = split.remarks
+        assert f"1 empty folder ({top}bird)" in remark
+
     def test_the_training_says_so(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "train/dog": 2, "test/cat": 2})
         (tmp_path / "data/train/cat/a.heic").write_text("heic")

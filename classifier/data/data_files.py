@@ -28,6 +28,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".g
 IMAGE_SUFFIXES |= {".avif", ".avifs", ".bmp", ".dib", ".tif", ".tiff"}
 IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm"}
 SYSTEM_FILES = frozenset((".ds_store", "thumbs.db", "desktop.ini"))  # of macOS and Windows
+MACOS_COPIES = "__MACOSX"  # a folder in ZIPs: for each file one of the system's
 # Folders of tools, recognised by an entry in them: their files do not belong to the data set.
 TOOL_FOLDERS = {".git": "HEAD", ".cache": "huggingface", ".ipynb_checkpoints": "."}
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -105,8 +106,8 @@ def walk(folder: Path) -> Iterator[DataFile]:
     """Yields every file below a folder, except those of the system and of tools.
 
     ZIPs are not opened. A link to a parent folder has the kind "loop", a dangling link the kind
-    "broken link", a pipe, socket or device the kind "special file". A folder that holds nothing has
-    the kind "empty folder".
+    "broken link", a pipe, socket or device the kind "special file". A folder that holds nothing but
+    files of the system and of tools has the kind "empty folder".
 
     Raises:
         OSError: a folder cannot be read.
@@ -169,7 +170,7 @@ def _walk(
         return
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
-    if parts and not found:
+    if not any(map(_belongs, found)) and _is_reported_if_empty(parts):
         yield DataFile(parts, "empty folder")
     for entry in found:
         path, below = Path(entry.path), (*parts, entry.name)
@@ -178,15 +179,16 @@ def _walk(
         except OSError:  # a dangling link, or a cycle of links
             yield DataFile(below, "broken link")
             continue
+        if not _belongs(entry):
+            continue
         if stat.S_ISDIR(status.st_mode):
-            marker = TOOL_FOLDERS.get(entry.name)
             if entry.is_symlink() and top.is_relative_to(path.resolve()):
                 yield DataFile(below, "loop")
-            elif marker is None or not (path / marker).exists():
+            else:
                 yield from _walk(path, below, (*above, identity), top)
         elif not stat.S_ISREG(status.st_mode):
             yield DataFile(below, "special file")
-        elif not _is_system_file(entry.name):
+        else:
             yield DataFile(
                 below,
                 _kind(entry.name),
@@ -194,6 +196,21 @@ def _walk(
                 lambda path=path: path.open("rb"),  # type: ignore[misc]
                 (status.st_dev, status.st_ino) if status.st_nlink == 1 else None,
             )
+
+
+def _belongs(entry: os.DirEntry[str]) -> bool:
+    """Returns whether an entry of a folder is part of the data set, not of the system or a tool."""
+    try:
+        if entry.is_dir():
+            marker = TOOL_FOLDERS.get(entry.name)
+            return marker is None or not Path(entry.path, marker).exists()
+        return not (_is_system_file(entry.name) and entry.is_file())
+    except OSError:  # a cycle of links
+        return True
+
+
+def _is_reported_if_empty(parts: tuple[str, ...]) -> bool:
+    return bool(parts) and not any(part in TOOL_FOLDERS or part == MACOS_COPIES for part in parts)
 
 
 def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[DataFile]:
@@ -206,6 +223,7 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
             f"{name} is not a complete ZIP ({error}): download or create it again"
         ) from error
     files: dict[tuple[str, ...], DataFile] = {}
+    folders: set[tuple[str, ...]] = set()
     for entry in archive.infolist():
         # Old Windows programs write backslashes.
         path_in_zip = (
@@ -218,6 +236,7 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
                 "malicious; do not use it"
             )
         if not parts or entry.is_dir() or _is_system_file(parts[-1]):
+            folders.add(parts if entry.is_dir() else parts[:-1])
             continue
         if parts in files or len(files) >= MAX_ENTRIES:
             raise InputError(
@@ -234,6 +253,9 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
                 _kind(parts[-1]),
                 open=lambda entry=entry: _open_entry(archive, entry, name),  # type: ignore[misc]
             )
+    not_empty = {parts[:depth] for parts in (*files, *folders) for depth in range(1, len(parts))}
+    for parts in filter(_is_reported_if_empty, folders - not_empty):
+        files[parts] = DataFile(parts, "empty folder")
     top_folders = {parts[0].casefold() for parts in files if len(parts) > 1}
     skip = 0
     # A ZIP of a folder often has that folder as its only entry.
