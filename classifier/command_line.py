@@ -82,7 +82,11 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
 
 
 def _unexpected(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}. Run again with --debug for details."
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"cannot use {error.filename} ({error.strerror})"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return f"{text}. Run again with --debug for details."
 
 
 def _skip_clean_up() -> None:

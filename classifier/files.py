@@ -29,8 +29,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         _flush(temporary)
         _replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and not error.filename:
-            error.filename = str(path)  # of a full disk the system does not say which
+        # Of a full disk the system does not say which, and the temporary name tells a user nothing.
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
     finally:
         _remove(temporary)

@@ -11,6 +11,7 @@ import base64
 import binascii
 import contextlib
 import os
+import secrets
 import stat
 import threading
 import time
@@ -18,11 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from classifier.data.images import MAX_BYTES
 from classifier.errors import InputError
+from classifier.files import DISK_FULL
 
 FOLDER = "GRADIO_TEMP_DIR"  # the variable that names the upload folder, also for Gradio
 MAX_REQUEST_BYTES = MAX_BYTES + 2**20  # of an upload: a picture and the form around it
@@ -178,7 +179,7 @@ def from_data_url(text: str) -> dict[str, Any]:
 
     Raises:
         RefusedFileError: it is not base64.
-        FolderFullError: there is no space for it.
+        FolderFullError: there is no space for it, in the folder or on the disk.
     """
     head, comma, data = text.partition(",")
     try:
@@ -189,8 +190,15 @@ def from_data_url(text: str) -> dict[str, Any]:
         raise RefusedFileError from None
     if not _space.take(max(len(content), MIN_CHARGE)):
         raise FolderFullError
-    path = Path(mkdtemp(dir=os.environ[FOLDER])) / "picture"
-    path.write_bytes(content[: MAX_BYTES + 1])
+    path = Path(os.environ[FOLDER], secrets.token_hex(16), "picture")
+    try:
+        path.parent.mkdir(mode=0o700)
+        path.write_bytes(content[: MAX_BYTES + 1])
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno in DISK_FULL:
+            raise FolderFullError from None
+        raise
     return {"path": str(path)}
 
 

@@ -1,6 +1,8 @@
 """Uploads as a stranger would misuse them: too many, too large, cut off, and read in pieces."""
 
 import asyncio
+import base64
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -90,6 +92,22 @@ def test_a_full_folder_refuses_uploads_in_a_line_and_the_page_goes_on(
         body = {"data": [{"path": "examples/lion.jpg"}, None]}
         assert http.post("/run/classify", json=body).status_code == httpx.codes.OK
     assert "Traceback" not in small_app.log.read_text()
+
+
+def test_a_data_address_on_a_full_disk_is_refused_in_words_and_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+    assert Path(uploads.from_data_url(text)["path"]).read_bytes() == PICTURE
+
+    def write(path: Path, content: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(uploads.FolderFullError, match="space for uploads is full"):
+        uploads.from_data_url(text)
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
 
 
 def test_an_upload_that_is_too_large_as_a_whole_is_refused(app: RunningApp) -> None:
