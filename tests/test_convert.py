@@ -209,6 +209,22 @@ def test_every_layer_that_may_be_loaded_is_translated(tmp_path: Path) -> None:
         assert converted.difference < 2e-5, name
 
 
+def test_the_weights_of_a_layer_that_is_called_twice_are_written_once(tmp_path: Path) -> None:
+    import keras
+    import onnx
+
+    def twice(x: Any) -> Any:
+        convolution = keras.layers.Conv2D(3, 20, padding="same")
+        return convolution(convolution(keras.layers.Rescaling(1 / 128, offset=-1)(x)))
+
+    folder = saved(tmp_path / "model", twice)
+    for precision in ("float32", "half"):
+        path = tmp_path / f"{precision}.onnx"
+        assert convert.convert(folder, "onnx", path, precision=precision).difference < 1e-2
+        arrays = [tuple(tensor.dims) for tensor in onnx.load(path).graph.initializer]
+        assert arrays.count((3, 3, 20, 20)) == 1
+
+
 def test_a_layer_that_is_not_translated_is_named(tmp_path: Path) -> None:
     import keras
 
