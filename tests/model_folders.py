@@ -47,7 +47,7 @@ def make_model_folder(
     (path / PLOTS).mkdir()
     for name in ("confusion_matrix", "training"):
         _write_plot(path / PLOTS / f"{name}.png")
-    card.write(path)
+    card.write(ModelFolder(path))
     return ModelFolder(path)
 
 
