@@ -292,6 +292,24 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "too many views in a batch": (_concatenation(17, axis=0), "concatenates 17 arrays"),
     "views counted from the other end": (_concatenation(17, axis=-4), "along the axis -4"),
+    "a class that is no name": (
+        lambda config: layer(config, "Flatten").update(class_name=["Flatten"], module={}),
+        r"\['Flatten'\], which is not a layer",
+    ),
+    "an activation that is no name": (
+        lambda config: layer(config, "Dense")["config"].update(
+            activation={"module": "builtins", "class_name": "function", "config": ["relu"]}
+        ),
+        r"the function \['relu'\]",
+    ),
+    "a layer without a class": (
+        lambda config: layer(config, "Flatten").pop("class_name"),
+        "None, which is not a layer",
+    ),
+    "a part without a class": (
+        lambda config: config["config"]["layers"].append({"config": {}}),
+        "a layer without a configuration",
+    ),
     "no layers": (lambda config: config["config"].update(layers=[]), "without layers"),
     "another format": (
         lambda config: config.update(module="tensorflow.keras"),

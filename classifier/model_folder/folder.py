@@ -33,15 +33,8 @@ RUNS = "runs"
 ONNX = "model.onnx"  # the model once more, for other programs; only where it was asked for
 
 NEEDED_TO_SERVE = (CONFIG, WEIGHTS, LABELS)
-NEEDED_TO_PUBLISH = (
-    *NEEDED_TO_SERVE,
-    METADATA,
-    TRAINING,
-    HISTORY,
-    EVALUATION,
-    PREDICTIONS,
-    CARD,
-)
+RECORDS = (METADATA, TRAINING, HISTORY, EVALUATION, PREDICTIONS, CARD)
+NEEDED_TO_PUBLISH = (*NEEDED_TO_SERVE, *RECORDS)
 # Patterns of the files that belong to a model folder; all others are ignored.
 PATTERNS = (*NEEDED_TO_PUBLISH, ONNX, f"{PLOTS}/*.png", f"{RUNS}/**/events.out.tfevents.*")
 
@@ -97,7 +90,16 @@ class ClassNames:
         if groups is None:
             return cls(dataset, classes)
         superclasses = _names(groups, "superclasses", path)
-        return cls(dataset, classes, superclasses, _indices(group_of, classes, superclasses, path))
+        if (
+            not isinstance(group_of, list)
+            or len(group_of) != len(classes)
+            or not all(type(index) is int and 0 <= index < len(superclasses) for index in group_of)
+        ):
+            raise InputError(
+                f"{path}: `superclass_of` must hold, for each of the {len(classes)} classes, an "
+                f"integer from 0 to {len(superclasses) - 1}"
+            )
+        return cls(dataset, classes, superclasses, tuple(group_of))
 
     def write(self, folder: Path) -> None:
         """Writes `labels.json` into a folder."""
@@ -160,7 +162,7 @@ class ModelFolder:
         path = self.path / HISTORY
         if not path.exists():
             return []
-        _check_size(path, MAX_FILE_BYTES[HISTORY])
+        _check_size(path)
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 return [
@@ -181,7 +183,7 @@ class ModelFolder:
         path = self.path / CARD
         if not path.exists():
             return None
-        _check_size(path, MAX_FILE_BYTES[CARD])
+        _check_size(path)
         return path.read_text(encoding="utf-8", errors="replace")
 
     def predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -197,7 +199,7 @@ class ModelFolder:
         path = self.path / PREDICTIONS
         if not path.exists():
             return None
-        _check_size(path, MAX_FILE_BYTES[PREDICTIONS])
+        _check_size(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(member.file_size for member in archive.infolist())
@@ -210,7 +212,23 @@ class ModelFolder:
                 f"{path} does not hold the arrays `probabilities` and `labels` ({error}): "
                 "evaluate the model again with `python -m evaluation`"
             ) from error
-        return _check_predictions(probabilities, labels, len(self.labels.classes), path)
+        classes = len(self.labels.classes)
+        if (
+            probabilities.dtype.kind != "f"
+            or labels.dtype.kind not in "iu"
+            or labels.ndim != 1
+            or probabilities.shape != (len(labels), classes)
+            or not len(labels)
+        ):
+            raise InputError(
+                f"{path} must hold probabilities (N, {classes}) and N labels. Received: "
+                f"{probabilities.dtype} {probabilities.shape}, {labels.dtype} {labels.shape}"
+            )
+        if not np.isfinite(probabilities).all() or not 0 <= labels.min() <= labels.max() < classes:
+            raise InputError(
+                f"{path} contains values that are not probabilities, or unknown labels"
+            )
+        return probabilities.astype(np.float32), labels.astype(np.int32)
 
     def files(self) -> list[str]:
         """Returns the relative paths of the files that match `PATTERNS`, sorted.
@@ -237,9 +255,15 @@ class ModelFolder:
         """
         if not self.path.is_dir():
             raise InputError(f"{self.path} is not a folder: name a model folder")
-        self._check_present(NEEDED_TO_PUBLISH if complete else NEEDED_TO_SERVE)
+        needed = NEEDED_TO_PUBLISH if complete else NEEDED_TO_SERVE
+        missing = [name for name in needed if not (self.path / name).is_file()]
+        if missing:
+            raise InputError(
+                f"{self.path} is not a {'complete ' if complete else ''}model folder: it lacks "
+                f"{', '.join(missing)}. Name a folder that train.py has written"
+            )
         for name in self.files():
-            _check_size(self.path / name, MAX_FILE_BYTES[name.partition("/")[0]])
+            _check_size(self.path / name, name.partition("/")[0])
         config = self.config
         saved_model.check(config, self.path / WEIGHTS, classes=len(self.labels.classes))
         if complete:
@@ -258,15 +282,6 @@ class ModelFolder:
         path = self.path / name
         return _read_json(path) if path.exists() else None
 
-    def _check_present(self, names: tuple[str, ...]) -> None:
-        missing = [name for name in names if not (self.path / name).is_file()]
-        if missing:
-            what = "a complete model folder" if names == NEEDED_TO_PUBLISH else "a model folder"
-            raise InputError(
-                f"{self.path} is not {what}: it lacks {', '.join(missing)}. "
-                "Name a folder that train.py has written"
-            )
-
     def _check_complete(self, config: dict[str, Any]) -> None:
         if config.get("compile_config"):
             raise InputError(f"{self.path / CONFIG} holds a compiled model: save it uncompiled")
@@ -281,17 +296,10 @@ class ModelFolder:
             raise InputError(f"{self.path / PLOTS} holds more than {MAX_PLOTS} plots")
         if not self.training or not self.history or not self.card:
             raise InputError(f"{self.path} has an empty {TRAINING}, {HISTORY} or {CARD}")
-        self._check_figures()
-
-    def _check_figures(self) -> None:
         evaluation, predictions = self.evaluation or {}, self.predictions()
         for name in ("top1", "top5", "macro_f1"):
-            value = evaluation.get(name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or not 0 <= value <= 1
-            ):
+            value: Any = evaluation.get(name)
+            if type(value) not in (int, float) or not 0 <= value <= 1:
                 raise InputError(
                     f"{self.path / EVALUATION} holds no {name} between 0 and 1. Received: {value!r}"
                 )
@@ -304,7 +312,7 @@ class ModelFolder:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Reads a file with a JSON object, after a check of its size."""
-    _check_size(path, MAX_FILE_BYTES[path.name])
+    _check_size(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -314,7 +322,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_size(path: Path, limit: int) -> None:
+def _check_size(path: Path, kind: str | None = None) -> None:
+    """Raises InputError for a file that is larger than its entry in `MAX_FILE_BYTES`."""
+    limit = MAX_FILE_BYTES[kind or path.name]
     try:
         size = path.stat().st_size
     except FileNotFoundError:
@@ -349,37 +359,3 @@ def _names(values: Any, field: str, path: Path) -> tuple[str, ...]:
         twice = next(value for value in values if values.count(value) > 1)
         raise InputError(f"{path}: `{field}` names {twice!r} more than once")
     return tuple(values)
-
-
-def _indices(
-    values: Any, classes: tuple[str, ...], superclasses: tuple[str, ...], path: Path
-) -> tuple[int, ...]:
-    if (
-        not isinstance(values, list)
-        or len(values) != len(classes)
-        or not all(type(value) is int and 0 <= value < len(superclasses) for value in values)
-    ):
-        raise InputError(
-            f"{path}: `superclass_of` must hold, for each of the {len(classes)} classes, an "
-            f"integer from 0 to {len(superclasses) - 1}"
-        )
-    return tuple(values)
-
-
-def _check_predictions(
-    probabilities: np.ndarray, labels: np.ndarray, classes: int, path: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    if (
-        probabilities.dtype.kind != "f"
-        or labels.dtype.kind not in "iu"
-        or labels.ndim != 1
-        or probabilities.shape != (len(labels), classes)
-        or not len(labels)
-    ):
-        raise InputError(
-            f"{path} must hold probabilities (N, {classes}) and N labels. "
-            f"Received: {probabilities.dtype} {probabilities.shape}, {labels.dtype} {labels.shape}"
-        )
-    if not np.isfinite(probabilities).all() or not 0 <= labels.min() <= labels.max() < classes:
-        raise InputError(f"{path} contains values that are not probabilities, or unknown labels")
-    return probabilities.astype(np.float32), labels.astype(np.int32)

@@ -47,16 +47,10 @@ MAX_VIEWS = 16  # views of an image that a model may concatenate to a batch
 MAX_DEPTH = 60  # nesting levels of a configuration
 MAX_LAYERS = 5_000
 
-MODELS = {
-    (module, name)
-    for module in (
-        "keras",
-        "keras.models",
-        "keras.src.models.functional",
-        "keras.src.models.sequential",
-    )
-    for name in ("Functional", "Model", "Sequential")
-}
+MODELS = frozenset({"Functional", "Model", "Sequential"})
+MODEL_MODULES = frozenset(
+    {"keras", "keras.models", "keras.src.models.functional", "keras.src.models.sequential"}
+)
 # Layers that only compute: none reads files, contains code or calls another framework.
 LAYERS = _names(
     """
@@ -72,8 +66,12 @@ LAYERS = _names(
 # Operations that a model uses to average over views, and their arguments.
 OPERATIONS = {"Flip": {"axis"}, "Reshape": {"newshape"}, "Mean": {"axis", "keepdims"}}
 OPERATIONS_MODULE = "keras.src.ops.numpy"
-COMPONENTS = {
-    "keras": frozenset({"DTypePolicy"}),
+# What may be in a configuration: the names of each module.
+ALLOWED = {
+    **dict.fromkeys(MODEL_MODULES, MODELS),
+    "keras": MODELS | {"DTypePolicy"},
+    "keras.layers": LAYERS,
+    OPERATIONS_MODULE: frozenset(OPERATIONS),
     "keras.initializers": _names(
         """
         Zeros Ones Constant RandomNormal RandomUniform TruncatedNormal VarianceScaling
@@ -170,7 +168,15 @@ def load(folder: Path, *, classes: int) -> keras.Model:
         raise InputError(
             f"Keras {keras.__version__} cannot load the model in {folder}: {reason}"
         ) from error
-    _check_loaded(model, folder, classes)
+    # The actual shapes: the configuration may state others.
+    _image_side(list(model.input_shape))
+    if tuple(model.output_shape) != (None, classes):
+        raise InputError(
+            f"the model in {folder} must map images to (None, {classes}). "
+            f"Received: {tuple(model.output_shape)}"
+        )
+    for shape in _shapes(model):
+        _check_elements(shape)
     return model
 
 
@@ -196,7 +202,9 @@ def for_older_keras(config: Any) -> Any:
 
 
 def _is_model(node: Any) -> bool:
-    return isinstance(node, dict) and (node.get("module"), node.get("class_name")) in MODELS
+    if not isinstance(node, dict):
+        return False
+    return str(node.get("module")) in MODEL_MODULES and str(node.get("class_name")) in MODELS
 
 
 def _image_side(shape: Any) -> int:
@@ -244,29 +252,24 @@ def _check_objects(config: dict[str, Any]) -> None:
 
 def _check_object(described: dict[str, Any]) -> None:
     """Raises InputError for an object that is not in the allowlists."""
-    name, module = described.get("class_name"), described.get("module")
+    name, module = str(described.get("class_name")), described.get("module")
+    config, registered = described.get("config"), described.get("registered_name")
     if name in VALUES and module is None:
         return
-    registered = described.get("registered_name")
     if name == "function":
-        if module in ("builtins", "keras.activations") and described.get("config") in ACTIVATIONS:
+        if module in ("builtins", "keras.activations") and str(config) in ACTIVATIONS:
             return
-        raise InputError(f"the model uses the function {described.get('config')!r}: {ADVICE}")
+        raise InputError(f"the model uses the function {config!r}: {ADVICE}")
     if name in ("Lambda", "__lambda__"):
         raise InputError(f"the model has a Lambda layer, which holds code: {ADVICE}")
-    if module == OPERATIONS_MODULE and name in OPERATIONS:
-        _check_operation(str(name), described.get("config"))
-    if (module, name) == ("keras.layers", "Concatenate"):
-        _check_concatenation(described)
-    known = (
-        (module, name) in MODELS
-        or (module == OPERATIONS_MODULE and name in OPERATIONS)
-        or (module == "keras.layers" and name in LAYERS)
-        or name in COMPONENTS.get(str(module), ())
-    )
-    if not known or registered not in (None, name):
-        shown = registered if isinstance(registered, str) and known else f"{module}.{name}"
+    allowed = name in ALLOWED.get(str(module), ())
+    if not allowed or registered not in (None, name):
+        shown = registered if isinstance(registered, str) and allowed else f"{module}.{name}"
         raise InputError(f"the model uses {shown}, which is not a layer of Keras: {ADVICE}")
+    if module == OPERATIONS_MODULE:
+        _check_operation(name, config)
+    if name == "Concatenate":
+        _check_concatenation(config, described.get("inbound_nodes"))
 
 
 def _check_operation(name: str, config: Any) -> None:
@@ -282,11 +285,10 @@ def _check_operation(name: str, config: Any) -> None:
             raise InputError(f"the model calls {name} with {argument}={value!r}: {ADVICE}")
 
 
-def _check_concatenation(described: dict[str, Any]) -> None:
+def _check_concatenation(config: Any, calls: Any) -> None:
     """Raises InputError for a batch of more than `MAX_VIEWS` views, each as costly as an image."""
-    config = described.get("config")
     axis = config.get("axis", -1) if isinstance(config, dict) else None
-    count = sum(key == "keras_history" for key, _ in _walk(described.get("inbound_nodes")))
+    count = sum(key == "keras_history" for key, _ in _walk(calls))
     if type(axis) is not int or not (axis in (-1, 1, 2, 3) or (axis == 0 and count <= MAX_VIEWS)):
         raise InputError(
             f"the model concatenates {count} arrays along the axis {axis!r}: this is not allowed"
@@ -322,10 +324,12 @@ def _direct_layers(model: dict[str, Any]) -> list[dict[str, Any]]:
     layers = content.get("layers") if isinstance(content, dict) else None
     if not isinstance(layers, list) or not layers:
         raise InputError("config.json describes a model without layers: save it with Keras 3")
-    if not all(
-        isinstance(layer, dict) and isinstance(layer.get("config"), dict) for layer in layers
-    ):
-        raise InputError("config.json holds a layer without a configuration: save it with Keras 3")
+    for layer in layers:
+        described = isinstance(layer, dict) and isinstance(layer.get("class_name"), str)
+        if not described or not isinstance(layer.get("config"), dict):
+            raise InputError(
+                "config.json holds a layer without a configuration: save it with Keras 3"
+            )
     return layers
 
 
@@ -359,18 +363,6 @@ def _output_width(model: dict[str, Any]) -> int | None:
         if layer["class_name"] not in WIDTH_PRESERVING:
             return None
     return None
-
-
-def _check_loaded(model: keras.Model, folder: Path, classes: int) -> None:
-    """Checks the actual shapes of a loaded model: its configuration may state others."""
-    _image_side(list(model.input_shape))
-    if tuple(model.output_shape) != (None, classes):
-        raise InputError(
-            f"the model in {folder} must map images to (None, {classes}). "
-            f"Received: {tuple(model.output_shape)}"
-        )
-    for shape in _shapes(model):
-        _check_elements(shape)
 
 
 def _shapes(model: keras.Model) -> Iterator[list[int | None]]:
