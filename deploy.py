@@ -10,22 +10,20 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classifier import command_line
 from classifier.errors import InputError
-from classifier.hub import commit as commits
 from classifier.hub.access import check_repo_id, check_token, find_token
-from classifier.hub.commit import MAIN, Target
+from classifier.hub.commit import Target, commit_files, head_of
 from classifier.hub.pulling import SERVED_FILES, commit_at
 from classifier.hub_client import (
     FORBIDDEN,
     HubError,
     connect,
     describe,
-    is_missing,
     redact_token,
     status_of,
     with_retries,
@@ -43,6 +41,7 @@ REQUIREMENTS = "requirements.txt"
 SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
 PACKAGES = ("classifier", "evaluation", "interface")  # whole, but for what Python makes of them
 EMBEDDED = "pretrained"
+OWNED = tuple(f"{folder}/*" for folder in (*PACKAGES, EMBEDDED))  # deleted when no longer needed
 MODEL_VARIABLE = "MODEL_ID"
 PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")  # that the README shows
 NEVER = ("*.pyc", "*.pyo", "*.tmp", "*.log", "*~")
@@ -104,11 +103,9 @@ def deploy(space: str, models: Sequence[str], *, token: str | None = None) -> De
     try:
         check_token(api)
         for model in models:
-            commit_at(model, token=token)
+            commit_at(api, model)
         target = _existing_or_new(api, space, done)
-        made = commits.commit_files(
-            api, target, files, remove=_stale(api, target, files), message="Deploy the app"
-        )
+        made = commit_files(api, target, files, owned=OWNED, message="Deploy the app")
         done.append(f"the app is uploaded ({made.url})")
         del left[0]
         _set_models(api, space, models)
@@ -185,19 +182,15 @@ def _is_litter(path: Path) -> bool:
 
 
 def _existing_or_new(api: HfApi, space: str, done: list[str]) -> Target:
-    def head() -> str | None:
-        return api.repo_info(space, repo_type="space").sha
-
-    try:
-        return Target(space, "space", MAIN, with_retries(head))
-    except Exception as error:
-        if not is_missing(error):
-            raise
-    with_retries(
-        lambda: api.create_repo(space, repo_type="space", space_sdk="gradio", exist_ok=True)
-    )
-    done.append("the Space is created")
-    return Target(space, "space", MAIN, with_retries(head))
+    target = Target(space, "space")
+    head = head_of(api, target)
+    if head is None:
+        with_retries(
+            lambda: api.create_repo(**target.repository, space_sdk="gradio", exist_ok=True)
+        )
+        done.append("the Space is created")
+        head = head_of(api, target)
+    return replace(target, head=head)
 
 
 def _set_models(api: HfApi, space: str, models: Sequence[str]) -> None:
@@ -210,16 +203,6 @@ def _set_models(api: HfApi, space: str, models: Sequence[str]) -> None:
     except Exception as error:  # a Hub that does not list variables may take them all the same
         logger.info("the variables of %s are not listed: %s", space, describe(error))
     with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, wanted))
-
-
-def _stale(api: HfApi, target: Target, files: dict[str, Path | bytes]) -> set[str]:
-    """Returns the files of an earlier state of the app that are no longer part of it."""
-    ours = tuple(f"{folder}/" for folder in (*PACKAGES, EMBEDDED))
-    return {
-        name
-        for name in commits.remote_files(api, target)
-        if name not in files and (name.startswith(ours) or name in SINGLE_FILES)
-    }
 
 
 if __name__ == "__main__":

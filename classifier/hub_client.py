@@ -31,7 +31,7 @@ MAX_SILENCE = 15.0  # inside `limited_retries`: seconds without a response until
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 FORBIDDEN = frozenset({401, 403})
 MISSING = frozenset({404, 410})
-CONFLICT = 409
+INVALID, CONFLICT = 400, 409
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -82,7 +82,7 @@ def limited_retries(*, offline: bool = False) -> Iterator[None]:
 
 
 def with_retries(call: Callable[[], T], *, backoff: tuple[float, ...] | None = None) -> T:
-    """Calls the Hub and retries after transient errors.
+    """Calls the Hub, retries after transient errors, and returns what the call returns.
 
     huggingface_hub retries uploads and downloads itself; this is for all other requests.
 
@@ -90,9 +90,6 @@ def with_retries(call: Callable[[], T], *, backoff: tuple[float, ...] | None = N
         call: the call.
         backoff: seconds before each further attempt, unless the Hub sends `Retry-After`; by default
             `BACKOFF`.
-
-    Returns:
-        What the call returns.
     """
     start = time.monotonic()
     for wait in BACKOFF if backoff is None else backoff:
@@ -107,6 +104,19 @@ def with_retries(call: Callable[[], T], *, backoff: tuple[float, ...] | None = N
             logger.warning("%s: trying again in %.0f s", describe(error), wait)
         time.sleep(wait)
     return call()
+
+
+def unless_missing(call: Callable[[], T]) -> T | None:
+    """Calls the Hub as `with_retries` does; returns None if what is asked for is not there."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return with_retries(call)
+    except Exception as error:
+        missing = isinstance(error, RepositoryNotFoundError) or status_of(error) in MISSING
+        if missing and not isinstance(error, GatedRepoError):
+            return None
+        raise
 
 
 def is_transient(error: BaseException) -> bool:
@@ -129,15 +139,6 @@ def is_transient(error: BaseException) -> bool:
 def status_of(error: BaseException) -> int | None:
     """Returns the HTTP status of an error of the Hub's client, None if it has none."""
     return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def is_missing(error: BaseException) -> bool:
-    """Returns whether a repository, a revision or a file does not exist on the Hub."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if isinstance(error, GatedRepoError):
-        return False
-    return isinstance(error, RepositoryNotFoundError) or status_of(error) in MISSING
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -177,11 +178,7 @@ def describe(error: BaseException) -> str:
 
 
 def redact_token(error: BaseException, secret: str) -> str:
-    """Removes a token from the messages of an error and its causes.
-
-    Returns:
-        The description of the error, without the token.
-    """
+    """Removes a token from an error and its causes; returns the error's description without it."""
     text = describe(error)
     for cause in causes(error):
         cause.args = tuple(
@@ -197,9 +194,8 @@ class _RetryLimit:
         self.offline = offline
         self.last_response = time.monotonic()
         self.unanswered = 0
-        self.downloads: dict[
-            tuple[str, str], float
-        ] = {}  # URL and range: time of the first request
+        # The time of the first request for each URL and range.
+        self.downloads: dict[tuple[str, str], float] = {}
 
     def before(self, request: httpx.Request) -> None:
         now = time.monotonic()
@@ -247,13 +243,8 @@ def _install() -> None:
 
 def _before_request(request: httpx.Request) -> None:
     """Limits the timeouts of a request: many calls of the library set none."""
-    read_timeout = READ_TIMEOUT if request.method in ("GET", "HEAD") else WRITE_TIMEOUT
-    limits = {
-        "connect": READ_TIMEOUT,
-        "read": read_timeout,
-        "write": read_timeout,
-        "pool": read_timeout,
-    }
+    timeout = READ_TIMEOUT if request.method in ("GET", "HEAD") else WRITE_TIMEOUT
+    limits = {"connect": READ_TIMEOUT, **dict.fromkeys(("read", "write", "pool"), timeout)}
     given = request.extensions.get("timeout") or {}
     request.extensions["timeout"] = {
         kind: min(given.get(kind) or limit, limit) for kind, limit in limits.items()

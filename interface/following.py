@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from classifier.hub import Follower, Pulled
+from classifier.hub import Follower, Found
 from interface.serving import Models, Served
 
 
@@ -37,9 +37,9 @@ def follow(models: Models, revision: str | None, seconds: float) -> list[Followe
     return followers
 
 
-def _replacement(models: Models, name: str) -> Callable[[Pulled], None]:
-    def accept(pulled: Pulled) -> None:
-        served = Served(name, pulled.folder, pulled.source, pulled.commit)
+def _replacement(models: Models, name: str) -> Callable[[Found], None]:
+    def accept(found: Found) -> None:
+        served = Served(name, found.folder, found.source, found.revision)
         test_image = np.full((1, served.image_size, served.image_size, 3), 127, np.uint8)
         models.replace(served, test_image)
 

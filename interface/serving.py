@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from classifier.errors import ClassifierError, InputError
-from classifier.hub.sources import Found
+from classifier.hub import Found
 from classifier.model_folder.folder import ClassNames
 from classifier.prediction.classifier import TOP, Prediction, rank
 from interface.decoder import Decoder

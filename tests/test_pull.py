@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from classifier.errors import ClassifierError, InputError
-from classifier.hub import Follower, HubError, ModelNotFoundError, Pulled, pull, pulling, sources
+from classifier.hub import Follower, Found, HubError, ModelNotFoundError, pull, pulling, sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier
 from hub_server import Hub
@@ -51,7 +51,7 @@ def test_a_pulled_model_answers_as_the_published_one(
 ) -> None:
     pulled = pull(published)
     assert (pulled.source, pulled.reason) == ("hub", None)
-    assert pulled.commit == hub.models[published].main.sha
+    assert pulled.revision == hub.models[published].main.sha
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
     np.testing.assert_allclose(
         Classifier.load(pulled.folder).probabilities(images),
@@ -77,10 +77,10 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(
     repository.tags["v1"] = first.sha
     repository.branches["next"] = first.sha
     second = hub.put(repository, contents(another), branch="next")
-    assert pull(published, revision="next").commit == second.sha
-    assert pull(published, revision="v1").commit == first.sha
-    assert pull(published, revision=second.sha).commit == second.sha
-    assert pull(published).commit == first.sha
+    assert pull(published, revision="next").revision == second.sha
+    assert pull(published, revision="v1").revision == first.sha
+    assert pull(published, revision=second.sha).revision == second.sha
+    assert pull(published).revision == first.sha
 
 
 # What the Hub says no to
@@ -162,17 +162,17 @@ def test_a_broken_revision_does_not_replace_the_good_one_in_the_cache(
     with pytest.raises(InputError, match="classes"):
         pull(published)
     hub.fail("status", times=None)
-    assert pull(published, timeout=4).commit == good.commit
+    assert pull(published, timeout=4).revision == good.revision
 
 
 # When the Hub fails
 
 
 def test_a_hub_that_answers_with_errors_leaves_the_cache(hub: Hub, published: str) -> None:
-    commit = pull(published).commit
+    commit = pull(published).revision
     hub.fail("status", times=None)
     pulled = pull(published)
-    assert (pulled.commit, pulled.source) == (commit, "cache")
+    assert (pulled.revision, pulled.source) == (commit, "cache")
     assert "503" in str(pulled.reason)
 
 
@@ -183,12 +183,12 @@ def test_one_passing_error_is_not_noticed(hub: Hub, published: str) -> None:
 
 @pytest.mark.parametrize("path", ["/api/models/", "/tree/", "/resolve/"])
 def test_a_silent_hub_is_left_in_time(hub: Hub, published: str, path: str) -> None:
-    commit = pull(published).commit
+    commit = pull(published).revision
     fault = hub.fail("silence", path, times=None)
     start = time.monotonic()
     pulled = pull(published, timeout=1.5)
     assert time.monotonic() - start < 4
-    assert pulled.commit == commit
+    assert pulled.revision == commit
     if path != "/resolve/":  # everything is there already: no file is asked for
         assert pulled.source == "cache"
         assert "did not answer within" in str(pulled.reason)
@@ -248,11 +248,11 @@ def test_a_file_that_was_damaged_on_its_way_is_fetched_again(hub: Hub, published
 
 
 def test_offline_mode_serves_the_cache(hub: Hub, published: str, tmp_path: Path) -> None:
-    commit = pull(published).commit
+    commit = pull(published).revision
     program = (
         "from classifier.hub import pull\n"
         f"found = pull({published!r})\n"
-        "print(found.source, found.commit, found.reason)"
+        "print(found.source, found.revision, found.reason)"
     )
     result = subprocess.run(
         [sys.executable, "-c", program],
@@ -308,16 +308,16 @@ def test_a_folder_has_no_revision(made: ModelFolder) -> None:
 class Served:
     """What an app does with what a follower brings: load, try, swap."""
 
-    def __init__(self, pulled: Pulled) -> None:
-        self.commit, self.classifier = pulled.commit, Classifier.load(pulled.folder)
+    def __init__(self, pulled: Found) -> None:
+        self.commit, self.classifier = pulled.revision, Classifier.load(pulled.folder)
 
-    def swap(self, pulled: Pulled) -> None:
+    def swap(self, pulled: Found) -> None:
         """Takes a new model once it has answered an image."""
         classifier = Classifier.load(pulled.folder)
         answer = classifier.probabilities(np.zeros((1, 32, 32, 3), "uint8"))
         if not np.isfinite(answer).all():
             raise InputError("the model answers with no numbers")
-        self.commit, self.classifier = pulled.commit, classifier
+        self.commit, self.classifier = pulled.revision, classifier
 
 
 def test_a_follower_brings_a_new_commit_and_only_once(
@@ -375,11 +375,11 @@ def test_a_model_that_cannot_be_taken_over_is_tried_only_once(
 ) -> None:
     tried: list[str] = []
 
-    def fail(pulled: Pulled) -> None:
-        tried.append(pulled.commit)
+    def fail(pulled: Found) -> None:
+        tried.append(pulled.revision)
         raise ClassifierError("the worker cannot load it")
 
-    follower = Follower(published, accept=fail, commit=pull(published).commit)
+    follower = Follower(published, accept=fail, commit=pull(published).revision)
     new = hub.put(hub.models[published], contents(another))
     assert not follower.look()
     assert not follower.look()
@@ -393,7 +393,7 @@ def test_what_a_follower_took_is_what_the_cache_serves_when_the_hub_fails(
     new = hub.put(hub.models[published], contents(another))
     assert Follower(published, accept=served.swap, commit=served.commit).look()
     hub.fail("status", times=None)
-    assert pull(published).commit == new.sha
+    assert pull(published).revision == new.sha
 
 
 def test_a_follower_outlives_a_hub_that_is_away(
@@ -413,7 +413,7 @@ def test_a_started_follower_looks_by_itself_and_stops(
     hub: Hub, published: str, another: ModelFolder
 ) -> None:
     arrived = threading.Event()
-    commit = pull(published).commit
+    commit = pull(published).revision
     follower = Follower(
         published, accept=lambda pulled: arrived.set(), commit=commit, interval=0.05
     )
@@ -426,9 +426,9 @@ def test_a_started_follower_looks_by_itself_and_stops(
 def test_a_dead_port_falls_back_at_once(
     hub: Hub, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = pull(published).commit
+    commit = pull(published).revision
     hub.fail("lose answer", times=None)
     start = time.monotonic()
     pulled = pull(published)
-    assert (pulled.source, pulled.commit) == ("cache", commit)
+    assert (pulled.source, pulled.revision) == ("cache", commit)
     assert time.monotonic() - start < 10

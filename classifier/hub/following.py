@@ -6,8 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from classifier.hub.pulling import Pulled, commit_at, pull
-from classifier.hub_client import HubError, describe
+from classifier.hub.pulling import Found, commit_at, pull
+from classifier.hub_client import HubError, connect, describe
 
 POLL_SECONDS = 300.0
 
@@ -22,8 +22,8 @@ class Follower:
         refused: a newer commit that was refused, None if there is none.
 
     Example:
-        >>> def swap(pulled):
-        ...     classifier = Classifier.load(pulled.folder)
+        >>> def swap(found):
+        ...     classifier = Classifier.load(found.folder)
         ...     classifier.classify(test_image)  # raises if it cannot
         ...     served["user/name"] = classifier
         >>> follower = Follower("user/name", accept=swap, commit=served_commit)  # doctest: +SKIP
@@ -34,7 +34,7 @@ class Follower:
         self,
         repo_id: str,
         *,
-        accept: Callable[[Pulled], object],
+        accept: Callable[[Found], object],
         revision: str | None = None,
         commit: str | None = None,
         interval: float = POLL_SECONDS,
@@ -69,32 +69,25 @@ class Follower:
 
     def look(self) -> bool:
         """Polls once; returns whether a new commit is now served."""
+        commit = None
         try:
-            commit = commit_at(self.repo_id, revision=self.revision, token=self._token)
-        except Exception as error:  # the Hub may be down: the old model stays
-            logger.warning("cannot look for a new %s: %s", self._name, describe(error))
-            return False
-        if commit in (self.commit, self.refused):
-            return False
-        try:
-            return self._update()
+            commit = commit_at(connect(self._token), self.repo_id, self.revision)
+            if commit in (self.commit, self.refused):
+                return False
+            found = pull(self.repo_id, revision=self.revision, timeout=None, token=self._token)
+            if found.source != "hub":
+                return False  # the Hub became unreachable: the next poll tries again
+            self._accept(found)
         except Exception as error:  # the old model stays
+            if commit is None or isinstance(error, HubError):  # the Hub may be down
+                logger.warning("cannot get a new %s: %s", self._name, describe(error))
+                return False
             self.refused = commit
             reason = " ".join(str(error).split()) or type(error).__name__
             logger.warning("refused commit %s of %s: %s", commit[:7], self._name, reason)
             return False
-
-    def _update(self) -> bool:
-        try:
-            pulled = pull(self.repo_id, revision=self.revision, timeout=None, token=self._token)
-        except HubError as error:
-            logger.warning("cannot get a new %s: %s", self._name, error)
-            return False
-        if pulled.source != "hub":
-            return False  # the Hub became unreachable: the next poll tries again
-        self._accept(pulled)
-        self.commit, self.refused = pulled.commit, None
-        logger.info("now serving commit %s of %s", pulled.commit[:7], self._name)
+        self.commit, self.refused = found.revision, None
+        logger.info("now serving commit %s of %s", str(found.revision)[:7], self._name)
         return True
 
     @property

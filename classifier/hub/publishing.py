@@ -7,23 +7,31 @@ import json
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier.errors import ClassifierError, InputError
-from classifier.hub import commit as commits
 from classifier.hub.access import check_repo_id, check_token, find_token
 from classifier.hub.checks import check_card, check_figures, check_model
-from classifier.hub.commit import MAIN, CommitResult, Target
+from classifier.hub.commit import (
+    MAIN,
+    CommitResult,
+    Target,
+    commit_files,
+    differences,
+    head_of,
+    remote_files,
+)
 from classifier.hub_client import (
     CONFLICT,
     FORBIDDEN,
+    INVALID,
     HubError,
     connect,
-    is_missing,
     redact_token,
     status_of,
+    unless_missing,
     with_retries,
 )
 from classifier.model_folder.folder import (
@@ -39,6 +47,7 @@ from classifier.model_folder.saved_model import MIN_KERAS_VERSION
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+OWNED = (f"{PLOTS}/*", f"{RUNS}/*", ONNX)  # deleted on the Hub when the folder no longer has them
 # The handler of an Inference Endpoint, and the packages that its container lacks.
 INFERENCE_ENDPOINT_FILES: dict[str, Path | bytes] = {
     "handler.py": Path(__file__).with_name("handler.py"),
@@ -105,19 +114,25 @@ class _Request:
         words += ["--force"] if self.force else []
         return shlex.join(words)
 
+    @property
+    def files(self) -> dict[str, Path | bytes]:
+        """The files of the model folder and those of the Inference Endpoint."""
+        ours = {name: self.folder.path / name for name in self.folder.files()}
+        return {**ours, **INFERENCE_ENDPOINT_FILES}
+
 
 @dataclass(frozen=True)
 class _Destination:
     """The target of the upload; the head of a new branch is that of main."""
 
     target: Target
-    exists: bool
-    new_branch: bool
-    tags: dict[str, str]
+    exists: bool = True
+    new_branch: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 def publish(
-    folder: ModelFolder | Path,
+    folder: ModelFolder,
     *,
     repo_id: str,
     recomputed: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
@@ -152,7 +167,6 @@ def publish(
             published model is unchanged; the message names the command that continues.
         KeyboardInterrupt: with the same message.
     """
-    folder = folder if isinstance(folder, ModelFolder) else ModelFolder(Path(folder))
     request = _Request(folder, repo_id, private, branch, create_pr, tag, force)
     check_repo_id(repo_id)
     if branch and create_pr:
@@ -165,7 +179,7 @@ def publish(
         check_token(api)
         check_card(folder)
         destination = _resolve(api, request)
-        _check_score(folder, _published_top1(api, destination.target), request)
+        _check_score(api, request, destination.target)
         _check_tag(api, request, destination)
     if measured is not None:
         check_figures(folder, measured, "the images give", deep=False)
@@ -178,49 +192,40 @@ def publish(
 
 def _resolve(api: HfApi, request: _Request) -> _Destination:
     """Asks the Hub for the state of the repository, the branch and the tags."""
-    info = None
-    try:
-        info = with_retries(lambda: api.repo_info(request.repo_id))
-    except Exception as error:
-        if not is_missing(error):
-            raise
-    main = Target(request.repo_id, "model", MAIN, info.sha if info else None, request.create_pr)
+    branch = request.branch or MAIN
+    info = unless_missing(lambda: api.repo_info(request.repo_id))
+    head = info.sha if info else None
+    target = Target(request.repo_id, "model", branch, head, request.create_pr)
     if info is None:
-        target = replace(main, revision=request.branch or MAIN)
-        return _Destination(target, exists=False, new_branch=bool(request.branch), tags={})
+        return _Destination(target, exists=False, new_branch=branch != MAIN)
     if request.private and info.private is False:
         raise InputError(
             f"{request.repo_id} exists and is public: make it private in its settings on "
             f"{api.endpoint}, or leave out --private"
         )
     if not (request.branch or request.tag):
-        return _Destination(main, exists=True, new_branch=False, tags={})
+        return _Destination(target)
     refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
     tags = {ref.name: ref.target_commit for ref in refs.tags}
     heads = {ref.name: ref.target_commit for ref in refs.branches}
-    if request.branch is None:
-        return _Destination(main, exists=True, new_branch=False, tags=tags)
-    target = replace(main, revision=request.branch, head=heads.get(request.branch, main.head))
-    return _Destination(target, True, request.branch not in heads, tags)
+    target = replace(target, head=heads.get(branch, target.head))
+    return _Destination(target, new_branch=branch not in {MAIN, *heads}, tags=tags)
 
 
-def _published_top1(api: HfApi, target: Target) -> float | None:
-    file = commits.remote_files(api, target).get(EVALUATION)
+def _check_score(api: HfApi, request: _Request, target: Target) -> None:
+    """Raises InputError if the published model has a higher top-1, unless forced."""
+    file = remote_files(api, target).get(EVALUATION)
     if file is None or file.size > MAX_FILE_BYTES[EVALUATION]:
-        return None
+        return
     path = with_retries(
         lambda: api.hf_hub_download(target.repo_id, EVALUATION, revision=target.head)
     )
     try:
-        top1 = json.loads(Path(path).read_bytes())["top1"]
+        published = float(json.loads(Path(path).read_bytes())["top1"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return float(top1) if isinstance(top1, (int, float)) else None
-
-
-def _check_score(folder: ModelFolder, published: float | None, request: _Request) -> None:
-    top1 = float((folder.evaluation or {})["top1"])
-    if published is None or top1 >= published:
+        return
+    top1 = _top1(request.folder)
+    if top1 >= published:
         return
     figures = f"top-1 {top1:.2%}, the one published in {request.repo_id} {published:.2%}"
     if not request.force:
@@ -229,35 +234,19 @@ def _check_score(folder: ModelFolder, published: float | None, request: _Request
 
 
 def _check_tag(api: HfApi, request: _Request, destination: _Destination) -> None:
-    """Raises InputError if the tag exists, unless it is on a commit with the same files."""
-    tagged = destination.tags.get(request.tag or "")
+    """Raises InputError if the tag exists, unless the upload would leave it where it is."""
+    target, tagged = destination.target, destination.tags.get(request.tag or "")
     if tagged is None:
         return
-    target = replace(destination.target, head=tagged)
-    unmoved = tagged == destination.target.head and not request.create_pr
-    stale = _stale(api, target, request)
-    if not unmoved or any(commits.differences(api, target, _files(request), stale)):
+    if (
+        tagged != target.head
+        or request.create_pr
+        or any(differences(api, target, request.files, OWNED))
+    ):
         raise InputError(
             f"{request.repo_id} has a tag {request.tag} already, on commit {tagged[:7]}: choose "
             "another --tag"
         )
-
-
-def _files(request: _Request) -> dict[str, Path | bytes]:
-    """Returns the files of the model folder and those of the Inference Endpoint."""
-    folder = request.folder
-    return {**{name: folder.path / name for name in folder.files()}, **INFERENCE_ENDPOINT_FILES}
-
-
-def _stale(api: HfApi, target: Target, request: _Request) -> set[str]:
-    """Returns plots, event files and an ONNX file on the Hub that the folder no longer has."""
-    ours = set(request.folder.files())
-    folders = (f"{PLOTS}/", f"{RUNS}/")
-    return {
-        name
-        for name in commits.remote_files(api, target)
-        if (name.startswith(folders) or name == ONNX) and name not in ours
-    }
 
 
 def _upload(api: HfApi, request: _Request, destination: _Destination) -> CommitResult:
@@ -266,18 +255,29 @@ def _upload(api: HfApi, request: _Request, destination: _Destination) -> CommitR
         with_retries(
             lambda: api.create_repo(request.repo_id, private=request.private or None, exist_ok=True)
         )
-        target = replace(target, head=commits.head_of(api, replace(target, revision=MAIN)))
+        target = replace(target, head=head_of(api, replace(target, revision=MAIN)))
     if destination.new_branch:
-        target = commits.with_branch(api, target)
+        _create_branch(api, target)
+        target = replace(target, head=head_of(api, target))
     name = request.folder.training.get("preset") or request.folder.path.name
-    top1 = (request.folder.evaluation or {})["top1"]
-    return commits.commit_files(
-        api,
-        target,
-        _files(request),
-        remove=_stale(api, target, request),
-        message=f"{name}: top-1 {top1:.2%}",
-    )
+    message = f"{name}: top-1 {_top1(request.folder):.2%}"
+    return commit_files(api, target, request.files, owned=OWNED, message=message)
+
+
+def _create_branch(api: HfApi, target: Target) -> None:
+    name, start = target.revision, target.head
+    try:
+        with_retries(
+            lambda: api.create_branch(target.repo_id, branch=name, revision=start, exist_ok=True)
+        )
+    except Exception as error:
+        if status_of(error) != INVALID:
+            raise
+        raise InputError(f"--branch {name!r} is not a valid name for a branch") from error
+
+
+def _top1(folder: ModelFolder) -> float:
+    return (folder.evaluation or {})["top1"]
 
 
 def _tag(api: HfApi, request: _Request, committed: CommitResult) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -46,21 +47,21 @@ class ModelNotFoundError(InputError):
 
 
 @dataclass(frozen=True)
-class Pulled:
-    """A model folder from the Hub or its cache, already checked.
+class Found:
+    """A model folder, already checked, and where it is from.
 
     Attributes:
-        folder: the model folder, in the cache of huggingface_hub.
-        repo_id: user/name.
-        commit: the hash of the commit.
-        source: "hub", or "cache" if the Hub failed.
-        reason: why the cache was used, None if it was not.
+        name: the Hub id, or the name of the model or run folder.
+        folder: the model folder.
+        source: "hub", "cache" if the Hub failed, "embedded" or "folder".
+        revision: the commit on the Hub, None for a folder.
+        reason: why it comes from the cache, None if it does not.
     """
 
+    name: str
     folder: ModelFolder
-    repo_id: str
-    commit: str
     source: str
+    revision: str | None = None
     reason: str | None = None
 
 
@@ -70,7 +71,7 @@ def pull(
     revision: str | None = None,
     timeout: float | None = START_UP_SECONDS,
     token: str | None = None,
-) -> Pulled:
+) -> Found:
     """Downloads and checks the files for serving a model; uses the cache if the Hub fails.
 
     A download that takes longer than `timeout` continues in the background; the next call finds it
@@ -94,24 +95,19 @@ def pull(
     except InputError:
         raise
     except Exception as error:
+        reason = describe(error)
         if timeout is not None and isinstance(error, FutureTimeout):
             reason = f"{api.endpoint} did not answer within {timeout:.0f} s"
-        else:
-            reason = describe(error)
         return _from_cache(repo_id, revision, reason, error)
 
 
-def commit_at(repo_id: str, *, revision: str | None = None, token: str | None = None) -> str:
+def commit_at(api: HfApi, repo_id: str, revision: str | None = None) -> str:
     """Returns the commit that a branch or tag points to on the Hub.
 
     Raises:
         ModelNotFoundError: as in `pull`.
         Exception: any error of the client, if the Hub cannot be reached.
     """
-    return _commit(connect(token), repo_id, revision)
-
-
-def _commit(api: HfApi, repo_id: str, revision: str | None) -> str:
     with _raise_not_found(repo_id, revision):
         info = with_retries(
             lambda: api.model_info(repo_id, revision=revision, timeout=START_UP_SECONDS),
@@ -122,32 +118,26 @@ def _commit(api: HfApi, repo_id: str, revision: str | None) -> str:
     return info.sha
 
 
-def _from_hub(api: HfApi, repo_id: str, revision: str | None) -> Pulled:
-    commit = _commit(api, repo_id, revision)
+def _from_hub(api: HfApi, repo_id: str, revision: str | None) -> Found:
+    commit = commit_at(api, repo_id, revision)
     with _raise_not_found(repo_id, revision):
-        remote = remote_files(api, Target(repo_id, "model", MAIN, commit))
+        remote = remote_files(api, Target(repo_id, "model", head=commit))
         files = {name: file for name, file in remote.items() if name in SERVED_FILES}
         _check_listing(files, repo_id)
-        path = _download(api, repo_id, commit, files)
+        # By commit: the branch in the cache still points to the last complete model. In daemon
+        # threads: a program that ends would wait for the threads of `snapshot_download`.
+        downloads = [
+            _run_in_thread(partial(api.hf_hub_download, repo_id, name, revision=commit))
+            for name in files
+        ]
+        paths = [download.result() for download in downloads]
+        path = Path(paths[0]).parent
         _redownload_damaged(api, repo_id, commit, files)
     folder = ModelFolder(path)
     folder.check()
-    _update_cached_reference(path, revision or MAIN, commit)
-    return Pulled(folder, repo_id, commit, "hub")
-
-
-def _download(api: HfApi, repo_id: str, commit: str, files: Iterable[str]) -> Path:
-    """Downloads files that are not in the cache, and returns their folder.
-
-    By commit: the branch in the cache still points to the last complete model. In daemon threads: a
-    program that ends would wait for the threads of `snapshot_download`.
-    """
-    downloads = [
-        _run_in_thread(lambda name=name: api.hf_hub_download(repo_id, name, revision=commit))  # type: ignore[misc]
-        for name in files
-    ]
-    paths = [download.result() for download in downloads]
-    return Path(paths[0]).parent
+    if revision != commit:
+        _update_cached_reference(path, revision or MAIN, commit)
+    return Found(repo_id, folder, "hub", commit)
 
 
 def _update_cached_reference(snapshot: Path, revision: str, commit: str) -> None:
@@ -155,8 +145,6 @@ def _update_cached_reference(snapshot: Path, revision: str, commit: str) -> None
 
     The file belongs to the cache layout that huggingface_hub documents.
     """
-    if revision == commit:
-        return
     reference = snapshot.parents[1] / "refs" / revision
     with contextlib.suppress(OSError):  # a read-only cache can still be used
         reference.parent.mkdir(parents=True, exist_ok=True)
@@ -184,10 +172,18 @@ def _redownload_damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, 
     Raises:
         HubError: the checksum of a file is wrong again; it is removed from the cache.
     """
-    damaged = _damaged(api, repo_id, commit, files)
-    for name in damaged:
+
+    def damaged() -> set[str]:
+        found = api.verify_repo_checksums(repo_id, revision=commit).mismatches
+        names = {item["path"] for item in found} & set(files)
+        # Files outside of LFS have Git's hash. If none of them matches, the Hub uses other hashes.
+        plain = {name for name, file in files.items() if file.lfs is None}
+        return names - plain if plain <= names else names
+
+    first = damaged()
+    for name in first:
         api.hf_hub_download(repo_id, name, revision=commit, force_download=True)
-    for name in damaged and _damaged(api, repo_id, commit, files):
+    for name in first and damaged():
         path = Path(api.hf_hub_download(repo_id, name, revision=commit, local_files_only=True))
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -196,28 +192,16 @@ def _redownload_damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, 
         )
 
 
-def _damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFile]) -> set[str]:
-    found = api.verify_repo_checksums(repo_id, revision=commit).mismatches
-    damaged = {item["path"] for item in found} & set(files)
-    # Files outside of LFS have Git's hash. If none of them matches, the Hub uses other hashes.
-    plain = {name for name, file in files.items() if file.lfs is None}
-    return damaged - plain if plain <= damaged else damaged
-
-
-def _from_cache(repo_id: str, revision: str | None, reason: str, error: Exception) -> Pulled:
+def _from_cache(repo_id: str, revision: str | None, reason: str, error: Exception) -> Found:
     from huggingface_hub import snapshot_download
 
     label = repo_id if revision is None else f"{repo_id} at {revision}"
+    files = list(SERVED_FILES)
     try:
-        path = Path(
-            snapshot_download(
-                repo_id,
-                revision=revision,
-                allow_patterns=list(SERVED_FILES),
-                local_files_only=True,
-            )
+        path = snapshot_download(
+            repo_id, revision=revision, allow_patterns=files, local_files_only=True
         )
-        folder = ModelFolder(path)
+        folder = ModelFolder(Path(path))
         folder.check()
     except (OSError, ClassifierError) as cached:
         state = "damaged" if isinstance(cached, ClassifierError) else "missing or incomplete"
@@ -225,7 +209,7 @@ def _from_cache(repo_id: str, revision: str | None, reason: str, error: Exceptio
             f"cannot get {label} from the Hub ({reason}), and in the local cache it is {state}: "
             "check the network and try again"
         ) from error
-    return Pulled(folder, repo_id, path.name, "cache", reason)
+    return Found(repo_id, folder, "cache", folder.path.name, reason)
 
 
 @contextlib.contextmanager

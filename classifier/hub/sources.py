@@ -1,35 +1,17 @@
 """Resolves the `SOURCE` of a command: a local model folder or a model on the Hub."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 from classifier.errors import InputError
+from classifier.hub.access import check_repo_id
+from classifier.hub.pulling import Found, ModelNotFoundError, pull
 from classifier.model_folder.folder import CONFIG, LABELS, ModelFolder
 
 HUB_SCHEME = "hf://"
 PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A resolved source.
-
-    Attributes:
-        name: the Hub id, or the name of the model or run folder.
-        folder: the model folder, already checked.
-        source: "hub", "cache", "embedded" or "folder".
-        revision: the commit on the Hub, None for a folder.
-        reason: why it comes from the cache, None if it does not.
-    """
-
-    name: str
-    folder: ModelFolder
-    source: str
-    revision: str | None = None
-    reason: str | None = None
 
 
 def find(source: str, *, revision: str | None = None) -> ModelFolder:
@@ -39,12 +21,8 @@ def find(source: str, *, revision: str | None = None) -> ModelFolder:
     """
     found = locate(source, revision=revision)
     if found.reason:
-        logger.warning(
-            "%s: using commit %s from the cache (%s)",
-            source,
-            str(found.revision)[:7],
-            found.reason,
-        )
+        commit = str(found.revision)[:7]
+        logger.warning("%s: using commit %s from the cache (%s)", source, commit, found.reason)
     return found.folder
 
 
@@ -69,13 +47,10 @@ def locate(source: str, *, revision: str | None = None, timeout: float | None = 
         path = local.path.resolve()
         name = path.parent.name if path.name == "model" else path.name
         return Found(name, local, "embedded" if path.parent == PRETRAINED else "folder")
-    from classifier.hub.pulling import ModelNotFoundError, pull
-
     try:
-        pulled = pull(hub_id(source), revision=revision, timeout=timeout)
+        return pull(hub_id(source), revision=revision, timeout=timeout)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"there is no folder {source!r} here, and {error}") from error
-    return Found(pulled.repo_id, pulled.folder, pulled.source, pulled.commit, pulled.reason)
 
 
 def embedded_models(folder: Path = PRETRAINED) -> list[ModelFolder]:
@@ -106,8 +81,6 @@ def local_folder(source: str) -> ModelFolder | None:
 
 def hub_id(source: str) -> str:
     """Returns the Hub id of a source that is not a folder; raises `InputError` if it is none."""
-    from classifier.hub.access import check_repo_id
-
     name = source.removeprefix(HUB_SCHEME).strip("/")
     try:
         return check_repo_id(name, "the source")
