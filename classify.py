@@ -119,11 +119,8 @@ def output_file(name: str, inputs: list[str]) -> Path:
     Raises:
         InputError: it is a folder, a device or one of the inputs, or its folder is not there.
     """
+    command_line.check_output(Path(name))
     path = Path(os.path.realpath(name))
-    if path.exists() and not path.is_file():
-        raise InputError(f"--output {name} is no file: name one that may be written")
-    if not name or not path.parent.is_dir():
-        raise InputError(f"--output {name}: there is no folder {path.parent}")
     if any(os.path.realpath(item) == str(path) for item in inputs):
         raise InputError(f"--output {name} is to be classified itself: name another file")
     return path

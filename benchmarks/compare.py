@@ -142,11 +142,11 @@ def measure(
 ) -> dict[str, Any]:
     """Measures one model: its figures, its accuracy by class, and its robustness."""
     from classifier.architectures import flops_per_image
-    from classifier.prediction.classifier import Classifier
+    from classifier.prediction.classifier import Classifier, keras_predict
 
     latency = one_core_latency(folder)
     model = folder.load_model()
-    classifier = Classifier(model, folder)
+    classifier = Classifier(keras_predict(model), folder)
     probabilities = classifier.probabilities(images)
     evaluation = report.summarise(probabilities, labels, folder.labels)
     chosen = stratified_subset(labels, ROBUSTNESS_IMAGES)

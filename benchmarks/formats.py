@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +25,7 @@ from classifier.hub import sources
 if TYPE_CHECKING:
     from classifier.data.split import Split
     from classifier.model_folder.folder import ModelFolder
+    from classifier.prediction.classifier import Classifier
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
@@ -67,44 +67,39 @@ def main(arguments: list[str]) -> None:
 
 def measure(folder: ModelFolder, test: Split | None) -> list[dict[str, Any]]:
     """Returns a row for Keras and one for each format and precision of a model."""
-    from classifier.prediction.classifier import Classifier
+    from classifier.convert import BATCH
+    from classifier.prediction.classifier import Classifier, keras_predict
 
     model = folder.load_model()
-    classifier = Classifier(model, folder)
+    original = Classifier(keras_predict(model), folder)
     size = (folder.path / "model.weights.h5").stat().st_size
-    samples = samples_of(classifier.image_size, test)
-    rows = [row(classifier, "Keras", size, classifier.probabilities, test)]
+    samples = samples_of(folder.image_size, test)
+    rows = [row(original, "Keras", size, test)]
     with TemporaryDirectory() as place:
         for to in FORMATS:
             for precision in PRECISIONS:
                 path = Path(place) / f"model{SUFFIXES[to]}"
-                answer = FORMATS[to](model, folder, path, precision, samples)
+                predict = FORMATS[to](model, folder, path, precision, samples)
+                converted = Classifier(predict, folder, BATCH)
                 name = f"{NAMES[to]} {precision}".removesuffix(" float32")
-                rows.append(row(classifier, name, path.stat().st_size, answer, test))
+                rows.append(row(converted, name, path.stat().st_size, test))
     return rows
 
 
-def row(
-    classifier: Any,
-    form: str,
-    size: int,
-    answer: Callable[[np.ndarray], np.ndarray],
-    test: Split | None,
-) -> dict[str, Any]:
+def row(classifier: Classifier, form: str, size: int, test: Split | None) -> dict[str, Any]:
     """Returns what was measured of a model in one format; times in milliseconds."""
-    from classifier.convert import BATCH, top1_of
-    from classifier.prediction.classifier import answer_in_batches
+    from classifier.convert import top1_of
 
-    side, classes = classifier.image_size, len(classifier.labels.classes)
+    side = classifier.image_size
     image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     seconds = []
     for _ in range(WARM_UP + REPETITIONS):
         start = time.perf_counter()
-        answer(image)
+        classifier.probabilities(image)
         seconds.append(time.perf_counter() - start)
     top1 = None
     if test is not None:
-        top1 = top1_of(answer_in_batches(answer, test.images, side, classes, BATCH), test)
+        top1 = top1_of(classifier.probabilities(test.images), test)
     median = round(1000 * float(np.median(seconds[WARM_UP:])), 3)
     return {
         "model": classifier.folder.path.name,

@@ -6,10 +6,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from classifier.environment import prepare_environment
-from classifier.errors import ClassifierError, DiskFullError
+from classifier.errors import ClassifierError, DiskFullError, InputError
 from classifier.files import DISK_FULL
 
 INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 + SIGINT
@@ -37,6 +38,14 @@ def argument_parser(description: str, **options: Any) -> argparse.ArgumentParser
     parser = OneLineArgumentParser(description=description, allow_abbrev=False, **options)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def check_output(path: Path) -> None:
+    """Raises `InputError` if the file of `--output` cannot be written."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"--output {path} is no file: name one that may be written")
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path}: there is no folder {path.parent}")
 
 
 def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,6 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,17 +27,16 @@ if TYPE_CHECKING:
 
     from classifier.data.split import Split
     from classifier.model_folder.folder import ModelFolder
+    from classifier.prediction.classifier import Predict
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 NEEDED = {"onnx": ("onnx", "onnxruntime"), "litert": ("tensorflow",)}
 SAMPLES = 200  # images that the converted model must answer as Keras does
-MAX_DIFFERENCE = 1e-4  # in the probability of any class, computed in float32
-MAX_DIFFERENCE_HALF = 1e-2  # with kernels of 11 bits
+# In the probability of any class, by the precision of the weights; int8 is judged by its top-1.
+MAX_DIFFERENCE = {"float32": 1e-4, "half": 1e-2, "int8": 1.0}
 MAX_TOP1_LOSS = 0.005  # on the test split, where it is at hand
 BATCH = 100
 CALIBRATED = 20  # images at a time
-
-Answer = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -76,15 +74,16 @@ def main(arguments: list[str]) -> None:
 
     folder = sources.find(options.source)
     path = Path(options.output or f"{name_of(folder)}{SUFFIXES[options.to]}")
-    check_output(path, options.to)
+    if path.suffix != SUFFIXES[options.to]:
+        raise InputError(f"--output {path}: name a file that ends with {SUFFIXES[options.to]}")
+    command_line.check_output(path)
     test = None
     if options.dataset is not None:
         test = load_split(options.dataset, "test", size=folder.image_size)
         if test.classes != folder.labels.classes:
             raise InputError(f"--dataset {options.dataset} has other classes than the model")
     precision = "half" if options.half else "int8" if options.int8 else "float32"
-    converted = convert(folder, options.to, path, precision=precision, test=test)
-    print(converted)
+    print(convert(folder, options.to, path, precision=precision, test=test))
     if test is None and precision != "float32":
         print("What it costs in top-1 was not measured: name the data set with --dataset")
 
@@ -110,31 +109,41 @@ def convert(
         InputError: the folder is no model that may be loaded, or a layer cannot be translated.
         ClassifierError: the converted model answers differently; nothing is written.
     """
-    from classifier.prediction.classifier import Classifier, answer_in_batches
+    from classifier.prediction.classifier import Classifier, keras_predict
 
     model = folder.load_model()
-    classifier = Classifier(model, folder)
-    size, classes = classifier.image_size, len(classifier.labels.classes)
-    samples = samples_of(size, test)
+    original = Classifier(keras_predict(model), folder)
+    samples = samples_of(folder.image_size, test)
     difference, top1 = 0.0, None
-
-    def answer_all(answer: Answer, images: np.ndarray) -> np.ndarray:
-        return answer_in_batches(answer, images, size, classes, BATCH)
 
     def write(temporary: Path) -> None:
         nonlocal difference, top1
-        answer = FORMATS[to](model, folder, temporary, precision, samples)
-        found = answer_all(answer, samples)
-        difference = float(np.abs(found - classifier.probabilities(samples)).max())
-        check_difference(difference, precision)
-        if test is not None:
-            before = top1_of(classifier.probabilities(test.images), test)
-            top1 = before, top1_of(answer_all(answer, test.images), test)
-            check_top1(*top1)
+        predict = FORMATS[to](model, folder, temporary, precision, samples)
+        converted = Classifier(predict, folder, BATCH)
+        changes = converted.probabilities(samples) - original.probabilities(samples)
+        difference = float(np.abs(changes).max())
+        if not difference <= MAX_DIFFERENCE[precision]:  # also where it is no number
+            raise ClassifierError(
+                f"the converted model differs from Keras by {difference:.1e} in a probability, "
+                f"more than {MAX_DIFFERENCE[precision]:.0e}: nothing is written"
+            )
+        if test is None:
+            return
+        before, after = (
+            top1_of(classifier.probabilities(test.images), test)
+            for classifier in (original, converted)
+        )
+        if before - after > MAX_TOP1_LOSS:
+            raise ClassifierError(
+                f"the converted model has a test top-1 of {after:.2%}, with Keras it is "
+                f"{before:.2%}: more than {100 * MAX_TOP1_LOSS} points are lost, and nothing is "
+                "written"
+            )
+        top1 = before, after
 
     write_atomically(path, write)
     if to == "litert":
-        names = "".join(f"{name}\n" for name in classifier.labels.classes)
+        names = "".join(f"{name}\n" for name in folder.labels.classes)
         write_atomically(
             path.with_suffix(".txt"), lambda file: file.write_text(names, encoding="utf-8")
         )
@@ -142,13 +151,9 @@ def convert(
 
 
 def to_onnx(
-    model: keras.Model,
-    folder: ModelFolder,
-    path: Path,
-    precision: str,
-    samples: np.ndarray,
-) -> Answer:
-    """Writes an ONNX file and returns what answers by it, (N, S, S, 3) to (N, C)."""
+    model: keras.Model, folder: ModelFolder, path: Path, precision: str, samples: np.ndarray
+) -> Predict:
+    """Writes an ONNX file and returns its predictions, (N, S, S, 3) to (N, C)."""
     import onnx
     import onnxruntime
 
@@ -194,13 +199,9 @@ def quantize(path: Path, samples: np.ndarray) -> None:
 
 
 def to_litert(
-    model: keras.Model,
-    folder: ModelFolder,
-    path: Path,
-    precision: str,
-    samples: np.ndarray,
-) -> Answer:
-    """Writes a LiteRT file and returns what answers by it, (N, S, S, 3) to (N, C)."""
+    model: keras.Model, folder: ModelFolder, path: Path, precision: str, samples: np.ndarray
+) -> Predict:
+    """Writes a LiteRT file and returns its predictions, (N, S, S, 3) to (N, C)."""
     import keras
     import tensorflow as tf
 
@@ -223,7 +224,7 @@ def to_litert(
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(str(path))
 
-    def answer(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         (entry,) = interpreter.get_input_details()
         interpreter.resize_tensor_input(entry["index"], images.shape)
         interpreter.allocate_tensors()
@@ -231,7 +232,7 @@ def to_litert(
         interpreter.invoke()
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
-    return answer
+    return predict
 
 
 FORMATS = {"onnx": to_onnx, "litert": to_litert}
@@ -264,25 +265,6 @@ def top1_of(probabilities: np.ndarray, test: Split) -> float:
     return float(np.mean(probabilities.argmax(axis=1) == test.labels))
 
 
-def check_difference(difference: float, precision: str) -> None:
-    """Refuses a file that answers otherwise than Keras; int8 is judged by its top-1 alone."""
-    limits = {"float32": MAX_DIFFERENCE, "half": MAX_DIFFERENCE_HALF, "int8": 1.0}
-    if not difference <= limits[precision]:  # also where it is no number
-        raise ClassifierError(
-            f"the converted model differs from Keras by {difference:.1e} in a probability, more "
-            f"than {limits[precision]:.0e}: nothing is written"
-        )
-
-
-def check_top1(before: float, after: float) -> None:
-    """Refuses a file that loses too much."""
-    if before - after > MAX_TOP1_LOSS:
-        raise ClassifierError(
-            f"the converted model has a test top-1 of {after:.2%}, with Keras it is {before:.2%}: "
-            f"more than {100 * MAX_TOP1_LOSS} points are lost, and nothing is written"
-        )
-
-
 def check_libraries(to: str) -> None:
     """Refuses what cannot be done with the libraries at hand."""
     for name in NEEDED[to]:
@@ -292,16 +274,6 @@ def check_libraries(to: str) -> None:
             raise InputError(
                 f"the conversion to {to} needs {name}: pip install -r requirements.txt"
             ) from error
-
-
-def check_output(path: Path, to: str) -> None:
-    """Refuses a file that cannot be written."""
-    if path.suffix != SUFFIXES[to]:
-        raise InputError(f"--output {path}: name a file that ends with {SUFFIXES[to]}")
-    if path.exists() and not path.is_file():
-        raise InputError(f"--output {path} is no file: name one that may be written")
-    if not path.parent.is_dir():
-        raise InputError(f"--output {path}: there is no folder {path.parent}")
 
 
 def name_of(folder: ModelFolder) -> str:

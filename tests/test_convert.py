@@ -17,7 +17,7 @@ from classifier.errors import ClassifierError, InputError
 from classifier.hub import card
 from classifier.model_folder.folder import ModelFolder
 from classifier.model_folder.saved_model import LAYERS
-from classifier.prediction.classifier import Classifier
+from classifier.prediction.classifier import Classifier, Predict
 from classifier.settings import load_preset
 from hub_server import Hub
 from model_folders import CLASSES, LABELS, make_model_folder
@@ -240,7 +240,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
 ) -> None:
     right = convert.FORMATS[to]
 
-    def wrong(*arguments: Any) -> convert.Answer:
+    def wrong(*arguments: Any) -> Predict:
         answer = right(*arguments)
         return lambda images: answer(images) * np.float32(1.001)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import keras
 
 TOP = 5
+BATCH = 256  # images
+Predict = Callable[[np.ndarray], np.ndarray]  # float32, (B, S, S, 3), to float32, (B, C)
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,13 @@ class Prediction:
 
 
 class Classifier:
-    """A loaded model.
+    """A model that classifies images.
 
     Attributes:
         folder: its model folder.
         labels: its class names.
         image_size: S, the side of its input images in pixels.
+        batch_size: images per call of the model, at most.
 
     Example:
         >>> import gradio
@@ -67,11 +70,17 @@ class Classifier:
         5
     """
 
-    def __init__(self, model: keras.Model, folder: ModelFolder) -> None:
-        self.folder, self.labels = folder, folder.labels
-        self._model = model
-        self.image_size: int = model.input_shape[1]
-        self._lock = threading.Lock()  # not every backend is thread-safe
+    def __init__(self, predict: Predict, folder: ModelFolder, batch_size: int = BATCH) -> None:
+        """Creates a classifier.
+
+        Args:
+            predict: takes images, float32, (B, S, S, 3), and returns probabilities, (B, C).
+            folder: the model's folder.
+            batch_size: images per call of `predict`, at most.
+        """
+        self.folder, self.labels, self.image_size = folder, folder.labels, folder.image_size
+        self.batch_size = batch_size
+        self._predict = predict
 
     @classmethod
     def load(cls, folder: str | Path | ModelFolder) -> Classifier:
@@ -84,14 +93,13 @@ class Classifier:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         if not isinstance(folder, ModelFolder):
             folder = ModelFolder(Path(folder))
-        return cls(folder.load_model(), folder)
+        return cls(keras_predict(folder.load_model()), folder)
 
-    def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns the probability of each class for each image.
 
         Args:
             images: uint8 or float, (N, S, S, 3), RGB, 0–255.
-            batch_size: images per batch.
 
         Returns:
             float32, (N, C); each row sums to 1.
@@ -99,13 +107,15 @@ class Classifier:
         Raises:
             InputError: the images have a wrong shape.
         """
-
-        def answer(batch: np.ndarray) -> np.ndarray:
-            with self._lock:
-                return np.asarray(self._model.predict_on_batch(batch), np.float32)
-
-        classes = len(self.labels.classes)
-        return answer_in_batches(answer, images, self.image_size, classes, batch_size)
+        size = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise InputError(f"images must be (N, {size}, {size}, 3). Received: {images.shape}")
+        answers = [np.empty((0, len(self.labels.classes)), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            # The same dtype for all callers: Keras compiles the model only once.
+            answers.append(self._predict(np.asarray(batch, np.float32)))
+        return np.concatenate(answers)
 
     def classify(
         self, image: Image.Image | str | Path | bytes | BinaryIO, top: int = TOP
@@ -124,32 +134,15 @@ class Classifier:
         return rank(self.probabilities(pixels[None])[0], self.labels, pixels, top)
 
 
-def answer_in_batches(
-    answer: Callable[[np.ndarray], np.ndarray],
-    images: np.ndarray,
-    size: int,
-    classes: int,
-    batch_size: int,
-) -> np.ndarray:
-    """Returns a model's probabilities, float32, (N, C), for any number of images.
+def keras_predict(model: keras.Model) -> Predict:
+    """Returns the function that a `Classifier` of a Keras model calls."""
+    lock = threading.Lock()  # not every backend is thread-safe
 
-    Args:
-        answer: takes images, float32, (B, S, S, 3), and returns probabilities, float32, (B, C).
-        images: uint8 or float, (N, S, S, 3), RGB, 0–255.
-        size: S.
-        classes: C.
-        batch_size: images per call, at most.
+    def predict(images: np.ndarray) -> np.ndarray:
+        with lock:
+            return np.asarray(model.predict_on_batch(images), np.float32)
 
-    Raises:
-        InputError: the images have a wrong shape.
-    """
-    if images.ndim != 4 or images.shape[1:] != (size, size, 3):
-        raise InputError(f"images must be (N, {size}, {size}, 3). Received: {images.shape}")
-    answers = [np.empty((0, classes), np.float32)]
-    for start in range(0, len(images), batch_size):
-        # The same dtype for all callers: Keras compiles the model only once.
-        answers.append(answer(np.asarray(images[start : start + batch_size], np.float32)))
-    return np.concatenate(answers)
+    return predict
 
 
 def rank(

@@ -9,7 +9,6 @@ from typing import Any, TextIO
 
 from classifier.prediction.stream import Answer
 
-FORMATS = ("text", "csv", "jsonl")
 DIGITS = 6  # decimals of a probability
 
 Write = Callable[[Iterable[Answer]], None]
@@ -36,7 +35,10 @@ def row(answer: Answer, top: int) -> dict[str, Any]:
 
 
 def writer(form: str, stream: TextIO, top: int) -> Write:
-    """Returns a function that writes answers in one of `FORMATS`; writes the CSV header at once."""
+    """Returns a function that writes answers as "csv", "jsonl" or "text".
+
+    The header of CSV is written at once.
+    """
     if form == "csv":
         table = csv.DictWriter(stream, columns(top))
         table.writeheader()

@@ -7,14 +7,14 @@ import logging
 import numpy as np
 
 from classifier.model_folder.folder import ModelFolder
-from classifier.prediction.classifier import Classifier, answer_in_batches
+from classifier.prediction.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
 BATCH = 32  # images: larger batches take more memory and are no faster for each image
 
 
-def load(folder: ModelFolder) -> OnnxModel | Classifier:
+def load(folder: ModelFolder) -> Classifier:
     """Checks and loads a model; TensorFlow is imported only if ONNX Runtime cannot answer by it.
 
     Raises:
@@ -33,7 +33,7 @@ def load(folder: ModelFolder) -> OnnxModel | Classifier:
     return classifier
 
 
-class OnnxModel:
+class OnnxModel(Classifier):
     """A model in ONNX Runtime, which needs neither Keras nor TensorFlow."""
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -44,7 +44,7 @@ class OnnxModel:
         """
         import onnxruntime
 
-        from classifier.formats.onnx_graph import translate
+        from classifier.formats.onnx_graph import INPUT, translate
 
         model, weights = translate(folder)
         options = onnxruntime.SessionOptions()
@@ -54,27 +54,8 @@ class OnnxModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
         options.add_external_initializers(list(weights), values)
-        self._session = onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        self._classes = len(folder.labels.classes)
-        self.image_size = folder.image_size
+        super().__init__(lambda images: session.run(None, {INPUT: images})[0], folder, BATCH)
         self.probabilities(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
-
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Returns the probability of each class for each image.
-
-        Args:
-            images: uint8 or float, (N, S, S, 3), RGB, 0–255.
-
-        Returns:
-            float32, (N, C); each row sums to 1.
-
-        Raises:
-            InputError: the images have a wrong shape.
-        """
-
-        def answer(batch: np.ndarray) -> np.ndarray:
-            return self._session.run(None, {"images": batch})[0]
-
-        return answer_in_batches(answer, images, self.image_size, self._classes, BATCH)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from classifier.prediction.paths import Found
 BATCH_BYTES = 256 * 32 * 32 * 3  # bytes of pixels per batch: 256 images of 32×32
 MIN_BATCH = 8  # images
 BATCH_WAIT_SECONDS = 0.05  # how long an incomplete batch waits for further files
+
+Decoding = tuple[str, "Future[np.ndarray | str]"]  # the path, and the pixels or an error message
 
 
 @dataclass(frozen=True)
@@ -60,78 +63,62 @@ def classify_files(
     """
     size = classifier.image_size
     limit = max(MIN_BATCH, BATCH_BYTES // (size * size * 3))
-    with _Decoders(files, size, ahead=2 * limit) as decoded:
-        while batch := decoded.take(limit):
-            pixels = [(path, future.result()) for path, future in batch]
-            yield _answers(classifier, pixels, top)
+    with contextlib.closing(_decoded(files, size, limit)) as batches:
+        for batch in batches:
+            decoded = [(path, future.result()) for path, future in batch]
+            images = [pixels for _, pixels in decoded if not isinstance(pixels, str)]
+            found = iter(classifier.probabilities(np.stack(images)) if images else ())
+            yield [
+                Answer(path, error=pixels)
+                if isinstance(pixels, str)
+                else Answer(path, rank(next(found), classifier.labels, pixels, top))
+                for path, pixels in decoded
+            ]
 
 
-def _answers(
-    classifier: Classifier, decoded: list[tuple[str, np.ndarray | str]], top: int
-) -> list[Answer]:
-    images = [pixels for _, pixels in decoded if not isinstance(pixels, str)]
-    answers = iter(classifier.probabilities(np.stack(images)) if images else ())
-    return [
-        Answer(path, error=pixels)
-        if isinstance(pixels, str)
-        else Answer(path, rank(next(answers), classifier.labels, pixels, top))
-        for path, pixels in decoded
-    ]
+def _decoded(files: Iterable[Found], size: int, limit: int) -> Generator[list[Decoding]]:
+    """Yields batches of files that are decoded ahead of the model, at most two batches ahead.
 
+    Pillow decodes outside of the GIL.
+    """
+    # Ends with None, or with the error of `files`.
+    waiting: queue.Queue[Decoding | BaseException | None] = queue.Queue(2 * limit)
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
-class _Decoders:
-    """Threads that find and decode files ahead of the model; Pillow decodes outside of the GIL."""
-
-    def __init__(self, files: Iterable[Found], size: int, *, ahead: int) -> None:
-        self._files, self._size = files, size
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
-        self._decoding: queue.SimpleQueue[tuple[str, Future[np.ndarray | str]] | None]
-        self._decoding = queue.SimpleQueue()
-        self._slots = threading.Semaphore(ahead)
-        self._ended = self._stopped = False
-        self._failure: BaseException | None = None
-
-    def __enter__(self) -> _Decoders:
-        # A daemon thread: at the end of the program it may still wait for standard input.
-        threading.Thread(target=self._feed, name="find-files", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped = True
-        self._slots.release()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def take(self, limit: int) -> list[tuple[str, Future[np.ndarray | str]]]:
-        """Returns the next files; none at the end. Raises the error of the file iterator."""
-        taken: list[tuple[str, Future[np.ndarray | str]]] = []
-        until = None
-        while len(taken) < limit and not self._ended:
-            try:
-                item = self._decoding.get(timeout=until and max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            if item is None:
-                self._ended = True
-                break
-            taken.append(item)
-            until = until or time.monotonic() + BATCH_WAIT_SECONDS
-        for _ in taken:
-            self._slots.release()
-        if self._failure is not None and not taken:
-            raise self._failure
-        return taken
-
-    def _feed(self) -> None:
+    def feed() -> None:
+        end = None
         try:
-            for found in self._files:
-                self._slots.acquire()
-                if self._stopped:
+            for found in files:
+                waiting.put((found.path, pool.submit(_decode, found, size)))
+        except BaseException as error:  # also because the pool has been shut down
+            end = error
+        waiting.put(end)
+
+    # A daemon thread: at the end of the program it may still wait for standard input.
+    threading.Thread(target=feed, name="find-files", daemon=True).start()
+    try:
+        while True:
+            batch: list[Decoding] = []
+            until = None
+            while len(batch) < limit:
+                try:
+                    item = waiting.get(timeout=until and max(0.0, until - time.monotonic()))
+                except queue.Empty:
+                    break
+                if not isinstance(item, tuple):
+                    if batch:
+                        yield batch
+                    if item is not None:
+                        raise item
                     return
-                self._decoding.put((found.path, self._pool.submit(_decode, found, self._size)))
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._decoding.put(None)
+                batch.append(item)
+                until = until or time.monotonic() + BATCH_WAIT_SECONDS
+            yield batch
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(queue.Empty):
+            while True:  # makes room for the thread to go on, and to end
+                waiting.get_nowait()
 
 
 def _decode(found: Found, size: int) -> np.ndarray | str:
