@@ -233,7 +233,7 @@ def test_an_incomplete_folder_is_refused_by_the_name_of_what_it_lacks(
 ) -> None:
     (folder.path / name).unlink()
     with pytest.raises(InputError, match=f"lacks {name}"):
-        our_hub.publish(folder, repo_id=repo_id, recomputed={})
+        our_hub.publish(folder, repo_id=repo_id, recomputed=dict)
     assert not hub.repositories
 
 

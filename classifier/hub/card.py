@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier import command_line
 from classifier.errors import InputError
-from classifier.files import write_atomically
+from classifier.files import write_text
 from classifier.hub.access import check_repo_id
 from classifier.hub.dataset_id import hub_dataset
 from classifier.hub.sources import HUB_SCHEME, embedded_models, find
@@ -75,9 +75,8 @@ RENDERED_KEYS = ("preset", "settings", "dataset", "parameters", "command", "mach
 
 def write(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> Path:
     """Writes the card into a model folder and returns its path; raises what `render` raises."""
-    text = render(folder, compare=compare)
     path = folder.path / CARD
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, render(folder, compare=compare))
     return path
 
 

@@ -12,20 +12,15 @@ from classifier.model_folder.folder import CARD, EVALUATION, ModelFolder
 
 TOLERANCE = 1e-3  # the largest difference between two figures that is accepted as rounding
 NEEDED_METADATA = ("license", "library_name", "pipeline_tag")
+Figures = Callable[[], Mapping[str, Any]]
 
 
-def check_figures(
-    folder: ModelFolder,
-    figures: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
-    source: str,
-    *,
-    deep: bool,
-) -> None:
+def check_figures(folder: ModelFolder, figures: Figures, source: str, *, deep: bool) -> None:
     """Checks `evaluation.json` against recomputed figures.
 
     Args:
         folder: the model folder.
-        figures: recomputed figures in the format of `evaluation.json`, or a function for them.
+        figures: returns recomputed figures in the format of `evaluation.json`.
         source: their source, for the message: "predictions.npz gives".
         deep: whether to compare tables too (classes, confusion matrix).
 
@@ -33,7 +28,7 @@ def check_figures(
         InputError: with the first figure that differs by more than 0.001.
     """
     stated = dict(_numbers(folder.evaluation or {}))
-    found = dict(_numbers(figures() if callable(figures) else figures))
+    found = dict(_numbers(figures()))
     if "top1" not in found:
         raise InputError(f"{folder.path} has no predictions to recompute {EVALUATION} from")
     for name, value in found.items():

@@ -6,14 +6,14 @@ import contextlib
 import json
 import logging
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from classifier.errors import ClassifierError, InputError
 from classifier.hub.access import check_repo_id, check_token, find_token
-from classifier.hub.checks import check_card, check_figures, check_model
+from classifier.hub.checks import Figures, check_card, check_figures, check_model
 from classifier.hub.commit import (
     MAIN,
     CommitResult,
@@ -135,8 +135,8 @@ def publish(
     folder: ModelFolder,
     *,
     repo_id: str,
-    recomputed: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
-    measured: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    recomputed: Figures,
+    measured: Figures | None = None,
     private: bool = False,
     branch: str | None = None,
     create_pr: bool = False,
@@ -149,8 +149,8 @@ def publish(
     Args:
         folder: a complete model folder.
         repo_id: user/name; the repository is created if it does not exist.
-        recomputed: the figures computed from `predictions.npz`, or a function for them.
-        measured: the figures measured again on the images, or a function for them.
+        recomputed: returns the figures computed from `predictions.npz`.
+        measured: returns the figures measured again on the images.
         private: creates a private repository.
         branch: commits to this branch, created from main if it does not exist.
         create_pr: opens a pull request.

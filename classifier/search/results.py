@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from classifier import provenance
 from classifier.errors import ClassifierError, InputError
-from classifier.files import write_atomically
+from classifier.files import write_atomically, write_text
 from classifier.search.search_space import SearchSpace
 from classifier.settings import Settings
 from classifier.training.training_data import TrainingData
@@ -299,7 +299,7 @@ def _short(value: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def _today() -> str:
