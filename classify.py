@@ -1,4 +1,4 @@
-"""Classifies image files without a browser: a row for each, as the app would answer.
+"""Classifies image files on the command line: a row of predictions for each file.
 
 python classify.py photo.jpg holidays/
 python classify.py holidays/ --model user/name --top 3 --format csv --output answers.csv
@@ -22,20 +22,20 @@ from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.prediction.paths import STANDARD_INPUT, find_files, identity
 
-if TYPE_CHECKING:  # what takes long to import is imported once the call is known to be right
+if TYPE_CHECKING:  # slow imports follow once the arguments are parsed
     from tqdm import tqdm
 
     from classifier.prediction.classifier import Classifier
 
 DEFAULT_MODEL = "pretrained/mlp"  # the app's default, too
-ERRORS = "backslashreplace"  # of encoding: rows are UTF-8 also where the name of a file is not
+ERRORS = "backslashreplace"  # for file names that are not UTF-8
 
 
 def main(arguments: list[str]) -> None:
-    """Loads the model and answers one file after the other."""
+    """Loads the model and writes the predictions for all files."""
     options = parse(arguments)
     output = None if options.output is None else output_file(options.output, options.paths)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of TensorFlow: no start-up messages
     from classifier.hub import sources
     from classifier.prediction.classifier import Classifier
 
@@ -59,27 +59,29 @@ def main(arguments: list[str]) -> None:
 
 
 def classify(
-    classifier: Classifier, options: argparse.Namespace, stream: TextIO, *outputs: Path
+    classifier: Classifier, options: argparse.Namespace, stream: TextIO, output: Path | None = None
 ) -> tuple[int, int]:
     """Writes the rows of all files, those of a batch at a time.
 
     Args:
         classifier: the model.
         options: the command line.
-        stream: where the rows go.
-        outputs: what else is no file to classify, should it lie in a folder that is.
+        stream: the rows are written to it.
+        output: the file that will be replaced; it and the stream's file are not classified.
 
     Returns:
-        How many files there were, and how many of them could not be read.
+        The number of files, and of those that could not be read.
 
     Raises:
-        InputError: there was none.
+        InputError: there are no files.
     """
     from classifier.prediction.rows import writer
     from classifier.prediction.stream import classify_files
 
     top = min(options.top, len(classifier.labels.classes))
-    states = [os.fstat(stream.fileno()), *(path.stat() for path in outputs if path.exists())]
+    states = [os.fstat(stream.fileno())]
+    if output is not None and output.exists():
+        states.append(output.stat())
     ours = [identity(state) for state in states if stat.S_ISREG(state.st_mode)]
     files = failed = 0
     write = writer(options.format, stream, top)
@@ -117,7 +119,7 @@ def output_file(name: str, inputs: list[str]) -> Path:
     """Returns the file that is to be written or replaced.
 
     Raises:
-        InputError: it is a folder, a device or one of the inputs, or its folder is not there.
+        InputError: it is a folder, a device or one of the inputs, or its folder does not exist.
     """
     command_line.check_output(Path(name))
     path = Path(os.path.realpath(name))

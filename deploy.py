@@ -1,4 +1,4 @@
-"""Uploads the Space: the app and what it imports, with the models that it is to serve.
+"""Uploads the Space: the app, the modules that it imports, and the names of the served models.
 
 python deploy.py --space user/name --model user/name
 """
@@ -39,12 +39,12 @@ PROJECT = Path(__file__).resolve().parent
 README = "README.md"
 REQUIREMENTS = "requirements.txt"
 SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
-PACKAGES = ("classifier", "evaluation", "interface")  # whole, but for what Python makes of them
+PACKAGES = ("classifier", "evaluation", "interface")
 EMBEDDED = "pretrained"
 OWNED = tuple(f"{folder}/*" for folder in (*PACKAGES, EMBEDDED))  # deleted when no longer needed
 MODEL_VARIABLE = "MODEL_ID"
-PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")  # that the README shows
-NEVER = ("*.pyc", "*.pyo", "*.tmp", "*.log", "*~")
+PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")  # in the README
+NOT_UPLOADED = ("*.pyc", "*.pyo", "*.tmp", "*.log", "*~")
 
 
 @dataclass(frozen=True)
@@ -67,32 +67,31 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--space", required=True, metavar="USER/NAME")
     parser.add_argument(
-        "--model", required=True, metavar="USER/NAME[,USER/NAME…]", help="what it is to serve"
+        "--model", required=True, metavar="USER/NAME[,USER/NAME…]", help="the models to serve"
     )
     options = parser.parse_args(arguments)
     models = [name.strip() for name in options.model.split(",") if name.strip()]
     print(deploy(options.space, models))
 
 
-def deploy(space: str, models: Sequence[str], *, token: str | None = None) -> Deployment:
-    """Uploads what the Space needs and nothing else, and tells it which models to serve.
+def deploy(space: str, models: Sequence[str]) -> Deployment:
+    """Uploads the files of the Space and sets its variable with the models to serve.
 
     Args:
-        space: user/name of the Space; created if it is not there.
+        space: user/name of the Space; created if it does not exist.
         models: user/name of each model.
-        token: otherwise `HF_TOKEN`, or what `hf auth login` stored.
 
     Raises:
-        InputError: a name is wrong, a model is not there, the token may not write, or the README
-            and the requirements name different versions of Gradio.
-        HubError: the Hub failed lastingly, with what was done, what remains and how to go on.
+        InputError: a name is invalid, a model does not exist, the token has no write access, or
+            the README and the requirements name different versions of Gradio.
+        HubError: the Hub failed repeatedly; the message says what is done and what remains.
     """
     check_repo_id(space, "SPACE")
     if not models:
         raise InputError("MODEL names no model: give user/name")
     for model in models:
         check_repo_id(model, "MODEL")
-    token = find_token(token)
+    token = find_token()
     api = connect(token)
     page = f"{api.endpoint}/spaces/{space}"
     files = space_files(models)
@@ -127,7 +126,7 @@ def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Pat
     """Returns the content of every file that the Space needs, by its path in it.
 
     Args:
-        models: what the Space is to serve; written into the front matter of its README.
+        models: the models to serve; written into the front matter of its README.
         project: the root of the repository.
     """
     files: dict[str, Path | bytes] = {}
@@ -138,10 +137,10 @@ def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Pat
     for package in PACKAGES:
         for path in sorted((project / package).rglob("*")):
             relative = path.relative_to(project)
-            if path.is_file() and not _is_litter(relative):
+            if path.is_file() and not _is_excluded(relative):
                 files[relative.as_posix()] = path
     for path in sorted((project / EMBEDDED).glob("[!.]*")):
-        # The models, and comparison.json beside them, which a tab of the app is drawn from.
+        # The models, and comparison.json, which the app shows.
         inner = [path / name for name in ModelFolder(path).files()] if path.is_dir() else [path]
         for found in inner:
             files[found.relative_to(project).as_posix()] = found
@@ -176,9 +175,9 @@ def _check_gradio_version(readme: str, requirements: str) -> None:
         )
 
 
-def _is_litter(path: Path) -> bool:
+def _is_excluded(path: Path) -> bool:
     hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-    return hidden or any(fnmatch.fnmatch(path.name, pattern) for pattern in NEVER)
+    return hidden or any(fnmatch.fnmatch(path.name, pattern) for pattern in NOT_UPLOADED)
 
 
 def _existing_or_new(api: HfApi, space: str, done: list[str]) -> Target:
@@ -194,13 +193,13 @@ def _existing_or_new(api: HfApi, space: str, done: list[str]) -> Target:
 
 
 def _set_models(api: HfApi, space: str, models: Sequence[str]) -> None:
-    """Sets `MODEL_ID`, unless it is what it should be: a change restarts the Space."""
+    """Sets `MODEL_ID`, if it has another value: every change restarts the Space."""
     wanted = ",".join(models)
     try:
         variable = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
         if variable is not None and variable.value == wanted:
             return
-    except Exception as error:  # a Hub that does not list variables may take them all the same
+    except Exception as error:  # a Hub that does not list variables may still accept them
         logger.info("the variables of %s are not listed: %s", space, describe(error))
     with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, wanted))
 

@@ -1,4 +1,4 @@
-"""Converts a model to a format that other programs run, and checks that it answers as before.
+"""Converts a model to a format for other programs, and checks that its predictions are the same.
 
 python -m classifier.convert pretrained/cnn --to onnx
 python -m classifier.convert user/name --to litert --int8 --dataset path/to/images
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 NEEDED = {"onnx": ("onnx", "onnxruntime"), "litert": ("tensorflow",)}
-SAMPLES = 200  # images that the converted model must answer as Keras does
+SAMPLES = 200  # images on which the predictions are compared
 # In the probability of any class, by the precision of the weights; int8 is judged by its top-1.
 MAX_DIFFERENCE = {"float32": 1e-4, "half": 1e-2, "int8": 1.0}
-MAX_TOP1_LOSS = 0.005  # on the test split, where it is at hand
+MAX_TOP1_LOSS = 0.005  # on the test split, if it is given
 BATCH = 100
-CALIBRATED = 20  # images at a time
+CALIBRATED = 20  # images per batch of the calibration
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
     """Reads the command line and converts."""
     options = parse(arguments)
     check_libraries(options.to)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of TensorFlow: no start-up messages
     from classifier.data.loading import load_split
     from classifier.hub import sources
 
@@ -96,18 +96,18 @@ def convert(
     precision: str = "float32",
     test: Split | None = None,
 ) -> Converted:
-    """Writes a model folder's model as one file, once it has answered as Keras does.
+    """Converts a model to one file, which is written only if it predicts as Keras does.
 
     Args:
-        folder: what to convert; it is checked as the app checks it.
+        folder: the model folder; it is checked first.
         to: "onnx" or "litert".
-        path: the file; beside a LiteRT file lie the class names, one a line, as `.txt`.
+        path: the file; the class names are written beside a LiteRT file, one a line, as `.txt`.
         precision: of the weights: "float32", "half" or "int8".
-        test: images that the top-1 before and after is measured on.
+        test: images on which the top-1 is measured before and after.
 
     Raises:
-        InputError: the folder is no model that may be loaded, or a layer cannot be translated.
-        ClassifierError: the converted model answers differently; nothing is written.
+        InputError: the model may not be loaded, or a layer cannot be translated.
+        ClassifierError: the predictions differ; nothing is written.
     """
     from classifier.prediction.classifier import Classifier, keras_predict
 
@@ -155,9 +155,9 @@ def to_onnx(
     import onnx
     import onnxruntime
 
-    from classifier.formats.onnx_graph import name_classes, write_onnx
+    from classifier.formats.onnx_graph import INPUT, name_classes, write_onnx
 
-    onnxruntime.set_default_logger_severity(3)  # errors: what it optimises is no news
+    onnxruntime.set_default_logger_severity(3)  # errors only
     write_onnx(folder, path, half=precision == "half")
     if precision == "int8":
         quantize(path, samples)
@@ -165,18 +165,19 @@ def to_onnx(
         name_classes(written, folder.labels.classes)
         onnx.save(written, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (entry,) = session.get_inputs()
-    return lambda images: session.run(None, {entry.name: images.astype(np.float32)})[0]
+    return lambda images: session.run(None, {INPUT: images})[0]
 
 
 def quantize(path: Path, samples: np.ndarray) -> None:
-    """Makes an ONNX file one of 8 bits, with the ranges that sample images have between layers.
+    """Quantizes an ONNX file to 8 bits, statically: the ranges of activations are calibrated.
 
-    Convolutions and products are computed in 8 bits where the ranges are known beforehand; where
-    they are measured anew for each image, onnxruntime takes tens of times as long.
+    Dynamic quantization, which measures the ranges for each image, is tens of times slower in
+    onnxruntime.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    from classifier.formats.onnx_graph import INPUT
 
     class Samples(quantization.CalibrationDataReader):
         def __init__(self) -> None:
@@ -184,15 +185,12 @@ def quantize(path: Path, samples: np.ndarray) -> None:
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             images = next(self.left, None)
-            return None if images is None else {"images": images}
+            return None if images is None else {INPUT: images}
 
     quant_pre_process(path, path, skip_symbolic_shape=True)
+    kinds = ["Conv", "Gemm", "MatMul"]
     quantization.quantize_static(
-        path,
-        path,
-        Samples(),
-        per_channel=True,
-        op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+        path, path, Samples(), per_channel=True, op_types_to_quantize=kinds
     )
 
 
@@ -218,7 +216,7 @@ def to_litert(
         named.replace(path)
     finally:
         named.unlink(missing_ok=True)
-    with warnings.catch_warnings():  # that LiteRT is to have a package of its own
+    with warnings.catch_warnings():  # LiteRT will move to another package
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(str(path))
 
@@ -226,7 +224,7 @@ def to_litert(
         (entry,) = interpreter.get_input_details()
         interpreter.resize_tensor_input(entry["index"], images.shape)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(entry["index"], images.astype(np.float32))
+        interpreter.set_tensor(entry["index"], images)
         interpreter.invoke()
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
@@ -237,14 +235,14 @@ FORMATS = {"onnx": to_onnx, "litert": to_litert}
 
 
 def samples_of(size: int, test: Split | None) -> np.ndarray:
-    """Returns 200 images to compare answers on: of the test split if it is at hand."""
+    """Returns 200 images to compare predictions on: of the test split if it is given."""
     if test is None:
         return sample_images(size)
     return test.images[np.linspace(0, len(test.images) - 1, SAMPLES).astype(int)]
 
 
 def sample_images(size: int) -> np.ndarray:
-    """Returns images to compare answers on, half of them noise and half smooth.
+    """Returns images to compare predictions on, half of them noise and half smooth.
 
     Returns:
         uint8, (200, size, size, 3), always the same.
@@ -259,12 +257,12 @@ def sample_images(size: int) -> np.ndarray:
 
 
 def top1_of(probabilities: np.ndarray, test: Split) -> float:
-    """Returns the share of right answers."""
+    """Returns the top-1 accuracy on a split."""
     return float(np.mean(probabilities.argmax(axis=1) == test.labels))
 
 
 def check_libraries(to: str) -> None:
-    """Refuses what cannot be done with the libraries at hand."""
+    """Raises InputError if a library that a format needs is not installed."""
     for name in NEEDED[to]:
         try:
             importlib.import_module(name)
@@ -275,7 +273,7 @@ def check_libraries(to: str) -> None:
 
 
 def name_of(folder: ModelFolder) -> str:
-    """Returns what to call the file of a model: as its folder, its run or its repository."""
+    """Returns the name of a model: that of its folder, its run or its repository."""
     path = folder.path.resolve()
     if path.parent.name == "snapshots":  # the cache of the Hub: models--user--name/snapshots/commit
         return path.parents[1].name.rpartition("--")[2]

@@ -9,7 +9,7 @@ from PIL import Image
 from classifier.data.images import ImageError, to_model_input
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
-from classifier.prediction.classifier import Classifier, rank, superclass_probabilities
+from classifier.prediction.classifier import Classifier, rank
 from model_folders import make_model_folder
 from pictures import encoded, scene
 
@@ -92,8 +92,10 @@ def test_a_bad_picture_is_refused_and_the_next_one_answered(classifier: Classifi
 
 def test_superclass_probabilities_are_sums_over_their_classes() -> None:
     names = ClassNames("data", ("a", "b", "c"), ("x", "y"), (0, 1, 0))
-    found = superclass_probabilities(np.array([[0.2, 0.5, 0.3]], np.float32), names)
-    assert found[0] == pytest.approx([0.5, 0.5])
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    prediction = rank(np.array([0.2, 0.1, 0.7], np.float32), names, pixels)
+    assert prediction.superclasses == ("x", "y")
+    assert prediction.superclass_probabilities == pytest.approx([0.9, 0.1])
 
 
 def test_a_data_set_without_superclasses_gets_none() -> None:
@@ -102,5 +104,4 @@ def test_a_data_set_without_superclasses_gets_none() -> None:
     prediction = rank(np.array([0.2, 0.5, 0.3], np.float32), names, pixels)
     assert prediction.labels == ("b", "c", "a")
     assert prediction.superclass is None
-    with pytest.raises(InputError, match="no superclasses"):
-        superclass_probabilities(np.ones((1, 3)), names)
+    assert prediction.superclass_probabilities == ()

@@ -278,7 +278,7 @@ def test_a_source_is_a_folder_a_run_folder_or_a_model_on_the_hub(
     for name in (published, f"hf://{published}"):
         assert sources.find(name).labels == made.labels
     commit = hub.models[published].main.sha
-    assert sources.find(published, revision=commit).path.name == commit
+    assert sources.locate(published, revision=commit).folder.path.name == commit
 
 
 @pytest.mark.parametrize("source", ["nothing-here", "", "a/b/c", "hf://", "../up"])
@@ -299,7 +299,7 @@ def test_a_folder_that_is_not_there_is_looked_for_on_the_hub_and_both_are_named(
 
 def test_a_folder_has_no_revision(made: ModelFolder) -> None:
     with pytest.raises(InputError, match="revision is for models on the Hub"):
-        sources.find(str(made.path), revision="main")
+        sources.locate(str(made.path), revision="main")
 
 
 # Following a branch

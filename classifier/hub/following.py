@@ -38,7 +38,6 @@ class Follower:
         revision: str | None = None,
         commit: str | None = None,
         interval: float = POLL_SECONDS,
-        token: str | None = None,
     ) -> None:
         """Creates a follower; `start` starts polling.
 
@@ -49,19 +48,16 @@ class Follower:
             revision: the branch; main if not given.
             commit: the commit that is served, None if another model is served.
             interval: seconds between two polls.
-            token: by default the one that huggingface_hub finds.
         """
         self.repo_id, self.revision, self.interval = repo_id, revision, interval
         self.commit = commit
         self.refused: str | None = None
-        self._accept, self._token = accept, token
+        self._accept = accept
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Starts polling every `interval` seconds."""
-        self._thread = threading.Thread(target=self._run, name="hub-follower", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="hub-follower", daemon=True).start()
 
     def stop(self) -> None:
         """Stops polling; does not wait for a running request."""
@@ -71,10 +67,10 @@ class Follower:
         """Polls once; returns whether a new commit is now served."""
         commit = None
         try:
-            commit = commit_at(connect(self._token), self.repo_id, self.revision)
+            commit = commit_at(connect(), self.repo_id, self.revision)
             if commit in (self.commit, self.refused):
                 return False
-            found = pull(self.repo_id, revision=self.revision, timeout=None, token=self._token)
+            found = pull(self.repo_id, revision=self.revision, timeout=None)
             if found.source != "hub":
                 return False  # the Hub became unreachable: the next poll tries again
             self._accept(found)

@@ -70,7 +70,6 @@ def pull(
     *,
     revision: str | None = None,
     timeout: float | None = START_UP_SECONDS,
-    token: str | None = None,
 ) -> Found:
     """Downloads and checks the files for serving a model; uses the cache if the Hub fails.
 
@@ -81,7 +80,6 @@ def pull(
         repo_id: user/name.
         revision: a branch, tag or commit; main if not given.
         timeout: seconds after which the cache is used; None waits as long as the Hub answers.
-        token: by default the one that huggingface_hub finds.
 
     Raises:
         ModelNotFoundError: the model does not exist on the Hub, or access is denied.
@@ -89,7 +87,7 @@ def pull(
         HubError: the Hub fails and the revision is not in the cache.
     """
     check_repo_id(repo_id, "the model")
-    api = connect(token)
+    api = connect()
     try:
         return _run_in_thread(lambda: _from_hub(api, repo_id, revision)).result(timeout)
     except InputError:

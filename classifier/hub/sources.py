@@ -14,12 +14,12 @@ PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
 logger = logging.getLogger(__name__)
 
 
-def find(source: str, *, revision: str | None = None) -> ModelFolder:
+def find(source: str) -> ModelFolder:
     """Returns the model folder of a source; logs a warning if it comes from the cache.
 
-    Args and errors are those of `locate`.
+    Sources and errors are those of `locate`.
     """
-    found = locate(source, revision=revision)
+    found = locate(source)
     if found.reason:
         commit = str(found.revision)[:7]
         logger.warning("%s: using commit %s from the cache (%s)", source, commit, found.reason)

@@ -158,7 +158,9 @@ def rank(
     """
     best = np.argsort(-probabilities, kind="stable")[:top]
     names = labels.superclasses or ()
-    sums = superclass_probabilities(probabilities[None], labels)[0] if names else np.empty(0)
+    sums: np.ndarray = np.empty(0)
+    if labels.superclass_of is not None:
+        sums = np.bincount(labels.superclass_of, probabilities, len(names))
     groups = np.argsort(-sums, kind="stable")
     return Prediction(
         labels=tuple(labels.classes[index] for index in best),
@@ -167,15 +169,3 @@ def rank(
         superclass_probabilities=tuple(float(sums[index]) for index in groups),
         model_input=model_input,
     )
-
-
-def superclass_probabilities(probabilities: np.ndarray, labels: ClassNames) -> np.ndarray:
-    """Sums class probabilities, (N, C), by superclass, (N, S).
-
-    Raises:
-        InputError: the data set has no superclasses.
-    """
-    if labels.superclasses is None or labels.superclass_of is None:
-        raise InputError(f"the classes of {labels.dataset} have no superclasses")
-    membership = np.eye(len(labels.superclasses), dtype=np.float32)[list(labels.superclass_of)]
-    return probabilities @ membership

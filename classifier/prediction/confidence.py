@@ -29,16 +29,13 @@ class Confidence:
     def read(cls, value: Any) -> "Confidence | None":
         """Parses the entry `confidence` of `training.json`; None if it is missing or invalid."""
         try:
-            found = cls(
-                threshold=float(value["threshold"]),
-                coverage=float(value["coverage"]),
-                accuracy=float(value["accuracy"]),
-                samples=int(value["samples"]),
-            )
+            threshold, coverage = float(value["threshold"]), float(value["coverage"])
+            accuracy, samples = float(value["accuracy"]), int(value["samples"])
         except (TypeError, KeyError, ValueError):
             return None
-        shares = (found.threshold, found.coverage, found.accuracy)
-        return found if all(0 <= share <= 1 for share in shares) else None
+        if not all(0 <= share <= 1 for share in (threshold, coverage, accuracy)):
+            return None
+        return cls(threshold, coverage, accuracy, samples)
 
     def to_dict(self) -> dict[str, float]:
         """Returns the entry `confidence` of `training.json`."""

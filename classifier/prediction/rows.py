@@ -61,8 +61,6 @@ def _text(answer: Answer, top: int) -> str:
 
 def printable(path: str) -> str:
     """Returns a path on one line, with characters escaped that are not printable."""
-    if path.isprintable():
-        return path
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in path
