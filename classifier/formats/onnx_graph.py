@@ -33,7 +33,7 @@ IR_VERSION = 9  # of the same releases
 SMALL = 1024  # numbers: smaller constants are not worth storing in float16
 INPUT, OUTPUT, CLASSES = "images", "probabilities", "classes"
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # (N, H, W, C) to (N, C, H, W), and back
-LOWEST = -(2**63) + 1  # as the end of a slice: up to and with the first element
+LOWEST = -(2**63) + 1  # the end of a slice that includes the first element
 
 Translate = Callable[..., str]  # takes the graph, the layer and the names of its inputs
 
@@ -157,7 +157,7 @@ class _Graph:
         stored = array.astype(np.float16) if half else array
         tensor = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL)
         tensor.data_type = helper.np_dtype_to_tensor_dtype(stored.dtype)
-        tensor.external_data.add(key="location", value="weights")  # elsewhere
+        tensor.external_data.add(key="location", value="weights")  # in `self.weights`
         self.constants.append(tensor)
         self.weights[name] = stored
         result = self.add("Cast", name, to=TensorProto.FLOAT) if half else name
@@ -170,7 +170,7 @@ class _Graph:
 
 
 def _model(graph: _Graph, config: dict[str, Any], weights: h5py.Group, given: str) -> str:
-    """Translates a model, or one inside of another, and returns its output."""
+    """Translates a model, which may be nested, and returns its output."""
     layers = list(zip(config["layers"], _groups(config["layers"]), strict=True))
     if "input_layers" not in config:  # a Sequential one
         for layer, group in layers:
@@ -198,7 +198,7 @@ def _reference(history: Any) -> tuple[str, int]:
 
 
 def _inputs(node: Any) -> list[tuple[str, int]]:
-    """Returns what a call of a layer takes, in order."""
+    """Returns the inputs of a call of a layer, in order."""
     if isinstance(node, list):
         return [reference for item in node for reference in _inputs(item)]
     if not isinstance(node, dict):
@@ -209,7 +209,7 @@ def _inputs(node: Any) -> list[tuple[str, int]]:
 
 
 def _groups(layers: list[dict[str, Any]]) -> list[str]:
-    """Returns where the file of weights holds each layer, as Keras names the groups."""
+    """Returns the group of each layer in the file of weights, named as in Keras."""
     counts: Counter[str] = Counter()
     groups = []
     for described in layers:
@@ -273,7 +273,7 @@ def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -
 
 
 def _stated_shape(name: str, config: dict[str, Any]) -> tuple[int | None, ...]:
-    """Returns what the options say of the shape of a kernel; None where they do not."""
+    """Returns the shape of a kernel according to the options; None for an unknown size."""
     window = config.get("kernel_size", ())
     if name == "kernel":
         return (*window, None, config.get("units", config.get("filters")))
@@ -474,7 +474,7 @@ def _reshape(graph: _Graph, operation: Any, given: str) -> str:
 
 
 def _reshape_layer(graph: _Graph, layer: Any, given: str) -> str:
-    shape = (0, *layer.target_shape)  # 0: as many images as came
+    shape = (0, *layer.target_shape)  # 0: the size of the batch
     return graph.add("Reshape", given, graph.integers(*shape), rank=len(shape))
 
 
@@ -515,7 +515,7 @@ _WEIGHTS = {
     "Normalization": "mean variance",
     "SeparableConv2D": "depthwise_kernel pointwise_kernel bias",
 }
-# Options whose numbers count something: libraries divide by some of them.
+# Options that must be at least 1: libraries divide by some of them.
 _COUNTS = {"groups", "height", "width", "size", "kernel_size", "pool_size", "strides"}
 _COUNTS |= {"dilation_rate"}
 _PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
@@ -541,7 +541,7 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "softsign": ("Softsign", {}),
     "tanh": ("Tanh", {}),
 }
-# What does something while training only, or nothing.
+# Layers that change nothing at inference.
 _UNCHANGED = {"InputLayer", "Identity", "Dropout", "SpatialDropout2D", "GaussianNoise"}
 _UNCHANGED |= {"RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom"}
 _UNCHANGED |= {"RandomContrast", "RandomBrightness"}

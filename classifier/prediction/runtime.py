@@ -1,4 +1,4 @@
-"""Models that only answer: with ONNX Runtime, or with Keras where it does not take their layers."""
+"""Loads models for prediction: with ONNX Runtime, or with Keras if a layer is not translated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH = 32  # images: larger batches take more memory and are no faster for each
 
 
 def load(folder: ModelFolder) -> Classifier:
-    """Checks and loads a model; TensorFlow is imported only if ONNX Runtime cannot answer by it.
+    """Checks and loads a model; TensorFlow is imported only if ONNX Runtime cannot run it.
 
     Raises:
         InputError: it is not a model folder, or its model is not allowed.
@@ -37,10 +37,10 @@ class OnnxModel(Classifier):
     """A model in ONNX Runtime, which needs neither Keras nor TensorFlow."""
 
     def __init__(self, folder: ModelFolder) -> None:
-        """Loads the model of a checked folder, and has it answer once.
+        """Loads the model of a checked folder, and predicts once.
 
         Raises:
-            Exception: it has what is not translated, or what ONNX Runtime refuses.
+            Exception: a layer is not translated, or ONNX Runtime refuses the model.
         """
         import onnxruntime
 
@@ -48,7 +48,7 @@ class OnnxModel(Classifier):
 
         model, weights = translate(folder)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors: what it optimises is no news
+        options.log_severity_level = 3  # errors only
         options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch
         # Threads that spin between two layers would take the core from the server.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
