@@ -73,5 +73,4 @@ def name_dataset(folder: ModelFolder, dataset_id: str) -> None:
 def _update(folder: ModelFolder, name: str, changes: Mapping[str, Any]) -> None:
     path = folder.path / name
     content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_text(path, text)
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

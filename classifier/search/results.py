@@ -128,7 +128,7 @@ class Results:
             SUMMARY: json.dumps(self.summary(), indent=2, ensure_ascii=False) + "\n",
         }
         for name, text in texts.items():
-            _write(folder / name, text)
+            write_text(folder / name, text)
 
     def write_plots(self, folder: Path) -> list[str]:
         """Writes the plots; returns a message for each that needs more trials."""
@@ -158,7 +158,7 @@ class Results:
                 "there is no complete trial to write a preset from: raise --trials"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, self._preset_header(path, self.best) + self._preset_settings(self.best))
+        write_text(path, self._preset_header(path, self.best) + self._preset_settings(self.best))
 
     def _preset_header(self, path: Path, best: FrozenTrial) -> str:
         machine = provenance.machine()
@@ -296,10 +296,6 @@ def _draw(name: str, study: optuna.Study, path: Path) -> None:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    write_text(path, text)
 
 
 def _today() -> str:
