@@ -31,7 +31,7 @@ MAX_SILENCE = 15.0  # inside `limited_retries`: seconds without a response until
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 FORBIDDEN = frozenset({401, 403})
 MISSING = frozenset({404, 410})
-INVALID, CONFLICT = 400, 409
+INVALID = 400
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -253,6 +253,7 @@ def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -
     for option, name in (("use_bias", "bias"), ("scale", "gamma"), ("center", "beta")):
         if name in names and not config[option]:
             names.remove(name)
+            setattr(layer, name, None)
     for index, name in enumerate(names):
         values = weights[f"{group}/vars/{index}"]
         if values.dtype.kind != "f":
@@ -264,7 +265,8 @@ def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -
                 f"the {name} of a layer {kind} is {values.shape} where {stated} is stated"
             )
         array = values[()].astype(np.float32, copy=False)
-        if name == "depthwise_kernel":  # a group for each channel
+        if name == "depthwise_kernel":
+            layer.groups = array.shape[2]  # a group for each channel
             array = array.transpose(2, 3, 0, 1).reshape(-1, 1, *array.shape[:2])
         elif array.ndim == 4:
             array = array.transpose(3, 2, 0, 1)  # to (outputs, inputs, height, width)
@@ -288,46 +290,39 @@ def _untranslated(what: str) -> InputError:
 
 def _dense(graph: _Graph, layer: Any, given: str) -> str:
     name = graph.add("MatMul", given, graph.constant(layer.kernel))
-    if layer.use_bias:
+    if layer.bias is not None:
         name = graph.add("Add", name, graph.constant(layer.bias))
     return _activated(graph, layer, name)
 
 
 def _convolution(graph: _Graph, layer: Any, given: str) -> str:
-    return _activated(graph, layer, _convolved(graph, layer, given, layer.kernel, layer.groups))
+    return _activated(graph, layer, _convolved(graph, layer, given, layer.kernel, layer.bias))
 
 
 def _depthwise(graph: _Graph, layer: Any, given: str) -> str:
-    kernel = layer.depthwise_kernel
-    channels = len(kernel) // layer.depth_multiplier
-    return _activated(graph, layer, _convolved(graph, layer, given, kernel, channels))
-
-
-def _separable(graph: _Graph, layer: Any, given: str) -> str:
-    kernel = layer.depthwise_kernel
-    first = SimpleNamespace(**{**vars(layer), "use_bias": False})
-    inner = _convolved(graph, first, given, kernel, len(kernel) // layer.depth_multiplier)
-    operands = [layer.pointwise_kernel, *([layer.bias] if layer.use_bias else [])]
-    name = graph.add_channels_first("Conv", inner, *map(graph.constant, operands))
+    name = _convolved(graph, layer, given, layer.depthwise_kernel, layer.bias)
     return _activated(graph, layer, name)
 
 
-def _convolved(graph: _Graph, layer: Any, given: str, kernel: np.ndarray, groups: int) -> str:
+def _separable(graph: _Graph, layer: Any, given: str) -> str:
+    inner = _convolved(graph, layer, given, layer.depthwise_kernel, None)
+    pointwise = SimpleNamespace(padding="valid", groups=1, strides=(1, 1), dilation_rate=(1, 1))
+    name = _convolved(graph, pointwise, inner, layer.pointwise_kernel, layer.bias)
+    return _activated(graph, layer, name)
+
+
+def _convolved(
+    graph: _Graph, layer: Any, given: str, kernel: np.ndarray, bias: np.ndarray | None
+) -> str:
     padding: dict[str, Any] = {"auto_pad": _PADDING[layer.padding]}
     if layer.padding == "same" and max(layer.dilation_rate) > 1:  # with strides of 1, in Keras
         sides = zip(kernel.shape[2:], layer.dilation_rate, strict=True)
         total = [(side - 1) * dilation for side, dilation in sides]
         padding = {"pads": [*(item // 2 for item in total), *(-(-item // 2) for item in total)]}
-    return graph.add_channels_first(
-        "Conv",
-        given,
-        graph.constant(kernel),
-        *([graph.constant(layer.bias)] if layer.use_bias else []),
-        group=groups,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        **padding,
-    )
+    operands = [kernel] if bias is None else [kernel, bias]
+    options = {"group": layer.groups, "strides": layer.strides, "dilations": layer.dilation_rate}
+    constants = map(graph.constant, operands)
+    return graph.add_channels_first("Conv", given, *constants, **options, **padding)
 
 
 def _activated(graph: _Graph, layer: Any, given: str) -> str:

@@ -24,7 +24,6 @@ from classifier.hub.commit import (
     remote_files,
 )
 from classifier.hub_client import (
-    CONFLICT,
     FORBIDDEN,
     INVALID,
     HubError,
@@ -281,19 +280,13 @@ def _top1(folder: ModelFolder) -> float:
 
 
 def _tag(api: HfApi, request: _Request, committed: CommitResult) -> None:
-    tag = request.tag
+    tag, commit = request.tag, committed.commit
     if tag is None:
         return
-    try:
-        with_retries(lambda: api.create_tag(request.repo_id, tag=tag, revision=committed.commit))
-    except Exception as error:
-        if status_of(error) != CONFLICT:
-            raise
-        refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
-        if {ref.name: ref.target_commit for ref in refs.tags}.get(tag) != committed.commit:
-            raise HubError(
-                f"the model is published as {committed.url}, but tag {tag} exists"
-            ) from error
+    with_retries(lambda: api.create_tag(request.repo_id, tag=tag, revision=commit, exist_ok=True))
+    refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
+    if commit not in (ref.target_commit for ref in refs.tags if ref.name == tag):
+        raise HubError(f"the model is published as {committed.url}, but tag {tag} exists")
 
 
 @contextlib.contextmanager
