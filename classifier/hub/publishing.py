@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,16 +120,6 @@ class _Request:
         return {**ours, **INFERENCE_ENDPOINT_FILES}
 
 
-@dataclass(frozen=True)
-class _Destination:
-    """The target of the upload; the head of a new branch is that of main."""
-
-    target: Target
-    exists: bool = True
-    new_branch: bool = False
-    tags: dict[str, str] = field(default_factory=dict)
-
-
 def publish(
     folder: ModelFolder,
     *,
@@ -177,38 +167,37 @@ def publish(
     with _readable_errors(request, token):
         check_token(api)
         check_card(folder)
-        destination = _resolve(api, request)
-        _check_score(api, request, destination.target)
-        _check_tag(api, request, destination)
+        target, tags = _resolve(api, request)
+        _check_score(api, request, target)
+        _check_tag(api, request, target, tags.get(tag or ""))
     if measured is not None:
         check_figures(folder, measured, "the images give", deep=False)
     check_model(folder)
     with _readable_errors(request, token):
-        committed = _upload(api, request, destination)
+        committed = _upload(api, request, target)
         _tag(api, request, committed)
     return Publication(**vars(committed), repo_id=repo_id, create_pr=create_pr, tag=tag)
 
 
-def _resolve(api: HfApi, request: _Request) -> _Destination:
-    """Asks the Hub for the state of the repository, the branch and the tags."""
+def _resolve(api: HfApi, request: _Request) -> tuple[Target, dict[str, str]]:
+    """Returns the target, whose head is that of main for a new branch, and the tags."""
     branch = request.branch or MAIN
     info = unless_missing(lambda: api.repo_info(request.repo_id))
     head = info.sha if info else None
     target = Target(request.repo_id, "model", branch, head, request.create_pr)
     if info is None:
-        return _Destination(target, exists=False, new_branch=branch != MAIN)
+        return target, {}
     if request.private and info.private is False:
         raise InputError(
             f"{request.repo_id} exists and is public: make it private in its settings on "
             f"{api.endpoint}, or leave out --private"
         )
     if not (request.branch or request.tag):
-        return _Destination(target)
+        return target, {}
     refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
     tags = {ref.name: ref.target_commit for ref in refs.tags}
     heads = {ref.name: ref.target_commit for ref in refs.branches}
-    target = replace(target, head=heads.get(branch, target.head))
-    return _Destination(target, new_branch=branch not in {MAIN, *heads}, tags=tags)
+    return replace(target, head=heads.get(branch, target.head)), tags
 
 
 def _check_score(api: HfApi, request: _Request, target: Target) -> None:
@@ -232,9 +221,8 @@ def _check_score(api: HfApi, request: _Request, target: Target) -> None:
     logger.warning("this model scores worse: %s; published because of --force", figures)
 
 
-def _check_tag(api: HfApi, request: _Request, destination: _Destination) -> None:
-    """Raises InputError if the tag exists, unless the upload would leave it where it is."""
-    target, tagged = destination.target, destination.tags.get(request.tag or "")
+def _check_tag(api: HfApi, request: _Request, target: Target, tagged: str | None) -> None:
+    """Raises InputError if the tag is on a commit, unless the upload would leave it there."""
     if tagged is None:
         return
     if (
@@ -248,14 +236,13 @@ def _check_tag(api: HfApi, request: _Request, destination: _Destination) -> None
         )
 
 
-def _upload(api: HfApi, request: _Request, destination: _Destination) -> CommitResult:
-    target = destination.target
-    if not destination.exists:
+def _upload(api: HfApi, request: _Request, target: Target) -> CommitResult:
+    if target.head is None:
         with_retries(
             lambda: api.create_repo(request.repo_id, private=request.private or None, exist_ok=True)
         )
         target = replace(target, head=head_of(api, replace(target, revision=MAIN)))
-    if destination.new_branch:
+    if target.revision != MAIN and head_of(api, target) is None:
         _create_branch(api, target)
         target = replace(target, head=head_of(api, target))
     name = request.folder.training.get("preset") or request.folder.path.name
