@@ -103,7 +103,13 @@ def deploy(space: str, models: Sequence[str]) -> Deployment:
         check_token(api)
         for model in models:
             commit_at(api, model)
-        target = _existing_or_new(api, space, done)
+        target = Target(space, "space")
+        if head_of(api, target) is None:
+            with_retries(
+                lambda: api.create_repo(**target.repository, space_sdk="gradio", exist_ok=True)
+            )
+            done.append("the Space is created")
+        target = replace(target, head=head_of(api, target))
         made = commit_files(api, target, files, owned=OWNED, message="Deploy the app")
         done.append(f"the app is uploaded ({made.url})")
         del left[0]
@@ -178,18 +184,6 @@ def _check_gradio_version(readme: str, requirements: str) -> None:
 def _is_excluded(path: Path) -> bool:
     hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
     return hidden or any(fnmatch.fnmatch(path.name, pattern) for pattern in NOT_UPLOADED)
-
-
-def _existing_or_new(api: HfApi, space: str, done: list[str]) -> Target:
-    target = Target(space, "space")
-    head = head_of(api, target)
-    if head is None:
-        with_retries(
-            lambda: api.create_repo(**target.repository, space_sdk="gradio", exist_ok=True)
-        )
-        done.append("the Space is created")
-        head = head_of(api, target)
-    return replace(target, head=head)
 
 
 def _set_models(api: HfApi, space: str, models: Sequence[str]) -> None:

@@ -192,20 +192,17 @@ class _RetryLimit:
 
     def __init__(self, offline: bool) -> None:
         self.offline = offline
-        self.last_response = time.monotonic()
-        self.unanswered = 0
+        self.unanswered_since: float | None = None
         # The time of the first request for each URL and range.
         self.downloads: dict[tuple[str, str], float] = {}
 
     def before(self, request: httpx.Request) -> None:
         now = time.monotonic()
-        silent = self.unanswered > 0 and now - self.last_response > MAX_SILENCE
+        if self.unanswered_since is None:
+            self.unanswered_since = now
+        silent = now - self.unanswered_since > MAX_SILENCE
         if self.offline or silent or self._is_stalled(request, now):
             raise HubUnreachableError(f"no answer from {request.url.host}")
-        self.unanswered += 1
-
-    def after(self) -> None:
-        self.last_response, self.unanswered = time.monotonic(), 0
 
     def _is_stalled(self, request: httpx.Request, now: float) -> bool:
         """Returns whether a part of a file has been requested for long without receiving a byte."""
@@ -255,7 +252,7 @@ def _before_request(request: httpx.Request) -> None:
 
 def _after_response(response: httpx.Response) -> None:
     if retry_limit := _retry_limit.get():
-        retry_limit.after()
+        retry_limit.unanswered_since = None
 
 
 def _retry_after(error: BaseException) -> float | None:

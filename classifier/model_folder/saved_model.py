@@ -145,11 +145,10 @@ def image_size(config: dict[str, Any]) -> int:
     Raises:
         InputError: the input is not (None, S, S, 3), or S is out of range.
     """
-    entries = [layer for layer in _direct_layers(config) if layer["class_name"] == "InputLayer"]
-    shape = entries[0]["config"].get("batch_shape") if entries else None
-    if len(entries) > 1:
-        shape = f"{len(entries)} inputs"
-    return _image_side(shape)
+    layers = _direct_layers(config)
+    inputs = [layer["config"] for layer in layers if layer["class_name"] == "InputLayer"]
+    shapes = [settings.get("batch_shape") for settings in inputs]
+    return _image_side(shapes[0] if len(shapes) == 1 else shapes)
 
 
 def load(folder: Path, *, classes: int) -> keras.Model:
