@@ -15,7 +15,8 @@ from classifier.data import (
     image_folder,
     local_dataset,
 )
-from classifier.data.split import Split
+from classifier.data.data_files import state
+from classifier.data.split import Split, check_labels
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
@@ -69,7 +70,7 @@ def load_split(
         reader = _reader(path)
         return array_cache.load_or_build(
             f"{path}\n{split}\n{label_column or ''}\n{size}",
-            lambda: reader.state(path),
+            lambda: state(path),
             lambda: reader.read(path, split, label_column=label_column, size=size),
         )
     except (OSError, RuntimeError) as error:  # of the file system; links in a circle are the latter
@@ -151,14 +152,8 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     Raises:
         InputError: a label does not lie in 0 … classes - 1.
     """
-    labels = np.asarray(labels)
-    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise InputError(
-            f"labels must lie in 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}"
-        )
-    encoded = np.zeros((len(labels), classes), np.float32)
-    encoded[np.arange(len(labels)), labels] = 1
-    return encoded
+    check_labels(labels, classes, where="the labels")
+    return np.eye(classes, dtype=np.float32)[labels]
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -170,15 +165,15 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Two float32 arrays, (3,). They are computed from histograms and exact up to rounding.
     """
+    if not len(images):
+        raise InputError(
+            "there are no images to compute the mean and standard deviation of: give at least one"
+        )
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(images), STATISTICS_ROWS):
         part = images[start : start + STATISTICS_ROWS]
         for channel in range(3):
             counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
-    if not counts.any():
-        raise InputError(
-            "there are no images to compute the mean and standard deviation of: give at least one"
-        )
     shares = counts / counts.sum(axis=1, keepdims=True)
     values = np.arange(256)
     mean = shares @ values
