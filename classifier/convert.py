@@ -21,7 +21,7 @@ import numpy as np
 from classifier import command_line
 from classifier.environment import silent_stderr
 from classifier.errors import ClassifierError, InputError
-from classifier.files import write_atomically
+from classifier.files import write_atomically, write_text
 
 if TYPE_CHECKING:
     import keras
@@ -135,9 +135,7 @@ def convert(
     write_atomically(path, write)
     if to == "litert":
         names = "".join(f"{name}\n" for name in classifier.labels.classes)
-        write_atomically(
-            path.with_suffix(".txt"), lambda file: file.write_text(names, encoding="utf-8")
-        )
+        write_text(path.with_suffix(".txt"), names)
     return Converted(path, difference, top1)
 
 

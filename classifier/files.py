@@ -37,6 +37,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         _remove(temporary)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file as UTF-8, atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def require_space(folder: Path, size: int) -> None:
     """Raises `DiskFullError` unless the disk of a folder has so many bytes free.
 

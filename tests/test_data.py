@@ -16,13 +16,8 @@ import PIL.Image
 import pytest
 
 from classifier.data.images import to_model_input
-from classifier.data.loading import (
-    Split,
-    channel_statistics,
-    load_split,
-    one_hot,
-    stratified_split,
-)
+from classifier.data.loading import channel_statistics, load_split, one_hot, stratified_split
+from classifier.data.split import Split
 from classifier.errors import InputError
 from data_files import (
     COARSE,

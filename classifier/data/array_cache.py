@@ -20,7 +20,7 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from classifier.data.split import Split, make_split
-from classifier.files import write_atomically
+from classifier.files import write_atomically, write_text
 
 FORMAT = 4  # part of every key: raise it when the preprocessing changes what is stored
 MAX_SPLITS = 24  # beyond this many, the least recently used splits are evicted
@@ -106,22 +106,19 @@ def _read(index: dict[str, Any]) -> Split:
 
 def _store(location: str, state: str, split: Split) -> None:
     images_file, labels_file = _array_files(split.fingerprint)
-    _write(images_file, lambda path: save_array(path, split.images))
-    _write(labels_file, lambda path: save_array(path, split.labels))
+    images_file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(images_file, lambda path: save_array(path, split.images))
+    write_atomically(labels_file, lambda path: save_array(path, split.labels))
     index = {
         "location": location,
         "state": state,
         "fingerprint": split.fingerprint,
         "split": {name: getattr(split, name) for name in STORED},
     }
-    text = json.dumps(index, indent=1)
-    _write(_index_file(location), lambda path: path.write_text(text, encoding="utf-8"))
+    index_file = _index_file(location)
+    index_file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(index_file, json.dumps(index, indent=1))
     _evict_oldest()
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, write)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -42,13 +42,7 @@ def recognises(path: Path) -> bool:
 def read(
     path: Path, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
 ) -> Split:
-    """Reads one split of the archive or of the unpacked folder.
-
-    Args:
-        path: the archive (any compression that `tarfile` knows) or the folder.
-        split: "train" or "test".
-        label_column: one of `COLUMNS`, as in `columns.choose_label_column`.
-        size: the side of the images in pixels; images are resized if it is not 32.
+    """Reads a split of the archive or of the unpacked folder, as `loading.load_split`.
 
     Raises:
         InputError: a file is missing, truncated or has unexpected content; the split or the column
@@ -167,14 +161,9 @@ def _labels(
     content: dict[str, Any], names: dict[str, list[str]], where: str
 ) -> dict[str, np.ndarray]:
     """Returns the labels of each column, (N,), of a file with N images, both checked."""
-    data = content.get("data")
-    if (
-        not isinstance(data, np.ndarray)
-        or data.dtype != np.uint8
-        or data.ndim != 2
-        or data.shape[1] != PIXELS
-        or not len(data)
-    ):
+    data: Any = content.get("data")
+    is_array = isinstance(data, np.ndarray) and data.dtype == np.uint8
+    if not is_array or data.shape[1:] != (PIXELS,) or not len(data):
         raise InputError(f"{where} holds no images (data: uint8, N × {PIXELS}): {ADVICE}")
     labels = {}
     for column in COLUMNS:

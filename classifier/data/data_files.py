@@ -11,7 +11,6 @@ import io
 import lzma
 import os
 import stat
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -88,19 +87,11 @@ class DataFile:
 
 
 def printable(text: str) -> str:
-    """Returns text on one line, safe for terminals: control characters are escaped."""
+    """Returns text on one line, with characters escaped that are not printable."""
     return "".join(
-        character.encode("unicode_escape").decode() if is_control(character) else character
+        character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
-
-
-def is_control(character: str) -> bool:
-    """Returns whether a character is a control character, a line break or a lone surrogate.
-
-    Python represents bytes of file names that are not UTF-8 as lone surrogates.
-    """
-    return unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs")
 
 
 def state(place: Path) -> str:

@@ -26,15 +26,12 @@ HUB_ID = re.compile(r"(?P<name>[\w.-]{1,96}(/[\w.-]{1,96})?)(@(?P<revision>[^\s@
 def load_from_hub(
     dataset: str, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
 ) -> Split:
-    """Loads one split of a data set on the Hub.
+    """Loads a split of a data set on the Hub, as `loading.load_split`.
 
     If the Hub cannot be reached, the data that was downloaded last is used.
 
     Args:
         dataset: `user/name`, or `user/name@revision` with a branch, a tag or a commit.
-        split: a split of the data set.
-        label_column: the target, as in `columns.find_label_column`.
-        size: the side of the images in pixels.
 
     Raises:
         InputError: there is no such data set, revision, split or column, or the data is damaged.

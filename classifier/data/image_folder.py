@@ -17,14 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from classifier.data.data_files import (
-    DataFile,
-    is_control,
-    list_files,
-    printable,
-    split_of,
-    walk,
-)
+from classifier.data.data_files import DataFile, list_files, printable, split_of, walk
 from classifier.data.images import READABLE, decode
 from classifier.data.metadata_file import Label, is_metadata, read_labels
 from classifier.data.split import Split, group_classes, make_split
@@ -59,14 +52,7 @@ def recognises(place: Path) -> bool:
 
 
 def read(place: Path, split: str, *, label_column: str | None = None, size: int) -> Split:
-    """Reads and decodes a split.
-
-    Args:
-        place: the folder or the ZIP.
-        split: "train", or a split that a top-level folder is named after.
-        label_column: the target column of the metadata files, as in
-            `columns.choose_label_column`. Without such a column the class is the folder's name.
-        size: the side of the images in pixels.
+    """Reads and decodes a split of a folder or ZIP, as `loading.load_split`.
 
     Raises:
         InputError: there is no such split or column, an image has no label or cannot be decoded, a
@@ -270,7 +256,8 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
                 )
     spellings: dict[str, str] = {}
     for name in sorted(names):
-        if any(map(is_control, name)):
+        # The last: how Python represents bytes of file names that are not UTF-8.
+        if any(unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") for character in name):
             raise InputError(
                 f"the name of the class {printable(name)!r} in {dataset} holds a line break, a "
                 "control character or bytes that are not UTF-8: rename it"

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-
-# Pillow loads the plugins of the other formats below by itself; missing these, all that there are.
 from PIL import (
     AvifImagePlugin,  # noqa: F401
     Image,
@@ -53,6 +51,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGE_IMAGE_PIXELS = 12_000_000  # larger images are decoded one at a time, to limit the memory
 GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 
+Image.preinit()  # JPEG, PNG, GIF, BMP, PPM; with those imported above, all that `FORMATS` needs
 # Our limits are stricter than the one that Pillow warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 

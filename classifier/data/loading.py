@@ -8,27 +8,11 @@ from types import ModuleType
 
 import numpy as np
 
-from classifier.data import (
-    array_cache,
-    cifar100_archive,
-    hub_dataset,
-    image_folder,
-    local_dataset,
-)
+from classifier.data import array_cache, cifar100_archive, hub_dataset, image_folder, local_dataset
 from classifier.data.data_files import state
 from classifier.data.split import Split, check_labels
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
-
-__all__ = [
-    "DEFAULT_DATASET",
-    "Split",
-    "channel_statistics",
-    "find_duplicates",
-    "load_split",
-    "one_hot",
-    "stratified_split",
-]
 
 DEFAULT_DATASET = "uoft-cs/cifar100"
 STATISTICS_ROWS = 4096  # images per step, which limits the memory used

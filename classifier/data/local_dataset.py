@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.data import image_folder
 from classifier.data.data_files import split_of
-from classifier.data.split import Split, check_labels
+from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
 from classifier.hub_client import causes
 
@@ -77,8 +77,6 @@ def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
         try:
             return datasets.load_dataset(path, **_with_exact_splits(path, **options))
         except Exception as error:  # each file format has its own errors
-            if "Class label" in "".join(map(str, causes(error))):
-                _raise_label_out_of_range(path, name, **options)
             raise _readable_error(error, name) from error
 
 
@@ -165,23 +163,3 @@ def _first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__
-
-
-def _raise_label_out_of_range(path: str, name: str, **options: Any) -> None:
-    """Raises InputError with the row of an invalid label, which `datasets` does not name."""
-    import datasets
-
-    features = datasets.load_dataset_builder(path, **options).info.features or {}
-    classes = {
-        column: feature.num_classes
-        for column, feature in features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    plain = datasets.Features(features | dict.fromkeys(classes, datasets.Value("int64")))
-    with contextlib.suppress(datasets.exceptions.DatasetsError):  # labels that are text
-        tables = datasets.load_dataset(path, features=plain, **options)
-        for split, table in tables.items():
-            for column, number in classes.items():
-                where = f"column {column} in the {split} split of {name}"
-                values = table.select_columns(column).with_format("numpy")[:][column]
-                check_labels(values, number, where=where)

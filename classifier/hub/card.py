@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier import command_line
 from classifier.errors import InputError
-from classifier.files import write_atomically
+from classifier.files import write_text
 from classifier.hub.dataset_id import hub_dataset
 from classifier.hub.sources import HUB_SCHEME, embedded_models, find
 from classifier.model_folder.folder import CARD, EVALUATION, ONNX, TRAINING, ModelFolder
@@ -136,7 +136,7 @@ def write(folder: ModelFolder | Path, *, compare: Sequence[ModelFolder] = ()) ->
     folder = folder if isinstance(folder, ModelFolder) else ModelFolder(Path(folder))
     text = render(folder, compare=compare)
     path = folder.path / CARD
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, text)
     return path
 
 

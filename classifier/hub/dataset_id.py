@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from classifier.errors import InputError
-from classifier.files import write_atomically
+from classifier.files import write_text
 from classifier.hub.access import check_repo_id
 from classifier.model_folder.folder import EVALUATION, LABELS, TRAINING, ModelFolder
 
@@ -74,4 +74,4 @@ def _update(folder: ModelFolder, name: str, changes: Mapping[str, Any]) -> None:
     path = folder.path / name
     content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, text)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from classifier.errors import ClassifierError, InputError
-from classifier.files import write_atomically
+from classifier.files import write_text
 from classifier.hub.access import check_repo_id
 from classifier.hub.commit import MAIN, Target, remote_files
 from classifier.hub_client import (
@@ -160,7 +160,7 @@ def _update_cached_reference(snapshot: Path, revision: str, commit: str) -> None
     reference = snapshot.parents[1] / "refs" / revision
     with contextlib.suppress(OSError):  # a read-only cache can still be used
         reference.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(reference, lambda path: path.write_text(commit, encoding="utf-8"))
+        write_text(reference, commit)
 
 
 def _check_listing(files: dict[str, RepoFile], repo_id: str) -> None:

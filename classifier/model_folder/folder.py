@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classifier.errors import ClassifierError, InputError
-from classifier.files import write_atomically
+from classifier.files import write_text
 from classifier.model_folder import saved_model
 from classifier.settings import current_names
 
@@ -102,9 +102,7 @@ class ClassNames:
     def write(self, folder: Path) -> None:
         """Writes `labels.json` into a folder."""
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
-        write_atomically(
-            Path(folder) / LABELS, lambda path: path.write_text(text, encoding="utf-8")
-        )
+        write_text(Path(folder) / LABELS, text)
 
 
 @dataclass(frozen=True)
