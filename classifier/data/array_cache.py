@@ -115,9 +115,7 @@ def _store(location: str, state: str, split: Split) -> None:
         "fingerprint": split.fingerprint,
         "split": {name: getattr(split, name) for name in STORED},
     }
-    index_file = _index_file(location)
-    index_file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(index_file, json.dumps(index, indent=1))
+    write_text(_index_file(location), json.dumps(index, indent=1))  # `_lock` has made its folder
     _evict_oldest()
 
 

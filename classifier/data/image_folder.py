@@ -131,28 +131,23 @@ def _find_layout(
         )
         only_splits = named.keys() >= set(with_images)
         if named and (only_splits or (has_classes and len(set(named.values())) > 1)):
-            chosen = list(named)
-        elif len(with_images) == 1 and not _holds_image(loose):
-            chosen = with_images
-            if _holds_image(_by_folder(folders[chosen[0]], depth + 1)[1]):
-                return {"train": files}, outside, depth
-        else:
+            break
+        only = with_images[0] if len(with_images) == 1 and not _holds_image(loose) else None
+        if only is None or _holds_image(_by_folder(folders[only], depth + 1)[1]):
             return {"train": files}, outside, depth
-        outside += loose
-        outside += [file for name in folders if name not in chosen for file in folders[name]]
+        files = folders.pop(only)
+        outside += loose + [file for members in folders.values() for file in members]
         depth += 1
-        if chosen is with_images:
-            files = folders[chosen[0]]
-            continue
-        splits: dict[str, list[DataFile]] = {}
-        for name, split in named.items():
-            if split in splits:
-                raise InputError(
-                    f"{dataset} has two folders for the split {split}, one of them "
-                    f"{printable(name)}: keep one, or move the files of one into the other"
-                )
-            splits[split] = folders[name]
-        return splits, outside, depth
+    splits: dict[str, list[DataFile]] = {}
+    for name, split in named.items():
+        if split in splits:
+            raise InputError(
+                f"{dataset} has two folders for the split {split}, one of them "
+                f"{printable(name)}: keep one, or move the files of one into the other"
+            )
+        splits[split] = folders.pop(name)
+    outside += loose + [file for members in folders.values() for file in members]
+    return splits, outside, depth + 1
 
 
 def _by_folder(
