@@ -37,25 +37,25 @@ def main(arguments: list[str]) -> None:
     options.study_name = options.study_name or space.settings.preset
     folder = Path(options.output or Path("runs") / f"{options.study_name}-search")
     options.storage = options.storage or f"sqlite:///{folder / 'study.db'}"
-    prepare(options, folder)
+    import_quietly("keras")
+    check_targets(options, folder)
     search(options, space, folder, command=command_to_repeat(arguments))
 
 
 def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, command: str) -> None:
     """Opens the study, works on it, and writes what it found, also when it is interrupted."""
-    import_quietly("keras")
     from classifier.search import results, storage, worker
     from classifier.search.trial import run_trial
     from classifier.training.training_data import load_training_data
 
+    opened = storage.open_storage(options.storage)
     settings = space.settings
-    dataset = options.dataset or DEFAULT_DATASET
-    worker.say(f"Loading {dataset} …")
-    data = load_training_data(dataset, options.label_column, settings)
+    worker.say(f"Loading {options.dataset} …")
+    data = load_training_data(options.dataset, options.label_column, settings)
     for remark in data.remarks:
         worker.say(remark)
     study = worker.open_study(
-        storage.open_storage(options.storage),
+        opened,
         options.study_name,
         pruner=worker.build_pruner(options.pruner, settings.epochs),
         config={
@@ -81,20 +81,21 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
             after_trial=lambda: found.write_tables(folder),
         ).run()
     except KeyboardInterrupt:
-        found.write_tables(folder)
         raise KeyboardInterrupt(
             f"stopped; the study is kept in {shown}. Go on by the same call"
         ) from None
-    found.write_tables(folder)
+    finally:
+        found.write_tables(folder)
     for line in found.write_plots(folder):
         worker.say(line)
-    if found.best is None:
+    best = found.best
+    if best is None:
         raise ClassifierError(
             f"no trial of the study {study.study_name!r} is complete, so there is no best one: "
             "search other settings, or more --trials"
         )
     if options.write_preset:
-        found.write_preset(Path(options.write_preset))
+        found.write_preset(Path(options.write_preset), best)
         worker.say(f"Preset: {options.write_preset}")
     worker.say(f"Results: {folder}\n{found.sentence()}")
 
@@ -125,11 +126,10 @@ def import_optuna() -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """Refuses what cannot be, before anything is written or loaded; makes the results' folder."""
-    from classifier.search import results, storage
+def check_targets(options: argparse.Namespace, folder: Path) -> None:
+    """Raises InputError if results or preset cannot be written; makes the folder of the results."""
+    from classifier.search import results
 
-    storage.check_url(options.storage)
     results.check_folder(folder, options.study_name)
     if options.write_preset:
         results.check_preset_target(Path(options.write_preset))
@@ -161,6 +161,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--dataset",
+        default=DEFAULT_DATASET,
         help="Hub id (@revision allowed), folder, ZIP, Toronto archive or its folder "
         f"(default: {DEFAULT_DATASET})",
     )

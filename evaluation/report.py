@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classifier.data.loading import Split, find_duplicates, load_split
+from classifier.data.loading import find_duplicates, load_split
+from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder

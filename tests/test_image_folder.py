@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier.data.loading import Split, load_split
+from classifier.data.loading import load_split
+from classifier.data.split import Split
 from classifier.errors import InputError
 from classifier.settings import load_preset
 from classifier.training.training_data import TrainingData, load_training_data

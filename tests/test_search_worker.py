@@ -18,6 +18,10 @@ RANGES = {"dropout": {"low": 0.0, "high": 0.5}, "l2": {"low": 1e-5, "high": 1e-2
 OWN = {"dropout": 0.1, "l2": 0.001}  # the preset's values
 
 
+class Killed(BaseException):
+    """Ends a worker as SIGKILL does: its trial goes on as running."""
+
+
 def space_of(folder: Path, search: object) -> SearchSpace:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump({"hidden_units": [8], **OWN, "search": search}))
@@ -61,12 +65,15 @@ def test_a_grid_goes_on_where_it_was_and_ends_with_its_cells(study, tmp_path):
 
 
 def test_the_trial_of_a_killed_worker_is_run_again_with_its_parameters(study, tmp_path):
+    def train(trial, settings, folder) -> Outcome:
+        if trial.number == 1:
+            raise Killed
+        return succeed(trial, settings, folder)
+
     space = space_of(tmp_path, RANGES)
-    victim = worker(study, space, "random", 3)
-    victim._fill_queue()
-    study.ask()
-    lost = study.ask()
-    victim._sample(lost)
+    with pytest.raises(Killed):
+        worker(study, space, "random", 3, train).run()
+    lost = study.trials[1]
     worker(study, space, "random", 3).run()
     assert len(complete(study)) == 3
     assert lost.params in complete(study)
@@ -114,8 +121,10 @@ def test_three_failures_in_succession_end_the_worker(study, tmp_path):
 def test_settings_that_kill_every_worker_are_given_up(study, tmp_path):
     space = space_of(tmp_path, {"dropout": [0.0]})
     for _ in range(workers.MAX_RETRIES + 1):
-        worker(study, space, "grid", 1)._fill_queue()
-        study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+        with pytest.raises(Killed):
+            worker(study, space, "grid", 1, fail_with(Killed())).run()
+        # As another worker does when the heartbeats have stopped.
+        study.tell(study.trials[-1].number, state=optuna.trial.TrialState.FAIL)
     worker(study, space, "grid", 1).run()
     assert not complete(study)
 

@@ -19,13 +19,14 @@ import numpy as np
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 
-from classifier.data.split import Split, content_fingerprint
-from classifier.files import write_atomically
+from classifier.data.split import Split, make_split
+from classifier.files import write_atomically, write_text
 
-FORMAT = 3  # part of every key: raise it when the preprocessing changes what is stored
+FORMAT = 4  # part of every key: raise it when the preprocessing changes what is stored
 MAX_SPLITS = 24  # beyond this many, the least recently used splits are evicted
 LOCK_SECONDS = 900  # how long another process may take to download and decode the same data
 ORPHAN_SECONDS = 3600  # younger arrays without an index may belong to a running process
+STORED = ("classes", "superclasses", "superclass_of", "dataset", "revision", "files", "remarks")
 # What a missing, damaged or unreadable cache raises (no home folder: RuntimeError; a lock's timeout
 # is an OSError). None of these stops the program: the data can be read again from its source.
 CACHE_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
@@ -95,60 +96,27 @@ def _array_files(fingerprint: str) -> tuple[Path, Path]:
 
 def _read(index: dict[str, Any]) -> Split:
     """Raises ValueError or OSError if the stored arrays are missing or damaged."""
-    images_file, labels_file = _array_files(index["fingerprint"])
-    # `open_memmap` reads only plain arrays; `np.load` also opens zips and pickles. `asarray` gives
-    # a plain array over the mapped pages: results computed from a `memmap` would be of its type.
-    images = np.asarray(open_memmap(images_file, mode="r"))
-    labels = np.asarray(open_memmap(labels_file, mode="r"))
-    if images.dtype != np.uint8 or labels.dtype != np.int32 or len(images) != len(labels):
-        raise ValueError("the stored arrays have a wrong type or length")
-    superclasses = index["superclasses"]
-    names = (
-        tuple(index["classes"]),
-        None if superclasses is None else tuple(superclasses),
-        None if superclasses is None else tuple(index["superclass_of"]),
-    )
-    if content_fingerprint(images, labels, *names) != index["fingerprint"]:
-        raise ValueError("the stored arrays are damaged")
-    files, remarks = tuple(index["files"]), tuple(index["remarks"])
-    if len(files) not in (0, len(images)):
-        raise ValueError("the stored index is damaged")
-    return Split(
-        images,
-        labels,
-        *names,
-        dataset=index["dataset"],
-        revision=index["revision"],
-        fingerprint=index["fingerprint"],
-        files=files,
-        remarks=remarks,
-    )
+    # `open_memmap` reads only plain arrays; `np.load` also opens zips and pickles.
+    images, labels = (open_memmap(file, mode="r") for file in _array_files(index["fingerprint"]))
+    split = make_split(images, labels, **index["split"])
+    if split.fingerprint != index["fingerprint"] or len(split.files) not in (0, len(images)):
+        raise ValueError("the stored split is damaged")
+    return split
 
 
 def _store(location: str, state: str, split: Split) -> None:
     images_file, labels_file = _array_files(split.fingerprint)
-    _write(images_file, lambda path: save_array(path, split.images))
-    _write(labels_file, lambda path: save_array(path, split.labels))
+    images_file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(images_file, lambda path: save_array(path, split.images))
+    write_atomically(labels_file, lambda path: save_array(path, split.labels))
     index = {
         "location": location,
         "state": state,
-        "dataset": split.dataset,
-        "revision": split.revision,
         "fingerprint": split.fingerprint,
-        "classes": split.classes,
-        "superclasses": split.superclasses,
-        "superclass_of": split.superclass_of,
-        "files": split.files,
-        "remarks": split.remarks,
+        "split": {name: getattr(split, name) for name in STORED},
     }
-    text = json.dumps(index, indent=1)
-    _write(_index_file(location), lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(_index_file(location), json.dumps(index, indent=1))  # `_lock` has made its folder
     _evict_oldest()
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, write)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

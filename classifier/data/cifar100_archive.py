@@ -6,13 +6,13 @@ and never unpacked: paths and links in them have no effect on the file system.
 """
 
 import gzip
-import hashlib
 import lzma
 import pickle
 import tarfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,7 @@ from classifier.settings import DEFAULT_IMAGE_SIZE
 
 SPLITS = ("train", "test")
 FILES = (*SPLITS, "meta")
-COLUMNS = {"fine_label": "fine_labels", SUPERCLASS_COLUMN: "coarse_labels"}
+COLUMNS = ("fine_label", SUPERCLASS_COLUMN)
 CHANNELS, SIDE = 3, 32
 PIXELS = CHANNELS * SIDE * SIDE
 MAX_FILE_BYTES = 2**30  # the original `train` has 155 MB
@@ -39,24 +39,10 @@ def recognises(path: Path) -> bool:
     return path.is_file() or any((path / name).is_file() for name in FILES)
 
 
-def state(path: Path) -> str:
-    """Returns a hash of the sizes and times of the files, without reading them."""
-    files = [path] if path.is_file() else [path / name for name in FILES]
-    states = [file.stat() for file in files if file.exists()]
-    described = [(item.st_size, item.st_mtime_ns, item.st_ctime_ns) for item in states]
-    return hashlib.sha256(repr(described).encode()).hexdigest()
-
-
 def read(
     path: Path, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
 ) -> Split:
-    """Reads one split of the archive or of the unpacked folder.
-
-    Args:
-        path: the archive (any compression that `tarfile` knows) or the folder.
-        split: "train" or "test".
-        label_column: one of `COLUMNS`, as in `columns.choose_label_column`.
-        size: the side of the images in pixels; images are resized if it is not 32.
+    """Reads a split of the archive or of the unpacked folder, as `loading.load_split`.
 
     Raises:
         InputError: a file is missing, truncated or has unexpected content; the split or the column
@@ -76,47 +62,30 @@ def read(
     for needed in (split, "meta"):
         if needed not in files:
             raise InputError(f"{path.name} holds no file {needed} of CIFAR-100: {ADVICE}")
-    names = _names(files["meta"], path.name)
-    rows = {
-        name: _rows(files[name], names, f"the {name} split of {path.name}")
-        for name in SPLITS
-        if name in files
+    names = _names(files.pop("meta"), path.name)
+    labels = {
+        name: _labels(content, names, f"the {name} split of {path.name}")
+        for name, content in files.items()
     }
-    return _split(rows, split, names, column, size, path.name)
-
-
-class _Names(NamedTuple):
-    fine_labels: list[str]
-    coarse_labels: list[str]
-
-
-class _Rows(NamedTuple):
-    """Rows of a split: data uint8 (N, 3072), channel by channel; labels int64 (N,)."""
-
-    data: np.ndarray
-    fine_labels: np.ndarray
-    coarse_labels: np.ndarray
-
-
-def _split(
-    rows: dict[str, _Rows], split: str, names: _Names, column: str, size: int, dataset: str
-) -> Split:
-    chosen = rows[split]
-    images = chosen.data.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
+    images = files[split]["data"].reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
     if size != SIDE:
         images = np.stack([to_model_input(Image.fromarray(image), size) for image in images])
-    if column == SUPERCLASS_COLUMN:
-        return make_split(
-            images, chosen.coarse_labels, names.coarse_labels, None, None, dataset=dataset
+    superclasses: Sequence[str] | None = None
+    superclass_of = None
+    if column != SUPERCLASS_COLUMN:
+        fine, coarse = (
+            np.concatenate([part[name] for part in labels.values()]) for name in COLUMNS
         )
-    superclass_of = group_classes(
-        np.concatenate([part.fine_labels for part in rows.values()]),
-        np.concatenate([part.coarse_labels for part in rows.values()]),
-        len(names.fine_labels),
-    )
-    superclasses = None if superclass_of is None else names.coarse_labels
+        superclasses, superclass_of = group_classes(
+            fine, coarse, len(names[column]), names[SUPERCLASS_COLUMN]
+        )
     return make_split(
-        images, chosen.fine_labels, names.fine_labels, superclasses, superclass_of, dataset=dataset
+        images,
+        labels[split][column],
+        names[column],
+        superclasses,
+        superclass_of,
+        dataset=path.name,
     )
 
 
@@ -175,39 +144,36 @@ def _read_to_end(stream: IO[bytes]) -> None:
             return
 
 
-def _names(meta: dict[str, Any], source: str) -> _Names:
-    """Returns the names of the classes and of the superclasses."""
-    names = []
-    for key in ("fine_label_names", "coarse_label_names"):
-        values = meta.get(key)
+def _names(meta: dict[str, Any], source: str) -> dict[str, list[str]]:
+    """Returns the names of the classes of each column."""
+    names = {}
+    for column in COLUMNS:
+        values = meta.get(f"{column}_names")
         if not isinstance(values, list) or not values:
-            raise InputError(f"{source}/meta holds no list {key}: {ADVICE}")
-        names.append([_text(value) for value in values])
-    if not all(isinstance(name, str) for name in (*names[0], *names[1])):
-        raise InputError(f"{source}/meta holds names that are not text: {ADVICE}")
-    return _Names(*names)
+            raise InputError(f"{source}/meta holds no list {column}_names: {ADVICE}")
+        names[column] = [_text(value) for value in values]
+        if not all(isinstance(name, str) for name in names[column]):
+            raise InputError(f"{source}/meta holds names that are not text: {ADVICE}")
+    return names
 
 
-def _rows(content: dict[str, Any], names: _Names, where: str) -> _Rows:
-    """Returns the checked content of `train` or `test`."""
-    data = content.get("data")
-    if (
-        not isinstance(data, np.ndarray)
-        or data.dtype != np.uint8
-        or data.ndim != 2
-        or data.shape[1] != PIXELS
-        or not len(data)
-    ):
+def _labels(
+    content: dict[str, Any], names: dict[str, list[str]], where: str
+) -> dict[str, np.ndarray]:
+    """Returns the labels of each column, (N,), of a file with N images, both checked."""
+    data: Any = content.get("data")
+    is_array = isinstance(data, np.ndarray) and data.dtype == np.uint8
+    if not is_array or data.shape[1:] != (PIXELS,) or not len(data):
         raise InputError(f"{where} holds no images (data: uint8, N × {PIXELS}): {ADVICE}")
-    labels = []
-    for key, allowed in zip(COLUMNS.values(), names, strict=True):
+    labels = {}
+    for column in COLUMNS:
+        key = f"{column}s"
         values = content.get(key)
-        column = np.asarray(values if isinstance(values, (list, np.ndarray)) else [])
-        if column.shape != (len(data),) or column.dtype.kind not in "iu":
+        labels[column] = np.asarray(values if isinstance(values, (list, np.ndarray)) else [])
+        if labels[column].shape != (len(data),) or labels[column].dtype.kind not in "iu":
             raise InputError(f"{where} holds no {key} with an integer for each image: {ADVICE}")
-        check_labels(column, len(allowed), where=f"column {key} in {where}")
-        labels.append(column.astype(np.int64))
-    return _Rows(data, *labels)
+        check_labels(labels[column], len(names[column]), where=f"column {key} in {where}")
+    return labels
 
 
 def _text(value: Any) -> Any:

@@ -6,16 +6,16 @@ ZIPs are read entry by entry and never unpacked: paths in them have no effect on
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import lzma
 import os
 import stat
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -87,19 +87,22 @@ class DataFile:
 
 
 def printable(text: str) -> str:
-    """Returns text on one line, safe for terminals: control characters are escaped."""
+    """Returns text on one line, with characters escaped that are not printable."""
     return "".join(
-        character.encode("unicode_escape").decode() if is_control(character) else character
+        character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
 
 
-def is_control(character: str) -> bool:
-    """Returns whether a character is a control character, a line break or a lone surrogate.
-
-    Python represents bytes of file names that are not UTF-8 as lone surrogates.
-    """
-    return unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs")
+def state(place: Path) -> str:
+    """Returns a hash of the names, sizes and times of all files, without opening them."""
+    if place.is_file():
+        return _state(place.stat())
+    digest = hashlib.sha256()
+    for file in walk(place):
+        line = "\0".join((*file.parts, file.kind, file.state, ""))
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def walk(folder: Path) -> Iterator[DataFile]:
@@ -112,7 +115,7 @@ def walk(folder: Path) -> Iterator[DataFile]:
     Raises:
         OSError: a folder cannot be read.
     """
-    yield from _walk(folder, (), (), folder.resolve())
+    yield from _walk(folder, (), frozenset(_identity(f.stat()) for f in folder.resolve().parents))
 
 
 def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
@@ -139,10 +142,8 @@ def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
             raise InputError(
                 f"{printable(place.name)}/{file.path} is a link to a folder above it: remove it"
             )
-        for depth in range(1, len(file.parts)):
-            siblings.setdefault(file.parts[: depth - 1], set()).add(file.parts[depth - 1])
-        if file.named_as_image:
-            siblings.setdefault(file.parts[:-1], set()).add(file.parts[-1])
+        for depth in range(len(file.parts) - (not file.named_as_image)):
+            siblings.setdefault(file.parts[:depth], set()).add(file.parts[depth])
     found = []
     for file in files:
         above, stem = file.parts[:-1], Path(file.parts[-1]).stem
@@ -161,16 +162,15 @@ def split_of(folder: str) -> str | None:
 
 
 def _walk(
-    folder: Path, parts: tuple[str, ...], above: tuple[tuple[int, int], ...], top: Path
+    folder: Path, parts: tuple[str, ...], above: frozenset[tuple[int, int]]
 ) -> Iterator[DataFile]:
-    status = folder.stat()
-    identity = (status.st_dev, status.st_ino)
+    identity = _identity(folder.stat())
     if identity in above:
         yield DataFile(parts, "loop")
         return
     with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    if not any(map(_belongs, found)) and _is_reported_if_empty(parts):
+        found = sorted(filter(_belongs, entries), key=lambda entry: entry.name)
+    if not found and _is_reported_if_empty(parts):
         yield DataFile(parts, "empty folder")
     for entry in found:
         path, below = Path(entry.path), (*parts, entry.name)
@@ -179,22 +179,17 @@ def _walk(
         except OSError:  # a dangling link, or a cycle of links
             yield DataFile(below, "broken link")
             continue
-        if not _belongs(entry):
-            continue
         if stat.S_ISDIR(status.st_mode):
-            if entry.is_symlink() and top.is_relative_to(path.resolve()):
-                yield DataFile(below, "loop")
-            else:
-                yield from _walk(path, below, (*above, identity), top)
+            yield from _walk(path, below, above | {identity})
         elif not stat.S_ISREG(status.st_mode):
             yield DataFile(below, "special file")
         else:
             yield DataFile(
                 below,
                 _kind(entry.name),
-                f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}",
+                _state(status),
                 lambda path=path: path.open("rb"),  # type: ignore[misc]
-                (status.st_dev, status.st_ino) if status.st_nlink == 1 else None,
+                _identity(status) if status.st_nlink == 1 else None,
             )
 
 
@@ -213,6 +208,14 @@ def _is_reported_if_empty(parts: tuple[str, ...]) -> bool:
     return bool(parts) and not any(part in TOOL_FOLDERS or part == MACOS_COPIES for part in parts)
 
 
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _state(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
 def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[DataFile]:
     """Returns the files in a ZIP with paths as if it were a folder."""
     name = printable(path.name)
@@ -225,14 +228,13 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
     files: dict[tuple[str, ...], DataFile] = {}
     folders: set[tuple[str, ...]] = set()
     for entry in archive.infolist():
-        # Old Windows programs write backslashes.
-        path_in_zip = (
-            entry.filename.replace("\\", "/") if entry.create_system == 0 else entry.filename
-        )
-        parts = tuple(part for part in path_in_zip.split("/") if part not in ("", "."))
-        if ".." in parts or path_in_zip.startswith("/"):
+        inner = entry.filename
+        if entry.create_system == 0:  # old Windows programs write backslashes
+            inner = inner.replace("\\", "/")
+        parts = tuple(part for part in inner.split("/") if part not in ("", "."))
+        if ".." in parts or inner.startswith("/"):
             raise InputError(
-                f"{name} holds a path outside of it ({printable(entry.filename)}): it may be "
+                f"{name} holds a path outside of it ({printable(inner)}): it may be "
                 "malicious; do not use it"
             )
         if not parts or entry.is_dir() or _is_system_file(parts[-1]):
@@ -240,31 +242,24 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
             continue
         if parts in files or len(files) >= MAX_ENTRIES:
             raise InputError(
-                f"{name} holds {printable(entry.filename)} twice or too many files: create it again"
+                f"{name} holds {printable(inner)} twice or too many files: create it again"
             )
-        mode = entry.external_attr >> 16
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            files[parts] = DataFile(parts, "link or special file in a ZIP")
-        elif entry.flag_bits & 1:
+        if entry.flag_bits & 1:
             raise InputError(f"{name} is encrypted: unpack it, and give the folder")
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+            files[parts] = DataFile(parts, "link or special file in a ZIP")
         else:
             files[parts] = DataFile(
-                parts,
-                _kind(parts[-1]),
-                open=lambda entry=entry: _open_entry(archive, entry, name),  # type: ignore[misc]
+                parts, _kind(parts[-1]), open=functools.partial(_open_entry, archive, entry, name)
             )
     not_empty = {parts[:depth] for parts in (*files, *folders) for depth in range(1, len(parts))}
     for parts in filter(_is_reported_if_empty, folders - not_empty):
         files[parts] = DataFile(parts, "empty folder")
-    top_folders = {parts[0].casefold() for parts in files if len(parts) > 1}
-    skip = 0
     # A ZIP of a folder often has that folder as its only entry.
-    if prefix and top_folders == {prefix[-1].casefold()} and all(len(parts) > 1 for parts in files):
-        skip = 1
-    return [
-        DataFile((*prefix, *file.parts[skip:]), file.kind, file.state, file.open)
-        for file in files.values()
-    ]
+    skip = bool(prefix) and all(
+        len(parts) > 1 and parts[0].casefold() == prefix[-1].casefold() for parts in files
+    )
+    return [replace(file, parts=(*prefix, *file.parts[skip:])) for file in files.values()]
 
 
 def _open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> BinaryIO:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,35 +17,21 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 COMMIT = re.compile("[0-9a-f]{40}")
-FILES = (
-    ".gz",
-    ".tgz",
-    ".tar",
-    ".bz2",
-    ".xz",
-    ".zip",
-    ".parquet",
-)  # the name of a file rather than a Hub id
+# Ends of names that mean a file rather than a Hub id.
+FILES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".zip", ".parquet")
 # `name` or `user/name`, optionally with `@revision`.
 HUB_ID = re.compile(r"(?P<name>[\w.-]{1,96}(/[\w.-]{1,96})?)(@(?P<revision>[^\s@]+))?", re.ASCII)
 
 
 def load_from_hub(
-    dataset: str,
-    split: str,
-    *,
-    label_column: str | None = None,
-    size: int = DEFAULT_IMAGE_SIZE,
+    dataset: str, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
 ) -> Split:
-    """Loads one split of a data set on the Hub.
+    """Loads a split of a data set on the Hub, as `loading.load_split`.
 
     If the Hub cannot be reached, the data that was downloaded last is used.
 
     Args:
         dataset: `user/name`, or `user/name@revision` with a branch, a tag or a commit.
-        split: a split of the data set.
-        label_column: the target, as in `columns.find_label_column`.
-        size: the side of the images in pixels.
 
     Raises:
         InputError: there is no such data set, revision, split or column, or the data is damaged.
@@ -56,16 +43,20 @@ def load_from_hub(
         stored = array_cache.find(location, _state(revision))
         if stored:
             return stored
+    from classifier.data.image_table import read_split
     from classifier.hub_client import HubUnreachableError
+
+    def build(tables: DatasetDict, commit: str) -> Split:
+        return read_split(
+            tables, split, dataset=name, revision=commit, label_column=label_column, size=size
+        )
 
     try:
         commit = _find_commit(name, revision)
     except HubUnreachableError as error:
-        return _load_offline(name, revision, split, label_column, size, location, error)
+        return _load_offline(name, revision, location, build, error)
     return array_cache.load_or_build(
-        location,
-        lambda: _state(commit),
-        lambda: _fetch(name, commit, split, label_column, size),
+        location, lambda: _state(commit), lambda: build(_download(name, commit), commit)
     )
 
 
@@ -115,9 +106,8 @@ def _find_commit(name: str, revision: str | None) -> str:
         raise HubUnreachableError(describe(error)) from error
 
 
-def _fetch(name: str, commit: str, split: str, label_column: str | None, size: int) -> Split:
-    """Downloads a commit, as far as it is not cached, and decodes a split of it."""
-    from classifier.data.image_table import read_split
+def _download(name: str, commit: str) -> DatasetDict:
+    """Returns the tables of a commit, downloaded as far as they are not cached."""
     from classifier.data.local_dataset import load_tables
     from classifier.hub_client import HubUnreachableError, limited_retries
 
@@ -128,29 +118,23 @@ def _fetch(name: str, commit: str, split: str, label_column: str | None, size: i
         raise ClassifierError(
             f"the Hub stopped answering while {name} was downloaded ({error}): try again later"
         ) from error
-    if commit_of(tables) not in (None, commit):
+    if _commit_of(tables) not in (None, commit):
         raise ClassifierError(
             f"{name} could not be downloaded at commit {commit[:7]}: check the network and "
             "try again"
         )
-    return read_split(
-        tables, split, dataset=name, revision=commit, label_column=label_column, size=size
-    )
+    return tables
 
 
 def _load_offline(
     name: str,
     revision: str | None,
-    split: str,
-    label_column: str | None,
-    size: int,
     location: str,
+    build: Callable[[DatasetDict, str], Split],
     error: ClassifierError,
 ) -> Split:
     """Returns the split from our cache, or from the cache of `datasets`."""
     from huggingface_hub import constants
-
-    from classifier.data.image_table import read_split
 
     reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
     found = array_cache.find(location)
@@ -161,18 +145,9 @@ def _load_offline(
                 f"{reason}, and the data is not in the cache: check the network, or give a folder "
                 "or the Toronto archive"
             ) from error
-        commit = str(commit_of(tables))
+        commit = str(_commit_of(tables))
         found = array_cache.load_or_build(
-            location,
-            lambda: _state(commit),
-            lambda: read_split(
-                tables,
-                split,
-                dataset=name,
-                revision=commit,
-                label_column=label_column,
-                size=size,
-            ),
+            location, lambda: _state(commit), lambda: build(tables, commit)
         )
     logging.getLogger(__name__).warning(
         "%s: using the cached data of commit %s", reason, found.revision
@@ -190,10 +165,10 @@ def _load_cached_tables(name: str, revision: str | None) -> DatasetDict | None:
             tables = load_tables(name, name)
     except ClassifierError:
         return None
-    return tables if revision in (None, "main", commit_of(tables)) else None
+    return tables if revision in (None, "main", _commit_of(tables)) else None
 
 
-def commit_of(tables: DatasetDict) -> str | None:
+def _commit_of(tables: DatasetDict) -> str | None:
     """Returns the commit of these tables: `datasets` names the folder of their files after it."""
     files = [file["filename"] for table in tables.values() for file in table.cache_files]
     return Path(files[0]).parent.name if files else None

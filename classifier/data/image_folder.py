@@ -7,11 +7,9 @@ classes, unless a metadata file labels the images. No other name has a meaning.
 
 from __future__ import annotations
 
-import hashlib
-import mimetypes
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,20 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from classifier.data.data_files import (
-    DataFile,
-    is_control,
-    list_files,
-    printable,
-    split_of,
-    walk,
-)
-from classifier.data.images import READABLE, ImageError, open_image, to_model_input
-from classifier.data.metadata_file import FILE_NAME, Label, is_metadata, read_labels
+from classifier.data.data_files import DataFile, list_files, printable, split_of, walk
+from classifier.data.images import READABLE, decode
+from classifier.data.metadata_file import Label, is_metadata, read_labels
 from classifier.data.split import Split, group_classes, make_split
 from classifier.errors import InputError
 
-FORMAT = 1  # part of every state: raise it when the same files give other rows than before
 TABLES = (".parquet", ".arrow")
 # Formats that `datasets` reads in folders without images.
 OTHER_DATA = (*TABLES, ".csv", ".tsv", ".json", ".jsonl", ".txt", ".tar", ".py")
@@ -55,35 +45,14 @@ def recognises(place: Path) -> bool:
     tables = [file for file in files if file.kind in TABLES]
     if tables:  # decide by which of the two lie in folders of splits
         return any(map(_is_in_split, images)) and not any(map(_is_in_split, tables))
-    return (
-        bool(images)
-        or any(file.kind in (".zip", "loop") for file in files)
-        or any(file.is_image for file in files if file.kind not in OTHER_DATA)
+    return bool(images) or any(
+        file.kind in (".zip", "loop") or (file.kind not in OTHER_DATA and file.is_image)
+        for file in files
     )
 
 
-def state(place: Path) -> str:
-    """Returns a hash of the names, sizes and times of the files, without opening them."""
-    digest = hashlib.sha256(f"images {FORMAT}\n".encode())
-    if place.is_file():
-        status = place.stat()
-        digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
-        return digest.hexdigest()
-    for file in walk(place):
-        line = "\0".join((*file.parts, file.kind, file.state, ""))
-        digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
 def read(place: Path, split: str, *, label_column: str | None = None, size: int) -> Split:
-    """Reads and decodes a split.
-
-    Args:
-        place: the folder or the ZIP.
-        split: "train", or a split that a top-level folder is named after.
-        label_column: the target column of the metadata files, as in
-            `columns.choose_label_column`. Without such a column the class is the folder's name.
-        size: the side of the images in pixels.
+    """Reads and decodes a split of a folder or ZIP, as `loading.load_split`.
 
     Raises:
         InputError: there is no such split or column, an image has no label or cannot be decoded, a
@@ -92,25 +61,11 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
     """
     place = place.resolve()
     dataset = printable(place.name)
+    where = f"the {split} split of {dataset}"
     with ExitStack() as archives:
-        files = list_files(place, archives)
-        labels, columns, unused = read_labels(files, dataset, label_column)
-        if label_column not in (None, "label", *columns):
-            available = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
-            raise InputError(
-                f"{dataset} has no column named {printable(str(label_column))!r}: choose one of "
-                f"{printable(', '.join(available))}"
-            )
-        files = [
-            replace(file, kind="metadata without labels", open=None) if file in unused else file
-            for file in files
-            if file in unused or not is_metadata(file)
-        ]
-        layout = _find_layout(files, labels, dataset)
-        parts = {
-            name: _label(members, layout.class_depth, labels)
-            for name, members in layout.splits.items()
-        }
+        labels, columns, files = read_labels(list_files(place, archives), dataset, label_column)
+        splits, outside, depth = _find_layout(files, labels, dataset)
+        parts = {name: _label(members, depth, labels) for name, members in splits.items()}
         if split not in parts:
             raise InputError(
                 f"{dataset} has no split named {split!r}: choose one of "
@@ -119,20 +74,24 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
             )
         part = parts[split]
         if split == ("train" if "train" in parts else min(parts)):  # reported only once
-            part.skipped += [(file, file.kind) for file in layout.outside]
-        _check_labelled(part, f"the {split} split of {dataset}", columns)
+            part.skipped += outside
+        _check_labelled(part, splits[split], where, columns)
         classes = _classes(parts, dataset)
-        superclasses, superclass_of = _superclasses(parts, classes)
-        images, rows = _decode_all(part, size, dataset)
+        part.skipped += [row.file for row in part.rows if not row.file.is_image]
+        rows = [row for row in part.rows if row.file.is_image]
+        images = np.empty((len(rows), size, size, 3), np.uint8)
+        for index, row in enumerate(rows):
+            assert row.file.open is not None
+            with row.file.open() as stream:
+                images[index] = decode(stream, size, name=f"{row.file.path} of {dataset}")
     return make_split(
         images,
         np.array([classes[row.label.name] for row in rows], np.int32),
         list(classes),
-        superclasses,
-        superclass_of,
+        *_superclasses(parts, classes),
         dataset=dataset,
         files=[row.file.path for row in rows],
-        remarks=_remarks(part, rows, f"the {split} split of {dataset}"),
+        remarks=_remarks(part, rows, where),
     )
 
 
@@ -143,31 +102,26 @@ class _Row(NamedTuple):
 
 @dataclass
 class _Part:
-    """The files of a split: those with a class, and the skipped ones with their kind."""
+    """The files of a split: those with a class, and the skipped ones, whose kind says why."""
 
     rows: list[_Row] = field(default_factory=list)
-    skipped: list[tuple[DataFile, str]] = field(default_factory=list)
-
-
-class _Layout(NamedTuple):
-    """The files of each split, the files outside of all splits, and the depth of class folders."""
-
-    splits: dict[str, list[DataFile]]
-    outside: list[DataFile]
-    class_depth: int
+    skipped: list[DataFile] = field(default_factory=list)
 
 
 def _find_layout(
     files: list[DataFile], labels: Mapping[tuple[str, ...], Label], dataset: str
-) -> _Layout:
-    """Finds the folders of splits: at the top, or in the only top-level folder with images."""
+) -> tuple[dict[str, list[DataFile]], list[DataFile], int]:
+    """Finds the folders of splits: at the top, or in the only top-level folder with images.
+
+    Returns:
+        The files of each split, the files outside of all splits, and the depth of class folders.
+    """
     outside: list[DataFile] = []
     depth = 0
     while True:
         folders, loose = _by_folder(files, depth)
-        named = [name for name in folders if split_of(name)]
+        named = {name: split for name in folders if (split := split_of(name))}
         with_images = [name for name, members in folders.items() if _holds_image(members)]
-        others = [name for name in with_images if name not in named]
         # If there are other folders with images, `train` and `test` are classes too, unless their
         # images are in subfolders or labelled.
         has_classes = any(
@@ -175,24 +129,25 @@ def _find_layout(
             for name in named
             for file in folders[name]
         )
-        if named and (not others or (has_classes and len(set(map(split_of, named))) > 1)):
-            splits: dict[str, list[DataFile]] = {}
-            for name in named:
-                split = str(split_of(name))
-                if split in splits:
-                    raise InputError(
-                        f"{dataset} has two folders for the split {split}, one of them "
-                        f"{printable(name)}: keep one, or move the files of one into the other"
-                    )
-                splits[split] = folders.pop(name)
-            outside += loose + [file for members in folders.values() for file in members]
-            return _Layout(splits, outside, depth + 1)
+        only_splits = named.keys() >= set(with_images)
+        if named and (only_splits or (has_classes and len(set(named.values())) > 1)):
+            break
         only = with_images[0] if len(with_images) == 1 and not _holds_image(loose) else None
         if only is None or _holds_image(_by_folder(folders[only], depth + 1)[1]):
-            return _Layout({"train": files}, outside, depth)
+            return {"train": files}, outside, depth
         files = folders.pop(only)
         outside += loose + [file for members in folders.values() for file in members]
         depth += 1
+    splits: dict[str, list[DataFile]] = {}
+    for name, split in named.items():
+        if split in splits:
+            raise InputError(
+                f"{dataset} has two folders for the split {split}, one of them "
+                f"{printable(name)}: keep one, or move the files of one into the other"
+            )
+        splits[split] = folders.pop(name)
+    outside += loose + [file for members in folders.values() for file in members]
+    return splits, outside, depth + 1
 
 
 def _by_folder(
@@ -244,16 +199,16 @@ def _label(files: list[DataFile], depth: int, labels: Mapping[tuple[str, ...], L
             part.rows.append(_Row(file, label))
         elif file.is_image:
             reason = "without a row in the metadata" if labelled else "outside of class folders"
-            part.skipped.append((file, f"image {reason}"))
+            part.skipped.append(replace(file, kind=f"image {reason}"))
         else:
-            part.skipped.append((file, file.kind))
+            part.skipped.append(file)
     return part
 
 
-def _check_labelled(part: _Part, where: str, columns: list[str]) -> None:
+def _check_labelled(part: _Part, files: list[DataFile], where: str, columns: list[str]) -> None:
     """Raises InputError for a split without labels and for an image with an empty label."""
     if not part.rows:
-        images = [file for file, _ in part.skipped if file.is_image]
+        images = [file for file in files if file.is_image]
         if not images:
             others = _summary(part.skipped) or "no files at all"
             raise InputError(
@@ -285,18 +240,19 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
         for name, files in members.items():
             if _holds_image(files):
                 names.add(name)
-            elif name.startswith((".", "__")) and not any(map(_has_image_type, files)):
+            elif name.startswith((".", "__")):
                 part.rows = [row for row in part.rows if row.label.name != name]
-                part.skipped += [(file, file.kind) for file in files]
+                part.skipped += files
             else:
                 raise InputError(
                     f"the class {printable(name)!r} has no image that can be read in the {split} "
-                    f"split of {dataset} ({_summary([(file, file.kind) for file in files])}): "
-                    f"save them as {READABLE}, or move them elsewhere"
+                    f"split of {dataset} ({_summary(files)}): save them as {READABLE}, or move "
+                    "them elsewhere"
                 )
     spellings: dict[str, str] = {}
     for name in sorted(names):
-        if any(map(is_control, name)):
+        # The last: how Python represents bytes of file names that are not UTF-8.
+        if any(unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") for character in name):
             raise InputError(
                 f"the name of the class {printable(name)!r} in {dataset} holds a line break, a "
                 "control character or bytes that are not UTF-8: rename it"
@@ -310,47 +266,17 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
     return {name: index for index, name in enumerate(sorted(names))}
 
 
-def _has_image_type(file: DataFile) -> bool:
-    """Returns whether a file's suffix is that of any image format, readable or not."""
-    kind = mimetypes.guess_type(f"file{file.kind}")[0] or ""
-    return kind.startswith("image/") or file.kind in (".heic", ".heif")
-
-
 def _superclasses(
     parts: Mapping[str, _Part], classes: Mapping[str, int]
-) -> tuple[list[str] | None, tuple[int, ...] | None]:
+) -> tuple[Sequence[str] | None, tuple[int, ...] | None]:
     """Returns the superclasses and the index of each class into them, if all images have one."""
     pairs = {(row.label.name, row.label.superclass) for part in parts.values() for row in part.rows}
-    names = sorted({superclass for _, superclass in pairs if superclass is not None})
-    if not names or any(superclass is None for _, superclass in pairs):
+    names = sorted({superclass or "" for _, superclass in pairs})
+    if not names or "" in names:
         return None, None
-    known = [(classes[name], names.index(str(group))) for name, group in pairs if name in classes]
-    labels, groups = np.array(known).T
-    superclass_of = group_classes(labels, groups, len(classes))
-    return (None, None) if superclass_of is None else (names, superclass_of)
-
-
-def _decode_all(part: _Part, size: int, dataset: str) -> tuple[np.ndarray, list[_Row]]:
-    """Returns the images of a split, uint8, (N, size, size, 3), and their N rows."""
-    rows = [row for row in part.rows if row.file.is_image]
-    part.skipped += [(row.file, row.file.kind) for row in part.rows if not row.file.is_image]
-    images = np.empty((len(rows), size, size, 3), np.uint8)
-    for index, row in enumerate(rows):
-        images[index] = _decode(row.file, size, dataset)
-    return images, rows
-
-
-def _decode(file: DataFile, size: int, dataset: str) -> np.ndarray:
-    """Returns an image, uint8, (size, size, 3), preprocessed as in the app."""
-    assert file.open is not None
-    try:
-        with file.open() as stream:
-            return to_model_input(open_image(stream), size)
-    except ImageError as error:
-        reason = str(error).partition(":")[0]
-        raise InputError(
-            f"the image {file.path} of {dataset} cannot be decoded ({reason}): replace or remove it"
-        ) from error
+    labels = np.array([classes[name] for name, _ in pairs])
+    groups = np.array([names.index(str(superclass)) for _, superclass in pairs])
+    return group_classes(labels, groups, len(classes), names)
 
 
 def _remarks(part: _Part, rows: list[_Row], where: str) -> list[str]:
@@ -358,7 +284,7 @@ def _remarks(part: _Part, rows: list[_Row], where: str) -> list[str]:
     remarks = []
     if part.skipped:
         remarks.append(f"Not read in {where}: {_summary(part.skipped)}.")
-    times = Counter(row.file.identity for row in rows if row.file.identity)
+    times = Counter(row.file.identity for row in rows)
     repeated = [row.file for row in rows if row.file.identity and times[row.file.identity] > 1]
     if repeated:
         remarks.append(
@@ -368,11 +294,8 @@ def _remarks(part: _Part, rows: list[_Row], where: str) -> list[str]:
     return remarks
 
 
-def _summary(files: list[tuple[DataFile, str]]) -> str:
+def _summary(files: list[DataFile]) -> str:
     """Returns the number of files of each kind, with the first of them as an example."""
-    kinds: dict[str, list[DataFile]] = {}
-    for file, kind in files:
-        kinds.setdefault(kind, []).append(file)
-    return ", ".join(
-        f"{len(members)} {printable(kind)} ({members[0].path})" for kind, members in kinds.items()
-    )
+    first = {file.kind: file.path for file in reversed(files)}
+    numbers = Counter(file.kind for file in files)
+    return ", ".join(f"{numbers[kind]} {printable(kind)} ({first[kind]})" for kind in numbers)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from classifier.data.columns import SUPERCLASS_COLUMN, find_image_column, find_label_column
-from classifier.data.images import open_image, to_model_input
+from classifier.data.images import decode
 from classifier.data.split import Split, check_labels, group_classes, make_split
 from classifier.errors import InputError
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Dataset, DatasetDict
-
-BATCH_ROWS = 1000
 
 
 def read_split(
@@ -46,111 +45,78 @@ def read_split(
         raise InputError(
             f"{dataset} has no split named {split!r}: choose one of {', '.join(sorted(tables))}"
         )
-    table = tables[split]
+    table, where = tables[split], f"the {split} split of {dataset}"
     image_column = find_image_column(table, dataset)
     label_column = find_label_column(table, dataset, label_column)
     if not len(table):
-        raise InputError(f"the {split} split of {dataset} has no rows: give a data set with images")
-    classes = table.features[label_column].names
-    labels = _labels(table, label_column, f"the {split} split of {dataset}")
-    images, files = _images(table, image_column, size, f"the {split} split of {dataset}")
-    superclasses, superclass_of = _superclasses(tables, label_column, dataset)
+        raise InputError(f"{where} has no rows: give a data set with images")
+    labels = _labels(table, label_column, image_column, where)
+    files = _files(table, image_column)
+    images = np.empty((len(table), size, size, 3), np.uint8)
+    for row, stored in enumerate(_column(table, image_column)):
+        value = stored.as_py() or {}
+        source = value.get("bytes")
+        if source is None:
+            source = Path(value["path"]) if value.get("path") else b""
+        file = f" ({files[row]})" if files[row] else ""
+        images[row] = decode(source, size, name=f"in row {row}{file} of {where}")
     return make_split(
         images,
         labels,
-        classes,
-        superclasses,
-        superclass_of,
+        table.features[label_column].names,
+        *_superclasses(tables, label_column, image_column, dataset),
         dataset=dataset,
         revision=revision,
-        files=files,
+        files=files if all(files) else [],
     )
 
 
-def _labels(table: Dataset, column: str, where: str) -> np.ndarray:
+def _column(table: Dataset, name: str) -> pyarrow.ChunkedArray:
+    return table.with_format("arrow")[:][name]
+
+
+def _files(table: Dataset, image_column: str) -> list[str]:
+    """Returns the name of each row's image file; empty where there is none."""
+    from pyarrow.compute import struct_field
+
+    paths = struct_field(_column(table, image_column), "path").to_pylist()
+    return [Path(path or "").name for path in paths]
+
+
+def _labels(table: Dataset, column: str, image_column: str, where: str) -> np.ndarray:
     """Returns int64 labels, (N,), all of them in range."""
-    stored = table.select_columns(column).with_format("arrow")[:].column(0)
+    stored, files = _column(table, column), _files(table, image_column)
     missing = np.flatnonzero(stored.is_null().to_numpy())
     if missing.size:
+        file = f" ({files[missing[0]]})" if files[missing[0]] else ""
         raise InputError(
-            f"row {missing[0]}{_file_of(table, int(missing[0]))} of column {column} in {where} has "
+            f"row {missing[0]}{file} of column {column} in {where} has "
             f"no label ({missing.size} in all): add one, or remove the row"
         )
     labels = stored.to_numpy().astype(np.int64)
-    check_labels(
-        labels,
-        table.features[column].num_classes,
-        where=f"column {column} in {where}",
-        file_of=functools.partial(_file_of, table),
-    )
+    number = table.features[column].num_classes
+    check_labels(labels, number, where=f"column {column} in {where}", files=files)
     return labels
 
 
-def _file_of(table: Dataset, row: int) -> str:
-    """Returns the name of a row's image file in brackets; an empty string if it has none."""
-    from datasets import Image
-
-    for column, feature in table.features.items():
-        if isinstance(feature, Image):
-            stored = table.select_columns(column).cast_column(column, Image(decode=False))
-            path = (stored[row][column] or {}).get("path")
-            return f" ({Path(path).name})" if path else ""
-    return ""
-
-
 def _superclasses(
-    tables: DatasetDict, label_column: str, dataset: str
-) -> tuple[list[str] | None, tuple[int, ...] | None]:
-    """Returns the superclasses and the index of each class into them, if the table has them."""
+    tables: DatasetDict, label_column: str, image_column: str, dataset: str
+) -> tuple[Sequence[str] | None, tuple[int, ...] | None]:
+    """Returns the superclasses and the index of each class into them, if the tables have them."""
     from datasets import ClassLabel
 
-    required = {label_column, SUPERCLASS_COLUMN}
-    pairs = []
-    names: list[str] | None = None
-    if label_column == SUPERCLASS_COLUMN:
+    features = next(iter(tables.values())).features
+    superclasses = features.get(SUPERCLASS_COLUMN)
+    if label_column == SUPERCLASS_COLUMN or not isinstance(superclasses, ClassLabel):
         return None, None
-    for split, table in tables.items():
-        features = table.features
-        if not all(isinstance(features.get(name), ClassLabel) for name in required):
-            continue
-        names = features[SUPERCLASS_COLUMN].names
-        where = f"the {split} split of {dataset}"
-        pairs.append([_labels(table, name, where) for name in (label_column, SUPERCLASS_COLUMN)])
-    if names is None:
-        return None, None
-    labels, groups = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    superclass_of = group_classes(labels, groups, features[label_column].num_classes)
-    return (None, None) if superclass_of is None else (names, superclass_of)
-
-
-def _images(table: Dataset, column: str, size: int, where: str) -> tuple[np.ndarray, list[str]]:
-    """Returns uint8, (N, size, size, 3), and the file names; no names if any is missing."""
-    from datasets import Image
-
-    images = np.empty((len(table), size, size, 3), np.uint8)
-    stored = table.select_columns(column).cast_column(column, Image(decode=False))
-    files = []
-    row = 0
-    for batch in stored.iter(batch_size=BATCH_ROWS):
-        for value in batch[column]:
-            images[row] = _decode(value, row, size, where)
-            files.append(Path((value or {}).get("path") or "").name)
-            row += 1
-    return images, files if all(files) else []
-
-
-def _decode(value: dict[str, Any] | None, row: int, size: int, where: str) -> np.ndarray:
-    """Returns the image of a row, uint8, (size, size, 3), preprocessed as in the app."""
-    value = value or {}
-    data, path = value.get("bytes"), value.get("path")
-    file = f" ({Path(path).name})" if path else ""
-    try:
-        if data is None and path is None:
-            raise InputError("the row holds no image")
-        return to_model_input(open_image(Path(str(path)) if data is None else data), size)
-    except InputError as error:
-        reason = str(error).partition(":")[0]
-        raise InputError(
-            f"the image in row {row}{file} of {where} cannot be decoded ({reason}): replace or "
-            "remove it"
-        ) from error
+    labels, groups = (
+        np.concatenate(
+            [
+                _labels(table, column, image_column, f"the {split} split of {dataset}")
+                for split, table in tables.items()
+            ]
+        )
+        for column in (label_column, SUPERCLASS_COLUMN)
+    )
+    classes = features[label_column].num_classes
+    return group_classes(labels, groups, classes, superclasses.names)

@@ -7,22 +7,16 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-
-# The plugins of the formats below, imported by name: `Image.init` would load every plugin there is.
 from PIL import (
     AvifImagePlugin,  # noqa: F401
-    BmpImagePlugin,  # noqa: F401
-    GifImagePlugin,  # noqa: F401
     Image,
     ImageCms,
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    PpmImagePlugin,  # noqa: F401
+    ImageOps,
     TiffImagePlugin,  # noqa: F401
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
@@ -52,20 +46,12 @@ MAX_AVIF_PIXELS = 25_000_000  # 50 megapixels take over three seconds on two cor
 # JPEGs are decoded at the smallest scale (1, 1/2, 1/4 or 1/8) that leaves this many pixels on the
 # shorter side: more than any model takes, and several times as fast.
 JPEG_SIDE = 512
-EXIF_TRANSPOSITIONS = {  # by the value of the EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 REDUCING_GAP = 3.0  # as Pillow recommends: hardly to be told from the filter without it
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGE_IMAGE_PIXELS = 12_000_000  # larger images are decoded one at a time, to limit the memory
 GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 
+Image.preinit()  # JPEG, PNG, GIF, BMP, PPM; with those imported above, all that `FORMATS` needs
 # Our limits are stricter than the one that Pillow warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -111,14 +97,32 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
         return _decode(bare)
 
 
+def decode(source: Path | bytes | BinaryIO, size: int, *, name: str) -> np.ndarray:
+    """Returns an image of a data set as `to_model_input` gives it.
+
+    Args:
+        source: as in `open_image`.
+        size: the side of the result in pixels.
+        name: its file or row, for the message.
+
+    Raises:
+        InputError: the image cannot be decoded.
+    """
+    try:
+        return to_model_input(open_image(source), size)
+    except ImageError as error:
+        reason = str(error).partition(":")[0]
+        raise InputError(
+            f"the image {name} cannot be decoded ({reason}): replace or remove it"
+        ) from error
+
+
 def is_image(file: BinaryIO) -> bool:
     """Returns whether a file starts like an image of one of `FORMATS`; decodes nothing."""
     try:
         Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError:
-        return True
-    except Exception:  # any other file can make a plugin raise anything
-        return False
+    except Exception as error:  # a file of another kind can make a plugin raise anything
+        return isinstance(error, Image.DecompressionBombError)
     return True
 
 
@@ -126,9 +130,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Converts an image of any mode to RGB: EXIF orientation applied, transparency on white.
 
     Colour profiles are not applied: the models were trained without, and the colour engine would
-    run an untrusted profile. A plain RGB image is returned unchanged.
+    run an untrusted profile. The given image itself is turned, and returned if it is RGB.
     """
-    image = _apply_orientation(image)
+    with suppress(Exception):  # damaged metadata does not make the pixels unusable
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "F" or image.mode.startswith("I"):
@@ -193,8 +198,7 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
         raise ImageError("empty", "the file is empty: choose an image")
     if len(content) > MAX_BYTES:
         raise ImageError(
-            "too_large",
-            f"the file is larger than {MAX_MEGABYTES} MB: choose a smaller image",
+            "too_large", f"the file is larger than {MAX_MEGABYTES} MB: choose a smaller image"
         )
     return content
 
@@ -338,16 +342,6 @@ def _too_many_pixels() -> ImageError:
 
 def _damaged() -> ImageError:
     return ImageError("damaged", "the image is damaged or truncated: choose another file")
-
-
-def _apply_orientation(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; metadata that cannot be read is ignored."""
-    try:
-        orientation = image.getexif().get(0x0112)
-    except Exception:  # damaged metadata does not make the pixels unusable
-        return image
-    transposition = EXIF_TRANSPOSITIONS.get(orientation) if isinstance(orientation, int) else None
-    return image if transposition is None else image.transpose(transposition)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -8,26 +8,11 @@ from types import ModuleType
 
 import numpy as np
 
-from classifier.data import (
-    array_cache,
-    cifar100_archive,
-    hub_dataset,
-    image_folder,
-    local_dataset,
-)
-from classifier.data.split import Split
+from classifier.data import array_cache, cifar100_archive, hub_dataset, image_folder, local_dataset
+from classifier.data.data_files import state
+from classifier.data.split import Split, check_labels
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
-
-__all__ = [
-    "DEFAULT_DATASET",
-    "Split",
-    "channel_statistics",
-    "find_duplicates",
-    "load_split",
-    "one_hot",
-    "stratified_split",
-]
 
 DEFAULT_DATASET = "uoft-cs/cifar100"
 STATISTICS_ROWS = 4096  # images per step, which limits the memory used
@@ -69,7 +54,7 @@ def load_split(
         reader = _reader(path)
         return array_cache.load_or_build(
             f"{path}\n{split}\n{label_column or ''}\n{size}",
-            lambda: reader.state(path),
+            lambda: state(path),
             lambda: reader.read(path, split, label_column=label_column, size=size),
         )
     except (OSError, RuntimeError) as error:  # of the file system; links in a circle are the latter
@@ -151,14 +136,8 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     Raises:
         InputError: a label does not lie in 0 … classes - 1.
     """
-    labels = np.asarray(labels)
-    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise InputError(
-            f"labels must lie in 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}"
-        )
-    encoded = np.zeros((len(labels), classes), np.float32)
-    encoded[np.arange(len(labels)), labels] = 1
-    return encoded
+    check_labels(labels, classes, where="the labels")
+    return np.eye(classes, dtype=np.float32)[labels]
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -170,15 +149,15 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Two float32 arrays, (3,). They are computed from histograms and exact up to rounding.
     """
+    if not len(images):
+        raise InputError(
+            "there are no images to compute the mean and standard deviation of: give at least one"
+        )
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(images), STATISTICS_ROWS):
         part = images[start : start + STATISTICS_ROWS]
         for channel in range(3):
             counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
-    if not counts.any():
-        raise InputError(
-            "there are no images to compute the mean and standard deviation of: give at least one"
-        )
     shares = counts / counts.sum(axis=1, keepdims=True)
     values = np.arange(256)
     mean = shares @ values

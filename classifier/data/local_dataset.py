@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
 import re
 import sys
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier.data import image_folder
-from classifier.data.data_files import split_of, walk
-from classifier.data.split import Split, check_labels
+from classifier.data.data_files import split_of
+from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
 from classifier.hub_client import causes
 
@@ -23,15 +22,6 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 GLOB = re.compile(r"[\[\]{}*?]|::")
-
-
-def state(folder: Path) -> str:
-    """Returns a hash of the names, sizes and times of the files, without opening them."""
-    digest = hashlib.sha256()
-    for file in walk(folder):
-        line = "\0".join((*file.parts, file.state, ""))
-        digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()
 
 
 def read(folder: Path, split: str, *, label_column: str | None = None, size: int) -> Split:
@@ -87,8 +77,6 @@ def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
         try:
             return datasets.load_dataset(path, **_with_exact_splits(path, **options))
         except Exception as error:  # each file format has its own errors
-            if "Class label" in str(_unwrap(error)):
-                _raise_label_out_of_range(path, name, **options)
             raise _readable_error(error, name) from error
 
 
@@ -121,40 +109,31 @@ def _quiet() -> Iterator[None]:
     """
     import datasets
 
-    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    bars = datasets.are_progress_bars_disabled()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    for logger in loggers:
+    levels = {}
+    for name in ("datasets", "huggingface_hub"):
+        logger = logging.getLogger(name)
+        levels[logger] = logger.level
         logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
-        if not bars:
-            datasets.enable_progress_bars()
-
-
-def _unwrap(error: BaseException) -> BaseException:
-    """Returns the cause of a `DatasetGenerationError`, or the error itself."""
-    from datasets.exceptions import DatasetGenerationError
-
-    wrapped = error.__cause__ or error.__context__
-    return wrapped if isinstance(error, DatasetGenerationError) and wrapped else error
 
 
 def _readable_error(error: Exception, name: str) -> ClassifierError:
     from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DataFilesNotFoundError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
 
     for cause in causes(error):
         if isinstance(cause, ClassifierError):
             return cause
         if isinstance(cause, (ConnectionError, TimeoutError)):
             return ClassifierError(
-                f"the connection was lost while downloading {name} ({first_line(cause)}): try again"
+                f"the connection was lost while downloading {name} ({_first_line(cause)}): "
+                "try again"
             )
         if getattr(cause, "errno", None) == errno.ENOSPC or "disk space" in str(cause):
             return ClassifierError(
@@ -166,7 +145,10 @@ def _readable_error(error: Exception, name: str) -> ClassifierError:
             f"{name} holds no data files: give a folder or Hub repository with images in folders "
             "by class, or with Parquet files"
         )
-    reason = first_line(_unwrap(error))
+    if isinstance(error, DatasetGenerationError):  # its cause says more
+        reason = _first_line(error.__cause__ or error.__context__ or error)
+    else:
+        reason = _first_line(error)
     if reason.startswith("Config name is missing"):
         reason = "it holds several configurations; keep one, in a folder of its own"
     if reason.startswith("BatchSize must be greater than 0"):
@@ -177,30 +159,7 @@ def _readable_error(error: Exception, name: str) -> ClassifierError:
     )
 
 
-def first_line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__
-
-
-def _raise_label_out_of_range(path: str, name: str, **options: Any) -> None:
-    """Raises InputError with the row of an invalid label, which `datasets` does not name."""
-    import datasets
-
-    features = datasets.load_dataset_builder(path, **options).info.features or {}
-    classes = {
-        column: feature.num_classes
-        for column, feature in features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    plain = {column: datasets.Value("int64") for column in classes}
-    with contextlib.suppress(datasets.exceptions.DatasetsError):  # labels that are text
-        tables = datasets.load_dataset(
-            path, features=datasets.Features(features | plain), **options
-        )
-        for split, table in tables.items():
-            for column, number in classes.items():
-                values = table.with_format("numpy", columns=[column])[:][column]
-                check_labels(
-                    values, number, where=f"column {column} in the {split} split of {name}"
-                )

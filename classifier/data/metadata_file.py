@@ -8,7 +8,7 @@ import io
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from classifier.data.columns import SUPERCLASS_COLUMN, choose_label_column
@@ -40,41 +40,38 @@ def read_labels(
 ) -> tuple[dict[tuple[str, ...], Label], list[str], list[DataFile]]:
     """Reads the labels of these files from the metadata files among them.
 
-    Metadata files without a label column (captions, for instance) are not used.
-
     Args:
         files: all files of the data set.
         dataset: its name, for messages.
         label_column: the label column, as in `columns.choose_label_column`.
 
     Returns:
-        The label of each file by its path, the columns of all metadata files, and those of them
-        that are not used.
+        The label of each file by its path, the columns of all metadata files, and all files but
+        the metadata that was used. Metadata without a label column (captions, for instance) has the
+        kind "metadata without labels".
 
     Raises:
-        InputError: a metadata file cannot be read, or one with labels names no file, a missing
-            file, or a file twice.
+        InputError: a metadata file cannot be read, one with labels names no file, a missing file,
+            or a file twice, or no metadata file has the label column.
     """
-    metadata = [file for file in files if is_metadata(file)]
     labels: dict[tuple[str, ...], Label] = {}
     columns: dict[str, None] = {}
-    unused = []
-    known = {_normal(file.parts): file.parts for file in files} if metadata else {}
-    known |= {file.parts: file.parts for file in files} if metadata else {}
-    for file in metadata:
+    others = []
+    known = {_normal(file.parts): file.parts for file in files}
+    known |= {file.parts: file.parts for file in files}
+    for file in files:
+        if not is_metadata(file):
+            others.append(file)
+            continue
         header = _columns(file, dataset)
         columns |= dict.fromkeys(header)
         column = choose_label_column(header, label_column)
         if column is None or FILE_NAME not in header:
-            unused.append(file)
+            others.append(replace(file, kind="metadata without labels", open=None))
             continue
         for line, row in _rows(file, dataset):
             source = f"line {line} of {file.path}"
             name = _text(row.get(FILE_NAME), source)
-            superclass = None
-            if column != SUPERCLASS_COLUMN:
-                superclass = _text(row.get(SUPERCLASS_COLUMN), source)
-            label = Label(_text(row.get(column), source), superclass or None, source)
             path = _find(name, file.parts[:-1], known)
             if path is None:
                 raise InputError(
@@ -86,8 +83,16 @@ def read_labels(
                     f"{source} in {dataset} names {printable(name)!r} again, after "
                     f"{labels[path].source}: remove one of them"
                 )
-            labels[path] = label
-    return labels, list(columns), unused
+            superclass = None if column == SUPERCLASS_COLUMN else row.get(SUPERCLASS_COLUMN)
+            label = _text(row.get(column), source)
+            labels[path] = Label(label, _text(superclass, source) or None, source)
+    if label_column not in (None, "label", *columns):
+        available = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
+        raise InputError(
+            f"{dataset} has no column named {printable(str(label_column))!r}: choose one of "
+            f"{printable(', '.join(available))}"
+        )
+    return labels, list(columns), others
 
 
 def _find(
@@ -95,8 +100,7 @@ def _find(
 ) -> tuple[str, ...] | None:
     for spelling in (name, name.replace("\\", "/")):
         parts = (*folder, *(part for part in spelling.split("/") if part not in ("", ".")))
-        found = known.get(parts) or known.get(_normal(parts))
-        if found and found != folder:
+        if found := known.get(parts) or known.get(_normal(parts)):
             return found
     return None
 
@@ -106,37 +110,35 @@ def _normal(parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(unicodedata.normalize("NFC", part) for part in parts)
 
 
-def _content(file: DataFile) -> tuple[bytes, str]:
-    """Returns the content of a file and its encoding."""
+def _read(file: DataFile) -> bytes:
     assert file.open is not None
     with file.open() as stream:
-        content = stream.read()
+        return stream.read()
+
+
+def _read_text(file: DataFile, errors: str = "strict") -> str:
+    content = _read(file)
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content, "utf-16" if wide else "utf-8-sig"
+    return content.decode("utf-16" if wide else "utf-8-sig", errors)
 
 
 def _columns(file: DataFile, dataset: str) -> list[str]:
     """Returns the names of the columns; none of a CSV whose first line cannot be parsed."""
-    content, encoding = _content(file)
-    if file.kind == ".parquet":
-        return list(_table(file, content).column_names)
-    if file.kind == ".jsonl":
+    if file.kind != ".csv":
         return list(dict.fromkeys(key for _, row in _rows(file, dataset) for key in row))
-    text = content.decode(encoding, "replace")
     try:
-        return next(csv.reader(io.StringIO(text, newline="")), [])
+        return next(csv.reader(io.StringIO(_read_text(file, "replace"), newline="")), [])
     except csv.Error:
         return []
 
 
 def _rows(file: DataFile, dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields each row with its line number."""
-    content, encoding = _content(file)
     if file.kind == ".parquet":
-        yield from enumerate(_table(file, content).to_pylist(), start=1)
+        yield from enumerate(_table(file).to_pylist(), start=1)
         return
     try:
-        text = content.decode(encoding)
+        text = _read_text(file)
         if file.kind == ".csv":
             reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
             for row in reader:
@@ -163,11 +165,11 @@ def _json_row(line: str, number: int) -> dict[str, Any]:
     return row
 
 
-def _table(file: DataFile, content: bytes) -> pyarrow.Table:
+def _table(file: DataFile) -> pyarrow.Table:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.read_table(io.BytesIO(content))
+        return pyarrow.parquet.read_table(io.BytesIO(_read(file)))
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{file.path} is not a complete Parquet file: write it again") from error
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
+from classifier.data.data_files import printable
 from classifier.prediction.stream import Answer
 
 DIGITS = 6  # decimals of a probability
@@ -57,11 +58,3 @@ def _text(answer: Answer, top: int) -> str:
         return f"{path}: error: {answer.error}"
     pairs = answer.prediction.confidences.items()
     return f"{path}: " + ", ".join(f"{label} {share:.1%}" for label, share in pairs)
-
-
-def printable(path: str) -> str:
-    """Returns a path on one line, with characters escaped that are not printable."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in path
-    )

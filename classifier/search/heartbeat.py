@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -42,18 +43,19 @@ def heartbeats(trial: optuna.Trial, *, grace: float) -> Iterator[None]:
         thread.join()
 
 
+@dataclass
 class StaleTrials:
     """The running trials of a study whose heartbeats have stopped.
 
-    Args:
+    Attributes:
         study: the study that the workers share.
         grace: seconds without a heartbeat after which a trial is stale.
     """
 
-    def __init__(self, study: optuna.Study, grace: float) -> None:
-        self.study = study
-        self.grace = grace
-        self._seen: dict[int, tuple[int, float]] = {}  # by trial: count, time of its last change
+    study: optuna.Study
+    grace: float
+    # Of each trial: its count, and the time when that last changed.
+    _seen: dict[int, tuple[int, float]] = field(default_factory=dict, init=False)
 
     def fail(self) -> None:
         """Ends stale trials as failed."""

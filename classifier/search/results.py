@@ -5,9 +5,7 @@ Trials are ranked by validation accuracy; the test split is not used.
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import os
 import warnings
@@ -18,13 +16,14 @@ from typing import Any
 
 import matplotlib as mpl
 import optuna
+import pandas as pd
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from classifier import provenance
-from classifier.errors import ClassifierError, InputError
+from classifier.errors import InputError
 from classifier.files import write_atomically, write_text
-from classifier.search.search_space import SearchSpace
+from classifier.search.search_space import SearchSpace, format_value
 from classifier.settings import Settings
 from classifier.training.training_data import TrainingData
 
@@ -59,24 +58,29 @@ class Results:
     command: str
 
     @property
-    def trials(self) -> list[FrozenTrial]:
-        """Complete trials, then pruned trials, each sorted by validation accuracy."""
-        pruned = self._sorted(TrialState.PRUNED)
-        return self._sorted(TrialState.COMPLETE) + pruned
+    def complete(self) -> list[FrozenTrial]:
+        """The complete trials, the highest validation accuracy first."""
+        return self._sorted(TrialState.COMPLETE)
+
+    @property
+    def pruned(self) -> list[FrozenTrial]:
+        """The pruned trials, the highest validation accuracy first."""
+        return self._sorted(TrialState.PRUNED)
 
     @property
     def best(self) -> FrozenTrial | None:
         """The complete trial with the highest validation accuracy."""
-        return next(iter(self._sorted(TrialState.COMPLETE)), None)
+        return next(iter(self.complete), None)
 
     @property
     def reference(self) -> FrozenTrial | None:
         """The trial with the preset's own settings, if it is complete."""
         own = self.space.reference()
-        return next((t for t in self._sorted(TrialState.COMPLETE) if t.params == own), None)
+        return next((trial for trial in self.complete if trial.params == own), None)
 
     def summary(self) -> dict[str, Any]:
         """Returns the content of `study.json`."""
+        complete, pruned = self.complete, self.pruned
         failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
         return {
             "command": self.command,
@@ -97,19 +101,20 @@ class Results:
                 "training_images": len(self.data.training.images),
                 "validation_images": len(self.data.validation.images),
             },
-            "complete": len(self._sorted(TrialState.COMPLETE)),
-            "pruned": len(self._sorted(TrialState.PRUNED)),
+            "complete": len(complete),
+            "pruned": len(pruned),
             "lost_or_failed": sum(bool(trial.params) for trial in failed),
             "best": _figures(self.best),
             "preset_as_it_is": _figures(self.reference),
-            "trials": [_figures(trial) for trial in sorted(self.trials, key=lambda t: t.number)],
+            "trials": [
+                _figures(trial) for trial in sorted(complete + pruned, key=lambda t: t.number)
+            ],
         }
 
     def sentence(self) -> str:
         """Returns one line: the best trial, and its gain over the unchanged preset."""
         best, reference = self.best, self.reference
-        complete, pruned = (len(self._sorted(s)) for s in (TrialState.COMPLETE, TrialState.PRUNED))
-        counts = f"{complete} complete and {pruned} pruned trials"
+        counts = f"{len(self.complete)} complete and {len(self.pruned)} pruned trials"
         if best is None:
             return f"{counts}: none is complete, there is no best trial."
         line = f"{counts}; the best is trial {best.number}: {_top1(best):.2%} on validation"
@@ -122,17 +127,15 @@ class Results:
 
     def write_tables(self, folder: Path) -> None:
         """Writes `trials.csv`, `trials.md` and `study.json` atomically."""
-        texts = {
-            "trials.csv": _csv(self.trials),
-            "trials.md": self._markdown(),
-            SUMMARY: json.dumps(self.summary(), indent=2, ensure_ascii=False) + "\n",
-        }
-        for name, text in texts.items():
-            write_text(folder / name, text)
+        rows = [{**_row(trial), **trial.params} for trial in self.complete + self.pruned]
+        write_text(folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))
+        write_text(folder / "trials.md", self._markdown())
+        summary = json.dumps(self.summary(), indent=2, ensure_ascii=False)
+        write_text(folder / SUMMARY, summary + "\n")
 
     def write_plots(self, folder: Path) -> list[str]:
         """Writes the plots; returns a message for each that needs more trials."""
-        complete = len(self._sorted(TrialState.COMPLETE))
+        complete = len(self.complete)
         if complete < MIN_TRIALS_TO_PLOT:
             return [
                 f"No plots: they need {MIN_TRIALS_TO_PLOT} complete trials, and there are "
@@ -147,43 +150,31 @@ class Results:
                 lines.append(f"No {name}.png: there are too few trials that differ ({error})")
         return lines
 
-    def write_preset(self, path: Path) -> None:
-        """Writes the settings of the best trial as a preset.
-
-        Raises:
-            ClassifierError: no trial is complete.
-        """
-        if self.best is None:
-            raise ClassifierError(
-                "there is no complete trial to write a preset from: raise --trials"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, self._preset_header(path, self.best) + self._preset_settings(self.best))
-
-    def _preset_header(self, path: Path, best: FrozenTrial) -> str:
-        machine = provenance.machine()
-        searched = ", ".join(self.space.dimensions)
-        return (
-            f"{HEADER_PREFIX}{len(self.trials)} trials ({self.sampler}) over {searched} of the "
-            f"preset\n# {self.space.settings.preset}. {self.sentence()}\n"
-            f"# Reaches {_top1(best):.2%} top-1 on {len(self.data.validation.images):,} training "
-            f"images held out for validation, "
-            f"after {best.user_attrs['epochs']} epochs;\n"
-            f"# the test split was not used. On {machine['cores']} cores of "
-            f"{machine['processor']}, {_today()}, with\n"
-            f"#     {self.command}\n"
-            "# Train it, longer with --epochs, by\n"
-            f"#     python train.py --preset {path}\n\n"
-        )
-
-    def _preset_settings(self, best: FrozenTrial) -> str:
+    def write_preset(self, path: Path, best: FrozenTrial) -> None:
+        """Writes the settings of the best trial as a preset."""
         standard = Settings().to_dict()
-        content = {
+        settings = {
             name: value
             for name, value in self.space.settings_of(best.params).to_dict().items()
             if name != "preset" and (value != standard[name] or name in self.space.dimensions)
         }
-        return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+        text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, self._preset_header(path, best) + text)
+
+    def _preset_header(self, path: Path, best: FrozenTrial) -> str:
+        searched = ", ".join(self.space.dimensions)
+        trials = len(self.complete) + len(self.pruned)
+        return (
+            f"{HEADER_PREFIX}{trials} trials ({self.sampler}) over {searched} of the preset\n"
+            f"# {self.space.settings.preset}. {self.sentence()}\n"
+            f"# Reaches {_top1(best):.2%} top-1 on {len(self.data.validation.images):,} training "
+            f"images held out for validation, after {best.user_attrs['epochs']} epochs;\n"
+            f"# the test split was not used. On {_machine_and_date()}, with\n"
+            f"#     {self.command}\n"
+            "# Train it, longer with --epochs, by\n"
+            f"#     python train.py --preset {path}\n\n"
+        )
 
     def _sorted(self, state: TrialState) -> list[FrozenTrial]:
         """Returns the trials of a state, the highest validation accuracy first."""
@@ -195,27 +186,21 @@ class Results:
         rows = [["trial", "", "validation top-1", "epochs", "seconds", *names]]
         rows.append(["---:", "---", "---:", "---:", "---:", *["---:"] * len(names)])
         best, reference = self.best, self.reference
-        for trial in self.trials:
+        for trial in self.complete + self.pruned:
             note = "pruned" if trial.state == TrialState.PRUNED else ""
             if trial == best:
                 note = "**best**"
             elif trial == reference:
                 note = "the unchanged preset"
-            cost = [trial.user_attrs["epochs"], round(trial.user_attrs["seconds"])]
-            own = [_short(trial.params[name]) for name in names]
-            rows.append([*map(str, [trial.number, note, f"{_top1(trial):.2%}", *cost]), *own])
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        machine = provenance.machine()
-        return "\n".join(
-            [
-                *lines,
-                "",
-                self.sentence() + " Chosen on validation; the test split was not used.",
-                "",
-                f"{machine['cores']} cores of {machine['processor']}, {_today()}, "
-                f"`{self.command}`.",
-                "",
-            ]
+            epochs, seconds = trial.user_attrs["epochs"], round(trial.user_attrs["seconds"])
+            own = [format_value(trial.params[name]) for name in names]
+            rows.append(
+                [str(trial.number), note, f"{_top1(trial):.2%}", str(epochs), str(seconds), *own]
+            )
+        table = "".join("| " + " | ".join(row) + " |\n" for row in rows)
+        return (
+            f"{table}\n{self.sentence()} Chosen on validation; the test split was not used.\n\n"
+            f"{_machine_and_date()}, `{self.command}`.\n"
         )
 
 
@@ -271,15 +256,6 @@ def _figures(trial: FrozenTrial | None) -> dict[str, Any] | None:
     }
 
 
-def _csv(trials: list[FrozenTrial]) -> str:
-    rows = [{**_row(trial), **trial.params} for trial in trials]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0] if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _draw(name: str, study: optuna.Study, path: Path) -> None:
     """Draws one of optuna's plots as a PNG file."""
     from matplotlib import pyplot
@@ -294,8 +270,9 @@ def _draw(name: str, study: optuna.Study, path: Path) -> None:
     pyplot.close(figure)
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _machine_and_date() -> str:
+    machine = provenance.machine()
+    return f"{machine['cores']} cores of {machine['processor']}, {_today()}"
 
 
 def _today() -> str:

@@ -39,6 +39,7 @@ FIXED = (
     *("calibrate", "tta_flip", "tta_zoom", "store_half"),
 )
 
+SCALAR_FIELDS = {name for name, kind in FIELD_TYPES.items() if kind in (str, int, float, bool)}
 Scalar = str | int | float | bool  # types that all storages support; lists are stored as JSON
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 
@@ -65,13 +66,10 @@ class SearchSpace:
 
     def settings_of(self, sampled: Mapping[str, Scalar]) -> Settings:
         """Returns the settings of a trial from its sampled values."""
-        values = {name: sampled[name] for name in self.dimensions}
-        lists = {
-            name: json.loads(str(value))
-            for name, value in values.items()
-            if FIELD_TYPES[name] not in (str, int, float, bool)
-        }
-        return self.settings.replace(**values | lists)
+        values: dict[str, Any] = {name: sampled[name] for name in self.dimensions}
+        for name in values.keys() - SCALAR_FIELDS:
+            values[name] = json.loads(values[name])
+        return self.settings.replace(**values)
 
     def reference(self) -> dict[str, Scalar] | None:
         """Returns the preset's own values as sampled values; None if one is not in the space."""
@@ -116,57 +114,54 @@ def load_search_space(
     section = {name: values for name, values in section.items() if name not in (fixed or {})}
     if not section:
         raise InputError("all dimensions are fixed: omit --set for one of them")
-    try:
-        dimensions = {name: _dimension(name, values, settings) for name, values in section.items()}
-    except (InputError, ValueError) as error:  # the latter of optuna
-        raise InputError(f"{SECTION}: {error}") from None
+    dimensions = {name: _dimension(name, values, settings) for name, values in section.items()}
     return SearchSpace(settings, section, dimensions)
 
 
+def format_value(value: Scalar) -> str:
+    """Returns a sampled value as tables and messages show it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _dimension(name: str, values: Any, settings: Settings) -> Distribution:
-    if name in FIXED:
-        raise InputError(
-            f"{name} cannot be searched: it must be the same in every trial, or has no effect on "
-            "the training"
-        )
-    if isinstance(values, dict):
-        return _range(name, values, settings)
-    if not isinstance(values, list) or not values:
-        raise InputError(
-            f"{name} needs a list of choices, or `{{low: …, high: …}}`. Received: {values!r}"
-        )
-    choices = [_scalar(_converted(name, value, settings)) for value in values]
-    for choice in choices:
-        if choices.count(choice) > 1:
-            raise InputError(f"{name} has the choice {choice!r} more than once")
-    return CategoricalDistribution(choices)
+    """Raises InputError if a setting cannot be searched, or not over these values."""
+    try:
+        if name in FIXED:
+            raise InputError("it must be the same in every trial, or has no effect on the training")
+        if isinstance(values, dict):
+            return _range(name, values, settings)
+        if not isinstance(values, list) or not values:
+            raise InputError(
+                f"give a list of choices, or `{{low: …, high: …}}`. Received: {values!r}"
+            )
+        choices = [_scalar(_converted(name, value, settings)) for value in values]
+        for choice in choices:
+            if choices.count(choice) > 1:
+                raise InputError(f"the choice {choice!r} is given more than once")
+        return CategoricalDistribution(choices)
+    except (InputError, ValueError) as error:  # the latter of optuna
+        raise InputError(f"{SECTION}: {name} cannot be searched: {error}") from None
 
 
 def _range(name: str, values: dict[str, Any], settings: Settings) -> Distribution:
+    """Returns the distribution of a range; optuna raises ValueError for what contradicts itself."""
     number = FIELD_TYPES[name]
     if number not in (int, float):
-        raise InputError(f"{name} is not a number: give a list of choices")
+        raise InputError("it is not a number: give a list of choices")
     if not {"low", "high"} <= set(values) <= {"low", "high", "step", "log"}:
         found = ", ".join(map(str, values)) or "nothing"
-        raise InputError(f"{name} takes low, high and, optionally, step or log. Received: {found}")
+        raise InputError(f"a range takes low, high and, optionally, step or log. Received: {found}")
     low, high = (_converted(name, values[key], settings) for key in ("low", "high"))
-    if low >= high:
-        raise InputError(f"{name} has low {low} and high {high}: low must be lower")
-    log, step = values.get("log", False), values.get("step")
+    log = values.get("log", False)
     if not isinstance(log, bool):
-        raise InputError(f"log of {name} must be true or false. Received: {log!r}")
-    if log and low <= 0:
-        raise InputError(f"{name} with log needs a low above 0. Received: {low}")
-    if log and step is not None:
-        raise InputError(f"{name} has both step and log: leave one out")
-    if step is not None:
-        step = _step(name, step, low, high)
+        raise InputError(f"log must be true or false. Received: {log!r}")
+    step = None if values.get("step") is None else _step(values["step"], low, high)
     if number is int:
         return IntDistribution(low, high, log=log, step=1 if step is None else int(step))
     return FloatDistribution(low, high, log=log, step=step)
 
 
-def _step(name: str, step: Any, low: float, high: float) -> float:
+def _step(step: Any, low: float, high: float) -> float:
     is_integer = isinstance(low, int)
     try:
         number = float(str(step))
@@ -174,11 +169,11 @@ def _step(name: str, step: Any, low: float, high: float) -> float:
         number = math.nan
     if not 0 < number < math.inf or (is_integer and number % 1):
         kind = "an integer" if is_integer else "a number"
-        raise InputError(f"step of {name} must be {kind} above 0. Received: {step!r}")
-    if high - low < number - 1e-12 or not _is_whole((high - low) / number):
+        raise InputError(f"step must be {kind} above 0. Received: {step!r}")
+    if not _is_whole((high - low) / number):
         raise InputError(
-            f"steps of {number:g} do not lead {name} from {low:g} to {high:g}: choose a high that "
-            "is low plus a multiple of step"
+            f"steps of {number:g} do not lead from {low:g} to {high:g}: choose a high that is low "
+            "plus a multiple of step"
         )
     return number
 
@@ -199,9 +194,8 @@ def _scalar(value: Any) -> Scalar:
 def _suggest(trial: optuna.Trial, name: str, kind: Distribution) -> Any:
     if isinstance(kind, CategoricalDistribution):
         return trial.suggest_categorical(name, kind.choices)
-    if isinstance(kind, IntDistribution):
-        return trial.suggest_int(name, kind.low, kind.high, step=kind.step, log=kind.log)
-    return trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
+    suggest = trial.suggest_int if isinstance(kind, IntDistribution) else trial.suggest_float
+    return suggest(name, kind.low, kind.high, step=kind.step, log=kind.log)  # type: ignore[arg-type]
 
 
 def _values(name: str, kind: Distribution) -> list[Any]:

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy.exc
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
@@ -32,36 +33,18 @@ def open_storage(url: str) -> BaseStorage:
         InputError: the URL is invalid, or a package for it is not installed.
         ClassifierError: the storage does not answer, or is not a storage of studies.
     """
-    check_url(url)
     scheme, _, rest = url.partition(":")
-    if scheme == "journal":
+    if scheme == "journal" and rest and not rest.startswith("//"):
         return _open_journal(Path(rest))
     if scheme == "grpc":
         return _open_grpc(rest)
-    return _open_database(url)
+    if scheme == "sqlite" or scheme.partition("+")[0] == "postgresql":
+        return _open_database(url)
+    raise _invalid(url)
 
 
-def check_url(url: str) -> None:
-    """Raises `InputError` if a URL has none of the `URL_FORMS`; opens nothing."""
-    scheme, _, rest = url.partition(":")
-    wrong = InputError(f"--storage takes {URL_FORMS}. Received: {without_password(url)!r}")
-    if scheme == "journal":
-        if not rest or rest.startswith("//"):
-            raise wrong
-    elif scheme == "grpc":
-        _host_and_port(rest)
-    elif scheme == "sqlite" or scheme.partition("+")[0] == "postgresql":
-        try:
-            database = make_url(url).database
-        except (sqlalchemy.exc.ArgumentError, ValueError):
-            raise wrong from None
-        if not database or database == ":memory:":
-            kind = "a file, as in sqlite:///runs/study.db" if scheme == "sqlite" else "a database"
-            raise InputError(
-                f"--storage {scheme} needs {kind}. Received: {without_password(url)!r}"
-            )
-    else:
-        raise wrong
+def _invalid(url: str) -> InputError:
+    return InputError(f"--storage takes {URL_FORMS}. Received: {without_password(url)!r}")
 
 
 def without_password(url: str) -> str:
@@ -84,11 +67,13 @@ def _open_journal(path: Path) -> JournalStorage:
 
 
 def _open_grpc(address: str) -> GrpcStorageProxy:
-    host, port = _host_and_port(address)
+    host, _, port = address.strip("/").rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise InputError(f"--storage grpc takes HOST:PORT. Received: {address!r}")
     try:
         import grpc  # noqa: F401 - optuna would fail later, with a long message
 
-        proxy = GrpcStorageProxy(host=host, port=port)
+        proxy = GrpcStorageProxy(host=host, port=int(port))
         proxy.wait_server_ready(timeout=CONNECT_TIMEOUT)
     except ImportError:
         raise InputError(
@@ -102,51 +87,38 @@ def _open_grpc(address: str) -> GrpcStorageProxy:
     return proxy
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.strip("/").rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise InputError(f"--storage grpc takes HOST:PORT. Received: {address!r}")
-    return host, int(port)
-
-
 def _open_database(url: str) -> RDBStorage:
     shown = without_password(url)
-    if url.startswith("sqlite"):
-        _make_folder(url)
+    try:
+        database = make_url(url).database
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise _invalid(url) from None
+    is_file = url.startswith("sqlite:")
+    if not database or database == ":memory:":
+        needed = "a file, as in sqlite:///runs/study.db" if is_file else "a database"
+        raise InputError(f"--storage {url.partition(':')[0]} needs {needed}. Received: {shown!r}")
+    options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT}
+    if is_file:
         options = {"timeout": LOCK_TIMEOUT}
-    else:
-        options = {"connect_timeout": CONNECT_TIMEOUT}
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
+            if is_file:
+                Path(database).parent.mkdir(parents=True, exist_ok=True)
             return RDBStorage(url, engine_kwargs={"connect_args": options, "pool_pre_ping": True})
         except ImportError as error:
             raise InputError(
                 f"--storage {shown} needs a driver that is not installed; for "
                 f"postgresql://… run: {DRIVER_INSTALL}"
             ) from error
-        except sqlalchemy.exc.ArgumentError as error:
-            raise InputError(f"--storage takes {URL_FORMS}. Received: {shown!r}") from error
-        except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
-            if attempt == MAX_ATTEMPTS or not _is_creation_race(error):
-                raise ClassifierError(
-                    f"cannot store a study in {shown}: {_reason(error)}"
-                ) from error
+        except sqlalchemy.exc.ArgumentError:
+            raise _invalid(url) from None
+        except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, RuntimeError) as error:
+            # Another worker may have created the tables at the same time.
+            raced = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(
+                error
+            )
+            if attempt == MAX_ATTEMPTS or not raced:
+                reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+                raise ClassifierError(f"cannot store a study in {shown}: {reason}") from error
             time.sleep(0.2 * attempt)
     raise AssertionError("unreachable")
-
-
-def _make_folder(url: str) -> None:
-    database = make_url(url).database or ""
-    try:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClassifierError(f"cannot store a study in {database}: {error.strerror}") from error
-
-
-def _is_creation_race(error: Exception) -> bool:
-    """Returns whether another worker has created the tables at the same time."""
-    return isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

@@ -14,7 +14,8 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from classifier.errors import ClassifierError, DiskFullError, InputError
 from classifier.search.heartbeat import StaleTrials, heartbeats
-from classifier.search.search_space import Scalar, SearchSpace
+from classifier.search.search_space import Scalar, SearchSpace, format_value
 from classifier.search.trial import Outcome
 from classifier.settings import Settings
 from classifier.training.divergence import DivergedError
@@ -91,10 +92,11 @@ def _differences(known: Any, asked: Any, name: str = "") -> Iterator[tuple[str, 
         yield name, json.dumps(known), json.dumps(asked)
 
 
+@dataclass
 class Worker:
     """Trains trials of a study.
 
-    Args:
+    Attributes:
         study: the study that the workers share.
         space: the search space.
         sampler: "grid", "random" or "tpe".
@@ -105,28 +107,15 @@ class Worker:
         after_trial: called after each trial of this worker.
     """
 
-    def __init__(
-        self,
-        study: optuna.Study,
-        space: SearchSpace,
-        *,
-        sampler: str,
-        trials: int,
-        grace: float,
-        folder: Path,
-        train: Train,
-        after_trial: Callable[[], None],
-    ) -> None:
-        self.study = study
-        self.space = space
-        self.sampler = sampler
-        self.trials = trials
-        self.grace = grace
-        self.folder = folder
-        self.train = train
-        self.after_trial = after_trial
-        self._stale_trials = StaleTrials(study, grace)
-        self._failures = 0  # consecutive
+    study: optuna.Study
+    space: SearchSpace
+    sampler: str
+    trials: int
+    grace: float
+    folder: Path
+    train: Train
+    after_trial: Callable[[], None]
+    _failures: int = field(default=0, init=False)  # consecutive
 
     def run(self) -> None:
         """Runs trials until the study is finished, including stale trials of other workers.
@@ -134,9 +123,10 @@ class Worker:
         Raises:
             ClassifierError: several trials failed in succession, or the disk is full.
         """
+        stale_trials = StaleTrials(self.study, self.grace)
         said = False
         while True:
-            self._stale_trials.fail()
+            stale_trials.fail()
             counted, running, waiting = self._fill_queue()
             if len(counted) >= self.trials or not running | waiting:
                 break
@@ -189,9 +179,9 @@ class Worker:
         try:
             if self._is_superfluous(trial):
                 self._release_slot(trial)
-                return
-            with heartbeats(trial, grace=self.grace):
-                self._train(trial, folder)
+            else:
+                with heartbeats(trial, grace=self.grace):
+                    self._train(trial, folder)
         except UpdateFinishedTrialError:
             say(f"Trial {trial.number} was ended by another worker")
         except (KeyboardInterrupt, InputError, DiskFullError):
@@ -204,7 +194,9 @@ class Worker:
         """Returns whether another worker has queued a trial for the same slot before."""
         slot = trial.user_attrs.get(SLOT)
         earlier = self.study.get_trials(deepcopy=False)[: trial.number]
-        return slot is None or slot in _slots(t for t in earlier if _counts(t) or _is_open(t))
+        return slot is None or slot in _slots(
+            t for t in earlier if _counts(t) or not t.state.is_finished()
+        )
 
     def _release_slot(self, trial: optuna.Trial) -> None:
         """Ends a trial as if it had not been: its slot can be queued again."""
@@ -214,24 +206,25 @@ class Worker:
     def _train(self, trial: optuna.Trial, folder: Path) -> None:
         try:
             settings = self._sample(trial)
-            say(f"Trial {trial.number}: {format_parameters(trial.params)}")
+            values = (f"{name} {format_value(value)}" for name, value in trial.params.items())
+            say(f"Trial {trial.number}: {', '.join(values)}")
             outcome = self.train(trial, settings, folder)
         except (InputError, DiskFullError, UpdateFinishedTrialError):
             raise
-        except DivergedError as error:
-            self._record_failure(trial, DIVERGED, f"Trial {trial.number} failed: {error}")
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self._record_failure(trial, FAILED, f"Trial {trial.number} failed with {reason}")
-            self._failures += 1
+            diverged = isinstance(error, DivergedError)
+            reason = str(error) if diverged else f"{type(error).__name__}: {error}"
+            trial.set_user_attr(DIVERGED if diverged else FAILED, True)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            say(f"Trial {trial.number} failed: {reason}")
+            self._failures = 0 if diverged else self._failures + 1
             if self._failures >= MAX_FAILURES:
                 raise ClassifierError(
                     f"{self._failures} consecutive trials failed, the last one with {reason}"
                 ) from error
-            return
         else:
+            self._failures = 0
             self._record(trial, outcome)
-        self._failures = 0
 
     def _sample(self, trial: optuna.Trial) -> Settings:
         """Samples settings with a seed of this slot: workers must not sample the same ones."""
@@ -243,22 +236,15 @@ class Worker:
         )
         return self.space.suggest(trial)
 
-    def _record_failure(self, trial: optuna.Trial, kind: str, line: str) -> None:
-        trial.set_user_attr(kind, True)
-        self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        say(line)
-
     def _record(self, trial: optuna.Trial, outcome: Outcome) -> None:
         for name in ("epochs", "seconds", "parameters", "validation_top1"):
             trial.set_user_attr(name, getattr(outcome, name))
-        if outcome.pruned:
-            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-        else:
-            self.study.tell(trial, outcome.validation_top1, skip_if_finished=True)
-        ended = "pruned" if outcome.pruned else "complete"
+        state = TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE
+        value = None if outcome.pruned else outcome.validation_top1
+        self.study.tell(trial, value, state, skip_if_finished=True)
         say(
-            f"Trial {trial.number} {ended}: {outcome.validation_top1:.2%} on validation after "
-            f"{outcome.epochs} epochs in {outcome.seconds:.0f} s"
+            f"Trial {trial.number} {state.name.lower()}: {outcome.validation_top1:.2%} on "
+            f"validation after {outcome.epochs} epochs in {outcome.seconds:.0f} s"
         )
 
     def _remove_leftovers(self) -> None:
@@ -267,12 +253,6 @@ class Worker:
         used = {self.folder / f".trial-{trial.number}" for trial in running}
         for leftover in set(self.folder.glob(".trial-*")) - used:
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def format_parameters(params: Mapping[str, Any]) -> str:
-    """Formats the parameters of a trial for the terminal."""
-    numbers = {name: f"{value:.4g}" for name, value in params.items() if isinstance(value, float)}
-    return ", ".join(f"{name} {numbers.get(name, value)}" for name, value in params.items())
 
 
 def say(line: str) -> None:
@@ -289,7 +269,3 @@ def _counts(trial: FrozenTrial) -> bool:
     """Returns whether a trial counts towards the requested number."""
     finished = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
     return finished or trial.user_attrs.get(DIVERGED, False)
-
-
-def _is_open(trial: FrozenTrial) -> bool:
-    return trial.state in (TrialState.RUNNING, TrialState.WAITING)

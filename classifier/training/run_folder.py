@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from classifier.data.split import Split
 from classifier.errors import DiskFullError, InputError
-from classifier.files import DISK_FULL, write_atomically
+from classifier.files import DISK_FULL, write_text
 from classifier.settings import ARCHITECTURE, Settings, current_names, load_preset
 
 START = "run.json"
@@ -76,7 +76,7 @@ class Run:
             "init_from": self.init_from,
         }
         text = json.dumps(content, indent=2) + "\n"
-        write_atomically(self.folder / START, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(self.folder / START, text)
 
     @property
     def model(self) -> Path:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from classifier.data.loading import (
-    Split,
     channel_statistics,
     find_duplicates,
     load_split,
     one_hot,
     stratified_split,
 )
+from classifier.data.split import Split
 from classifier.errors import InputError
 from classifier.model_folder.folder import MAX_CLASSES, MAX_NAME_LENGTH, is_name
 from classifier.settings import Settings
