@@ -1,5 +1,6 @@
 """Data sets in every form: equal arrays, and one clear line for whatever is wrong."""
 
+import json
 import os
 import socket
 import subprocess
@@ -297,6 +298,22 @@ class TestWrongData:
         assert f"label {label} in row 2" in message
         assert "column label in the train split of wrong" in message
         assert "0 to 9" in message
+
+    def test_a_label_beyond_the_declared_classes_is_refused_with_its_row(
+        self, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "wrong"
+        folder.mkdir()
+        (tmp_path / "a.png").write_bytes(encode(noise(32, 32, 3)))
+        image, label = "{name: img, dtype: image}", "{names: [a, b]}"
+        label = f"{{name: label, dtype: {{class_label: {label}}}}}"
+        features = f"features: [{image}, {label}]"
+        (folder / "README.md").write_text(f"---\ndataset_info: {{{features}}}\n---\n")
+        rows = [{"img": str(tmp_path / "a.png"), "label": label} for label in (0, 1, 7)]
+        for split in ("train", "test"):
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / f"{split}.jsonl").write_text(lines)
+        assert "label 7 in row 2 of column label in the train split of wrong" in refusal(folder)
 
     def test_a_missing_or_wrong_label_is_named_by_its_file(self, tmp_path: Path) -> None:
         images = [{"bytes": encode(noise(32, 32, 3)), "path": f"{name}.png"} for name in "abc"]

@@ -336,14 +336,17 @@ class TestFiles:
             training_data(tmp_path / "data")
         assert said in str(refused.value)
 
+    @pytest.mark.parametrize("name", ["eel", ".eel", "__eel"])
     @pytest.mark.parametrize("split", ["train", "test"])
-    def test_a_class_that_loses_all_its_images_is_refused(self, tmp_path: Path, split: str) -> None:
+    def test_a_class_that_loses_all_its_images_is_refused(
+        self, tmp_path: Path, split: str, name: str
+    ) -> None:
         write(tmp_path / "data", {"train/cat": 3, "test/cat": 2})
-        (tmp_path / "data" / split / "eel").mkdir()
-        (tmp_path / "data" / split / "eel/a.heic").write_text("heic")
+        (tmp_path / "data" / split / name).mkdir()
+        (tmp_path / "data" / split / name / "a.heic").write_text("heic")
         message = refusal(tmp_path / "data")
-        assert "the class 'eel' has no image that can be read" in message
-        assert f"{split}/eel/a.heic" in message
+        assert f"the class '{name}' has no image that can be read" in message
+        assert f"{split}/{name}/a.heic" in message
 
     @pytest.mark.parametrize("content", [b"", b"<html>404</html>", encode(picture(1))[:300]])
     def test_a_damaged_image_is_named(self, tmp_path: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ classes, unless a metadata file labels the images. No other name has a meaning.
 
 from __future__ import annotations
 
+import mimetypes
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -240,7 +241,7 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
         for name, files in members.items():
             if _holds_image(files):
                 names.add(name)
-            elif name.startswith((".", "__")):
+            elif name.startswith((".", "__")) and not any(map(_has_image_type, files)):
                 part.rows = [row for row in part.rows if row.label.name != name]
                 part.skipped += files
             else:
@@ -264,6 +265,12 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
                 f"normal form ({other!a} and {name!a}): use one of them"
             )
     return {name: index for index, name in enumerate(sorted(names))}
+
+
+def _has_image_type(file: DataFile) -> bool:
+    """Returns whether a file's suffix is that of any image format, readable or not."""
+    kind = mimetypes.guess_type(f"file{file.kind}")[0] or ""
+    return kind.startswith("image/") or file.kind in (".heic", ".heif")
 
 
 def _superclasses(

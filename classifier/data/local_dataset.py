@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.data import image_folder
 from classifier.data.data_files import split_of
-from classifier.data.split import Split
+from classifier.data.split import Split, check_labels
 from classifier.errors import ClassifierError, InputError
 from classifier.hub_client import causes
 
@@ -77,6 +77,8 @@ def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
         try:
             return datasets.load_dataset(path, **_with_exact_splits(path, **options))
         except Exception as error:  # each file format has its own errors
+            if "Class label" in _reason(error):
+                _raise_label_out_of_range(path, name, **options)
             raise _readable_error(error, name) from error
 
 
@@ -125,7 +127,7 @@ def _quiet() -> Iterator[None]:
 
 def _readable_error(error: Exception, name: str) -> ClassifierError:
     from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
+    from datasets.exceptions import DataFilesNotFoundError
 
     for cause in causes(error):
         if isinstance(cause, ClassifierError):
@@ -145,10 +147,7 @@ def _readable_error(error: Exception, name: str) -> ClassifierError:
             f"{name} holds no data files: give a folder or Hub repository with images in folders "
             "by class, or with Parquet files"
         )
-    if isinstance(error, DatasetGenerationError):  # its cause says more
-        reason = _first_line(error.__cause__ or error.__context__ or error)
-    else:
-        reason = _first_line(error)
+    reason = _reason(error)
     if reason.startswith("Config name is missing"):
         reason = "it holds several configurations; keep one, in a folder of its own"
     if reason.startswith("BatchSize must be greater than 0"):
@@ -157,6 +156,34 @@ def _readable_error(error: Exception, name: str) -> ClassifierError:
         f"{name} cannot be read as a data set ({reason}): check that `datasets.load_dataset` "
         "reads it"
     )
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line of the message; of a `DatasetGenerationError`, of its cause."""
+    from datasets.exceptions import DatasetGenerationError
+
+    if isinstance(error, DatasetGenerationError):
+        return _first_line(error.__cause__ or error.__context__ or error)
+    return _first_line(error)
+
+
+def _raise_label_out_of_range(path: str, name: str, **options: Any) -> None:
+    """Raises InputError with the row of an invalid label, which `datasets` does not name."""
+    import datasets
+
+    features = datasets.load_dataset_builder(path, **options).info.features or {}
+    classes = {
+        column: feature.num_classes
+        for column, feature in features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+    plain = datasets.Features({**features, **dict.fromkeys(classes, datasets.Value("int64"))})
+    with contextlib.suppress(datasets.exceptions.DatasetsError):  # labels that are text
+        for split, table in datasets.load_dataset(path, features=plain, **options).items():
+            for column, number in classes.items():
+                labels = table.with_format("numpy", columns=[column])[:][column]
+                where = f"column {column} in the {split} split of {name}"
+                check_labels(labels, number, where=where)
 
 
 def _first_line(error: BaseException) -> str:
