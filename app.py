@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> None:
     options = parse(arguments)
     # Before Gradio is imported: it reads its variables then, and would choose another port.
     options.host, options.port = address_to_listen_on(options.host, options.port)
+    normalise_root_path()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Gradio records so many calls and summarises them after so many: by default after each call,
     # which took a fifth of its time. The dashboard that shows the summary is off.
@@ -164,6 +165,22 @@ def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
             raise _cannot_listen(host, candidate, OSError(str(error))) from error
         return host, candidate
     raise ClassifierError(f"the ports {PORTS[0]} to {PORTS[-1]} are taken: choose one with --port")
+
+
+def normalise_root_path() -> None:
+    """Brings `GRADIO_ROOT_PATH` to the only form in which Gradio finds its routes: "/demo".
+
+    Raises:
+        InputError: it is neither a path nor a URL.
+    """
+    named = os.environ.get("GRADIO_ROOT_PATH", "").strip().rstrip("/")
+    if not named:  # at the top
+        return
+    if not named.startswith(("http://", "https://")):
+        named = f"/{named.lstrip('/')}"
+    if not re.fullmatch(r"(https?://[\w.:\[\]-]+)?(/[\w.~%@+-]+)*", named):
+        raise InputError(f"GRADIO_ROOT_PATH takes a path such as /demo. Received: {named[:80]}")
+    os.environ["GRADIO_ROOT_PATH"] = named
 
 
 def _try_to_listen(host: str, port: int) -> None:

@@ -49,15 +49,19 @@ NOT_UPLOADED = ("*.pyc", "*.pyo", "*.tmp", "*.log", "*~")
 
 @dataclass(frozen=True)
 class Deployment:
-    """A Space that is on the Hub: its page, the commit's page, and whether anything changed."""
+    """A Space that is on the Hub: its page, the commit's page, and what has changed."""
 
     page: str
     commit: str
     changed: bool
+    variable_set: bool
 
     def __str__(self) -> str:
-        first = "Uploaded" if self.changed else "Nothing has changed since"
-        return f"{first}: {self.commit}\nThe Space: {self.page}"
+        first = "Uploaded" if self.changed else "No file has changed since"
+        if not self.changed and not self.variable_set:
+            first = "Nothing has changed since"
+        second = f"Set: {MODEL_VARIABLE}\n" if self.variable_set else ""
+        return f"{first}: {self.commit}\n{second}The Space: {self.page}"
 
 
 def main(arguments: list[str]) -> None:
@@ -113,7 +117,7 @@ def deploy(space: str, models: Sequence[str]) -> Deployment:
         made = commit_files(api, target, files, owned=OWNED, message="Deploy the app")
         done.append(f"the app is uploaded ({made.url})")
         del left[0]
-        _set_models(api, space, models)
+        variable_set = _set_models(api, space, models)
     except InputError:
         raise
     except Exception as error:
@@ -125,7 +129,7 @@ def deploy(space: str, models: Sequence[str]) -> Deployment:
             f"What remains: {' and '.join(left)}. Go on with: "
             f"make space SPACE={space} MODEL={served}"
         ) from error
-    return Deployment(page, made.url, made.changed)
+    return Deployment(page, made.url, made.changed, variable_set)
 
 
 def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Path | bytes]:
@@ -186,16 +190,21 @@ def _is_excluded(path: Path) -> bool:
     return hidden or any(fnmatch.fnmatch(path.name, pattern) for pattern in NOT_UPLOADED)
 
 
-def _set_models(api: HfApi, space: str, models: Sequence[str]) -> None:
-    """Sets `MODEL_ID`, if it has another value: every change restarts the Space."""
+def _set_models(api: HfApi, space: str, models: Sequence[str]) -> bool:
+    """Sets `MODEL_ID`, if it has another value: every change restarts the Space.
+
+    Returns:
+        Whether it was set.
+    """
     wanted = ",".join(models)
     try:
         variable = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
         if variable is not None and variable.value == wanted:
-            return
+            return False
     except Exception as error:  # a Hub that does not list variables may still accept them
         logger.info("the variables of %s are not listed: %s", space, describe(error))
     with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, wanted))
+    return True
 
 
 if __name__ == "__main__":

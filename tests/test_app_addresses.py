@@ -1,6 +1,7 @@
 """Where the app listens and by which addresses it is known: what was asked for, or one line."""
 
 import json
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from app import PORTS, address_to_listen_on
+from app import PORTS, address_to_listen_on, normalise_root_path
 from app_server import PROJECT, RunningApp
 from classifier.errors import ClassifierError, InputError
 from interface.hosts import PROXY_VARIABLES, path_of, trusts_proxy, with_own_host
@@ -151,6 +152,33 @@ def test_a_path_is_the_same_whether_or_not_a_proxy_takes_its_root_off() -> None:
             assert path_of(whole) == path_of({"path": path, "root_path": root}) == path
     assert path_of({"path": "/demo", "root_path": "/demo"}) == "/"
     assert path_of({"path": "/demolition", "root_path": "/demo"}) == "/demolition"
+
+
+@pytest.mark.parametrize(
+    ("named", "used"),
+    [
+        *[(named, "/demo") for named in ("/demo", "/demo/", "demo", "demo/", " /demo/ ", "//demo")],
+        *[("/a/b-c/", "/a/b-c"), ("https://demo.example/x/", "https://demo.example/x")],
+        *[("http://demo.example:80", "http://demo.example:80"), ("/", "/"), ("", "")],
+    ],
+)
+def test_the_path_of_a_proxy_is_the_same_however_its_slashes_are_written(
+    named: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_ROOT_PATH", named)
+    normalise_root_path()
+    assert os.environ["GRADIO_ROOT_PATH"] == used
+
+
+@pytest.mark.parametrize(
+    "named", ["/a b", "/demo?x=1", "/demo#x", "http://", "ftp://x/y", "/a//b", "<b>", "/a\nb"]
+)
+def test_a_path_of_a_proxy_that_is_none_is_a_wrong_call(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_ROOT_PATH", named)
+    with pytest.raises(InputError, match="GRADIO_ROOT_PATH takes a path such as /demo"):
+        normalise_root_path()
 
 
 @pytest.mark.parametrize("name", PROXY_VARIABLES)

@@ -142,7 +142,10 @@ def test_a_hub_without_variables_gets_the_app_and_the_same_command_goes_on(
     assert "app.py" in hub.spaces[name].main.files
     assert len(hub.spaces[name].commits) == 2
     refusal.times = 0
-    assert not deploy.deploy(name, [model]).changed
+    again = deploy.deploy(name, [model])
+    assert not again.changed
+    assert str(again).startswith("No file has changed since: ")
+    assert "Set: MODEL_ID" in str(again)
     assert hub.spaces[name].variables["MODEL_ID"]["value"] == model
 
 
