@@ -13,7 +13,6 @@ from starlette.routing import Route
 from classifier.data.images import MAX_MEGABYTES, MAX_MEGAPIXELS, READABLE
 from classifier.prediction.classifier import TOP, Prediction
 from interface.classify import CONCURRENCY
-from interface.events import with_user_errors
 from interface.serving import Models
 from interface.uploads import RefusedFileError, Upload
 
@@ -69,7 +68,7 @@ def build(models: Models) -> None:
     evaluation.__doc__ = _parameters(model=MODEL)
     trigger = gr.Button(visible=False)
     trigger.click(
-        with_user_errors(classify, "en"),
+        classify,
         [picture, model],
         [label, more],
         api_name="classify",
@@ -80,7 +79,7 @@ def build(models: Models) -> None:
         concurrency_id="classify",
     )
     trigger.click(
-        with_user_errors(evaluation, "en"),
+        evaluation,
         model,
         figures,
         api_name="evaluation",
@@ -89,7 +88,7 @@ def build(models: Models) -> None:
         preprocess=False,
     )
     trigger.click(
-        with_user_errors(list_models, "en"),
+        list_models,
         None,
         served,
         api_name="models",

@@ -17,17 +17,17 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from classifier.data.images import ImageError
+from classifier.errors import InputError
 from classifier.prediction.classifier import TOP, Prediction
 from classifier.prediction.confidence import Confidence
 from classifier.prediction.occlusion import importance, occlude, overlay
 from interface import uploads
-from interface.events import WITH_LANGUAGE, with_user_errors
+from interface.events import WITH_LANGUAGE
 from interface.markup import fill
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
     class_name,
-    language_of,
     number,
     percent,
     static_html,
@@ -100,7 +100,6 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
                 view = gr.HTML("", elem_id="view")
 
     async def respond(picture: Upload | None, name: str, language: str) -> tuple[Any, ...]:
-        language = language_of(language)
         if picture is None:
             return None, "", waiting(language), "", ""
         prediction = await models.classify(picture, name)
@@ -113,7 +112,6 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         )
 
     async def ask_all(picture: Upload | None, name: str, language: str) -> str:
-        language = language_of(language)
         if picture is None or len(models.names) < 2:
             return ""
         try:
@@ -123,7 +121,6 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         return render_all(await ask_every(models, pixels), models.get(name), language)
 
     async def explain(picture: Upload | None, name: str, language: str) -> str:
-        language = language_of(language)
         if picture is None:
             return ""
         size = models.get(name).image_size
@@ -142,7 +139,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     }
     event = gr.on(
         [picture.change, model.change],
-        with_user_errors(respond),
+        respond,
         outputs=[answer, note, details, view, others],
         show_progress="minimal",
         concurrency_limit=CONCURRENCY,
@@ -151,7 +148,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     )
     event.success(None, None, None, js=SCROLL_TO_ANSWER, queue=False, api_visibility="private")
     event.success(
-        with_user_errors(ask_all),
+        ask_all,
         outputs=others,
         show_progress="hidden",
         concurrency_limit=CONCURRENCY,
@@ -160,7 +157,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     )
     # 81 predictions: one visitor at a time, so that they do not delay answers.
     event.success(
-        with_user_errors(explain),
+        explain,
         outputs=view,
         show_progress="hidden",
         concurrency_limit=1,
@@ -168,7 +165,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         **common,
     )
     event.failure(
-        lambda language: (None, "", refused(language_of(language)), "", ""),
+        lambda language: (None, "", refused(language), "", ""),
         language,
         [answer, note, details, view, others],
         js=WITH_LANGUAGE,
@@ -208,7 +205,7 @@ def examples_route() -> Route:
     async def answer(request: Request) -> Response:
         path = uploads.examples().get(f"{EXAMPLES_ROUTE}/{request.path_params['name']}")
         if path is None:
-            return Response("there is no such example", status_code=404, media_type="text/plain")
+            raise InputError("there is no such example")
         return FileResponse(path)
 
     return Route(f"/{EXAMPLES_ROUTE}/{{name}}", answer)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
-from interface.events import TEXT_EVENT, with_user_errors
+from interface.events import TEXT_EVENT
 from interface.figures import (
     FORMS,
     appearance,
@@ -28,7 +28,6 @@ from interface.figures import (
 from interface.markup import fill, heading
 from interface.serving import Models, Served
 from interface.translations import (
-    language_of,
     number,
     percent,
     static_html,
@@ -74,10 +73,10 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
 
         async def redraw(one: str, other: str, language: str) -> tuple[str, str, str]:
             one, other = one if one in names else names[-1], other if other in names else names[-2]
-            return one, other, render_differences(one, other, language_of(language))
+            return one, other, render_differences(one, other, language)
 
         event: dict[str, Any] = {
-            "fn": with_user_errors(redraw),
+            "fn": redraw,
             "inputs": [first, second, language],
             "outputs": [first, second, differences],
             **TEXT_EVENT,
@@ -181,18 +180,15 @@ def route() -> Route:
     async def answer(request: Request) -> Response:
         query, figure = request.query_params, request.path_params["figure"]
         names: tuple[str, ...] = ()
-        try:
-            theme, language, form = appearance(query)
-            if figure not in FIGURES:
-                raise InputError("there is no such figure")
-            if (ablation() if figure == "ablation" else measured()) is None:
-                raise InputError("the models were not compared")
-            if figure == "class_differences":
-                names = query.get("first", ""), query.get("second", "")
-                _check_names(*names)
-            return png_response(await in_thread(png, figure, theme, language, form, *names))
-        except InputError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
+        looks = appearance(query)
+        if figure not in FIGURES:
+            raise InputError("there is no such figure")
+        if (ablation() if figure == "ablation" else measured()) is None:
+            raise InputError("the models were not compared")
+        if figure == "class_differences":
+            names = query.get("first", ""), query.get("second", "")
+            _check_names(*names)
+        return png_response(await in_thread(png, figure, *looks, *names))
 
     return Route("/comparison/{figure}.png", answer)
 

@@ -106,11 +106,8 @@ def route(models: Models) -> Route:
     """Returns the route that draws a figure of a served model."""
 
     async def answer(request: Request) -> Response:
-        try:
-            served, wanted = _checked(models, request.path_params["figure"], request.query_params)
-            return png_response(await in_thread(png, served, *wanted))
-        except InputError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
+        served, wanted = _checked(models, request.path_params["figure"], request.query_params)
+        return png_response(await in_thread(png, served, *wanted))
 
     return Route("/figures/{figure}.png", answer)
 

@@ -14,13 +14,12 @@ from classifier.errors import ClassifierError
 from classifier.prediction.classifier import rank
 from evaluation import corruptions
 from interface.classify import message
-from interface.events import as_error, with_user_errors
+from interface.events import as_error
 from interface.markup import fill, heading
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
     class_name,
-    language_of,
     number,
     static_html,
     static_texts,
@@ -73,7 +72,6 @@ def build(
     async def respond(
         picture: Upload | None, right: Any, down: Any, turn: Any, blur: Any, language: str
     ) -> str:
-        language = language_of(language)
         if picture is None:
             return waiting(language)
         try:
@@ -87,7 +85,7 @@ def build(
         return await compare(models, both, language)
 
     event: dict[str, Any] = {
-        "fn": with_user_errors(respond),
+        "fn": respond,
         "inputs": [picture, *sliders, language],
         "outputs": answers,
         "js": _STORE_VALUES,
