@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from interface.evaluation import default_classes
 from interface.events import TEXT_EVENT
-from interface.figures import DRAWN, alternative, image
+from interface.figures import DRAWN, image
 from interface.markup import fill
 from interface.serving import Models, Served
 from interface.translations import word
@@ -74,4 +74,4 @@ def _plot(served: Served, figure: str, language: str) -> str:
     if figure not in DRAWN or served.evaluation is None:
         return ""
     classes = default_classes(served) if figure in ("precision_recall", "roc") else ()
-    return image(served, figure, language, alternative(figure, served, language), tuple(classes))
+    return image(served, figure, language, tuple(classes))

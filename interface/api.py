@@ -13,6 +13,7 @@ from starlette.routing import Route
 from classifier.data.images import MAX_MEGABYTES, MAX_MEGAPIXELS, READABLE
 from classifier.prediction.classifier import TOP, Prediction
 from interface.classify import CONCURRENCY
+from interface.pictures import PHOTOGRAPH
 from interface.serving import Models
 from interface.uploads import RefusedFileError, Upload
 
@@ -22,7 +23,6 @@ IMAGE = (
     "Addresses of other servers are not fetched; MCP takes a data: address, too."
 )
 MODEL = "Name of a served model, as listed by /models; by default the first."
-EXAMPLE = "lion.jpg"  # comes with Gradio
 
 
 def document(info: dict[str, Any], models: Models) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def document(info: dict[str, Any], models: Models) -> dict[str, Any]:
     Gradio's own example of an image is a URL, which this server refuses.
     """
     # The code examples of the API page take the name of the file from either field.
-    picture = handle_file(gr.get_image(EXAMPLE)) | {"path": EXAMPLE, "url": EXAMPLE}
+    picture = handle_file(gr.get_image(PHOTOGRAPH)) | {"path": PHOTOGRAPH, "url": PHOTOGRAPH}
     inputs = {"image": (IMAGE, picture), "model": (MODEL, models.names[0])}
     for endpoint in info["named_endpoints"].values():
         for parameter in endpoint["parameters"]:

@@ -12,8 +12,8 @@ from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
 from interface.events import TEXT_EVENT
-from interface.figures import MAX_CLASSES, MAX_ZOOMED, alternative, image
-from interface.markup import fill, heading, line
+from interface.figures import MAX_CLASSES, MAX_ZOOMED, image
+from interface.markup import fill, heading, line, message
 from interface.mistakes import ALL, BANDS
 from interface.serving import Models, Served
 from interface.translations import (
@@ -203,8 +203,8 @@ def render_headline(served: Served, language: str) -> str:
     """Returns the main metrics as HTML."""
     evaluation = served.evaluation
     if evaluation is None:
-        title, text = (word(key, language) for key in ("no_evaluation_title", "no_evaluation"))
-        return fill("message", language, kind="", title=title, text=text, ghosts=())
+        text, title = word("no_evaluation", language), word("no_evaluation_title", language)
+        return message(text, language, title)
     tiles = _tiles(evaluation, language)
     return fill("headline", language, evaluation=evaluation, tiles=tiles)
 
@@ -221,9 +221,8 @@ def render_matrix(served: Served, level: str, zoom: int | None, language: str) -
         partners = confused_with(served.evaluation["confusion_matrix"], zoom)
         name = class_name(served.labels.classes[zoom], language)
         for part, classes in (("class_confusions", (zoom,)), ("confusion_zoom", partners)):
-            alt = f"{alternative(part, served, language)}: {name}"
-            zoomed.append(image(served, part, language, alt, classes))
-    whole = image(served, figure, language, alternative(figure, served, language))
+            zoomed.append(image(served, part, language, classes, about=name))
+    whole = image(served, figure, language)
     return fill("matrix", language, zoomed=zoomed, matrix=whole)
 
 
@@ -254,8 +253,7 @@ def render_curves(served: Served, kind: str, classes: list[int], language: str) 
     if served.evaluation is None or served.predictions is None:
         return ""
     figure = "roc" if kind == "roc" else "precision_recall"
-    alt = alternative(figure, served, language)
-    return image(served, figure, language, alt, tuple(_known(served, classes)))
+    return image(served, figure, language, tuple(_known(served, classes)))
 
 
 def render_rest(served: Served, language: str) -> str:
@@ -264,7 +262,7 @@ def render_rest(served: Served, language: str) -> str:
         return ""
     panels = {
         heading: [
-            image(served, figure, language, alternative(figure, served, language))
+            image(served, figure, language)
             for figure in figures
             if figure != "training" or served.folder.history
         ]

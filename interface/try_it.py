@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +12,9 @@ from gradio.events import Dependency
 from classifier.errors import ClassifierError
 from classifier.prediction.classifier import rank
 from evaluation import corruptions
-from interface.classify import message
+from interface.classify import refused
 from interface.events import as_error
-from interface.markup import fill, heading
+from interface.markup import fill, heading, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
@@ -75,9 +74,9 @@ def build(
         if picture is None:
             return waiting(language)
         try:
-            pixels = await models.decode(picture, models.image_sizes)
+            pixels = await models.decoder.decode(picture, models.image_sizes)
         except ClassifierError as error:  # the *Classify* tab shows the error message
-            return message("refused", language, str(as_error(error, language)))
+            return refused(language, str(as_error(error, language)))
         both = {
             size: np.stack([image, corrupt(image, right, down, turn, blur)])
             for size, image in pixels.items()
@@ -135,20 +134,16 @@ def corrupt(
 
 
 async def compare(models: Models, both: Mapping[int, np.ndarray], language: str) -> str:
-    """Returns the predictions of all models for the original and the changed picture as HTML.
+    """Returns the predictions of all models as HTML.
 
     Args:
         models: the served models.
         both: original and changed model input of each size S, uint8, (2, S, S, 3).
         language: the visitor's.
     """
-    served = list(models)
-    answers = await asyncio.gather(
-        *(models.probabilities(both[item.image_size], item.name) for item in served)
-    )
     columns = [
-        _column(item, answer, both[item.image_size][1], language)
-        for item, answer in zip(served, answers, strict=True)
+        _column(served, answer, both[served.image_size][1], language)
+        for served, answer in await models.ask_all(both)
     ]
     size = max(both)
     picture = data_uri(both[size][1])
@@ -157,7 +152,8 @@ async def compare(models: Models, both: Mapping[int, np.ndarray], language: str)
 
 def waiting(language: str) -> str:
     """Returns the placeholder before there is a picture."""
-    return message("waiting", language, word("try_waiting", language))
+    text, title = word("try_waiting", language), word("waiting_title", language)
+    return message(text, language, title, "waiting")
 
 
 def _column(
