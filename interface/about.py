@@ -9,11 +9,11 @@ import gradio as gr
 from markupsafe import Markup
 
 from interface.evaluation import default_classes
-from interface.events import TEXT_EVENT, with_user_errors
-from interface.figures import DRAWN, alternative, image
+from interface.events import TEXT_EVENT
+from interface.figures import DRAWN, image
 from interface.markup import fill
 from interface.serving import Models, Served
-from interface.translations import language_of, word
+from interface.translations import word
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
@@ -27,14 +27,9 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
     card = gr.Markdown(elem_id="card", latex_delimiters=[])
 
     async def show(name: str, language: str) -> str:
-        return render(models.get(name), language_of(language))
+        return render(models.get(name), language)
 
-    event: dict[str, Any] = {
-        "fn": with_user_errors(show),
-        "inputs": [model, language],
-        "outputs": card,
-        **TEXT_EVENT,
-    }
+    event = {"fn": show, "inputs": [model, language], "outputs": card, **TEXT_EVENT}
     model.change(**event)
     return [event]
 
@@ -79,4 +74,4 @@ def _plot(served: Served, figure: str, language: str) -> str:
     if figure not in DRAWN or served.evaluation is None:
         return ""
     classes = default_classes(served) if figure in ("precision_recall", "roc") else ()
-    return image(served, figure, language, alternative(figure, served, language), tuple(classes))
+    return image(served, figure, language, tuple(classes))

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from classifier.data.images import MAX_MEGABYTES, MAX_MEGAPIXELS, READABLE
 from classifier.prediction.classifier import TOP, Prediction
 from interface.classify import CONCURRENCY
-from interface.events import with_user_errors
+from interface.pictures import PHOTOGRAPH
 from interface.serving import Models
 from interface.uploads import RefusedFileError, Upload
 
@@ -23,7 +23,6 @@ IMAGE = (
     "Addresses of other servers are not fetched; MCP takes a data: address, too."
 )
 MODEL = "Name of a served model, as listed by /models; by default the first."
-EXAMPLE = "lion.jpg"  # comes with Gradio
 
 
 def document(info: dict[str, Any], models: Models) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def document(info: dict[str, Any], models: Models) -> dict[str, Any]:
     Gradio's own example of an image is a URL, which this server refuses.
     """
     # The code examples of the API page take the name of the file from either field.
-    picture = handle_file(gr.get_image(EXAMPLE)) | {"path": EXAMPLE, "url": EXAMPLE}
+    picture = handle_file(gr.get_image(PHOTOGRAPH)) | {"path": PHOTOGRAPH, "url": PHOTOGRAPH}
     inputs = {"image": (IMAGE, picture), "model": (MODEL, models.names[0])}
     for endpoint in info["named_endpoints"].values():
         for parameter in endpoint["parameters"]:
@@ -69,7 +68,7 @@ def build(models: Models) -> None:
     evaluation.__doc__ = _parameters(model=MODEL)
     trigger = gr.Button(visible=False)
     trigger.click(
-        with_user_errors(classify, "en"),
+        classify,
         [picture, model],
         [label, more],
         api_name="classify",
@@ -80,7 +79,7 @@ def build(models: Models) -> None:
         concurrency_id="classify",
     )
     trigger.click(
-        with_user_errors(evaluation, "en"),
+        evaluation,
         model,
         figures,
         api_name="evaluation",
@@ -89,7 +88,7 @@ def build(models: Models) -> None:
         preprocess=False,
     )
     trigger.click(
-        with_user_errors(list_models, "en"),
+        list_models,
         None,
         served,
         api_name="models",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,17 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from classifier.data.images import ImageError
+from classifier.errors import InputError
 from classifier.prediction.classifier import TOP, Prediction
 from classifier.prediction.confidence import Confidence
 from classifier.prediction.occlusion import importance, occlude, overlay
 from interface import uploads
-from interface.events import WITH_LANGUAGE, with_user_errors
-from interface.markup import fill
+from interface.events import WITH_LANGUAGE
+from interface.markup import fill, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
     class_name,
-    language_of,
     number,
     percent,
     static_html,
@@ -100,7 +98,6 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
                 view = gr.HTML("", elem_id="view")
 
     async def respond(picture: Upload | None, name: str, language: str) -> tuple[Any, ...]:
-        language = language_of(language)
         if picture is None:
             return None, "", waiting(language), "", ""
         prediction = await models.classify(picture, name)
@@ -113,22 +110,21 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         )
 
     async def ask_all(picture: Upload | None, name: str, language: str) -> str:
-        language = language_of(language)
         if picture is None or len(models.names) < 2:
             return ""
         try:
-            pixels = await models.decode(picture, models.image_sizes)
+            pixels = await models.decoder.decode(picture, models.image_sizes)
         except ImageError:  # of a newer picture: its own `respond` reports the error
             return ""
-        return render_all(await ask_every(models, pixels), models.get(name), language)
+        images = {size: image[None] for size, image in pixels.items()}
+        return render_all(await models.ask_all(images), models.get(name), language)
 
     async def explain(picture: Upload | None, name: str, language: str) -> str:
-        language = language_of(language)
         if picture is None:
             return ""
         size = models.get(name).image_size
         try:
-            pixels = (await models.decode(picture, {size}))[size]
+            pixels = (await models.decoder.decode(picture, {size}))[size]
         except ImageError:  # likewise
             return ""
         return render_view(pixels, await saliency(models, name, pixels), language)
@@ -142,7 +138,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     }
     event = gr.on(
         [picture.change, model.change],
-        with_user_errors(respond),
+        respond,
         outputs=[answer, note, details, view, others],
         show_progress="minimal",
         concurrency_limit=CONCURRENCY,
@@ -151,7 +147,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     )
     event.success(None, None, None, js=SCROLL_TO_ANSWER, queue=False, api_visibility="private")
     event.success(
-        with_user_errors(ask_all),
+        ask_all,
         outputs=others,
         show_progress="hidden",
         concurrency_limit=CONCURRENCY,
@@ -160,7 +156,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     )
     # 81 predictions: one visitor at a time, so that they do not delay answers.
     event.success(
-        with_user_errors(explain),
+        explain,
         outputs=view,
         show_progress="hidden",
         concurrency_limit=1,
@@ -168,7 +164,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         **common,
     )
     event.failure(
-        lambda language: (None, "", refused(language_of(language)), "", ""),
+        lambda language: (None, "", refused(language), "", ""),
         language,
         [answer, note, details, view, others],
         js=WITH_LANGUAGE,
@@ -186,29 +182,13 @@ async def saliency(models: Models, name: str | None, pixels: np.ndarray) -> np.n
     return importance(float(answers[0, answer]), answers[1:, answer], masks)
 
 
-async def ask_every(
-    models: Models, pixels: Mapping[int, np.ndarray]
-) -> list[tuple[Served, np.ndarray]]:
-    """Returns every served model with its probabilities, (C,), for a picture.
-
-    Args:
-        models: the served models.
-        pixels: the input of models of each size S, uint8, (S, S, 3), from `decode`.
-    """
-    served = list(models)
-    answers = await asyncio.gather(
-        *(models.probabilities(pixels[item.image_size][None], item.name) for item in served)
-    )
-    return [(item, answer[0]) for item, answer in zip(served, answers, strict=True)]
-
-
 def examples_route() -> Route:
     """Returns the route that serves the example photographs."""
 
     async def answer(request: Request) -> Response:
         path = uploads.examples().get(f"{EXAMPLES_ROUTE}/{request.path_params['name']}")
         if path is None:
-            return Response("there is no such example", status_code=404, media_type="text/plain")
+            raise InputError("there is no such example")
         return FileResponse(path)
 
     return Route(f"/{EXAMPLES_ROUTE}/{{name}}", answer)
@@ -225,32 +205,18 @@ def label_value(prediction: Prediction, language: str) -> dict[str, float]:
 
 def waiting(language: str) -> str:
     """Returns the placeholder before there is a picture."""
-    return message("waiting", language, ghosts=(0.62, 0.2, 0.12, 0.08, 0.05))
+    text, title = word("waiting", language), word("waiting_title", language)
+    return message(text, language, title, "waiting", ghosts=(0.62, 0.2, 0.12, 0.08, 0.05))
 
 
-def refused(language: str) -> str:
+def refused(language: str, reason: str = "") -> str:
     """Returns the placeholder for a picture that was refused."""
-    return message("refused", language)
-
-
-def message(kind: str, language: str, text: str = "", ghosts: Sequence[float] = ()) -> str:
-    """Returns a placeholder for answers, as HTML.
-
-    Args:
-        kind: "waiting" or "refused".
-        language: the visitor's.
-        text: instead of the text of the kind.
-        ghosts: lengths of empty bars, as fractions of the width.
-    """
-    title, text = word(f"{kind}_title", language), text or word(kind, language)
-    return fill("message", language, kind=kind, title=title, text=text, ghosts=ghosts)
+    text, title = reason or word("refused", language), word("refused_title", language)
+    return message(text, language, title, "refused")
 
 
 def render_note(prediction: Prediction, served: Served, language: str) -> str:
-    """Returns a note on the confidence of the prediction, as HTML; "" without a threshold.
-
-    The threshold and its accuracy were determined on validation images.
-    """
+    """Returns a note on the confidence of the prediction, as HTML; "" without a threshold."""
     stated = Confidence.read(served.training.get("confidence"))
     if stated is None:
         return ""
@@ -271,26 +237,19 @@ def render_superclasses(prediction: Prediction, language: str) -> str:
     """Returns the probabilities summed up by superclass as HTML."""
     if not prediction.superclasses:
         return ""
-    shown = list(zip(prediction.superclasses, prediction.superclass_probabilities, strict=True))[
-        :SHOWN_SUPERCLASSES
-    ]
-    rows = [(class_name(name, language), share, False) for name, share in shown]
-    rest = 1 - sum(share for _, share in shown)
+    shares = zip(prediction.superclasses, prediction.superclass_probabilities, strict=True)
+    rows = [(class_name(name, language), share, False) for name, share in shares]
+    rows = rows[:SHOWN_SUPERCLASSES]
+    rest = 1 - sum(share for _, share, _ in rows)
     if rest > 0 and len(prediction.superclasses) > SHOWN_SUPERCLASSES:
         rows.append((word("others", language), rest, False))
     return fill("superclasses", language, rows=rows)
 
 
 def render_all(answers: list[tuple[Served, np.ndarray]], chosen: Served, language: str) -> str:
-    """Returns the most probable class of each model for one picture, as HTML.
-
-    Args:
-        answers: the models, each with its probabilities, (C,).
-        chosen: the model whose prediction is shown in full.
-        language: the visitor's.
-    """
+    """Returns the most probable class of each model, with its probabilities (1, C), as HTML."""
     rows = []
-    for served, answer in answers:
+    for served, (answer,) in answers:
         name = class_name(served.labels.classes[int(answer.argmax())], language)
         label = Markup("<b>{}</b> {}").format(served.name, name)
         rows.append((label, float(answer.max()), served is chosen))
@@ -298,12 +257,9 @@ def render_all(answers: list[tuple[Served, np.ndarray]], chosen: Served, languag
 
 
 def render_view(pixels: np.ndarray, importance: np.ndarray | None, language: str) -> str:
-    """Returns the model's input as HTML, with an overlay of the important pixels.
+    """Returns the model's input, uint8, (S, S, 3), as HTML.
 
-    Args:
-        pixels: uint8, (S, S, 3).
-        importance: float, (S, S), from `saliency`; None for no overlay.
-        language: the visitor's.
+    It has an overlay of the importance, (S, S), from `saliency`, unless that is None.
     """
     layer = None if importance is None else data_uri(overlay(importance))
     return fill("model_view", language, picture=data_uri(pixels), layer=layer, size=len(pixels))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
-from interface.events import TEXT_EVENT, with_user_errors
+from evaluation.locales import NO_VALUE
+from interface.events import TEXT_EVENT
 from interface.figures import (
     FORMS,
     appearance,
@@ -25,23 +24,32 @@ from interface.figures import (
     png_response,
     style,
 )
-from interface.markup import fill, heading
+from interface.markup import fill, heading, message
+from interface.pictures import photograph
 from interface.serving import Models, Served
-from interface.translations import (
-    language_of,
-    number,
-    percent,
-    static_html,
-    static_texts,
-    word,
-)
+from interface.translations import number, percent, static_html, static_texts, word
 
 # Written by `python -m benchmarks.compare`.
 COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
 ABLATION = COMPARISON.with_name("ablation.json")  # by `python -m benchmarks.ablation`
-PHOTOGRAPH = "lion.jpg"  # part of Gradio: the example of the corruptions in the figure
 SHIFT, NOISE = 4, 20  # pixels and standard deviation (of 255), in the text above the figure
 FIGURES = ("robustness", "class_differences", "ablation")
+# The rows of the table: the field of a model's values, its unit, factor and decimals.
+ROWS: dict[str, tuple[str, str, float, int]] = {
+    "top1": ("top1", "%", 1, 1),
+    "interval": ("top1_interval", "%", 1, 1),
+    "top5": ("top5", "%", 1, 1),
+    "superclass_top1": ("superclass_top1", "%", 1, 1),
+    "macro_f1": ("macro_f1", "%", 1, 1),
+    "calibration": ("expected_calibration_error", "%", 1, 1),
+    "train_top1": ("train_top1", "%", 1, 1),
+    "gap": ("train_test_gap", "", 100, 1),
+    "parameters": ("parameters", "M", 1e-6, 2),
+    "flops": ("flops_per_image", "MFLOP", 1e-6, 1),
+    "size": ("bytes", "MB", 2**-20, 1),
+    "latency": ("latency_ms", "ms", 1, 1),
+    "training_time": ("training_seconds", "min", 1 / 60, 0),
+}
 # page.js stores the two models in the address.
 FROM_ADDRESS = """() => [
     pageAddress.get("first"), pageAddress.get("second"), document.documentElement.lang
@@ -74,43 +82,30 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
 
         async def redraw(one: str, other: str, language: str) -> tuple[str, str, str]:
             one, other = one if one in names else names[-1], other if other in names else names[-2]
-            return one, other, render_differences(one, other, language_of(language))
+            return one, other, render_differences(one, other, language)
 
         event: dict[str, Any] = {
-            "fn": with_user_errors(redraw),
+            "fn": redraw,
             "inputs": [first, second, language],
             "outputs": [first, second, differences],
             **TEXT_EVENT,
         }
         gr.on([first.input, second.input], **{**event, "js": KEEP_THE_CHOICE})
         fillings.append({**event, "js": FROM_ADDRESS})
-    if comparison is not None and ablation() is not None:
+    if comparison is not None and measured(ABLATION) is not None:
         gr.HTML(static_html("ablation", render_ablation), elem_id="ablation")
     return fillings
 
 
 @cache
-def measured() -> dict[str, Any] | None:
-    """Returns the content of `comparison.json`, None if it does not exist."""
-    return _content(COMPARISON)
-
-
-@cache
-def ablation() -> dict[str, Any] | None:
-    """Returns the content of `ablation.json`, None if it does not exist."""
-    return _content(ABLATION)
-
-
-def _content(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+def measured(path: Path) -> dict[str, Any] | None:
+    """Returns the content of a file of measurements, None if it does not exist."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def suitable(models: Models) -> dict[str, Any] | None:
     """Returns the comparison if its classes are those of the served models."""
-    comparison = measured()
+    comparison = measured(COMPARISON)
     if comparison is None:
         return None
     known = set(next(iter(comparison["class_accuracy"].values()), {}))
@@ -125,30 +120,32 @@ def render(models: Models, language: str) -> str:
     columns += [_column(served) for served in models if served.name not in compared]
     lesson = figure = source = ""
     if comparison:
-        lesson, source = _lesson(comparison, language), _source(comparison, language)
+        lesson = _lesson(comparison, language)
+        source = _source(
+            "compare_source",
+            comparison,
+            language,
+            images=number(comparison["dataset"]["images"], language),
+            processor=comparison["machine"]["processor"],
+        )
         alternative = f"{word('alt_robustness', language)} {lesson}"
         figure = image("robustness", language, alternative=alternative)
+    rows = {key: [_cell(key, column, language) for column in columns] for key in ROWS}
+    names = [column["name"] for column in columns]
     return fill(
-        "comparison",
-        language,
-        lesson=lesson,
-        figure=figure,
-        source=source,
-        columns=columns,
-        rows=ROWS,
+        "comparison", language, lesson=lesson, figure=figure, source=source, names=names, rows=rows
     )
 
 
 def render_ablation(language: str) -> str:
     """Returns the figure of the ablation as HTML."""
-    measurement = ablation() or {}
-    source = word(
+    measurement = measured(ABLATION) or {}
+    source = _source(
         "ablation_source",
+        measurement,
         language,
         epochs=measurement["epochs"],
         machines=", ".join(measurement["machines"]),
-        date=measurement["date"],
-        command=measurement["command"],
     )
     figure = image("ablation", language, alternative=word("alt_ablation", language))
     return fill("ablation", language, figure=figure, source=source)
@@ -162,16 +159,15 @@ def render_differences(first: str, second: str, language: str) -> str:
     """
     _check_names(first, second)
     if first == second:
-        return fill(
-            "message", language, kind="", title="", text=word("compare_same", language), ghosts=()
-        )
+        return message(word("compare_same", language), language)
     alt = word("alt_class_differences", language, first=first, second=second)
     return image("class_differences", language, alternative=alt, first=first, second=second)
 
 
 def image(figure: str, language: str, *, alternative: str, **choice: str) -> str:
     """Returns a figure as HTML, in the light and the dark theme; the page shows one of them."""
-    query = {"language": language, "version": (measured() or {}).get("date", ""), **choice}
+    version = (measured(COMPARISON) or {}).get("date", "")
+    query = {"language": language, "version": version, **choice}
     return figure_element(f"comparison/{figure}.png", query, alternative, language, "slide")
 
 
@@ -180,19 +176,15 @@ def route() -> Route:
 
     async def answer(request: Request) -> Response:
         query, figure = request.query_params, request.path_params["figure"]
-        names: tuple[str, ...] = ()
-        try:
-            theme, language, form = appearance(query)
-            if figure not in FIGURES:
-                raise InputError("there is no such figure")
-            if (ablation() if figure == "ablation" else measured()) is None:
-                raise InputError("the models were not compared")
-            if figure == "class_differences":
-                names = query.get("first", ""), query.get("second", "")
-                _check_names(*names)
-            return png_response(await in_thread(png, figure, theme, language, form, *names))
-        except InputError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
+        looks, names = appearance(query), tuple[str, ...]()
+        if figure not in FIGURES:
+            raise InputError("there is no such figure")
+        if measured(ABLATION if figure == "ablation" else COMPARISON) is None:
+            raise InputError("the models were not compared")
+        if figure == "class_differences":
+            names = query.get("first", ""), query.get("second", "")
+            _check_names(*names)
+        return png_response(await in_thread(png, figure, *looks, *names))
 
     return Route("/comparison/{figure}.png", answer)
 
@@ -208,25 +200,19 @@ def png(
 ) -> bytes:
     """Returns a figure as a PNG file's content; draws it only once."""
     from evaluation import plots
+    from evaluation.corruptions import series
 
-    comparison, options = measured() or {}, style(theme, language, form)
+    comparison, options = measured(COMPARISON) or {}, style(theme, language, form)
     with drawing:
         if figure == "ablation":
-            drawn = plots.ablation_bars((ablation() or {})["rows"], **options)
+            drawn = plots.ablation_bars((measured(ABLATION) or {})["rows"], **options)
         elif figure == "robustness":
-            curves = comparison["robustness"]
-            drawn = plots.robustness_curves(curves, examples=_examples(), **options)
+            examples = series(photograph())
+            drawn = plots.robustness_curves(comparison["robustness"], examples=examples, **options)
         else:
             one, other = (_per_class(comparison, name) for name in (first, second))
             drawn = plots.class_differences(one, other, (first, second), **options)
         return plots.png(drawn)
-
-
-@cache
-def _examples() -> dict[str, Any]:
-    from evaluation.corruptions import series
-
-    return series(to_model_input(open_image(gr.get_image(PHOTOGRAPH))))
 
 
 def _per_class(comparison: dict[str, Any], name: str) -> dict[str, Any]:
@@ -235,7 +221,7 @@ def _per_class(comparison: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _check_names(*names: str) -> None:
-    known = (measured() or {}).get("class_accuracy", {})
+    known = (measured(COMPARISON) or {}).get("class_accuracy", {})
     for name in names:
         if name not in known:
             raise InputError(f"no model named {str(name)[:80]!r} was compared")
@@ -259,74 +245,35 @@ def _column(served: Served) -> dict[str, Any]:
     }
 
 
-def _share(key: str) -> Callable[[dict[str, Any], str], str]:
-    return lambda column, language: percent(column.get(key), language)
-
-
-def _scaled(
-    key: str, factor: float, unit: str, digits: int = 1
-) -> Callable[[dict[str, Any], str], str]:
-    def text(column: dict[str, Any], language: str) -> str:
-        value = column.get(key)
-        return "–" if value is None else f"{number(value * factor, language, digits)} {unit}"
-
-    return text
-
-
-def _training_time(column: dict[str, Any], language: str) -> str:
-    minutes = _scaled("training_seconds", 1 / 60, "min", 0)(column, language)
+def _cell(row: str, column: dict[str, Any], language: str) -> str:
+    """Returns a cell of the table: the value of a model in its unit, or a dash."""
+    field, unit, factor, digits = ROWS[row]
+    value = column.get(field)
+    if isinstance(value, dict):
+        value = value["median"]
+    if value is None:
+        return NO_VALUE
+    if unit == "%":
+        shares = value if isinstance(value, list) else [value]
+        return " – ".join(percent(share, language) for share in shares)
+    text = f"{number(value * factor, language, digits)} {unit}".rstrip()
     accelerator = (column.get("training_machine") or {}).get("accelerator")
-    return f"{minutes}, {accelerator}" if accelerator else minutes
-
-
-def _latency(column: dict[str, Any], language: str) -> str:
-    value = (column.get("latency_ms") or {}).get("median")
-    return "–" if value is None else f"{number(value, language, 1)} ms"
-
-
-def _interval(column: dict[str, Any], language: str) -> str:
-    if not column.get("top1_interval"):
-        return "–"
-    return " – ".join(percent(bound, language) for bound in column["top1_interval"])
-
-
-def _gap(column: dict[str, Any], language: str) -> str:
-    value = column.get("train_test_gap")
-    return "–" if value is None else number(100 * value, language, 1)
-
-
-# The rows of the table.
-ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
-    "top1": _share("top1"),
-    "interval": _interval,
-    "top5": _share("top5"),
-    "superclass_top1": _share("superclass_top1"),
-    "macro_f1": _share("macro_f1"),
-    "calibration": _share("expected_calibration_error"),
-    "train_top1": _share("train_top1"),
-    "gap": _gap,
-    "parameters": _scaled("parameters", 1e-6, "M", 2),
-    "flops": _scaled("flops_per_image", 1e-6, "MFLOP"),
-    "size": _scaled("bytes", 2**-20, "MB"),
-    "latency": _latency,
-    "training_time": _training_time,
-}
+    return f"{text}, {accelerator}" if row == "training_time" and accelerator else text
 
 
 def _lesson(comparison: dict[str, Any], language: str) -> str:
     """Describes the effect of a shift on each model."""
     curve = comparison["robustness"]["shift"]
     place = curve["levels"].index(SHIFT)
-    kept = {name: (top1[0], top1[place]) for name, top1 in curve["top1"].items()}
     costs = [
         word(
             "compare_cost",
             language,
             name=name,
-            before=percent(before, language),
-            after=percent(after, language),
+            before=percent(top1[0], language),
+            after=percent(top1[place], language),
         )
-        for name, (before, after) in kept.items()
+        for name, top1 in curve["top1"].items()
     ]
     sentences = [f"{word('compare_note', language, pixels=SHIFT)} {'; '.join(costs)}."]
     return " ".join(sentences + _reversal(comparison, language))
@@ -345,12 +292,7 @@ def _reversal(comparison: dict[str, Any], language: str) -> list[str]:
     return [word("compare_noise", language, level=NOISE, name=first, best=best, **shares)]
 
 
-def _source(comparison: dict[str, Any], language: str) -> str:
-    return word(
-        "compare_source",
-        language,
-        images=number(comparison["dataset"]["images"], language),
-        processor=comparison["machine"]["processor"],
-        date=comparison["date"],
-        command=comparison["command"],
-    )
+def _source(key: str, measurement: dict[str, Any], language: str, **values: object) -> str:
+    """States the date, the command and more of a measurement."""
+    date, command = measurement["date"], measurement["command"]
+    return word(key, language, date=date, command=command, **values)

@@ -36,15 +36,12 @@ def route(models: Models) -> Route:
     """Returns the route of the downloads."""
 
     async def answer(request: Request) -> Response:
-        try:
-            served = models.get(request.query_params.get("model"))
-            name = request.path_params["name"]
-            if name not in _FILES or served.evaluation is None:
-                raise InputError("there is no such file")
-            content = await in_thread(_FILES[name][0], served)
-        except InputError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
-        return Response(content, media_type=_FILES[name][1])
+        served = models.get(request.query_params.get("model"))
+        name = request.path_params["name"]
+        if name not in _FILES or served.evaluation is None:
+            raise InputError("there is no such file")
+        write, media_type = _FILES[name]
+        return Response(await in_thread(write, served), media_type=media_type)
 
     return Route("/downloads/{name}", answer)
 

@@ -11,15 +11,14 @@ import numpy as np
 from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
-from interface.events import TEXT_EVENT, with_user_errors
-from interface.figures import MAX_CLASSES, MAX_ZOOMED, alternative, image
-from interface.markup import fill, heading, line
+from interface.events import TEXT_EVENT
+from interface.figures import MAX_CLASSES, MAX_ZOOMED, image
+from interface.markup import fill, heading, line, message
 from interface.mistakes import ALL, BANDS
 from interface.serving import Models, Served
 from interface.translations import (
     LANGUAGES,
     class_name,
-    language_of,
     number,
     percent,
     static_html,
@@ -130,7 +129,6 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         band: str,
         language: str,
     ) -> tuple[Any, ...]:
-        language = language_of(language)
         served = models.get(name)
         level = level if level in LEVELS else LEVELS[0]
         kind = kind if kind in KINDS else KINDS[0]
@@ -153,7 +151,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         )
 
     async def redraw_matrix(name: str, level: str, zoom: int | None, language: str) -> str:
-        return render_matrix(models.get(name), level, zoom, language_of(language))
+        return render_matrix(models.get(name), level, zoom, language)
 
     async def choose(place: gr.SelectData, language: str) -> Any:
         x, y = (float(share) for share in place.index)
@@ -161,27 +159,27 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         return gr.skip() if index is None else index
 
     async def redraw_curves(name: str, kind: str, chosen: list[int], language: str) -> str:
-        return render_curves(models.get(name), kind, chosen or [], language_of(language))
+        return render_curves(models.get(name), kind, chosen or [], language)
 
     gr.on(
         [level.change, zoom.change],
-        with_user_errors(redraw_matrix),
+        redraw_matrix,
         [model, level, zoom, language],
         matrix,
         **{**TEXT_EVENT, "js": KEEP_THE_MATRIX},
     )
-    matrix.select(with_user_errors(choose), language, zoom, **TEXT_EVENT).success(
+    matrix.select(choose, language, zoom, **TEXT_EVENT).success(
         None, None, None, js=SCROLL_TO_MATRIX, queue=False, api_visibility="private"
     )
     gr.on(
         [kind.input, chosen.input],
-        with_user_errors(redraw_curves),
+        redraw_curves,
         [model, kind, chosen, language],
         curves,
         **{**TEXT_EVENT, "js": KEEP_THE_CURVES},
     )
     everything: dict[str, Any] = {
-        "fn": with_user_errors(redraw),
+        "fn": redraw,
         "inputs": [model, level, zoom, kind, chosen, wrong_class, band, language],
         "outputs": [
             *(headline, level, zoom, matrix, wrong_class, band),
@@ -205,8 +203,8 @@ def render_headline(served: Served, language: str) -> str:
     """Returns the main metrics as HTML."""
     evaluation = served.evaluation
     if evaluation is None:
-        title, text = (word(key, language) for key in ("no_evaluation_title", "no_evaluation"))
-        return fill("message", language, kind="", title=title, text=text, ghosts=())
+        text, title = word("no_evaluation", language), word("no_evaluation_title", language)
+        return message(text, language, title)
     tiles = _tiles(evaluation, language)
     return fill("headline", language, evaluation=evaluation, tiles=tiles)
 
@@ -223,9 +221,8 @@ def render_matrix(served: Served, level: str, zoom: int | None, language: str) -
         partners = confused_with(served.evaluation["confusion_matrix"], zoom)
         name = class_name(served.labels.classes[zoom], language)
         for part, classes in (("class_confusions", (zoom,)), ("confusion_zoom", partners)):
-            alt = f"{alternative(part, served, language)}: {name}"
-            zoomed.append(image(served, part, language, alt, classes))
-    whole = image(served, figure, language, alternative(figure, served, language))
+            zoomed.append(image(served, part, language, classes, about=name))
+    whole = image(served, figure, language)
     return fill("matrix", language, zoomed=zoomed, matrix=whole)
 
 
@@ -256,8 +253,7 @@ def render_curves(served: Served, kind: str, classes: list[int], language: str) 
     if served.evaluation is None or served.predictions is None:
         return ""
     figure = "roc" if kind == "roc" else "precision_recall"
-    alt = alternative(figure, served, language)
-    return image(served, figure, language, alt, tuple(_known(served, classes)))
+    return image(served, figure, language, tuple(_known(served, classes)))
 
 
 def render_rest(served: Served, language: str) -> str:
@@ -266,7 +262,7 @@ def render_rest(served: Served, language: str) -> str:
         return ""
     panels = {
         heading: [
-            image(served, figure, language, alternative(figure, served, language))
+            image(served, figure, language)
             for figure in figures
             if figure != "training" or served.folder.history
         ]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,7 +11,7 @@ import gradio as gr
 from classifier.data.images import ImageError
 from classifier.errors import ClassifierError, InputError
 from interface.serving import UnknownModelError
-from interface.translations import language_of, word
+from interface.translations import word
 from interface.uploads import AddressError, RefusedFileError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +19,8 @@ logger = logging.getLogger(__name__)
 # The input errors of a request, which determine the status of its response.
 refusals: ContextVar[list[InputError]] = ContextVar("refusals")
 
-# Sets the last input of an event to the visitor's language, which the browser knows.
+LANGUAGE_INPUT = "language"  # element id of the input that holds the visitor's language
+# Sets the last input of an event to that language, which the browser knows.
 WITH_LANGUAGE = "(...inputs) => [...inputs.slice(0, -1), document.documentElement.lang]"
 
 # Options of events that only write text: not queued, and not part of the API.
@@ -47,32 +45,6 @@ ERROR_TEXTS: dict[type[Exception], str] = {
     AddressError: "error_address",
     RefusedFileError: "error_no_image",
 }
-
-
-def with_user_errors(
-    answer: Callable[..., Awaitable[Any]], language: str | None = None
-) -> Callable[..., Awaitable[Any]]:
-    """Turns exceptions of an event's function into a `gr.Error`, for the page and the API.
-
-    Args:
-        answer: the function of an event.
-        language: of the message; by default the function's last argument.
-    """
-    fixed = language
-
-    @functools.wraps(answer)
-    async def guarded(*arguments: Any) -> Any:
-        language = fixed or language_of(arguments[-1])
-        try:
-            return await answer(*arguments)
-        except gr.Error:
-            raise
-        except Exception as error:
-            raise as_error(error, language) from None
-
-    # Gradio reads it with every call: this is faster than `__wrapped__`.
-    guarded.__signature__ = inspect.signature(answer)  # type: ignore[attr-defined]
-    return guarded
 
 
 def as_error(error: Exception, language: str) -> gr.Error:

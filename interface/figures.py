@@ -50,9 +50,12 @@ async def in_thread(draw: Callable[..., Drawn], *arguments: Any) -> Drawn:
 
 
 def image(
-    served: Served, figure: str, language: str, alt: str, classes: tuple[int, ...] = ()
+    served: Served, figure: str, language: str, classes: tuple[int, ...] = (), about: str = ""
 ) -> str:
-    """Returns a figure as HTML, in the light and the dark theme; the page shows one of them."""
+    """Returns a figure as HTML, in the light and the dark theme; the page shows one of them.
+
+    Its alternative text ends with what it is about, if that is given.
+    """
     query = {
         "model": served.name,
         "language": language,
@@ -60,7 +63,9 @@ def image(
     }
     if classes:
         query["classes"] = ",".join(map(str, classes))
-    return figure_element(f"figures/{figure}.png", query, alt, language)
+    alternative = word(f"alt_{figure}", language, model=served.name)
+    alternative += f": {about}" if about else ""
+    return figure_element(f"figures/{figure}.png", query, alternative, language)
 
 
 def figure_element(
@@ -106,11 +111,8 @@ def route(models: Models) -> Route:
     """Returns the route that draws a figure of a served model."""
 
     async def answer(request: Request) -> Response:
-        try:
-            served, wanted = _checked(models, request.path_params["figure"], request.query_params)
-            return png_response(await in_thread(png, served, *wanted))
-        except InputError as error:
-            return Response(str(error), status_code=404, media_type="text/plain")
+        served, wanted = _checked(models, request.path_params["figure"], request.query_params)
+        return png_response(await in_thread(png, served, *wanted))
 
     return Route("/figures/{figure}.png", answer)
 
@@ -149,12 +151,14 @@ def class_at(models: Models, address: str, x: float, y: float) -> int | None:
     Raises:
         InputError: there is no such figure.
     """
+    from evaluation.plots import by_superclass
+
     parts = urlsplit(address)
     name = parts.path.rpartition("/")[2].removesuffix(".png")
     served, wanted = _checked(models, name, dict(parse_qsl(parts.query)))
     if name not in ("confusion_matrix", "confusion_zoom"):
         return None
-    order = wanted[3] if name == "confusion_zoom" else _order(served)
+    order = wanted[3] if name == "confusion_zoom" else by_superclass(served.labels)
     left, bottom, right, top = _cached(served, *wanted)[1]
     column = int((x - left) / (right - left) * len(order) // 1)
     row = int((y - (1 - top)) / (top - bottom) * len(order) // 1)
@@ -164,17 +168,6 @@ def class_at(models: Models, address: str, x: float, y: float) -> int | None:
     if column in inside and y > 1 - bottom:
         return int(order[column])
     return None
-
-
-def alternative(figure: str, served: Served, language: str) -> str:
-    """Returns the alternative text of a figure."""
-    return word(f"alt_{figure}", language, model=served.name)
-
-
-def _order(served: Served) -> tuple[int, ...]:
-    from evaluation.plots import by_superclass
-
-    return tuple(by_superclass(served.labels))
 
 
 def _checked(

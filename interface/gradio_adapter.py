@@ -3,7 +3,7 @@
 - `Blocks.preprocess_data` gets the inputs of every event of the page, the API and MCP. Gradio only
   checks files with its own mark (`meta`), copies them before the function is called, and downloads
   URLs. Here files are read or refused before.
-- `Blocks.call_function` calls an event's function: unexpected exceptions become one line.
+- `Blocks.call_function` calls an event's function: its exceptions become messages for visitors.
 - `Blocks.get_api_info` describes the endpoints; Gradio's example is a URL.
 - `gradio.mcp.GradioMCPServer` passes files that a tool names to a client inside the server, which
   opens any path; its results are Python's `repr`; and the MCP library validates arguments with its
@@ -32,14 +32,18 @@ from mcp.server import Server
 
 from classifier.errors import InputError
 from interface import uploads
-from interface.events import RequestError, as_error
-from interface.translations import LANGUAGES, word
+from interface.events import LANGUAGE_INPUT, RequestError, as_error
+from interface.translations import LANGUAGES, language_of, word
 
 logger = logging.getLogger(__name__)
 
 
 class CheckedBlocks(gr.Blocks):
-    """A `gr.Blocks` whose events get pictures as `Upload` or None, never as a path."""
+    """A `gr.Blocks` whose events get pictures as `Upload` or None, never as a path.
+
+    An event may have an input with the id `LANGUAGE_INPUT`, its last: the event gets it as one of
+    `LANGUAGES`, and its error messages are in that language, otherwise in English.
+    """
 
     document: Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -70,20 +74,26 @@ class CheckedBlocks(gr.Blocks):
             processed[index] = picture
         return processed
 
-    async def call_function(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls an event's function; unexpected exceptions become one line."""
+    async def call_function(
+        self, block_fn: Any, processed_input: list[Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Calls an event's function; its exceptions become messages for visitors."""
         try:
-            return await super().call_function(*args, **kwargs)
+            return await super().call_function(block_fn, processed_input, *args, **kwargs)
         except (gr.Error, StopAsyncIteration, StopIteration):
             raise
         except Exception as error:
-            raise as_error(error, LANGUAGES[0]) from None
+            known = processed_input and _is_language(block_fn.inputs[-1])
+            raise as_error(error, processed_input[-1] if known else LANGUAGES[0]) from None
 
 
 async def _without_files(
     block_fn: BlockFunction, inputs: Any
 ) -> tuple[list[Any], dict[int, uploads.Upload | None]]:
-    """Returns an event's inputs with None instead of pictures, and the pictures by index."""
+    """Returns an event's inputs with None instead of pictures, and the pictures by index.
+
+    The visitor's language is one of `LANGUAGES`.
+    """
     if not isinstance(inputs, (list, tuple)) or len(inputs) > len(block_fn.inputs):
         raise RequestError
     plain = list(inputs) + [None] * (len(block_fn.inputs) - len(inputs))
@@ -96,7 +106,13 @@ async def _without_files(
                 pictures[index] = await asyncio.to_thread(uploads.read, value)
         elif not _fits(block, value):
             raise RequestError
+        elif _is_language(block):
+            plain[index] = language_of(value)
     return plain, pictures
+
+
+def _is_language(block: Any) -> bool:
+    return block.elem_id == LANGUAGE_INPUT
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from functools import cache
 
-import gradio as gr
 import numpy as np
 
-from classifier.data.images import open_image, to_model_input
 from interface.markup import fill
-from interface.pictures import data_uri
+from interface.pictures import data_uri, photograph
 from interface.serving import Models
 from interface.translations import LANGUAGES, locale
 
-PHOTOGRAPH = "lion.jpg"  # part of Gradio
 _COLUMNS = 60  # of the banner; the picture is at its right end
 _DISSOLVING = 14  # columns of the picture that are partly transparent
 
 
 def render(models: Models, language: str, name: str | None = None) -> str:
-    """Returns the header of the page as HTML.
-
-    Args:
-        models: the served models.
-        language: the visitor's.
-        name: of the model to describe; by default the first.
-    """
+    """Returns the header of the page, with the named model, by default the first, as HTML."""
     served = models.get(name)
     return fill(
         "header",
@@ -40,8 +31,8 @@ def render(models: Models, language: str, name: str | None = None) -> str:
 
 @cache
 def _banner() -> str:
-    """Draws a photograph at 32×32 pixels, whose left side dissolves into single pixels."""
-    pixels = to_model_input(open_image(gr.get_image(PHOTOGRAPH)))
+    """Draws the photograph; its left side dissolves into single pixels."""
+    pixels = photograph()
     side = len(pixels)
     rows, columns = np.mgrid[:side, :_COLUMNS]
     # Fixed, evenly distributed numbers: the fractional parts of a golden-ratio lattice.

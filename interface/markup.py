@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,13 +22,10 @@ _environment = Environment(
 
 
 def fill(template: str, language: str, **values: object) -> Markup:
-    """Renders a template.
+    """Renders a file of `templates/`, named without its suffix.
 
-    Args:
-        template: the name of a file in `templates/`, without its suffix.
-        language: of its texts and numbers, for the functions `word`, `class_name`, `number` and
-            `percent` in the template.
-        values: the variables; all but `Markup` is escaped.
+    Its variables, of which all but `Markup` is escaped, are the values and the functions `word`,
+    `class_name`, `number` and `percent` in the language.
     """
     notation = locale(language)
     return Markup(
@@ -45,6 +43,21 @@ def fill(template: str, language: str, **values: object) -> Markup:
 def line(key: str, language: str, **values: object) -> Markup:
     """Returns a text of `words.yaml` as a paragraph."""
     return fill("line", language, text=word(key, language, **values))
+
+
+def message(
+    text: str, language: str, title: str = "", kind: str = "", ghosts: Sequence[float] = ()
+) -> Markup:
+    """Returns what is shown instead of answers.
+
+    Args:
+        text: what is missing, or what to do.
+        language: the visitor's.
+        title: above the text.
+        kind: a CSS class, "waiting" or "refused".
+        ghosts: lengths of empty bars below the text, as fractions of the width.
+    """
+    return fill("message", language, text=text, title=title, kind=kind, ghosts=ghosts)
 
 
 def heading(title: str, note: str = "") -> gr.HTML:

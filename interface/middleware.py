@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Sequence
 
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
@@ -238,6 +239,15 @@ def malformed(request: Request, error: Exception) -> Response:
     """Returns the response to an invalid request, without its content, which may not be JSON."""
     del request, error
     return _refusal("the request does not have the form that this endpoint takes", 422)
+
+
+def not_found(request: Request, error: Exception) -> Response:
+    """Returns the response to a GET that asks for something that does not exist."""
+    del request
+    return PlainTextResponse(str(error), 404)
+
+
+EXCEPTION_HANDLERS = {RequestValidationError: malformed, InputError: not_found}
 
 
 def _refusal(text: str, status: int) -> Response:

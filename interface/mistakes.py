@@ -13,7 +13,7 @@ from interface.evaluated_images import EvaluatedImages, ImagesMissingError
 from interface.markup import fill, heading, line
 from interface.pictures import data_uri
 from interface.serving import Models, Served
-from interface.translations import class_name, language_of, static_html, static_texts
+from interface.translations import class_name, static_html, static_texts
 
 SHOWN, MAX_SHOWN = 24, 240
 ALL = -1  # instead of a class
@@ -71,7 +71,6 @@ def build(
     async def redraw(
         name: str, wanted: int | None, band: str, opened: str, shown: int, language: str
     ) -> AsyncIterator[tuple[Any, Any]]:
-        language = language_of(language)
         served = models.get(name)
         if not opened and not images.at_hand(served):  # the tab has not been opened
             yield gr.skip(), gr.skip()

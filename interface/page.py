@@ -7,20 +7,18 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
-from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 
 from classifier.data.images import MAX_BYTES
 from interface import about, api, classify, compare, downloads, evaluation, figures, header, try_it
-from interface.events import TEXT_EVENT, with_user_errors
+from interface.events import LANGUAGE_INPUT, TEXT_EVENT
 from interface.gradio_adapter import CheckedBlocks, described_once
 from interface.markup import fill
-from interface.middleware import PageMiddleware, RequestGate, malformed
+from interface.middleware import EXCEPTION_HANDLERS, PageMiddleware, RequestGate
 from interface.serving import Models
 from interface.theme import CSS_FILE, SCRIPT_FILES, theme
 from interface.translations import (
     LANGUAGES,
-    language_of,
     locale,
     static_html,
     static_texts,
@@ -60,7 +58,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
         head = gr.HTML(
             static_html("head", lambda language: header.render(models, language)), elem_id="head"
         )
-        language = gr.Textbox(LANGUAGES[0], visible=False)
+        language = gr.Textbox(LANGUAGES[0], visible=False, elem_id=LANGUAGE_INPUT)
         model = gr.Radio(
             models.names,
             value=models.names[0],
@@ -81,7 +79,12 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
                 fillings += about.build(models, model, language)
         gr.HTML(text("footer"), elem_classes="foot")
         api.build(models)
-        facts = _facts_event(models, model, head, language)
+
+        async def describe(name: str, language: str) -> str:
+            return header.render(models, language, name)
+
+        inputs = [model, language]
+        facts = {"fn": describe, "inputs": inputs, "outputs": head, **TEXT_EVENT}
         model.change(**facts)
         if changing:
             fillings.append(facts)
@@ -145,22 +148,6 @@ def launch_options(
                 api.health_route(models),
             ],
             "middleware": [Middleware(PageMiddleware, script, foot, gate, page, trusting)],
-            "exception_handlers": {RequestValidationError: malformed},
+            "exception_handlers": EXCEPTION_HANDLERS,
         },
-    }
-
-
-def _facts_event(
-    models: Models, model: gr.Radio, head: gr.HTML, language: gr.Textbox
-) -> dict[str, Any]:
-    """Returns the event that shows the chosen model in the header."""
-
-    async def render(name: str, language: str) -> str:
-        return header.render(models, language_of(language), name)
-
-    return {
-        "fn": with_user_errors(render),
-        "inputs": [model, language],
-        "outputs": head,
-        **TEXT_EVENT,
     }

@@ -1,12 +1,24 @@
-"""Pixels as data URLs."""
+"""Pixels as data URLs, and a photograph."""
 
 from __future__ import annotations
 
 import base64
 import io
+from functools import cache
 
+import gradio as gr
 import numpy as np
 from PIL import Image
+
+from classifier.data.images import open_image, to_model_input
+
+PHOTOGRAPH = "lion.jpg"  # part of Gradio
+
+
+@cache
+def photograph() -> np.ndarray:
+    """Returns the photograph at 32×32 pixels: uint8, (32, 32, 3)."""
+    return to_model_input(open_image(gr.get_image(PHOTOGRAPH)))
 
 
 def data_uri(pixels: np.ndarray) -> str:

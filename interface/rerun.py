@@ -14,7 +14,7 @@ from interface.evaluated_images import EvaluatedImages, ImagesMissingError
 from interface.events import WITH_LANGUAGE, as_error
 from interface.markup import fill, heading, line
 from interface.serving import Models, Served
-from interface.translations import language_of, number, percent, static_texts, word
+from interface.translations import number, percent, static_texts, word
 
 FEWEST, MOST, USUAL = 100, 10_000, 2000  # images
 BATCH_SIZE = 50  # images; a visitor's picture waits for at most one batch
@@ -55,7 +55,6 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
     async def run(
         name: str, count: int, language: str, request: gr.Request
     ) -> AsyncIterator[tuple[Any, ...]]:
-        language = language_of(language)
         served = models.get(name)
         off, on = gr.Button(interactive=False), gr.Button(interactive=True)
         visitor = str(request.session_hash)

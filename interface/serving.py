@@ -7,7 +7,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
@@ -165,6 +165,18 @@ class Models:
         self._last_answer = time.monotonic()
         return answers
 
+    async def ask_all(self, images: Mapping[int, np.ndarray]) -> list[tuple[Served, np.ndarray]]:
+        """Returns every served model with its probabilities, (N, C).
+
+        Args:
+            images: those for models of each size S, uint8, (N, S, S, 3).
+        """
+        served = list(self)
+        answers = await asyncio.gather(
+            *(self.probabilities(images[item.image_size], item.name) for item in served)
+        )
+        return list(zip(served, answers, strict=True))
+
     async def can_answer(self) -> bool:
         """Returns whether any model answers, from its last prediction or from a new one.
 
@@ -181,14 +193,6 @@ class Models:
         self.decoder.stop()
         self.runtime.stop()
 
-    async def decode(self, picture: Upload, sizes: Iterable[int]) -> dict[int, np.ndarray]:
-        """Decodes a picture once, and returns the model input of each size S: uint8, (S, S, 3).
-
-        Raises:
-            ImageError: the picture cannot be used.
-        """
-        return await self.decoder.decode(picture, sizes)
-
     async def classify(
         self, picture: Upload, name: str | None = None, top: int = TOP
     ) -> Prediction:
@@ -199,7 +203,8 @@ class Models:
             UnknownModelError: no such model is served.
         """
         served = self.get(name)
-        pixels = (await self.decode(picture, {served.image_size}))[served.image_size]
+        decoded = await self.decoder.decode(picture, {served.image_size})
+        pixels = decoded[served.image_size]
         answer = await self.probabilities(pixels[None], name)
         return rank(answer[0], served.labels, pixels, top)
 

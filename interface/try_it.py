@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,14 +12,13 @@ from gradio.events import Dependency
 from classifier.errors import ClassifierError
 from classifier.prediction.classifier import rank
 from evaluation import corruptions
-from interface.classify import message
-from interface.events import as_error, with_user_errors
-from interface.markup import fill, heading
+from interface.classify import refused
+from interface.events import as_error
+from interface.markup import fill, heading, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
 from interface.translations import (
     class_name,
-    language_of,
     number,
     static_html,
     static_texts,
@@ -73,13 +71,12 @@ def build(
     async def respond(
         picture: Upload | None, right: Any, down: Any, turn: Any, blur: Any, language: str
     ) -> str:
-        language = language_of(language)
         if picture is None:
             return waiting(language)
         try:
-            pixels = await models.decode(picture, models.image_sizes)
+            pixels = await models.decoder.decode(picture, models.image_sizes)
         except ClassifierError as error:  # the *Classify* tab shows the error message
-            return message("refused", language, str(as_error(error, language)))
+            return refused(language, str(as_error(error, language)))
         both = {
             size: np.stack([image, corrupt(image, right, down, turn, blur)])
             for size, image in pixels.items()
@@ -87,7 +84,7 @@ def build(
         return await compare(models, both, language)
 
     event: dict[str, Any] = {
-        "fn": with_user_errors(respond),
+        "fn": respond,
         "inputs": [picture, *sliders, language],
         "outputs": answers,
         "js": _STORE_VALUES,
@@ -137,20 +134,16 @@ def corrupt(
 
 
 async def compare(models: Models, both: Mapping[int, np.ndarray], language: str) -> str:
-    """Returns the predictions of all models for the original and the changed picture as HTML.
+    """Returns the predictions of all models as HTML.
 
     Args:
         models: the served models.
         both: original and changed model input of each size S, uint8, (2, S, S, 3).
         language: the visitor's.
     """
-    served = list(models)
-    answers = await asyncio.gather(
-        *(models.probabilities(both[item.image_size], item.name) for item in served)
-    )
     columns = [
-        _column(item, answer, both[item.image_size][1], language)
-        for item, answer in zip(served, answers, strict=True)
+        _column(served, answer, both[served.image_size][1], language)
+        for served, answer in await models.ask_all(both)
     ]
     size = max(both)
     picture = data_uri(both[size][1])
@@ -159,7 +152,8 @@ async def compare(models: Models, both: Mapping[int, np.ndarray], language: str)
 
 def waiting(language: str) -> str:
     """Returns the placeholder before there is a picture."""
-    return message("waiting", language, word("try_waiting", language))
+    text, title = word("try_waiting", language), word("waiting_title", language)
+    return message(text, language, title, "waiting")
 
 
 def _column(

@@ -16,6 +16,7 @@ from benchmarks.ablation import ROWS
 from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
 from interface import compare
+from interface.middleware import EXCEPTION_HANDLERS
 from interface.serving import Served
 from interface.translations import LANGUAGES, percent
 
@@ -83,7 +84,7 @@ def test_a_model_that_was_not_compared_shows_what_its_folder_knows(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_figures_are_drawn_on_request(theme: str) -> None:
-    client = TestClient(Starlette(routes=[compare.route()]))
+    client = TestClient(Starlette(routes=[compare.route()], exception_handlers=EXCEPTION_HANDLERS))
     for figure, choice in (
         ("robustness", {}),
         ("class_differences", {"first": "cnn", "second": "mlp"}),
@@ -107,7 +108,9 @@ def test_the_figures_are_drawn_on_request(theme: str) -> None:
     ],
 )
 def test_what_does_not_exist_is_not_found(address: str) -> None:
-    answer = TestClient(Starlette(routes=[compare.route()])).get(address)
+    answer = TestClient(
+        Starlette(routes=[compare.route()], exception_handlers=EXCEPTION_HANDLERS)
+    ).get(address)
     assert answer.status_code == 404
     assert "passwd" not in answer.text or "no model named" in answer.text
 
@@ -132,11 +135,9 @@ def measured_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     }
     (tmp_path / "ablation.json").write_text(json.dumps(measurement))
     monkeypatch.setattr(compare, "ABLATION", tmp_path / "ablation.json")
-    for cached in (compare.ablation, compare.png):
-        cached.cache_clear()
+    compare.png.cache_clear()
     yield measurement
-    for cached in (compare.ablation, compare.png):
-        cached.cache_clear()
+    compare.png.cache_clear()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -153,16 +154,14 @@ def test_without_a_measured_ablation_there_is_no_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "ABLATION", tmp_path / "missing.json")
-    compare.ablation.cache_clear()
-    client = TestClient(Starlette(routes=[compare.route()]))
+    client = TestClient(Starlette(routes=[compare.route()], exception_handlers=EXCEPTION_HANDLERS))
     assert client.get("/comparison/ablation.png").status_code == 404
-    compare.ablation.cache_clear()
 
 
 @pytest.mark.usefixtures("measured_ablation")
 @pytest.mark.parametrize("figure", compare.FIGURES)
 def test_a_phone_gets_a_narrow_figure_whose_panels_lie_below_each_other(figure: str) -> None:
-    client = TestClient(Starlette(routes=[compare.route()]))
+    client = TestClient(Starlette(routes=[compare.route()], exception_handlers=EXCEPTION_HANDLERS))
     sizes = {}
     for form in ("wide", "narrow"):
         query = {"form": form, "first": "cnn", "second": "mlp"}

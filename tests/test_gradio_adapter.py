@@ -15,6 +15,7 @@ import pytest
 from gradio.routes import App
 from mcp.server import Server
 
+from interface.events import LANGUAGE_INPUT
 from interface.gradio_adapter import (
     CheckedBlocks,
     McpServer,
@@ -93,6 +94,24 @@ def test_a_function_gets_no_path_and_what_it_raises_becomes_one_line() -> None:
     assert [type(item).__name__ for item in seen] == ["Upload"]
     assert event_function(blocks, None, "nothing") is None
     assert event_function(blocks, 99) is None
+
+
+def test_an_event_gets_the_visitors_language_and_its_messages_are_in_it() -> None:
+    seen: list[str] = []
+
+    def note(language: str) -> None:
+        seen.append(language)
+        raise ZeroDivisionError
+
+    with CheckedBlocks() as blocks:
+        language = gr.Textbox(elem_id=LANGUAGE_INPUT)
+        language.change(note, language, None, api_name="note", preprocess=False)
+    event = event_function(blocks, None, "note")
+    assert event is not None
+    for wanted, code in (("es-MX", "es"), ("xx", "en"), (None, "en")):
+        with pytest.raises(gr.Error, match=word("error_model", code)):
+            asyncio.run(blocks.process_api(event, [wanted]))
+    assert seen == ["es", "en", "en"]
 
 
 def test_tools_of_mcp_answer_in_json() -> None:

@@ -1,8 +1,7 @@
 """All figures of the card and the app, as pure functions that return matplotlib Figures.
 
-They do not use pyplot, which has global state: they can be called from any thread. All take
-`theme`, the colours; `locale`, the language with its names of classes and superclasses; and
-`narrow`, the layout for phones: panels below each other.
+They do not use pyplot, which has global state: they can be called from any thread. All take the
+fields of `Look` as keyword arguments: theme, locale and layout.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from matplotlib.figure import Figure
 
 from classifier.model_folder.folder import ClassNames
 from evaluation import curves
-from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import NARROW
 from evaluation.plots.calibration import reliability_diagram
 from evaluation.plots.classes import (
@@ -28,7 +26,6 @@ from evaluation.plots.comparison import ablation_bars, class_differences, robust
 from evaluation.plots.matrices import by_superclass, class_confusions, confusion_matrix
 from evaluation.plots.rankings import precision_recall_plot, roc_plot
 from evaluation.plots.training import training_curves
-from evaluation.themes import LIGHT, Theme
 
 __all__ = [
     "ablation_bars",
@@ -58,9 +55,7 @@ def draw_all(
     labels: np.ndarray,
     names: ClassNames,
     history: Sequence[Mapping[str, float]] = (),
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
+    **style: Any,
 ) -> Iterator[tuple[str, Figure]]:
     """Draws the figures of a model card.
 
@@ -74,7 +69,6 @@ def draw_all(
     Yields:
         The name of a figure and the figure.
     """
-    style: dict[str, Any] = {"theme": theme, "locale": locale}
     matrix = evaluation["confusion_matrix"]
     chosen = default_classes(evaluation)
     yield "confusion_matrix", confusion_matrix(matrix, names, **style)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from evaluation.locales import Locale
+from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.fonts import PlainTextFigure
-from evaluation.themes import Theme
+from evaluation.themes import LIGHT, Theme
 
 WIDTH = 7.2  # inches; text of 10 points is legible from 640 pixels to a projector
 NARROW = 3.9  # inches; on a phone
@@ -24,33 +26,42 @@ TINY_SIZE = 7.6  # fits two lines next to one of twenty rows
 _MAX_NAME_LENGTH = 48  # characters; longer names would leave no space for the data
 
 
+@dataclass(frozen=True)
+class Look:
+    """What all figures have in common.
+
+    Attributes:
+        theme: the colours.
+        locale: the language, with its names of classes and superclasses.
+        narrow: whether the layout is that for phones: panels below each other.
+    """
+
+    theme: Theme = LIGHT
+    locale: Locale = ENGLISH
+    narrow: bool = False
+
+
 def new_figure(
-    title: str,
-    subtitle: str = "",
-    *,
-    theme: Theme,
-    height: float,
-    width: float = WIDTH,
-    narrow: bool = False,
+    look: Look, title: str, subtitle: str, *, height: float, width: float = WIDTH
 ) -> Figure:
-    """Returns a figure with a title and a subtitle.
+    """Returns a figure with a title and a subtitle, which are wrapped.
 
     Args:
-        title: already in the language; wrapped.
-        subtitle: already in the language; wrapped.
-        theme: its colours.
-        height: inches, with a line for the title and one for the subtitle; what they need beyond
-            that is added if it is narrow.
-        width: inches.
-        narrow: whether to use the width for phones instead of `width`.
+        look: its theme and layout.
+        title: in the language of the figure.
+        subtitle: in the language of the figure.
+        height: inches, with a line for the title and one for the subtitle; a narrow figure is
+            higher if they need more.
+        width: inches; a narrow figure has that of a phone.
     """
-    width = NARROW if narrow else width
+    theme = look.theme
+    width = NARROW if look.narrow else width
     # Characters of average width that fit into an inch.
     titles = textwrap.wrap(title, int(8.4 * width))
-    lines = textwrap.wrap(subtitle, int((12 if narrow else 13) * width))
+    lines = textwrap.wrap(subtitle, int((12 if look.narrow else 13) * width))
     title_height = 0.30 + 0.26 * (len(titles) - 1)  # inches
     header = 0.20 + title_height + 0.19 * len(lines)
-    if narrow:
+    if look.narrow:
         height += max(header - 0.69, 0)
     figure = PlainTextFigure(figsize=(width, height), facecolor=theme.background)
     figure.set_layout_engine(
@@ -59,35 +70,18 @@ def new_figure(
         )
     )
     left = 0.12 / width
-    figure.text(
-        left,
-        1 - 0.12 / height,
-        "\n".join(titles),
-        size=TITLE_SIZE,
-        weight="bold",
-        color=theme.ink,
-        va="top",
-    )
-    figure.text(
-        left,
-        1 - (0.12 + title_height) / height,
-        "\n".join(lines),
-        size=TEXT_SIZE,
-        color=theme.muted,
-        va="top",
-        linespacing=1.3,
-    )
+    title_style: dict[str, Any] = {"size": TITLE_SIZE, "weight": "bold", "color": theme.ink}
+    figure.text(left, 1 - 0.12 / height, "\n".join(titles), va="top", **title_style)
+    note_style: dict[str, Any] = {"size": TEXT_SIZE, "color": theme.muted, "linespacing": 1.3}
+    below = 1 - (0.12 + title_height) / height
+    figure.text(left, below, "\n".join(lines), va="top", **note_style)
     return figure
 
 
 def style_axes(axes: Axes, theme: Theme, *, grid: str | None = "both", title: str = "") -> Axes:
     """Styles axes: no frame, a thin grid behind the data, labels in the muted colour.
 
-    Args:
-        axes: to be styled.
-        theme: its colours.
-        grid: "x", "y", "both" or None.
-        title: of a panel, at its left.
+    The grid is "x", "y", "both" or None; the title is that of a panel.
     """
     axes.set_facecolor(theme.background)
     for spine in axes.spines.values():
@@ -116,18 +110,30 @@ def mark_value(
     """Draws a vertical line with a label at its "left" or "right"."""
     axes.axvline(value, color=colour, linewidth=1.8)
     on_left = side == "left"
-    axes.annotate(
+    label(
+        axes,
         text,
         (value, 1),
+        (-6 if on_left else 6, -3),
+        colour,
         xycoords=("data", "axes fraction"),
-        xytext=(-6 if on_left else 6, -3),
-        textcoords="offset points",
         ha="right" if on_left else "left",
         va="top",
-        size=TEXT_SIZE,
-        color=colour,
         bbox={"facecolor": theme.background, "edgecolor": "none", "pad": 1},
     )
+
+
+def label(
+    axes: Axes,
+    text: str,
+    place: tuple[float, float],
+    offset: tuple[float, float],
+    colour: str,
+    **options: Any,
+) -> None:
+    """Writes a text at an offset in points from a place; options are those of `annotate`."""
+    options = {"size": TEXT_SIZE, "va": "center", **options}
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", color=colour, **options)
 
 
 def horizontal_bars(
@@ -156,17 +162,9 @@ def horizontal_bars(
     axes.tick_params(axis="y", labelcolor=theme.ink)
     axes.set_xticks([])
     axes.set_ylim(max(len(names), rows) - 0.4, -0.6)
-    for position, (value, label) in enumerate(zip(values, labels, strict=True)):
-        axes.annotate(
-            label,
-            (value, position),
-            xytext=(5 if value >= 0 else -5, 0),
-            textcoords="offset points",
-            ha="left" if value >= 0 else "right",
-            va="center",
-            size=TEXT_SIZE,
-            color=theme.ink,
-        )
+    for position, (value, text) in enumerate(zip(values, labels, strict=True)):
+        offset, side = (5, "left") if value >= 0 else (-5, "right")
+        label(axes, text, (value, position), (offset, 0), theme.ink, ha=side)
 
 
 def readable_on(colour: object) -> str:

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evaluation.curves import Reliability
-from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import (
     TEXT_SIZE,
+    Look,
     mark_value,
     new_figure,
     percent_axis,
     style_axes,
 )
-from evaluation.themes import LIGHT, Theme
 
 
-def reliability_diagram(
-    reliability: Reliability,
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
-) -> Figure:
+def reliability_diagram(reliability: Reliability, **style: Any) -> Figure:
     """Draws accuracy over confidence, and below it the distribution of the confidence.
 
     Args:
         reliability: from `curves.reliability`.
     """
+    look = Look(**style)
+    theme, locale = look.theme, look.locale
     filled = reliability.counts > 0
     weights = reliability.counts[filled]
     confidence = float(np.average(reliability.confidence[filled], weights=weights))
@@ -39,13 +36,16 @@ def reliability_diagram(
         "reliability_note",
         error=locale.percent(reliability.expected_calibration_error),
         bins=len(reliability.counts),
-        direction=_direction(confidence - accuracy, locale),
+        direction=locale.text(
+            "over_confident" if confidence >= accuracy else "under_confident",
+            gap=locale.number(100 * abs(confidence - accuracy), 1),
+        ),
     )
-    height = 5.4 if narrow else 6.4
-    figure = new_figure(locale.text("reliability"), note, theme=theme, height=height, narrow=narrow)
+    height = 5.4 if look.narrow else 6.4
+    figure = new_figure(look, locale.text("reliability"), note, height=height)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
-    _accuracy_bars(above, reliability, theme, locale)
-    _confidence_bars(below, reliability, theme, locale)
+    _accuracy_bars(above, reliability, look)
+    _confidence_bars(below, reliability, look)
     sides = ("right", "left") if accuracy > confidence else ("left", "right")
     for share, key, colour, side in (
         (accuracy, "mean_accuracy", theme.main, sides[0]),
@@ -56,12 +56,8 @@ def reliability_diagram(
     return figure
 
 
-def _direction(gap: float, locale: Locale) -> str:
-    key = "over_confident" if gap >= 0 else "under_confident"
-    return locale.text(key, gap=locale.number(100 * abs(gap), 1))
-
-
-def _accuracy_bars(axes: Axes, reliability: Reliability, theme: Theme, locale: Locale) -> None:
+def _accuracy_bars(axes: Axes, reliability: Reliability, look: Look) -> None:
+    theme, locale = look.theme, look.locale
     style_axes(axes, theme)
     centres, width = _bins(reliability)
     accuracy = np.nan_to_num(reliability.accuracy)
@@ -71,14 +67,8 @@ def _accuracy_bars(axes: Axes, reliability: Reliability, theme: Theme, locale: L
             sides = [centre - 0.43 * width, centre + 0.43 * width]
             axes.fill_between(sides, bar, sure, color=theme.contrary, alpha=0.35, lw=0)
             axes.plot(sides, [sure, sure], color=theme.contrary, linewidth=1.8)
-    axes.plot(
-        [0, 1],
-        [0, 1],
-        color=theme.muted,
-        linewidth=1.2,
-        linestyle=(0, (3, 2)),
-        label=locale.text("perfect"),
-    )
+    dashed: dict[str, Any] = {"color": theme.muted, "linewidth": 1.2, "linestyle": (0, (3, 2))}
+    axes.plot([0, 1], [0, 1], label=locale.text("perfect"), **dashed)
     axes.legend(loc="upper left", frameon=False, fontsize=TEXT_SIZE, labelcolor=theme.muted)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
@@ -86,7 +76,8 @@ def _accuracy_bars(axes: Axes, reliability: Reliability, theme: Theme, locale: L
     axes.set_ylabel(locale.text("right_answers"))
 
 
-def _confidence_bars(axes: Axes, reliability: Reliability, theme: Theme, locale: Locale) -> None:
+def _confidence_bars(axes: Axes, reliability: Reliability, look: Look) -> None:
+    theme, locale = look.theme, look.locale
     style_axes(axes, theme, grid="y")
     centres, width = _bins(reliability)
     shares = reliability.counts / reliability.counts.sum()

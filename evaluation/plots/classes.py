@@ -9,36 +9,32 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import (
     TEXT_SIZE,
+    Look,
     fit_name,
     horizontal_bars,
+    label,
     mark_value,
     new_figure,
     percent_axis,
     style_axes,
 )
-from evaluation.themes import LIGHT, Theme
 
 _PAIRS = 15
 
 
-def class_histograms(
-    evaluation: Mapping[str, Any],
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
-) -> Figure:
+def class_histograms(evaluation: Mapping[str, Any], **style: Any) -> Figure:
     """Draws histograms of the accuracy (which is the recall), precision and F1 of the classes.
 
     Args:
         evaluation: the content of `evaluation.json`.
     """
+    look = Look(**style)
+    theme, locale, narrow = look.theme, look.locale, look.narrow
     note = locale.text("histograms_note")
     height = 7.2 if narrow else 3.6
-    figure = new_figure(locale.text("histograms"), note, theme=theme, height=height, narrow=narrow)
+    figure = new_figure(look, locale.text("histograms"), note, height=height)
     panels = figure.subplots(*((3, 1) if narrow else (1, 3)), sharey=True)
     for axes, field, title in (
         (panels[0], "accuracy", "title_accuracy_is_recall"),
@@ -60,25 +56,20 @@ def class_histograms(
     return figure
 
 
-def best_and_worst_classes(
-    evaluation: Mapping[str, Any],
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
-) -> Figure:
+def best_and_worst_classes(evaluation: Mapping[str, Any], **style: Any) -> Figure:
     """Draws the accuracy of the best and the worst classes.
 
     Args:
         evaluation: the content of `evaluation.json`.
     """
+    look = Look(**style)
+    theme, locale, narrow = look.theme, look.locale, look.narrow
     accuracy = {row["name"]: row["accuracy"] for row in evaluation["per_class"] if row["support"]}
     mean = float(np.mean(list(accuracy.values())))
     note = locale.text("best_and_worst_note")
     rows = len(evaluation["best_classes"])
     height = 2.6 + 0.6 * rows if narrow else 1.6 + 0.3 * rows
-    title = locale.text("best_and_worst")
-    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    figure = new_figure(look, locale.text("best_and_worst"), note, height=height)
     panels = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
     for axes, field, colour in (
         (panels[0], "best", theme.main),
@@ -93,36 +84,24 @@ def best_and_worst_classes(
         axes.set_xlim(0, 1.12)
         axes.set_ylim(bottom=max(rows, 2) - 0.1)  # room for the name of the line
         axes.axvline(mean, color=theme.muted, linewidth=1, linestyle=(0, (3, 3)))
-    panels[1].annotate(
-        locale.text("mean", value=locale.percent(mean)),
-        (mean, 0),
-        xycoords=("data", "axes fraction"),
-        xytext=(6, 2),
-        textcoords="offset points",
-        size=TEXT_SIZE,
-        color=theme.muted,
-    )
+    text, at_bottom = locale.text("mean", value=locale.percent(mean)), ("data", "axes fraction")
+    label(panels[1], text, (mean, 0), (6, 2), theme.muted, xycoords=at_bottom, va="baseline")
     return figure
 
 
-def most_confused_pairs(
-    evaluation: Mapping[str, Any],
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
-) -> Figure:
+def most_confused_pairs(evaluation: Mapping[str, Any], **style: Any) -> Figure:
     """Draws the pairs of classes with the most mistakes.
 
     Args:
         evaluation: the content of `evaluation.json`.
     """
+    look = Look(**style)
+    theme, locale, narrow = look.theme, look.locale, look.narrow
     pairs = evaluation["most_confused"][:_PAIRS]
     support = {row["name"]: row["support"] for row in evaluation["per_class"]}
     note = locale.text("most_confused_note")
     height = 1.2 + (0.42 if narrow else 0.3) * max(len(pairs), 2)
-    title = locale.text("most_confused")
-    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    figure = new_figure(look, locale.text("most_confused"), note, height=height)
     axes = style_axes(figure.subplots(), theme, grid=None)
     arrow, width = ("\n→ ", 17) if narrow else ("  →  ", 24)
     names = [

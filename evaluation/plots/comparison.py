@@ -13,17 +13,17 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 
 from evaluation.corruptions import LEVELS
-from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import (
     NARROW,
     SMALL_SIZE,
     TEXT_SIZE,
+    Look,
     fit_name,
     horizontal_bars,
+    label,
     new_figure,
     style_axes,
 )
-from evaluation.themes import LIGHT, Theme
 
 _CHANGES = 8  # classes shown at each end of the differences
 _SLIDE = (9.6, 5.4)  # inches: 16:9
@@ -35,9 +35,7 @@ def robustness_curves(
     results: Mapping[str, Mapping[str, Any]],
     *,
     examples: Mapping[str, Sequence[np.ndarray]] | None = None,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
+    **style: Any,
 ) -> Figure:
     """Draws the top-1 accuracy of several models by corruption level, in the format of a slide.
 
@@ -51,17 +49,19 @@ def robustness_curves(
         >>> results = {"shift": {"levels": [0, 4, 8], "top1": {"mlp": [0.5, 0.3, 0.1]}}}
         >>> figure = robustness_curves(results)
     """
+    look = Look(**style)
+    theme, locale, narrow = look.theme, look.locale, look.narrow
     kinds = [kind for kind in LEVELS if kind in results]
     models = list(dict.fromkeys(name for kind in kinds for name in results[kind]["top1"]))
     width, height = (NARROW, 0.7 + 2.3 * len(kinds)) if narrow else _SLIDE
     title, note = locale.text("robustness"), locale.text("robustness_note")
-    figure = new_figure(title, note, theme=theme, width=width, height=height, narrow=narrow)
+    figure = new_figure(look, title, note, width=width, height=height)
     panels = _panels(figure, len(kinds), narrow)
     shares = [share for kind in kinds for top1 in results[kind]["top1"].values() for share in top1]
     for axes, kind in zip(panels, kinds, strict=True):
         large = narrow or axes is panels[0]
         places = _shown_levels(len(results[kind]["levels"]), limit=5 if large else 4)
-        _robustness_panel(axes, kind, results[kind], models, places, theme, locale)
+        _robustness_panel(axes, kind, results[kind], models, places, look)
         axes.set_ylim(0, 1.08 * (max(shares, default=0) or 1))
         images = (examples or {}).get(kind, ())
         if len(images):
@@ -77,7 +77,7 @@ def robustness_curves(
     # The labels at the ends of the curves must not overlap: this needs the final layout.
     figure.draw_without_rendering()
     for axes, kind in zip(panels, kinds, strict=True):
-        _label_ends(axes, results[kind], models, theme, locale, named=narrow or axes is panels[0])
+        _label_ends(axes, results[kind], models, look, named=narrow or axes is panels[0])
     return figure
 
 
@@ -85,10 +85,7 @@ def class_differences(
     first: Mapping[str, Any],
     second: Mapping[str, Any],
     names: tuple[str, str],
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
+    **style: Any,
 ) -> Figure:
     """Draws the classes with the largest differences in accuracy between two models.
 
@@ -97,11 +94,12 @@ def class_differences(
         second: the same of the other model, with the same classes.
         names: the names of the two models.
     """
+    look = Look(**style)
+    theme, locale, narrow = look.theme, look.locale, look.narrow
     chosen = _largest_changes(first, second)
     note = locale.text("class_differences_note", first=names[0], second=names[1])
     height = 1.2 + 0.27 * max(len(chosen), 2)
-    title = locale.text("class_differences")
-    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    figure = new_figure(look, locale.text("class_differences"), note, height=height)
     axes = style_axes(figure.subplots(), theme, grid=None)
     values = [100 * change for change, _ in chosen]
     labels = [("+" if value > 0 else "") + locale.number(value) for value in values]
@@ -113,26 +111,17 @@ def class_differences(
     return figure
 
 
-def ablation_bars(
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
-) -> Figure:
+def ablation_bars(rows: Sequence[Mapping[str, Any]], **style: Any) -> Figure:
     """Draws the top-1 accuracy of a recipe as its components are added one by one.
 
     Args:
         rows: the rows of `ablation.json`, with `name`, `category` and `top1`, the accuracies of
             the seeds.
     """
-    figure = new_figure(
-        locale.text("ablation"),
-        locale.text("ablation_note"),
-        theme=theme,
-        height=1.2 + (0.42 if narrow else 0.34) * max(len(rows), 2),
-        narrow=narrow,
-    )
+    look = Look(**style)
+    theme, locale, narrow = look.theme, look.locale, look.narrow
+    height = 1.2 + (0.42 if narrow else 0.34) * max(len(rows), 2)
+    figure = new_figure(look, locale.text("ablation"), locale.text("ablation_note"), height=height)
     axes = style_axes(figure.subplots(), theme, grid=None)
     categories = list(dict.fromkeys(row["category"] for row in rows))
     means = [statistics.mean(row["top1"]) for row in rows]
@@ -177,9 +166,9 @@ def _robustness_panel(
     result: Mapping[str, Any],
     models: Sequence[str],
     places: Sequence[int],
-    theme: Theme,
-    locale: Locale,
+    look: Look,
 ) -> None:
+    theme, locale = look.theme, look.locale
     style_axes(axes, theme, grid="y")
     levels = result["levels"]
     for order, model in enumerate(models):
@@ -219,34 +208,26 @@ def _show_examples(
 
 
 def _label_ends(
-    axes: Axes,
-    result: Mapping[str, Any],
-    models: Sequence[str],
-    theme: Theme,
-    locale: Locale,
-    *,
-    named: bool,
+    axes: Axes, result: Mapping[str, Any], models: Sequence[str], look: Look, *, named: bool
 ) -> None:
     """Labels each curve at its end with the accuracy at the strongest level."""
     points = 72 / axes.figure.dpi
     ends = sorted((result["top1"][model][-1], model) for model in models if model in result["top1"])
     lowest = -np.inf
     for share, model in ends:
-        colour = theme.series[models.index(model) % len(theme.series)]
-        text = locale.percent(share, 0)
+        colour = look.theme.series[models.index(model) % len(look.theme.series)]
+        text = look.locale.percent(share, 0)
         end = (result["levels"][-1], share)
         height = axes.transData.transform(end)[1] * points
-        place = max(height, lowest + (2 if named else 1) * _LINE)
-        lowest = place
-        axes.annotate(
+        lowest = max(height, lowest + (2 if named else 1) * _LINE)
+        label(
+            axes,
             f"{model}\n{text}" if named else text,
             end,
-            xytext=(8, place - height),
-            textcoords="offset points",
-            va="center",
+            (8, lowest - height),
+            colour,
             size=TEXT_SIZE if named else SMALL_SIZE,
             weight="bold" if named else "normal",
-            color=colour,
             annotation_clip=False,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,18 +13,17 @@ from matplotlib.image import AxesImage
 
 from classifier.model_folder.folder import ClassNames
 from evaluation.curves import superclass_confusion_matrix
-from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import (
     SMALL_SIZE,
     TEXT_SIZE,
     TINY_SIZE,
+    Look,
     fit_name,
     horizontal_bars,
     new_figure,
     readable_on,
     style_axes,
 )
-from evaluation.themes import LIGHT, Theme
 
 MAX_NAMED_CLASSES = 30  # more names do not fit next to a matrix
 MAX_NUMBERED_CLASSES = 20  # more numbers do not fit into its cells
@@ -37,9 +37,7 @@ def confusion_matrix(
     *,
     level: str = "class",
     classes: Sequence[int] | None = None,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
+    **style: Any,
 ) -> Figure:
     """Draws a confusion matrix, normalised by row: rows are true classes.
 
@@ -52,33 +50,26 @@ def confusion_matrix(
     Raises:
         ValueError: the level is "superclass", but there are none.
     """
-    counts = np.asarray(matrix)
+    counts, look = np.asarray(matrix), Look(**style)
     if level == "superclass":
-        return _superclass_matrix(counts, names, theme, locale, narrow)
+        return _superclass_matrix(counts, names, look)
     if classes is None and len(names.classes) > MAX_NAMED_CLASSES:
-        return _large_matrix(counts, names, theme, locale, narrow)
+        return _large_matrix(counts, names, look)
     order = by_superclass(names) if classes is None else list(classes)
     if classes is None:
-        title = locale.text("confusion_classes", count=len(order))
+        title = look.locale.text("confusion_classes", count=len(order))
     else:
-        title = locale.text("confusion_chosen")
-    height = 4.6 if narrow else 7.6
-    note = locale.text("confusion_classes_note")
-    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+        title = look.locale.text("confusion_chosen")
     shares = _shares(counts)[np.ix_(order, order)]
     shown = [names.classes[index] for index in order]
-    _draw_named_matrix(figure, shares, shown, theme, locale, narrow)
-    return figure
+    return _named_matrix(shares, shown, title, look.locale.text("confusion_classes_note"), look)
 
 
 def class_confusions(
     matrix: np.ndarray | Sequence[Sequence[int]],
     names: ClassNames,
     chosen: int,
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
+    **style: Any,
 ) -> Figure:
     """Draws the row and column of a class: its false negatives and false positives.
 
@@ -87,14 +78,14 @@ def class_confusions(
         names: the C classes.
         chosen: the index of the class.
     """
-    counts = np.asarray(matrix)
+    counts, look = np.asarray(matrix), Look(**style)
+    theme, locale, narrow = look.theme, look.locale, look.narrow
     title = locale.text("class_confusions", name=fit_name(locale.name(names.classes[chosen]), 36))
     right, support = counts[chosen, chosen], counts[chosen].sum()
     note = locale.text(
         "class_confusions_note", right=locale.number(right), support=locale.number(support)
     )
-    height = 7.0 if narrow else 4.2
-    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    figure = new_figure(look, title, note, height=7.0 if narrow else 4.2)
     panels = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
     for axes, values, key, colour in (
         (panels[0], counts[chosen], "taken_for", theme.contrary),
@@ -121,109 +112,91 @@ def by_superclass(names: ClassNames) -> list[int]:
     return np.argsort(names.superclass_of, kind="stable").tolist()
 
 
-def _superclass_matrix(
-    counts: np.ndarray, names: ClassNames, theme: Theme, locale: Locale, narrow: bool
-) -> Figure:
+def _superclass_matrix(counts: np.ndarray, names: ClassNames, look: Look) -> Figure:
     if names.superclasses is None or names.superclass_of is None:
         raise ValueError("these classes have no superclasses")
     grouped = superclass_confusion_matrix(counts, names.superclass_of, len(names.superclasses))
     right = np.trace(grouped) / max(grouped.sum(), 1)
-    title = locale.text("confusion_superclasses", count=len(grouped))
-    note = locale.text("confusion_superclasses_note", right=locale.percent(right))
-    height = 4.6 if narrow else 7.6
-    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
-    _draw_named_matrix(figure, _shares(grouped), names.superclasses, theme, locale, narrow)
-    return figure
+    title = look.locale.text("confusion_superclasses", count=len(grouped))
+    note = look.locale.text("confusion_superclasses_note", right=look.locale.percent(right))
+    return _named_matrix(_shares(grouped), names.superclasses, title, note, look)
 
 
-def _draw_named_matrix(
-    figure: Figure,
-    shares: np.ndarray,
-    names: Sequence[str],
-    theme: Theme,
-    locale: Locale,
-    narrow: bool,
-) -> None:
+def _named_matrix(
+    shares: np.ndarray, names: Sequence[str], title: str, note: str, look: Look
+) -> Figure:
     """Draws a matrix with names and numbers, if they fit."""
+    figure = new_figure(look, title, note, height=4.6 if look.narrow else 7.6)
     axes = figure.subplots()
-    image = _draw_image(axes, shares, theme, locale)
+    image = _draw_image(axes, shares, look)
     if len(names) <= MAX_NAMED_CLASSES:
-        _name_ticks(axes, np.arange(len(names)), names, theme, locale, narrow)
+        _name_ticks(axes, np.arange(len(names)), names, look)
     else:
         axes.set_xticks([])
         axes.set_yticks([])
-    if len(names) > (MAX_NUMBERED_NARROW if narrow else MAX_NUMBERED_CLASSES):
-        return
+    if len(names) > (MAX_NUMBERED_NARROW if look.narrow else MAX_NUMBERED_CLASSES):
+        return figure
     for row, column in np.argwhere(shares >= 0.005):
         share = shares[row, column]
         axes.text(
             column,
             row,
-            locale.number(100 * share),
+            look.locale.number(100 * share),
             ha="center",
             va="center",
             size=SMALL_SIZE,
             weight="bold" if row == column else "normal",
             color=readable_on(image.cmap(image.norm(share))),
         )
+    return figure
 
 
-def _large_matrix(
-    counts: np.ndarray, names: ClassNames, theme: Theme, locale: Locale, narrow: bool
-) -> Figure:
+def _large_matrix(counts: np.ndarray, names: ClassNames, look: Look) -> Figure:
     """Draws a matrix of many classes as an image, labelled with the superclasses."""
+    locale, narrow = look.locale, look.narrow
     order = by_superclass(names)
     grouped = names.superclass_of is not None
     note = locale.text("confusion_grouped_note" if grouped else "confusion_classes_note")
     title = locale.text("confusion_classes", count=len(order))
-    height = 5.0 if narrow else 8.1
-    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    figure = new_figure(look, title, note, height=5.0 if narrow else 8.1)
     axes = figure.subplots()
-    image = _draw_image(axes, _shares(counts)[np.ix_(order, order)], theme, locale)
+    image = _draw_image(axes, _shares(counts)[np.ix_(order, order)], look)
     if grouped:
-        _name_superclasses(axes, names, order, theme, locale, narrow)
+        _name_superclasses(axes, names, order, look)
     shrink = 0.95 if narrow else 0.45
     bar = figure.colorbar(image, ax=axes, location="bottom", shrink=shrink, aspect=36, pad=0.015)
     ticks = [0, 0.05, 0.2, 0.5, 1]
     bar.set_ticks(ticks, labels=[locale.percent(tick, 0) for tick in ticks])
-    bar.ax.tick_params(length=0, labelsize=SMALL_SIZE, labelcolor=theme.muted)
+    bar.ax.tick_params(length=0, labelsize=SMALL_SIZE, labelcolor=look.theme.muted)
     bar.outline.set_visible(False)
     return figure
 
 
-def _name_superclasses(
-    axes: Axes, names: ClassNames, order: list[int], theme: Theme, locale: Locale, narrow: bool
-) -> None:
+def _name_superclasses(axes: Axes, names: ClassNames, order: list[int], look: Look) -> None:
     """Draws lines between the superclasses and labels them."""
     groups = np.asarray(names.superclass_of)[order]
     for limit in np.flatnonzero(np.diff(groups)) + 0.5:
-        axes.axhline(limit, color=theme.background, linewidth=1.1)
-        axes.axvline(limit, color=theme.background, linewidth=1.1)
+        axes.axhline(limit, color=look.theme.background, linewidth=1.1)
+        axes.axvline(limit, color=look.theme.background, linewidth=1.1)
     present = np.unique(groups)
     centres = np.array([np.flatnonzero(groups == group).mean() for group in present])
     shown = [(names.superclasses or ())[group] for group in present]
-    _name_ticks(axes, centres, shown, theme, locale, narrow)
+    _name_ticks(axes, centres, shown, look)
 
 
-def _name_ticks(
-    axes: Axes,
-    positions: np.ndarray,
-    names: Sequence[str],
-    theme: Theme,
-    locale: Locale,
-    narrow: bool,
-) -> None:
-    width, lines = (17, 1) if narrow else (19, 2)
-    shown = [fit_name(locale.name(name), width, lines=lines) for name in names]
-    axes.set_xticks(positions, shown, rotation=90, size=TINY_SIZE, linespacing=0.9, color=theme.ink)
-    axes.set_yticks(positions, shown, size=TINY_SIZE, linespacing=0.9, color=theme.ink)
+def _name_ticks(axes: Axes, positions: np.ndarray, names: Sequence[str], look: Look) -> None:
+    width, lines = (17, 1) if look.narrow else (19, 2)
+    shown = [fit_name(look.locale.name(name), width, lines=lines) for name in names]
+    options: dict[str, Any] = {"size": TINY_SIZE, "linespacing": 0.9, "color": look.theme.ink}
+    axes.set_xticks(positions, shown, rotation=90, **options)
+    axes.set_yticks(positions, shown, **options)
 
 
-def _draw_image(axes: Axes, shares: np.ndarray, theme: Theme, locale: Locale) -> AxesImage:
-    style_axes(axes, theme, grid=None)
-    axes.set_xlabel(locale.text("predicted"), labelpad=8)
-    axes.set_ylabel(locale.text("true"), labelpad=8)
-    colours = LinearSegmentedColormap.from_list("ramp", theme.ramp)
+def _draw_image(axes: Axes, shares: np.ndarray, look: Look) -> AxesImage:
+    style_axes(axes, look.theme, grid=None)
+    axes.set_xlabel(look.locale.text("predicted"), labelpad=8)
+    axes.set_ylabel(look.locale.text("true"), labelpad=8)
+    colours = LinearSegmentedColormap.from_list("ramp", look.theme.ramp)
     # The square root makes a confusion of 5% visible next to a diagonal of 80%.
     norm = PowerNorm(0.5, vmin=0, vmax=1)
     return axes.imshow(shares, cmap=colours, norm=norm, interpolation="nearest")

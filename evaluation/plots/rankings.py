@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from classifier.model_folder.folder import ClassNames
 from evaluation.curves import ClassCurves, Curve
-from evaluation.locales import ENGLISH, Locale
 from evaluation.plots.appearance import (
     TEXT_SIZE,
+    Look,
     fit_name,
     new_figure,
     percent_axis,
     style_axes,
 )
-from evaluation.themes import LIGHT, Theme
 
 _LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next style when all colours are used
 
@@ -25,10 +25,7 @@ def precision_recall_plot(
     curves: ClassCurves,
     names: ClassNames,
     classes: Sequence[int],
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
+    **style: Any,
 ) -> Figure:
     """Draws the precision-recall curves of chosen classes and the micro and macro averages.
 
@@ -38,17 +35,14 @@ def precision_recall_plot(
         classes: indices of the classes to draw; may be empty.
     """
     labels = ("recall", "precision")
-    return _plot("precision_recall", labels, curves, names, classes, theme, locale, narrow)
+    return _plot("precision_recall", labels, curves, names, classes, Look(**style))
 
 
 def roc_plot(
     curves: ClassCurves,
     names: ClassNames,
     classes: Sequence[int],
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
+    **style: Any,
 ) -> Figure:
     """Draws the ROC curves of chosen classes and the micro and macro averages.
 
@@ -58,9 +52,10 @@ def roc_plot(
         classes: indices of the classes to draw; may be empty.
     """
     labels = ("false_positive_rate", "true_positive_rate")
-    figure = _plot("roc", labels, curves, names, classes, theme, locale, narrow)
+    look = Look(**style)
+    figure = _plot("roc", labels, curves, names, classes, look)
     # A random classifier; zorder: behind the curves.
-    figure.axes[0].plot([0, 1], [0, 1], color=theme.grid, linewidth=1.2, zorder=1.5)
+    figure.axes[0].plot([0, 1], [0, 1], color=look.theme.grid, linewidth=1.2, zorder=1.5)
     return figure
 
 
@@ -70,27 +65,18 @@ def _plot(
     curves: ClassCurves,
     names: ClassNames,
     classes: Sequence[int],
-    theme: Theme,
-    locale: Locale,
-    narrow: bool,
+    look: Look,
 ) -> Figure:
+    theme, locale, narrow = look.theme, look.locale, look.narrow
     # A narrow figure has its legend below the axes.
     height = 4.7 + 0.25 * (2 + len(classes)) if narrow else 5.2
-    title, note = locale.text(key), locale.text(f"{key}_note")
-    figure = new_figure(title, note, theme=theme, height=height, narrow=narrow)
+    figure = new_figure(look, locale.text(key), locale.text(f"{key}_note"), height=height)
     axes = figure.subplots()
 
-    def line(curve: Curve, name: str, color: str, width: float, style: object = "solid") -> None:
+    def line(curve: Curve, name: str, color: str, width: float, dashes: object = "solid") -> None:
         label = f"{locale.number(curve.area, 3)}  {name}"
-        axes.plot(
-            curve.x,
-            curve.y,
-            label=label,
-            color=color,
-            linewidth=width,
-            linestyle=style,
-            solid_joinstyle="round",
-        )
+        options: dict[str, Any] = {"linewidth": width, "linestyle": dashes}
+        axes.plot(curve.x, curve.y, label=label, color=color, solid_joinstyle="round", **options)
 
     style_axes(axes, theme)
     line(curves.micro, locale.text("micro"), theme.ink, 3.2)
@@ -100,9 +86,9 @@ def _plot(
     drawn.sort(key=lambda item: -item[0].area)
     for order, (curve, name) in enumerate(drawn):
         turn, colour = divmod(order, len(theme.series))
-        style = _LINE_STYLES[turn % len(_LINE_STYLES)]
+        dashes = _LINE_STYLES[turn % len(_LINE_STYLES)]
         label = fit_name(locale.name(name), 28 if narrow else 16, lines=1 if narrow else 3)
-        line(curve, label, theme.series[colour], 1.5, style)
+        line(curve, label, theme.series[colour], 1.5, dashes)
     axes.set_aspect("equal")
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.02)

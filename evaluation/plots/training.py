@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.locales import ENGLISH, Locale
-from evaluation.plots.appearance import TEXT_SIZE, new_figure, style_axes
-from evaluation.themes import LIGHT, Theme
+from evaluation.plots.appearance import Look, label, new_figure, style_axes
 
 _MAX_MARKED_EPOCHS = 40  # the markers of longer trainings would overlap
 
 
-def training_curves(
-    history: Sequence[Mapping[str, float]],
-    *,
-    theme: Theme = LIGHT,
-    locale: Locale = ENGLISH,
-    narrow: bool = False,
-) -> Figure:
+def training_curves(history: Sequence[Mapping[str, float]], **style: Any) -> Figure:
     """Draws accuracy, loss and learning rate over the epochs.
 
     Args:
         history: the rows of `history.csv`; missing columns are skipped.
     """
+    look = Look(**style)
+    theme, locale = look.theme, look.locale
     accuracy = _column(history, "val_accuracy")
     best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
     note = ""
     if best is not None:
         value = locale.percent(accuracy[best])
         note = locale.text("training_note", epochs=len(history), value=value, epoch=best + 1)
-    title = locale.text("training_curves")
-    figure = new_figure(title, note, theme=theme, height=6.6, narrow=narrow)
+    figure = new_figure(look, locale.text("training_curves"), note, height=6.6)
     accuracies, losses, rates = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2.4, 1])
     style_axes(accuracies, theme, title=locale.text("title_accuracy"))
-    _training_and_validation(accuracies, history, "accuracy", theme, locale)
+    _training_and_validation(accuracies, history, "accuracy", look)
     accuracies.yaxis.set_major_formatter(lambda value, _: locale.percent(value, 0))
     if best is not None:
         accuracies.plot(best + 1, accuracy[best], "o", color=theme.contrary, markersize=6)
     style_axes(losses, theme, title=locale.text("loss"))
-    _training_and_validation(losses, history, "loss", theme, locale)
+    _training_and_validation(losses, history, "loss", look)
     losses.yaxis.set_major_formatter(lambda value, _: locale.plain(value))
     style_axes(rates, theme, title=locale.text("learning_rate"))
     epochs = np.arange(1, len(history) + 1)
@@ -52,13 +46,13 @@ def training_curves(
     rates.yaxis.set_major_formatter(lambda value, _: locale.plain(value))
     rates.set_xlim(0.6, max(len(history), 2) + 0.4)
     rates.yaxis.set_major_locator(MaxNLocator(2))
-    rates.xaxis.set_major_locator(MaxNLocator(5 if narrow else 8, integer=True))
+    rates.xaxis.set_major_locator(MaxNLocator(5 if look.narrow else 8, integer=True))
     rates.set_xlabel(locale.text("epoch"))
     return figure
 
 
 def _training_and_validation(
-    axes: Axes, history: Sequence[Mapping[str, float]], field: str, theme: Theme, locale: Locale
+    axes: Axes, history: Sequence[Mapping[str, float]], field: str, look: Look
 ) -> None:
     """Draws two lines, named where they end."""
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -66,27 +60,18 @@ def _training_and_validation(
     marker = "o" if len(history) <= _MAX_MARKED_EPOCHS else ""
     ends = []
     for column, key, colour in (
-        (field, "training", theme.main),
-        (f"val_{field}", "validation", theme.contrary),
+        (field, "training", look.theme.main),
+        (f"val_{field}", "validation", look.theme.contrary),
     ):
         values = _column(history, column)
         if np.isfinite(values).any():
             axes.plot(epochs, values, color=colour, linewidth=2, marker=marker, markersize=3)
-            ends.append((values[np.isfinite(values)][-1], locale.text(key), colour))
+            ends.append((values[np.isfinite(values)][-1], look.locale.text(key), colour))
     ends.sort(key=lambda end: end[0])
     for place, (value, text, colour) in enumerate(ends):
         # Labels of lines with close ends would overlap: move them apart.
         shift = 0 if len(ends) < 2 else (-7 if place == 0 else 7)
-        axes.annotate(
-            text,
-            (epochs[-1], value),
-            xytext=(8, shift),
-            textcoords="offset points",
-            va="center",
-            size=TEXT_SIZE,
-            color=colour,
-            annotation_clip=False,
-        )
+        label(axes, text, (epochs[-1], value), (8, shift), colour, annotation_clip=False)
 
 
 def _column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:

@@ -34,10 +34,8 @@ class AveragePrecision(evaluate.Metric):
             inputs_description=_INPUTS,
             citation="",
             features=datasets.Features(
-                {
-                    "predictions": datasets.List(datasets.Value("float32")),
-                    "references": datasets.Value("int64"),
-                }
+                predictions=datasets.List(datasets.Value("float32")),
+                references=datasets.Value("int64"),
             ),
         )
 

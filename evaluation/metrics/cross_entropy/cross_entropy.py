@@ -32,10 +32,8 @@ class CrossEntropy(evaluate.Metric):
             inputs_description=_INPUTS,
             citation="",
             features=datasets.Features(
-                {
-                    "predictions": datasets.List(datasets.Value("float32")),
-                    "references": datasets.Value("int64"),
-                }
+                predictions=datasets.List(datasets.Value("float32")),
+                references=datasets.Value("int64"),
             ),
         )
 

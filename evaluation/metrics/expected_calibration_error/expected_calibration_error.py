@@ -42,10 +42,8 @@ class ExpectedCalibrationError(evaluate.Metric):
             inputs_description=_INPUTS,
             citation=_CITATION,
             features=datasets.Features(
-                {
-                    "predictions": datasets.List(datasets.Value("float32")),
-                    "references": datasets.Value("int64"),
-                }
+                predictions=datasets.List(datasets.Value("float32")),
+                references=datasets.Value("int64"),
             ),
         )
 

@@ -36,10 +36,8 @@ class PrecisionRecallF1(evaluate.Metric):
             inputs_description=_INPUTS,
             citation="",
             features=datasets.Features(
-                {
-                    "predictions": datasets.Value("int64"),
-                    "references": datasets.Value("int64"),
-                }
+                predictions=datasets.Value("int64"),
+                references=datasets.Value("int64"),
             ),
         )
 

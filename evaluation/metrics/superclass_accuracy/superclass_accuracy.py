@@ -31,10 +31,8 @@ class SuperclassAccuracy(evaluate.Metric):
             inputs_description=_INPUTS,
             citation="",
             features=datasets.Features(
-                {
-                    "predictions": datasets.Value("int64"),
-                    "references": datasets.Value("int64"),
-                }
+                predictions=datasets.Value("int64"),
+                references=datasets.Value("int64"),
             ),
         )
 
