@@ -289,6 +289,16 @@ def test_class_names_stand_in_the_tables_as_they_are(tmp_path: Path) -> None:
         assert f"<td>{escape(true)}</td>\n<td>{escape(predicted)}</td>" in page
 
 
+def test_only_early_stopping_takes_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "model")
+    training = folder.training or {}
+    for patience, said in ((0, False), (6, True)):
+        settings = {**training["settings"], "early_stopping_patience": patience}
+        write_json(folder.path / "training.json", {**training, "settings": settings})
+        text = card.render(ModelFolder(folder.path))
+        assert ("the weights are those of epoch 2, the best on validation" in text) == said
+
+
 def test_what_was_not_recorded_is_a_dash_and_no_error(tmp_path: Path) -> None:
     folder = make_model_folder(tmp_path / "model")
     write_json(folder.path / "training.json", {"preset": "tiny"})
@@ -313,20 +323,27 @@ def test_a_card_is_written_over_the_old_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ["card", "docs/model-folder.md", "docs/formats.md"])
-@pytest.mark.parametrize("size", [(96, 64), (40, 200), (33, 32), (500, 311)])
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [
+        *(((96, 64), "png"), ((40, 200), "png"), ((33, 32), "png"), ((500, 311), "png")),
+        ((2000, 1200), "jpg"),
+    ],
+)
 def test_the_examples_make_the_pixels_that_app_and_training_make(
-    made: ModelFolder, tmp_path: Path, size: tuple[int, int], page: str
+    made: ModelFolder, tmp_path: Path, size: tuple[int, int], kind: str, page: str
 ) -> None:
+    photo = tmp_path / f"photo.{kind}"
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "photo.png")
+    Image.fromarray(noise).save(photo)
     text = card.render(made) if page == "card" else (PROJECT / page).read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
     lines = next(block for block in blocks if '"photo.jpg"' in block).splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("image = "))
     last = next(i for i, line in enumerate(lines) if line.startswith(("prob", "(prob")))
-    steps = "\n".join(lines[first:last]).replace("photo.jpg", str(tmp_path / "photo.png"))
+    steps = "\n".join(lines[first:last]).replace("photo.jpg", str(photo))
     names: dict[str, Any] = {"Image": Image, "ImageOps": ImageOps}
     exec(steps, names)
 
-    expected = to_model_input(open_image(tmp_path / "photo.png"), made.image_size)
+    expected = to_model_input(open_image(photo), made.image_size)
     np.testing.assert_array_equal(np.asarray(names["image"]), expected)

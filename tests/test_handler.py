@@ -113,8 +113,13 @@ def test_a_wrong_number_of_answers_is_refused(handler: Any, top: Any) -> None:
         picture((50, 50), "L"),
         picture((90, 60), format="JPEG", exif=TURNED),
         picture((90, 60), format="WEBP"),
+        picture((2000, 1200), format="JPEG"),
+        picture((50, 50), "I;16"),
     ],
-    ids=["as it is", "odd", "wide", "alpha", "grey alpha", "palette", "grey", "turned", "WebP"],
+    ids=[
+        *("as it is", "odd", "wide", "alpha", "grey alpha", "palette", "grey", "turned", "WebP"),
+        *("large JPEG", "16 bits"),
+    ],
 )
 def test_the_model_sees_the_pixels_that_the_project_gives_it(module: Any, content: bytes) -> None:
     ours = to_model_input(open_image(content), 32)

@@ -212,7 +212,8 @@ def _procedure(settings: Mapping[str, Any]) -> str:
     rate, batch = settings.get("learning_rate"), settings.get("batch_size")
     parts = []
     if optimizer:
-        parts.append(f"Trained with {optimizer} on one-hot labels (categorical cross-entropy)")
+        targets = "" if settings.get("teacher") else " on one-hot labels"
+        parts.append(f"Trained with {optimizer}{targets} (categorical cross-entropy)")
     if batch:
         parts.append(f"in batches of {batch:,}")
     if schedule and rate:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
+JPEG_SIDE = 512  # pixels: larger JPEGs are decoded at a fraction of their size, as in the training
 TOP = 5  # classes returned if the request has no `top_k`
 
 
@@ -85,6 +86,7 @@ def open_image(source: Any) -> Image.Image:
         raise ValueError("inputs must be an image, as bytes or base64")
     try:
         image: Image.Image = Image.open(io.BytesIO(source), formats=FORMATS)
+        image.draft(None, (JPEG_SIDE, JPEG_SIDE))
         image.load()
     except Exception as error:  # Pillow's decoders can raise anything for a damaged file
         raise ValueError(f"inputs is not a readable image: {error}") from None
@@ -98,6 +100,8 @@ def to_pixels(image: Image.Image, side: int) -> np.ndarray:
         float32, (side, side, 3), RGB 0–255.
     """
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # 16 bits; `convert` would clip them
+        image = Image.fromarray(np.rint(np.asarray(image) / np.float32(257)).astype("uint8"))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.new("RGB", layer.size, "white")
