@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import unicodedata
 import zipfile
@@ -378,9 +379,11 @@ class TestFiles:
         for name in (".git/HEAD", "__MACOSX/train/cat/._0.png", "train/__MACOSX/._0.png"):
             (tmp_path / "data" / name).parent.mkdir(parents=True)
             (tmp_path / "data" / name).write_text("of a tool")
-        split = load_split(str(tmp_path / "data"))
-        assert counts(split) == {"cat": 3}
-        assert split.remarks == ()
+        packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "data")
+        for dataset in (str(tmp_path / "data"), packed):
+            split = load_split(dataset)
+            assert counts(split) == {"cat": 3}
+            assert split.remarks == ()
 
     def test_a_changed_file_is_noticed(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3})

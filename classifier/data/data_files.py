@@ -252,6 +252,18 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
             files[parts] = DataFile(
                 parts, _kind(parts[-1]), open=functools.partial(_open_entry, archive, entry, name)
             )
+    known = {parts[:depth] for parts in (*files, *folders) for depth in range(1, len(parts) + 1)}
+    of_tools = {
+        parts
+        for parts in known
+        if parts[-1] in TOOL_FOLDERS
+        and (TOOL_FOLDERS[parts[-1]] == "." or (*parts, TOOL_FOLDERS[parts[-1]]) in known)
+    }
+    files = {
+        parts: file
+        for parts, file in files.items()
+        if not any(parts[:depth] in of_tools for depth in range(1, len(parts)))
+    }
     not_empty = {parts[:depth] for parts in (*files, *folders) for depth in range(1, len(parts))}
     for parts in filter(_is_reported_if_empty, folders - not_empty):
         files[parts] = DataFile(parts, "empty folder")
