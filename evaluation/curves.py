@@ -1,4 +1,7 @@
-"""Precision-recall, ROC and calibration curves and confusion matrices, from scikit-learn."""
+"""Precision-recall, ROC and calibration curves and confusion matrices, from scikit-learn.
+
+Probabilities are float, (N, C), labels and predictions integers, (N,).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class ClassCurves:
     """One-vs-rest curves of all classes, and their micro and macro averages.
 
     Attributes:
-        classes: one curve per class, in the classes' order; None for a class without images.
+        classes: one curve per class; None for a class without images.
         micro: the curve of all (image, class) pairs.
         macro: the mean of the classes' curves; its area is the mean of their areas.
     """
@@ -76,15 +79,7 @@ def superclass_confusion_matrix(
 
 
 def precision_recall_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
-    """Precision over recall of every class, with micro and macro averages.
-
-    Args:
-        probabilities: float, (N, C).
-        labels: int, (N,).
-
-    Returns:
-        Curves with recall as `x` and precision as `y`; `area` is the average precision.
-    """
+    """Precision over recall of every class; the area is the average precision."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     def curve_of(is_class: np.ndarray, scores: np.ndarray) -> Curve:
@@ -92,38 +87,24 @@ def precision_recall_curves(probabilities: ArrayLike, labels: ArrayLike) -> Clas
         area = float(average_precision_score(is_class, scores))
         return Curve(recall[::-1], precision[::-1], area)
 
-    return _curves(curve_of, probabilities, labels, needs_others=False)
+    return _curves(curve_of, probabilities, labels, needs_negatives=False)
 
 
 def roc_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
-    """True positives over false positives of every class, with micro and macro averages.
-
-    Args:
-        probabilities: float, (N, C).
-        labels: int, (N,).
-
-    Returns:
-        Curves with the false positive rate as `x` and the true positive rate as `y`.
-    """
+    """True positive rate over false positive rate of every class."""
     from sklearn.metrics import auc, roc_curve
 
     def curve_of(is_class: np.ndarray, scores: np.ndarray) -> Curve:
         false_positives, true_positives, _ = roc_curve(is_class, scores)
         return Curve(false_positives, true_positives, float(auc(false_positives, true_positives)))
 
-    return _curves(curve_of, probabilities, labels, needs_others=True)
+    return _curves(curve_of, probabilities, labels, needs_negatives=True)
 
 
 def reliability(
     probabilities: ArrayLike, labels: ArrayLike, bins: int = CALIBRATION_BINS
 ) -> Reliability:
-    """Confidence against accuracy of the predicted class.
-
-    Args:
-        probabilities: float, (N, C).
-        labels: int, (N,).
-        bins: the number of bins of equal width from 0 to 1.
-    """
+    """Confidence against accuracy of the predicted class, in bins of equal width from 0 to 1."""
     from sklearn.calibration import calibration_curve
 
     probabilities = np.asarray(probabilities, np.float64)
@@ -144,21 +125,21 @@ def _curves(
     probabilities: ArrayLike,
     labels: ArrayLike,
     *,
-    needs_others: bool,
+    needs_negatives: bool,
 ) -> ClassCurves:
     scores, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
     one_hot = labels[:, None] == np.arange(scores.shape[1])
     defined = one_hot.any(axis=0)
-    if needs_others:
+    if needs_negatives:
         defined &= ~one_hot.all(axis=0)
     curves = [
         curve_of(one_hot[:, index], scores[:, index]) if defined[index] else None
         for index in range(scores.shape[1])
     ]
     known = [curve for curve in curves if curve is not None]
-    heights = [np.interp(_GRID, curve.x, curve.y) for curve in known]
+    resampled = [np.interp(_GRID, curve.x, curve.y) for curve in known]
     area = float(np.mean([curve.area for curve in known])) if known else float("nan")
-    macro = Curve(_GRID, np.mean(heights, axis=0) if known else np.full_like(_GRID, np.nan), area)
-    micro = curve_of(one_hot.ravel(), scores.ravel())
-    resampled = Curve(_GRID, np.interp(_GRID, micro.x, micro.y), micro.area)
-    return ClassCurves(tuple(curves), resampled, macro)
+    mean = np.mean(resampled, axis=0) if known else np.full_like(_GRID, np.nan)
+    pooled = curve_of(one_hot.ravel(), scores.ravel())
+    micro = Curve(_GRID, np.interp(_GRID, pooled.x, pooled.y), pooled.area)
+    return ClassCurves(tuple(curves), micro, Curve(_GRID, mean, area))

@@ -55,19 +55,23 @@ def evaluate(
         The content of `evaluation.json`.
 
     Raises:
-        InputError: if the classes differ from the model's or `output` is not a folder.
-        ClassifierError: if the files cannot be written.
+        InputError: the classes differ from the model's, or `output` is not a folder.
+        ClassifierError: the files cannot be written.
     """
     if not isinstance(folder, ModelFolder):
         folder = ModelFolder(Path(folder))
     check_classes(folder.labels, split)
-    target = _target(folder if output is None else output)
+    target = folder.path if output is None else Path(output)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file: name a folder with --output")
     chosen = stratified_subset(split.labels, limit)
     images, labels = split.images[chosen], split.labels[chosen]
     probabilities = to_float16((classifier or _load(folder)).probabilities(images))
-    seen = None if training_split is None else find_duplicates(images, training_split.images)
+    duplicates = None
+    if training_split is not None:
+        duplicates = find_duplicates(images, training_split.images)
     evaluation = {
-        **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=seen),
+        **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=duplicates),
         "train_top1": folder.training.get("train_top1"),
         "dataset": split.dataset,
         "dataset_revision": split.revision,
@@ -86,11 +90,11 @@ def summarise(
     split: str = "test",
     duplicates: Sequence[int] | np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Computes the figures of `evaluation.json` from predictions alone.
+    """Computes the content of `evaluation.json`, but for the data set, from predictions alone.
 
     The probabilities are rounded to float16, as in `predictions.npz`: the figures can be recomputed
     from it. Classes without images have None for figures and are excluded from the macro averages.
-    The accuracy of a class is its recall.
+    The accuracy of a class is its recall. No value is NaN.
 
     Args:
         probabilities: float, (N, C).
@@ -99,29 +103,33 @@ def summarise(
         split: the name of the split.
         duplicates: indices of the images that are also training images; None if not counted.
 
-    Returns:
-        The content of `evaluation.json` without the data set. No value is NaN.
-
     Raises:
-        InputError: if the arrays do not match each other or the names, or are not finite.
+        InputError: the arrays do not match each other or the names, or are not finite.
     """
     _check_predictions(probabilities, labels, names)
     scores = to_float16(probabilities).astype(np.float32)
     predictions = scores.argmax(axis=1)
     matrix = curves.confusion_matrix(labels, predictions, len(names.classes))
-    per_class = _per_class(scores, labels, names)
-    by_rank = _ranked(per_class["rows"])
-    shown = min(RANKED_CLASSES, math.ceil(len(by_rank) / 2))
+    per_class, macro = _per_class(scores, labels, names)
+    ranking = _ranking(per_class)
+    shown = min(RANKED_CLASSES, math.ceil(len(ranking) / 2))
     return {
         "split": split,
         "samples": len(labels),
-        **_headline(scores, predictions, labels, names),
-        **per_class["macro"],
+        "top1": _rounded(scoring.top_k_accuracy(scores, labels, k=1)),
+        "top1_interval": top1_interval(int(np.trace(matrix)), len(labels)),
+        "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
+        "top5": _rounded(scoring.top_k_accuracy(scores, labels, k=5)),
+        "superclass_top1": None
+        if names.superclass_of is None
+        else _rounded(scoring.superclass_accuracy(predictions, labels, names.superclass_of)),
+        "loss": _rounded(scoring.cross_entropy(scores, labels)),
+        **macro,
         "expected_calibration_error": _rounded(scoring.expected_calibration_error(scores, labels)),
         **_without_duplicates(predictions == labels, duplicates),
-        "per_class": per_class["rows"],
-        "best_classes": by_rank[:shown],
-        "worst_classes": by_rank[::-1][:shown],
+        "per_class": per_class,
+        "best_classes": ranking[:shown],
+        "worst_classes": ranking[::-1][:shown],
         "most_confused": _most_confused(matrix, names.classes),
         "confusion_matrix": matrix.tolist(),
     }
@@ -172,24 +180,10 @@ def _check_predictions(probabilities: np.ndarray, labels: np.ndarray, names: Cla
         raise InputError(f"labels must lie in 0 to {classes - 1} for a model of {classes} classes")
 
 
-def _headline(
-    scores: np.ndarray, predictions: np.ndarray, labels: np.ndarray, names: ClassNames
-) -> dict[str, Any]:
-    groups = names.superclass_of
-    correct = int((predictions == labels).sum())
-    return {
-        "top1": _rounded(scoring.top_k_accuracy(scores, labels, k=1)),
-        "top1_interval": top1_interval(correct, len(labels)),
-        "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
-        "top5": _rounded(scoring.top_k_accuracy(scores, labels, k=5)),
-        "superclass_top1": None
-        if groups is None
-        else _rounded(scoring.superclass_accuracy(predictions, labels, groups)),
-        "loss": _rounded(scoring.cross_entropy(scores, labels)),
-    }
-
-
-def _per_class(scores: np.ndarray, labels: np.ndarray, names: ClassNames) -> dict[str, Any]:
+def _per_class(
+    scores: np.ndarray, labels: np.ndarray, names: ClassNames
+) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
+    """Returns the figures of each class, and their macro averages."""
     counted = scoring.precision_recall_f1(scores.argmax(axis=1), labels, len(names.classes))
     figures: dict[str, Any] = {
         **counted,
@@ -207,10 +201,10 @@ def _per_class(scores: np.ndarray, labels: np.ndarray, names: ClassNames) -> dic
         for index, name in enumerate(names.classes)
     ]
     macro = {f"macro_{column}": _rounded(figures[f"macro_{column}"]) for column in columns[1:]}
-    return {"rows": rows, "macro": macro}
+    return rows, macro
 
 
-def _ranked(per_class: list[dict[str, Any]]) -> list[str]:
+def _ranking(per_class: list[dict[str, Any]]) -> list[str]:
     """Returns the classes with images, best first: by accuracy, F1 and average precision."""
     present = [row for row in per_class if row["support"]]
     present.sort(key=lambda row: (row["accuracy"], row["f1"], row["average_precision"]))
@@ -222,18 +216,22 @@ def _most_confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str,
     order = np.argsort(-mistakes, axis=None, kind="stable")[:CONFUSED_PAIRS]
     pairs = zip(*np.unravel_index(order, matrix.shape), strict=True)
     return [
-        {"true": classes[true], "predicted": classes[guess], "count": int(mistakes[true, guess])}
-        for true, guess in pairs
-        if mistakes[true, guess]
+        {
+            "true": classes[true],
+            "predicted": classes[predicted],
+            "count": int(mistakes[true, predicted]),
+        }
+        for true, predicted in pairs
+        if mistakes[true, predicted]
     ]
 
 
 def _without_duplicates(
-    right: np.ndarray, duplicates: Sequence[int] | np.ndarray | None
+    correct: np.ndarray, duplicates: Sequence[int] | np.ndarray | None
 ) -> dict[str, Any]:
     if duplicates is None:
         return {"duplicates": None, "top1_without_duplicates": None, "duplicate_indices": None}
-    rest = np.delete(right, np.asarray(duplicates, np.int64))
+    rest = np.delete(correct, np.asarray(duplicates, np.int64))
     return {
         "duplicates": len(duplicates),
         "top1_without_duplicates": _rounded(rest.mean()) if len(rest) else None,
@@ -242,12 +240,7 @@ def _without_duplicates(
 
 
 def top1_interval(correct: int, samples: int) -> list[float]:
-    """Returns the 95% Wilson score interval of an accuracy.
-
-    Args:
-        correct: the number of correct predictions.
-        samples: the number of all predictions, at least 1.
-    """
+    """Returns the 95% Wilson score interval of an accuracy; there is at least one sample."""
     from scipy.stats import binomtest
 
     interval = binomtest(correct, samples).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
@@ -263,13 +256,6 @@ def _load(folder: ModelFolder) -> Classifier:
     from classifier.prediction.classifier import Classifier
 
     return Classifier.load(folder)
-
-
-def _target(place: ModelFolder | Path) -> Path:
-    target = place.path if isinstance(place, ModelFolder) else Path(place)
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file: name a folder with --output")
-    return target
 
 
 def _files(

@@ -17,14 +17,7 @@ from interface.markup import fill
 from interface.middleware import EXCEPTION_HANDLERS, PageMiddleware, RequestGate
 from interface.serving import Models
 from interface.theme import CSS_FILE, SCRIPT_FILES, theme
-from interface.translations import (
-    LANGUAGES,
-    locale,
-    static_html,
-    static_texts,
-    word,
-    words,
-)
+from interface.translations import LANGUAGES, locale, static_html, static_texts, word, words
 
 QUEUE_LENGTH = 1000
 # By default Gradio sends their place to all waiting clients after each answer: for 200 clients,
@@ -44,12 +37,7 @@ LABELS = "label_"  # prefix of the translations of Gradio's English labels
 
 
 def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
-    """Builds the page.
-
-    Args:
-        models: the served models.
-        changing: whether their revisions may change while the page is served.
-    """
+    """Builds the page; `changing` says whether the models may be replaced while it is served."""
     text = static_texts()
     # The title states the image size of the default model.
     title = static_html("title", lambda code: word("title", code, size=models.get().image_size))
@@ -104,14 +92,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
 def launch_options(
     page: CheckedBlocks, models: Models, gate: RequestGate, *, trusting: bool
 ) -> dict[str, Any]:
-    """Returns the arguments of `launch` without the address.
-
-    Args:
-        page: the page.
-        models: the served models.
-        gate: counts the requests.
-        trusting: whether to trust the headers of a proxy.
-    """
+    """Returns the arguments of `launch` without the address; `trusting` accepts proxy headers."""
     texts = {
         key: texts
         for key, texts in words().items()

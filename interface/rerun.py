@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
-from interface.events import WITH_LANGUAGE, as_error
+from interface.events import INSTANT, WITH_LANGUAGE, as_error
 from interface.markup import fill, heading, line
 from interface.serving import Models, Served
 from interface.translations import number, percent, static_texts, word
@@ -97,7 +97,7 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
         concurrency_id="rerun",
         api_visibility="private",
     )
-    stop.click(stop_running, queue=False, show_progress="hidden", api_visibility="private")
+    stop.click(stop_running, show_progress="hidden", **INSTANT)
 
 
 async def until(stopped: asyncio.Event, steps: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
@@ -122,13 +122,7 @@ async def until(stopped: asyncio.Event, steps: AsyncIterator[Progress]) -> Async
 async def evaluate(
     models: Models, images: EvaluatedImages, served: Served, count: int
 ) -> AsyncIterator[Progress]:
-    """Classifies test images in batches; other visitors' requests are answered in between.
-
-    Args:
-        models: the served models.
-        images: the source of the test images.
-        served: one of the models.
-        count: the size of the stratified subset.
+    """Classifies a stratified subset in batches; other visitors' requests are answered in between.
 
     Raises:
         ImagesMissingError: the images are not available.

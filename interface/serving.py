@@ -29,12 +29,7 @@ PROBE_SECONDS = 5.0  # timeout of the health check's prediction
 
 
 class UnknownModelError(InputError):
-    """A request names a model that is not served.
-
-    Attributes:
-        name: the name.
-        served: the names of the served models.
-    """
+    """A request names a model that is not served; `served` are the names of those that are."""
 
     def __init__(self, name: str, served: Sequence[str]) -> None:
         super().__init__(f"no model named {name[:80]!r} is served: choose {' or '.join(served)}")
@@ -60,10 +55,22 @@ class Served(Found):
         """The side of its input images in pixels."""
         return self.folder.image_size
 
+    @property
+    def test_image(self) -> np.ndarray:
+        """A grey image, uint8, (1, S, S, 3)."""
+        import numpy as np
+
+        return np.full((1, self.image_size, self.image_size, 3), 127, np.uint8)
+
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
         """The content of its `evaluation.json`, None if it was not evaluated."""
         return self.folder.evaluation
+
+    @property
+    def top1(self) -> float | None:
+        """Its published accuracy, None if it was not evaluated."""
+        return (self.evaluation or {}).get("top1")
 
     @cached_property
     def training(self) -> dict[str, Any]:
@@ -81,7 +88,7 @@ class Served(Found):
             "name": self.name,
             "source": self.source,
             "revision": self.revision,
-            "top1": (self.evaluation or {}).get("top1"),
+            "top1": self.top1,
         }
 
 
@@ -95,12 +102,7 @@ class Models:
     """
 
     def __init__(self, served: Sequence[Served], notice: str | None = None) -> None:
-        """Creates the collection; `runtime.start` starts loading the models.
-
-        Args:
-            served: at least one; the first is the default.
-            notice: a notice for visitors.
-        """
+        """Creates the collection, the default first; `runtime.start` starts loading the models."""
         self.runtime, self.decoder, self.notice = Runtime(), Decoder(), notice
         self._last_answer = -math.inf
         self._probe: asyncio.Task[bool] | None = None
@@ -109,15 +111,11 @@ class Models:
         for item in served:
             self.runtime.load(item.key, item.folder.path)
 
-    def replace(self, served: Served, test_image: np.ndarray) -> None:
-        """Replaces a model by a new revision, after it has classified a test image.
-
-        Raises:
-            Exception: whatever loading or prediction raises; the old revision stays.
-        """
+    def replace(self, served: Served) -> None:
+        """Replaces a model by a new revision, unless that fails to classify a test image."""
         try:
             self.runtime.load(served.key, served.folder.path).result()
-            self.runtime.ask(served.key, test_image).result()
+            self.runtime.ask(served.key, served.test_image).result()
         except Exception:
             self.runtime.forget(served.key)
             raise
@@ -166,11 +164,7 @@ class Models:
         return answers
 
     async def ask_all(self, images: Mapping[int, np.ndarray]) -> list[tuple[Served, np.ndarray]]:
-        """Returns every served model with its probabilities, (N, C).
-
-        Args:
-            images: those for models of each size S, uint8, (N, S, S, 3).
-        """
+        """Returns all models with probabilities, (N, C), for images of their size, (N, S, S, 3)."""
         served = list(self)
         answers = await asyncio.gather(
             *(self.probabilities(images[item.image_size], item.name) for item in served)
@@ -193,30 +187,20 @@ class Models:
         self.decoder.stop()
         self.runtime.stop()
 
-    async def classify(
-        self, picture: Upload, name: str | None = None, top: int = TOP
-    ) -> Prediction:
-        """Classifies a picture.
-
-        Raises:
-            ImageError: the picture cannot be used.
-            UnknownModelError: no such model is served.
-        """
+    async def classify(self, picture: Upload, name: str | None = None) -> Prediction:
+        """Classifies a picture; raises `ImageError` or `UnknownModelError`."""
         served = self.get(name)
         decoded = await self.decoder.decode(picture, {served.image_size})
         pixels = decoded[served.image_size]
         answer = await self.probabilities(pixels[None], name)
-        return rank(answer[0], served.labels, pixels, top)
+        return rank(answer[0], served.labels, pixels, TOP)
 
     async def _any_answers(self) -> bool:
-        import numpy as np
-
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PROBE_SECONDS):
                 for served in self:
-                    image = np.zeros((1, served.image_size, served.image_size, 3), np.uint8)
                     with contextlib.suppress(ClassifierError):
-                        await self.probabilities(image, served.name)
+                        await self.probabilities(served.test_image, served.name)
                         return True
         return False
 

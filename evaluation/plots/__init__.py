@@ -17,11 +17,7 @@ from classifier.model_folder.folder import ClassNames
 from evaluation import curves
 from evaluation.plots.appearance import NARROW
 from evaluation.plots.calibration import reliability_diagram
-from evaluation.plots.classes import (
-    best_and_worst_classes,
-    class_histograms,
-    most_confused_pairs,
-)
+from evaluation.plots.classes import best_and_worst_classes, class_histograms, most_confused_pairs
 from evaluation.plots.comparison import ablation_bars, class_differences, robustness_curves
 from evaluation.plots.matrices import by_superclass, class_confusions, confusion_matrix
 from evaluation.plots.rankings import precision_recall_plot, roc_plot
@@ -57,7 +53,7 @@ def draw_all(
     history: Sequence[Mapping[str, float]] = (),
     **style: Any,
 ) -> Iterator[tuple[str, Figure]]:
-    """Draws the figures of a model card.
+    """Draws the figures of a model card; yields their names and the figures.
 
     Args:
         evaluation: the content of `evaluation.json`.
@@ -65,9 +61,6 @@ def draw_all(
         labels: integers, (N,).
         names: the classes.
         history: the rows of `history.csv`; without them there are no training curves.
-
-    Yields:
-        The name of a figure and the figure.
     """
     matrix = evaluation["confusion_matrix"]
     chosen = default_classes(evaluation)
@@ -91,14 +84,7 @@ def draw_all(
 
 
 def default_classes(evaluation: Mapping[str, Any]) -> list[int]:
-    """Returns the classes whose curves are drawn by default: the three best and three worst.
-
-    Args:
-        evaluation: the content of `evaluation.json`.
-
-    Returns:
-        Their indices.
-    """
+    """Returns the indices of the three best and worst classes: their curves are drawn at first."""
     names = [row["name"] for row in evaluation["per_class"]]
     chosen = [*evaluation["best_classes"][:3], *evaluation["worst_classes"][:3]]
     return [names.index(name) for name in dict.fromkeys(chosen)]

@@ -15,10 +15,7 @@ LAST_RESORT = "Last Resort High-Efficiency"
 
 
 class PlainTextFigure(Figure):
-    """A figure for arbitrary class names: `$x$` is not a formula, and 猫 gets a font that has it.
-
-    Both are set when the figure is drawn: they apply to all texts.
-    """
+    """A figure for any class name: `$x$` is not a formula, and 猫 gets a font that has it."""
 
     def draw(self, renderer: RendererBase) -> None:
         """Draws the figure; see `matplotlib.figure.Figure.draw`."""
@@ -27,9 +24,8 @@ class PlainTextFigure(Figure):
             default, *others = families(text.get_text())
             if others:
                 text.set_fontfamily([default, *others])
-                text.set_fontweight(
-                    "normal"
-                )  # many fonts have no other weight: matplotlib would log a warning
+                # Many fonts have no other weight: matplotlib would log a warning.
+                text.set_fontweight("normal")
         super().draw(renderer)
 
 
