@@ -15,25 +15,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks import emoji, readme
-from classifier import command_line, provenance
+from benchmarks import emoji, output
+from benchmarks.output import PROJECT
+from classifier import command_line
 from classifier.errors import ClassifierError
 from classifier.hub.sources import find
 from classifier.settings import ARCHITECTURE, load_preset
 from classifier.training.fine_tuning import PRESET
-
-PROJECT = Path(__file__).resolve().parent.parent
-RESULTS = PROJECT / "benchmarks" / "results"
 
 
 def main(arguments: list[str]) -> None:
     """Trains both ways for each seed and writes the table."""
     options = parse(arguments)
     emoji.check(options.per_class)
+    state = output.circumstances("fine_tuning", arguments)
     built = find(options.init_from).training["settings"]
     recipe = load_preset(PRESET)
     epochs = options.epochs or recipe.epochs
@@ -53,25 +51,16 @@ def main(arguments: list[str]) -> None:
                 top1[name].append(train(dataset, run, [*words, "--seed", str(seed)]))
                 print(f"seed {seed}, {name}: {top1[name][-1]:.2%}", flush=True)
     result = {
+        **state,
         "init_from": options.init_from,
         "images_per_class": options.per_class,
         "test_images": sum(map(len, emoji.KINDS.values())) - options.per_class * len(emoji.KINDS),
         "epochs": epochs + recipe.freeze_epochs,
         "seeds": options.seeds,
         "top1": top1,
-        "machine": provenance.machine(),
-        "versions": provenance.library_versions(),
-        "date": date.today().isoformat(),
-        "command": " ".join(["python", "-m", "benchmarks.fine_tuning", *arguments]),
+        **output.machine(),
     }
-    files = {
-        "fine_tuning.json": json.dumps(result, indent=1) + "\n",
-        "fine_tuning.md": table(result),
-    }
-    readme.write_results(files, options.output)
-    if options.output.resolve() == RESULTS:
-        readme.refresh()
-    print(table(result))
+    output.write("fine_tuning", result, {"fine_tuning.md": table(result)}, options.output)
 
 
 def train(dataset: Path, run: Path, words: list[str]) -> float:
@@ -92,31 +81,27 @@ def train(dataset: Path, run: Path, words: list[str]) -> float:
 
 def table(result: dict[str, Any]) -> str:
     """Returns mean and standard deviation over the seeds, as Markdown."""
-    lines = ["| start | top-1, mean | standard deviation | each |", "| --- | ---: | ---: | --- |"]
+    rows = []
     for name, values in result["top1"].items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         each = ", ".join(f"{value:.1%}" for value in values)
-        mean = statistics.mean(values)
-        lines.append(f"| {name} | {mean:.1%} | {100 * spread:.1f} points | {each} |")
+        rows.append([name, f"{statistics.mean(values):.1%}", f"{100 * spread:.1f} points", each])
+    header = ["start", "top-1, mean", "standard deviation", "each"]
     remark = (
         f"{result['images_per_class']} training images of each kind, {result['test_images']} test "
         f"images, {result['epochs']} epochs, seeds {', '.join(map(str, result['seeds']))}; "
         f"{result['machine']['processor']}. {result['date']}, `{result['command']}`."
     )
-    return "\n".join([*lines, "", remark]) + "\n"
+    return f"{output.markdown(header, rows, 'lrrl')}\n\n{remark}\n"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = command_line.argument_parser(
-        "Compares fine-tuning with training from nothing.",
-        prog="python -m benchmarks.fine_tuning",
-    )
+    parser = output.parser("fine_tuning", "Compares fine-tuning with training from nothing.")
     parser.add_argument("--init-from", default="pretrained/cnn", metavar="SOURCE")
     parser.add_argument("--per-class", type=int, default=10, metavar="N", help="training images")
     parser.add_argument("--epochs", type=int, metavar="N", help="of the preset, if not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    parser.add_argument("--output", type=Path, metavar="DIR", default=RESULTS)
     return parser.parse_args(arguments)
 
 

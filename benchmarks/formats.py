@@ -5,20 +5,17 @@ python -m benchmarks.formats --model pretrained/cnn --model pretrained/mlp
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import readme
-from benchmarks.latency import REPETITIONS, WARM_UP, keep_to_one_core
-from classifier import command_line, provenance
+from benchmarks import output
+from benchmarks.latency import keep_to_one_core, milliseconds_of
+from classifier import command_line
 from classifier.convert import FORMATS, NEEDED, SUFFIXES, check_libraries, samples_of
 from classifier.hub import sources
 
@@ -27,42 +24,27 @@ if TYPE_CHECKING:
     from classifier.model_folder.folder import ModelFolder
     from classifier.prediction.classifier import Classifier
 
-PROJECT = Path(__file__).resolve().parent.parent
-RESULTS = PROJECT / "benchmarks" / "results"
 PRECISIONS = ("float32", "half", "int8")
 NAMES = {"onnx": "ONNX", "litert": "LiteRT"}
 
 
 def main(arguments: list[str]) -> None:
     """Measures the models that are named and writes the table."""
-    parser = command_line.argument_parser(
-        "Measures size, latency and top-1 of models in each format.",
-        prog="python -m benchmarks.formats",
-    )
+    parser = output.parser("formats", "Measures size, latency and top-1 of models in each format.")
     parser.add_argument("--model", action="append", metavar="SOURCE", required=True)
     parser.add_argument("--dataset", metavar="DATASET", help="measures the top-1 on its test split")
-    parser.add_argument("--output", type=Path, metavar="DIR", default=RESULTS)
     options = parser.parse_args(arguments)
     keep_to_one_core()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for to in NEEDED:
         check_libraries(to)
+    state = output.circumstances("formats", arguments)
     rows: list[dict[str, Any]] = []
     for source in options.model:
         folder = sources.find(source)
         rows += measure(folder, test_split(folder, options.dataset))
-    result = {
-        "rows": rows,
-        "machine": provenance.machine(),
-        "versions": provenance.library_versions(),
-        "date": date.today().isoformat(),
-        "command": " ".join(["python", "-m", "benchmarks.formats", *arguments]),
-    }
-    files = {"formats.json": json.dumps(result, indent=1) + "\n", "formats.md": table(result)}
-    readme.write_results(files, options.output)
-    if options.output.resolve() == RESULTS:
-        readme.refresh()
-    print(table(result))
+    result = {**state, "rows": rows, **output.machine()}
+    output.write("formats", result, {"formats.md": table(result)}, options.output)
 
 
 def measure(folder: ModelFolder, test: Split | None) -> list[dict[str, Any]]:
@@ -92,15 +74,10 @@ def row(classifier: Classifier, form: str, size: int, test: Split | None) -> dic
 
     side = classifier.image_size
     image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
-    seconds = []
-    for _ in range(WARM_UP + REPETITIONS):
-        start = time.perf_counter()
-        classifier.probabilities(image)
-        seconds.append(time.perf_counter() - start)
+    median = round(float(np.median(milliseconds_of(lambda: classifier.probabilities(image)))), 3)
     top1 = None
     if test is not None:
         top1 = top1_of(classifier.probabilities(test.images), test)
-    median = round(1000 * float(np.median(seconds[WARM_UP:])), 3)
     return {
         "model": classifier.folder.path.name,
         "format": form,
@@ -119,18 +96,19 @@ def test_split(folder: ModelFolder, dataset: str | None) -> Split | None:
 
 def table(result: dict[str, Any]) -> str:
     """Returns the table as Markdown."""
-    lines = [
-        "| model | format | size | one image, one core | top-1 |",
-        "| --- | --- | ---: | ---: | ---: |",
+    header = ["model", "format", "size", "one image, one core", "top-1"]
+    rows = [
+        [
+            item["model"],
+            item["format"],
+            f"{item['bytes'] / 10**6:.1f} MB",
+            f"{item['milliseconds']:.2f} ms",
+            "–" if item["top1"] is None else f"{item['top1']:.1%}",
+        ]
+        for item in result["rows"]
     ]
-    for item in result["rows"]:
-        top1 = "–" if item["top1"] is None else f"{item['top1']:.1%}"
-        lines.append(
-            f"| {item['model']} | {item['format']} | {item['bytes'] / 10**6:.1f} MB "
-            f"| {item['milliseconds']:.2f} ms | {top1} |"
-        )
     remark = f"On {result['machine']['processor']}. {result['date']}, `{result['command']}`."
-    return "\n".join([*lines, "", remark]) + "\n"
+    return f"{output.markdown(header, rows, 'llrrr')}\n\n{remark}\n"
 
 
 if __name__ == "__main__":

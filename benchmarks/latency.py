@@ -6,14 +6,11 @@ python -m benchmarks.latency pretrained/mlp
 import json
 import os
 import sys
-import time
+import timeit
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # for `python benchmarks/latency.py`, too
 
 from classifier import command_line
 
@@ -40,6 +37,12 @@ def keep_to_one_core() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
+def milliseconds_of(call: Callable[[], object]) -> np.ndarray:
+    """Returns the time that each of `REPETITIONS` calls takes, after those of the warm-up."""
+    seconds = timeit.repeat(call, number=1, repeat=WARM_UP + REPETITIONS)
+    return 1000 * np.array(seconds[WARM_UP:])
+
+
 def measure(folder: Path) -> dict[str, float]:
     """Times `Classifier.probabilities` on one image, as the app calls it.
 
@@ -52,12 +55,8 @@ def measure(folder: Path) -> dict[str, float]:
     classifier = Classifier.load(folder)
     shape = (1, classifier.image_size, classifier.image_size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    seconds = []
-    for _ in range(WARM_UP + REPETITIONS):
-        start = time.perf_counter()
-        classifier.probabilities(images)
-        seconds.append(time.perf_counter() - start)
-    low, median, high = 1000 * np.percentile(seconds[WARM_UP:], [10, 50, 90])
+    milliseconds = milliseconds_of(lambda: classifier.probabilities(images))
+    low, median, high = np.percentile(milliseconds, [10, 50, 90])
     return {
         "median": round(float(median), 3),
         "low": round(float(low), 3),

@@ -9,6 +9,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.training import answer_each_line
@@ -23,55 +24,55 @@ SHAPES = (  # rows, inner, columns: two of the network's layers, and a large squ
 SECONDS = 0.5  # on each shape
 REPETITIONS = 5  # at least
 
+Shape = tuple[int, int, int]
 
-def sustained(product: Callable[[tuple[int, int, int]], Callable[[], Any]]) -> float:
-    """Returns the GFLOP/s of the best shape, each by the median of its repetitions.
 
-    The median, as for the trainings beside it: a single repetition may meet a moment at which the
-    processor runs faster than it does for long.
+def sustained(product: Callable[[Shape], Callable[[], Any]]) -> float:
+    """Returns the GFLOP/s of the best shape.
 
     Args:
         product: returns for a shape a function that multiplies once and waits for the result.
     """
-    best = 0.0
-    for shape in SHAPES:
-        multiply = product(shape)
-        multiply()
-        rows, inner, columns = shape
-        seconds: list[float] = []
-        end = time.perf_counter() + SECONDS
-        while time.perf_counter() < end or len(seconds) < REPETITIONS:
-            start = time.perf_counter()
-            multiply()
-            seconds.append(time.perf_counter() - start)
-        best = max(best, 2 * rows * inner * columns / statistics.median(seconds) / 1e9)
-    return best
+    return max(
+        2 * rows * inner * columns / median_seconds(product((rows, inner, columns))) / 1e9
+        for rows, inner, columns in SHAPES
+    )
 
 
-def in_tensorflow(number_format: str) -> Callable[[tuple[int, int, int]], Callable[[], Any]]:
-    """Returns for a shape TensorFlow's product."""
+def median_seconds(call: Callable[[], Any]) -> float:
+    """Returns the median time of a call, repeated for `SECONDS`, after a first call.
+
+    The median, as for the trainings beside it: a single repetition may meet a moment at which the
+    processor runs faster than it does for long.
+    """
+    call()
+    seconds: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(seconds) < REPETITIONS:
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def in_tensorflow(number_format: str, shape: Shape) -> Callable[[], Any]:
+    """Returns TensorFlow's product of random matrices of a shape."""
     import tensorflow as tf
 
-    def product(shape: tuple[int, int, int]) -> Callable[[], Any]:
-        rows, inner, columns = shape
-        left = tf.cast(tf.random.normal((rows, inner)), number_format)
-        right = tf.cast(tf.random.normal((inner, columns)), number_format)
-        return lambda: tf.matmul(left, right)
-
-    return product
+    rows, inner, columns = shape
+    left = tf.cast(tf.random.normal((rows, inner)), number_format)
+    right = tf.cast(tf.random.normal((inner, columns)), number_format)
+    return lambda: tf.matmul(left, right)
 
 
-def in_pytorch(number_format: str) -> Callable[[tuple[int, int, int]], Callable[[], Any]]:
-    """Returns for a shape PyTorch's product."""
+def in_pytorch(number_format: str, shape: Shape) -> Callable[[], Any]:
+    """Returns PyTorch's product of random matrices of a shape."""
     import torch
 
-    def product(shape: tuple[int, int, int]) -> Callable[[], Any]:
-        rows, inner, columns = shape
-        left = torch.randn(rows, inner).to(getattr(torch, number_format))
-        right = torch.randn(inner, columns).to(getattr(torch, number_format))
-        return lambda: left @ right
-
-    return product
+    rows, inner, columns = shape
+    left = torch.randn(rows, inner).to(getattr(torch, number_format))
+    right = torch.randn(inner, columns).to(getattr(torch, number_format))
+    return lambda: left @ right
 
 
 if __name__ == "__main__":
@@ -79,6 +80,6 @@ if __name__ == "__main__":
     parser.add_argument("library", choices=("tensorflow", "pytorch"))
     parser.add_argument("--precision", required=True, choices=("float32", "bfloat16"))
     options = parser.parse_args()
-    products = {"tensorflow": in_tensorflow, "pytorch": in_pytorch}[options.library]
-    product = products(options.precision)
-    answer_each_line(lambda: {"gflops": round(sustained(product), 1)})
+    product = {"tensorflow": in_tensorflow, "pytorch": in_pytorch}[options.library]
+    of_shape = partial(product, options.precision)
+    answer_each_line(lambda: {"gflops": round(sustained(of_shape), 1)})

@@ -8,11 +8,8 @@ has the summary, with its terms translated, and links to the others.
 
 import re
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/readme.py`
 
 from classifier import command_line
 from classifier.errors import ClassifierError, InputError
@@ -53,13 +50,6 @@ def main(arguments: list[str]) -> None:
         prog="python -m benchmarks.readme",
     ).parse_args(arguments)
     refresh()
-
-
-def write_results(files: Mapping[str, str], folder: Path) -> None:
-    """Writes what a benchmark found, texts by the names of their files, each by rename."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_atomically(folder / name, partial(Path.write_bytes, data=text.encode()))
 
 
 def refresh(project: Path = PROJECT) -> None:

@@ -15,11 +15,10 @@ connection, and none of the training of two that it is to foretell:
 - all-reduce(P): a ring sends 2 (P - 1) / P of the gradients' bytes through every worker. Its
   bandwidth is that of a sum of arrays of the gradients' shapes over two workers.
 
-It writes `scaling.json` and `scaling.md` into `benchmarks/results` or `--output`.
+It writes `scaling.json` and `scaling.md`.
 """
 
 import argparse
-import datetime
 import json
 import os
 import shlex
@@ -27,17 +26,13 @@ import socket
 import statistics
 import subprocess
 import sys
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/scaling.py`
-
-from benchmarks import readme
-from benchmarks.training import PROJECT, RESULTS, SETTINGS
+from benchmarks import output
+from benchmarks.output import PROJECT
+from benchmarks.training import SETTINGS
 from classifier import command_line
 from classifier.errors import ClassifierError
-from classifier.files import write_atomically
 
 PREDICTED = (1, 2, 4, 8, 16)  # workers
 NETWORKS = {"loopback": None, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}  # bytes/s each way
@@ -49,29 +44,18 @@ def main(arguments: list[str]) -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise ClassifierError("two workers need two cores, and this process has one")
+    state = output.circumstances("scaling", arguments)
     rounds = [measure(options, cores) for _ in range(options.rounds)]
     figures = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
-    from classifier import provenance
-
     result = {
-        "command": shlex.join(["python", "-m", "benchmarks.scaling", *arguments]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": provenance.machine(),
-        "versions": provenance.library_versions(),
+        **state,
+        **output.machine(),
         "batch_size": options.batch_size,
         "steps": options.steps,
         "rounds": rounds,
         **calculate(figures, options.batch_size),
     }
-    output = options.output or RESULTS
-    output.mkdir(parents=True, exist_ok=True)
-    files = {"scaling.json": json.dumps(result, indent=1) + "\n", "scaling.md": table(result)}
-    for name, text in files.items():
-        write_atomically(output / name, partial(Path.write_bytes, data=text.encode()))
-    if options.output is None:
-        readme.refresh()
-    print(table(result))
-    print(f"Written to {output}.")
+    output.write("scaling", result, {"scaling.md": table(result)}, options.output)
 
 
 def measure(options: argparse.Namespace, cores: list[int]) -> dict[str, float]:
@@ -180,10 +164,7 @@ def run(what: str, cores: list[int], *arguments: str, together: bool = False) ->
 def table(result: dict[str, Any]) -> str:
     """Returns measured and calculated times as Markdown."""
     names = list(result["foretold"])
-    lines = [
-        "| workers | measured | calculated: " + " | ".join(names) + " |",
-        "| ---: | ---: |" + " ---: |" * len(names),
-    ]
+    rows = []
     for workers in PREDICTED:
         measured = result["measured"].get(str(workers))
         cells = [str(workers), f"{1000 * measured:.0f} ms" if measured else ""]
@@ -191,7 +172,8 @@ def table(result: dict[str, Any]) -> str:
             seconds = result["foretold"][name][str(workers)]
             speed_up = result["foretold"][name]["1"] / seconds
             cells.append(f"{1000 * seconds:.0f} ms ({speed_up:.1f}×)")
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
+    header = ["workers", "measured", f"calculated: {names[0]}", *names[1:]]
     terms = result["terms"]
     note = (
         f"Batch {result['batch_size']}, float32. Compute {1e3 * terms['compute_per_image']:.2f} ms "
@@ -202,21 +184,16 @@ def table(result: dict[str, Any]) -> str:
         f"worker; medians of {len(result['rounds'])} rounds of {result['steps']} steps. "
         f"{result['date']}, `{result['command']}`."
     )
-    return "\n".join([*lines, "", note, ""])
+    return f"{output.markdown(header, rows, 'r' * len(header))}\n\n{note}\n"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = command_line.argument_parser(
-        "Measures how the time of a training step grows with the workers.",
-        prog="python -m benchmarks.scaling",
-    )
+    description = "Measures how the time of a training step grows with the workers."
+    parser = output.parser("scaling", description)
     parser.add_argument("--batch-size", type=int, default=SETTINGS.batch_size, metavar="N")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="timed, a round")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
-    )
     options = parser.parse_args(arguments)
     if min(options.rounds, options.steps) < 1 or options.batch_size < 4 or options.batch_size % 4:
         parser.error("at least one round of one step, and a batch that divides by 4, are needed")

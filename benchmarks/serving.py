@@ -7,17 +7,15 @@ to the first page and the first answer of /classify, the median of one visitor, 
 once, and the memory of all processes together. Both apps are started alternately, so that whatever
 else the machine does meets them alike.
 
-It writes `serving.json` and `serving.md` into `benchmarks/results` or `--output`.
+It writes `serving.json` and `serving.md`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import shlex
 import socket
 import statistics
 import subprocess
@@ -29,17 +27,14 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/serving.py`
-
-from benchmarks import readme
+from benchmarks import output
+from benchmarks.output import PROJECT
 from classifier import command_line
 from classifier.errors import ClassifierError
 
-PROJECT = Path(__file__).resolve().parent.parent
 PICTURE = "lion.jpg"  # a photograph that comes with Gradio
 STARTS = 3
 SINGLE_CALLS = 100
@@ -76,9 +71,7 @@ class Started:
 def main(arguments: list[str]) -> None:
     """Measures both apps, and writes what it found."""
     options = parse(arguments)
-    load = os.getloadavg()[0]
-    if load > 0.3:
-        print(f"Something else is running (load {load:.1f}): the figures will be worse.")
+    state = output.circumstances("serving", arguments)
     models = [part for source in options.model for part in ("--model", source)]
     ours = [sys.executable, "app.py", *models]
     with tempfile.TemporaryDirectory() as folder:
@@ -96,44 +89,28 @@ def main(arguments: list[str]) -> None:
                 table[name] |= measure(app, options.clients)
                 if command is ours:
                     remembered = measure_memory(app, options.classifications)
-    from classifier import provenance
-
     result = {
-        "command": shlex.join(["python", "-m", "benchmarks.serving", *arguments]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": provenance.machine(),
-        "versions": provenance.library_versions(),
-        "load_before": round(load, 2),
+        **state,
+        **output.machine(),
         "clients": options.clients,
         "calls_of_a_client": CALLS_OF_A_CLIENT,
         "starts": starts,
         **table,
         "memory": remembered,
     }
-    output = options.output or PROJECT / "benchmarks" / "results"
-    files = {"serving.json": json.dumps(result, indent=1) + "\n", "serving.md": as_table(result)}
-    readme.write_results(files, output)
-    if options.output is None:
-        readme.refresh()
-    print(as_table(result))
-    print(f"Written to {output}.")
+    output.write("serving", result, {"serving.md": as_table(result)}, options.output)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = command_line.argument_parser(
-        "Measures how fast the app is, beside one that returns a constant.",
-        prog="python -m benchmarks.serving",
-    )
+    description = "Measures how fast the app is, beside one that returns a constant."
+    parser = output.parser("serving", description)
     parser.add_argument("--model", action="append", default=[], help="as for app.py")
     parser.add_argument("--clients", type=int, default=200, metavar="N")
     parser.add_argument(
         "--classifications", type=int, default=3000, metavar="N", help="of the memory test"
     )
     parser.add_argument("--starts", type=int, default=STARTS, metavar="N")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
-    )
     options = parser.parse_args(arguments)
     if min(options.clients, options.starts, options.classifications) < 1:
         parser.error("at least one client, one start and one classification are needed")
@@ -178,31 +155,22 @@ class Caller:
         self.http = httpx.Client(base_url=f"{url}/gradio_api", timeout=600)
 
     def classify(self, *model: str) -> float:
-        """Returns the seconds that a call took; raises if it failed."""
-        return sum(self.steps(*model))
-
-    def steps(self, *model: str) -> tuple[float, float, float]:
-        """Returns the seconds that the upload, the question and the answer to it took."""
-        times = [time.perf_counter()]
+        """Returns the seconds that an upload and its classification took."""
+        start = time.perf_counter()
         files = {"files": (PICTURE, self.picture, "image/jpeg")}
         path = self.http.post("/upload", files=files).raise_for_status().json()[0]
-        times.append(time.perf_counter())
         picture = {"path": path, "orig_name": PICTURE, "meta": {"_type": "gradio.FileData"}}
-        data = {"data": [picture, *model]}
-        event = self.http.post("/call/classify", json=data).raise_for_status().json()["event_id"]
-        times.append(time.perf_counter())
-        answer = self.http.get(f"/call/classify/{event}").raise_for_status().text
-        times.append(time.perf_counter())
+        self.call("classify", picture, *model)
+        return time.perf_counter() - start
+
+    def call(self, endpoint: str, *inputs: Any) -> Any:
+        """Returns the outputs of an endpoint; raises `ClassifierError` if it fails."""
+        asked = self.http.post(f"/call/{endpoint}", json={"data": inputs}).raise_for_status()
+        event = asked.json()["event_id"]
+        answer = self.http.get(f"/call/{endpoint}/{event}").raise_for_status().text
         if "event: complete" not in answer:
             raise ClassifierError(f"a call was not answered: {answer[:200]}")
-        upload, question, waiting = (later - sooner for sooner, later in pairwise(times))
-        return upload, question, waiting
-
-    def models(self) -> list[str]:
-        """Returns the names of the served models."""
-        event = self.http.post("/call/models", json={"data": []}).raise_for_status().json()
-        answer = self.http.get(f"/call/models/{event['event_id']}").raise_for_status().text
-        return [model["name"] for model in json.loads(answer.partition("data: ")[2])[0]]
+        return json.loads(answer.partition("data: ")[2])
 
 
 def measure(app: Started, clients: int) -> dict[str, float]:
@@ -230,7 +198,7 @@ def measure(app: Started, clients: int) -> dict[str, float]:
 def measure_memory(app: Started, classifications: int) -> dict[str, float]:
     """Returns the memory of all processes of a warm app before, after, and at its peak, in MB."""
     callers = [Caller(app.url) for _ in range(MEMORY_CLIENTS)]
-    models = callers[0].models()
+    models = [model["name"] for model in callers[0].call("models")[0]]
 
     def ask(caller: Caller) -> None:
         for number in range(classifications // len(callers)):
@@ -272,30 +240,26 @@ def as_table(result: dict[str, Any]) -> str:
         ("p95", f"95th percentile, {clients}", "s", 1, "at most 1.2"),
         ("throughput", f"answers a second, {clients}", "", 1, "at least 1.1"),
     )
-    lines = [
-        "| | constant app | this app | ratio | target |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    lines = []
     for key, name, unit, digits, target in rows:
         scale = 1000 if unit == "ms" else 1
         floor, ours = result["constant"][key] * scale, result["app"][key] * scale
-        cells = [f"{value:.{digits}f} {unit}".strip() for value in (floor, ours)]
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {ours / floor:.2f} | {target} |")
+        values = [f"{value:.{digits}f} {unit}".strip() for value in (floor, ours)]
+        lines.append([name, *values, f"{ours / floor:.2f}", target])
     memory = result["memory"]
-    growth = memory["end"] - memory["warm"]
+    growth = f"{memory['end'] - memory['warm']:+.0f} MB"
     count = f"{memory['classifications']:,} classifications"
-    lines += [
-        f"| memory growth over {count} | | {growth:+.0f} MB | | below 30 MB |",
-        f"| peak memory, {memory['models']} models | | {memory['peak']:,.0f} MB | "
-        "| at most 1,000 MB |",
-    ]
+    lines.append([f"memory growth over {count}", "", growth, "", "below 30 MB"])
+    peak = f"{memory['peak']:,.0f} MB"
+    lines.append([f"peak memory, {memory['models']} models", "", peak, "", "at most 1,000 MB"])
+    header = ["", "constant app", "this app", "ratio", "target"]
     machine = result["machine"]
     note = (
         f"{result['clients']} visitors, {result['calls_of_a_client']} images each, no errors. "
         f"Medians of {len(result['starts']['app'])} starts, on {machine['cores']} cores of "
         f"{machine['processor']}, visitors included. {result['date']}, `{result['command']}`."
     )
-    return "\n".join([*lines, "", note, ""])
+    return f"{output.markdown(header, lines, 'lrrrr')}\n\n{note}\n"
 
 
 def _starts(values: list[tuple[float, float]]) -> dict[str, float]:

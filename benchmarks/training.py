@@ -11,8 +11,8 @@ PyTorch train the same network on the same images with the same batch, optimiser
 (`NETWORKS`). The matrix product is what TensorFlow or PyTorch, whichever is faster, sustains on the
 best of several shapes, those of the residual MLP among them.
 
-It writes `training.json` and `training.md` into `benchmarks/results` or `--output`; rows that were
-measured before, on the same machine with the same libraries, stay:
+It writes `training.json` and `training.md`; rows that were measured before, on the same machine
+with the same libraries, stay:
 
     {"machine", "versions",
      "rows": {"cnn-64:float32": {
@@ -26,10 +26,7 @@ measured before, on the same machine with the same libraries, stay:
 
 import argparse
 import contextlib
-import datetime
 import json
-import os
-import shlex
 import statistics
 import subprocess
 import sys
@@ -38,16 +35,12 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/training.py`
-
-from benchmarks import readme
+from benchmarks import output
+from benchmarks.output import IDLE, PROJECT, circumstances
 from classifier import command_line
 from classifier.errors import ClassifierError
 from classifier.settings import Settings, load_preset
 
-PROJECT = Path(__file__).resolve().parent.parent
-RESULTS = PROJECT / "benchmarks" / "results"
-IDLE = 1.0  # load: what has just ended is in it for a minute
 WARM_UP = 2  # steps of a round before the clock starts: the first ones compile, and fill the caches
 CLASSES = 100
 
@@ -107,25 +100,10 @@ MATRIX_PRODUCTS = ("tensorflow", "pytorch")
 def main(arguments: list[str]) -> None:
     """Measures, and writes what it found."""
     options = parse(arguments)
-    command = shlex.join(["python", "-m", "benchmarks.training", *arguments])
-    state = {"command": command, **circumstances()}
+    state = circumstances("training", arguments)
     rows = {row: {**state, **measure(row, options)} for row in options.rows}
-    output = options.output or RESULTS
-    result = merged(output / "training.json", rows)
-    files = {"training.json": json.dumps(result, indent=1) + "\n", "training.md": table(result)}
-    readme.write_results(files, output)
-    if options.output is None:
-        readme.refresh()
-    print(table(result))
-    print(f"Written to {output}.")
-
-
-def circumstances() -> dict[str, Any]:
-    """Returns the date and the load of the machine before it measures; warns of a load."""
-    load = round(os.getloadavg()[0], 2)
-    if load > IDLE:
-        print(f"Something else is running (load {load:.1f}): the figures will be too low.")
-    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "load_before": load}
+    result = merged((options.output or output.RESULTS) / "training.json", rows)
+    output.write("training", result, {"training.md": table(result)}, options.output)
 
 
 def stated(rows: Collection[dict[str, Any]]) -> str:
@@ -144,17 +122,12 @@ def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
         "images": options.images or images,
         "batch_size": options.batch_size or settings.batch_size,
     }
-    sized = [network, "--precision", precision]
-    for name, size in sizes.items():
-        sized += [f"--{name.replace('_', '-')}", str(size)]
+    sized = [network, "--precision", precision, "--images", str(sizes["images"])]
+    sized += ["--batch-size", str(sizes["batch_size"])]
     calls = {name: [*VARIANTS[name][1], *sized] for name in options.variants}
     for library in MATRIX_PRODUCTS:
-        calls[f"matrix product, {library}"] = [
-            "benchmarks.matrix_product",
-            library,
-            "--precision",
-            precision,
-        ]
+        arguments = ["benchmarks.matrix_product", library, "--precision", precision]
+        calls[f"matrix product, {library}"] = arguments
     answers: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
     with contextlib.ExitStack() as stack:
         processes = {
@@ -249,23 +222,18 @@ def summarise(speeds: dict[str, list[float]], product: float, flops: int) -> dic
         product: GFLOP/s of the matrix product.
         flops: operations per image.
     """
-    return {
-        name: {
-            "images_per_second": rounds,
-            "median": statistics.median(rounds),
-            "share_of_matrix_product": round(
-                statistics.median(rounds) * flops / (product * 1e9), 4
-            ),
-        }
-        for name, rounds in speeds.items()
-    }
+    summary = {}
+    for name, rounds in speeds.items():
+        median = statistics.median(rounds)
+        share = round(median * flops / (product * 1e9), 4)
+        figures = {"images_per_second": rounds, "median": median, "share_of_matrix_product": share}
+        summary[name] = figures
+    return summary
 
 
 def merged(file: Path, rows: dict[str, Any], order: Sequence[str] = ROWS) -> dict[str, Any]:
     """Returns these rows, and those of a file that was measured on this machine, in an order."""
-    from classifier import provenance
-
-    same = {"machine": provenance.machine(), "versions": provenance.library_versions()}
+    same = output.machine()
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if all(before.get(name) == value for name, value in same.items()):
         rows = {**before.get("rows", {}), **rows}
@@ -278,11 +246,7 @@ def table(result: dict[str, Any]) -> str:
     variants = [name for name in VARIANTS if any(name in row["variants"] for row in rows.values())]
     titles = [f"{VARIANTS[name][0]}, images/s" for name in variants]
     header = ["network", "format", *titles, "Keras / PyTorch", "GFLOP/s", "of the matrix product"]
-    lines = [
-        f"| {' | '.join(header)} |",
-        f"| --- | --- | {'---: | ' * len(variants)}---: | ---: | ---: |",
-    ]
-    lines += [_line(name, row, variants) for name, row in rows.items()]
+    lines = [_cells(name, row, variants) for name, row in rows.items()]
     rounds = sorted({row["rounds"] for row in rows.values()})
     note = (
         f"Medians of {' to '.join(map(str, rounds))} interleaved rounds, with their range, on "
@@ -290,15 +254,14 @@ def table(result: dict[str, Any]) -> str:
         f"{_version(result, 'tensorflow')}, PyTorch {_version(result, 'torch')}. "
         f"{stated(rows.values())}, `python -m benchmarks.training`."
     )
-    return "\n".join([*lines, "", note, ""])
+    align = "ll" + "r" * (len(header) - 2)
+    return f"{output.markdown(header, lines, align)}\n\n{note}\n"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = command_line.argument_parser(
-        "Measures how fast Keras trains, beside PyTorch and the machine's matrix product.",
-        prog="python -m benchmarks.training",
-    )
+    description = "Measures how fast Keras trains, beside PyTorch and the machine's matrix product."
+    parser = output.parser("training", description)
     parser.add_argument(
         "--rows", nargs="+", choices=ROWS, default=ROWS, metavar="NETWORK:FORMAT", help="which"
     )
@@ -306,9 +269,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=USUAL)
     parser.add_argument("--images", type=int, metavar="N", help="timed, a round")
     parser.add_argument("--batch-size", type=int, metavar="N")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
-    )
     options = parser.parse_args(arguments)
     for row in options.rows:
         _, settings, images = NETWORKS[row.split(":")[0]]
@@ -319,7 +279,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _line(name: str, row: dict[str, Any], variants: list[str]) -> str:
+def _cells(name: str, row: dict[str, Any], variants: list[str]) -> list[str]:
     network, precision = name.split(":")
     found = row["variants"]
     medians = {variant: found[variant]["median"] for variant in found}
@@ -336,7 +296,7 @@ def _line(name: str, row: dict[str, Any], variants: list[str]) -> str:
         cells.append(f"{found['keras']['share_of_matrix_product']:.0%}")
     else:
         cells += ["", ""]
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def _version(result: dict[str, Any], library: str) -> str:

@@ -11,8 +11,8 @@ python -m benchmarks.training_profile --rows parts:cnn-64 shapes:cnn-64
   it validates, saves and logs.
 
 It writes `training_profile.json` and a table each, `training_parts.md`, `training_shapes.md` and
-`training_start.md`, into `benchmarks/results` or `--output`; rows that were measured before, on the
-same machine with the same libraries, stay.
+`training_start.md`; rows that were measured before, on the same machine with the same libraries,
+stay.
 """
 
 import argparse
@@ -22,29 +22,20 @@ import os
 import pty
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks import readme
-from benchmarks.training import (
-    NETWORKS,
-    PRECISIONS,
-    PROJECT,
-    RESULTS,
-    WARM_UP,
-    circumstances,
-    merged,
-    stated,
-)
+from benchmarks import output
+from benchmarks.matrix_product import median_seconds
+from benchmarks.output import PROJECT
+from benchmarks.training import NETWORKS, PRECISIONS, WARM_UP, merged, stated
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import ClassifierError
@@ -54,7 +45,6 @@ ROWS = (
     *(f"start:{preset}" for preset in ("mlp-baseline", "cnn")),
 )
 STEPS = 4  # profiled, after those of the warm-up
-REPETITIONS, SECONDS = 5, 0.3  # of each product, at least
 
 PARTS = {  # by TensorFlow's operations, the first that fits; oneDNN's have names of their own
     "augmentation": r"/augmentation\w*/",
@@ -79,7 +69,7 @@ def main(arguments: list[str]) -> None:
     """Measures, and writes what it found."""
     options = parse(arguments)
     rows: dict[str, Any] = {}
-    state = circumstances()
+    state = output.circumstances("training_profile", arguments)
     for row in options.rows:
         what, name = row.split(":")
         if what == "start":
@@ -91,16 +81,11 @@ def main(arguments: list[str]) -> None:
             }
         rows[row] = {**state, **figures}
         print(row, json.dumps(figures), flush=True)
-    output = options.output or RESULTS
-    result = merged(output / "training_profile.json", rows, ROWS)
-    tables = {what: table(what, result) for what in ("parts", "shapes", "start")}
-    files = {f"training_{what}.md": text for what, text in tables.items() if text}
-    files["training_profile.json"] = json.dumps(result, indent=1) + "\n"
-    readme.write_results(files, output)
-    if options.output is None:
-        readme.refresh()
-    print("\n".join(tables.values()))
-    print(f"Written to {output}.")
+    folder = options.output or output.RESULTS
+    result = merged(folder / "training_profile.json", rows, ROWS)
+    tables = {f"training_{what}.md": table(what, result) for what in ("parts", "shapes", "start")}
+    found = {name: text for name, text in tables.items() if text}
+    output.write("training_profile", result, found, options.output)
 
 
 def parts(network: str, precision: str, batch_size: int | None = None) -> dict[str, float]:
@@ -174,7 +159,7 @@ def shapes(
         if places:
             timed[AS_PRODUCT] = _gradient(convolution, 1, upstream)
         figures[title] = {
-            name: round(flops / _median_seconds(function, values, kernel) / 1e9)
+            name: round(flops / median_seconds(partial(function, values, kernel)) / 1e9)
             for name, function in timed.items()
         }
     return figures
@@ -240,28 +225,23 @@ def table(what: str, result: dict[str, Any]) -> str:
         for name, row in result["rows"].items()
         if name.startswith(f"{what}:")
     }
-    lines = {"parts": _parts_lines, "shapes": _shapes_lines, "start": _start_lines}[what](found)
     if not found:
         return ""
+    tables = {"parts": _parts, "shapes": _shapes, "start": _start}[what](found)
     machine = result["machine"]
     note = (
         f"On {machine['cores']} cores of {machine['processor']}, {stated(found.values())}, "
         "`python -m benchmarks.training_profile`."
     )
-    return "\n".join([*lines, note, ""])
+    return "\n\n".join([*tables, note]) + "\n"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = command_line.argument_parser(
-        "Measures where the time of a training goes.", prog="python -m benchmarks.training_profile"
-    )
+    parser = output.parser("training_profile", "Measures where the time of a training goes.")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="WHAT:NAME")
     parser.add_argument("--dataset", default=DEFAULT_DATASET, help="of `start`")
     parser.add_argument("--batch-size", type=int, metavar="N", help="of `parts` and `shapes`")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
-    )
     options = parser.parse_args(arguments)
     if options.batch_size is not None and options.batch_size < 1:
         parser.error("a batch has at least one image")
@@ -286,17 +266,6 @@ def _gradient(multiply: Callable[..., Any], of: int, upstream: Any) -> Callable[
         return tape.gradient(product, factors[of], output_gradients=upstream)
 
     return gradient
-
-
-def _median_seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    function(*arguments)
-    seconds: list[float] = []
-    end = time.perf_counter() + SECONDS
-    while len(seconds) < REPETITIONS or time.perf_counter() < end:
-        before = time.perf_counter()
-        function(*arguments)
-        seconds.append(time.perf_counter() - before)
-    return statistics.median(seconds)
 
 
 def _watch(terminal: int, began: float) -> tuple[dict[tuple[int, int], float], str]:
@@ -328,56 +297,47 @@ def _watch(terminal: int, began: float) -> tuple[dict[tuple[int, int], float], s
     return times, text
 
 
-def _parts_lines(found: dict[str, Any]) -> list[str]:
-    lines = []
+def _parts(found: dict[str, Any]) -> list[str]:
+    tables = []
     for network, row in found.items():
-        title = NETWORKS[network][0]
         names = [part for part in PARTS if any(part in row[precision] for precision in PRECISIONS)]
-        lines += [
-            f"| {title}: ms a step | float32 | bfloat16 |",
-            "| --- | ---: | ---: |",
-            *(_cells(name, [row[x].get(name) for x in PRECISIONS]) for name in names),
-            _cells("the step, which overlaps them", [row[x]["step"] for x in PRECISIONS]),
-            "",
-        ]
-    return lines
+        rows = [_cells(name, [row[x].get(name) for x in PRECISIONS]) for name in names]
+        rows.append(_cells("the step, which overlaps them", [row[x]["step"] for x in PRECISIONS]))
+        header = [f"{NETWORKS[network][0]}: ms a step", *PRECISIONS]
+        tables.append(output.markdown(header, rows, "lrr"))
+    return tables
 
 
-def _shapes_lines(found: dict[str, Any]) -> list[str]:
-    lines = []
+def _shapes(found: dict[str, Any]) -> list[str]:
+    tables = []
     for network, row in found.items():
-        title = NETWORKS[network][0]
         names = list(next(iter(row["float32"].values())))
         columns = [f"{name}, {precision}" for precision in PRECISIONS for name in names]
-        lines += [
-            f"| {title}: GFLOP/s | {' | '.join(columns)} |",
-            f"| --- |{' ---: |' * len(columns)}",
-            *(
-                _cells(shape, [row[x][shape].get(name) for x in PRECISIONS for name in names])
-                for shape in row["float32"]
-            ),
-            "",
+        rows = [
+            _cells(shape, [row[x][shape].get(name) for x in PRECISIONS for name in names])
+            for shape in row["float32"]
         ]
-    return lines
+        header = [f"{NETWORKS[network][0]}: GFLOP/s", *columns]
+        tables.append(output.markdown(header, rows, "l" + "r" * len(columns)))
+    return tables
 
 
-def _start_lines(found: dict[str, Any]) -> list[str]:
-    columns = ("preset", "network built", "first step done", "epoch", "between two epochs", "share")
-    return [
-        f"| {' | '.join(columns)} |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        *(
-            f"| `{preset}` | {row['loaded']:.1f} s | {row['first_step']:.1f} s | "
-            f"{row['epoch']:.1f} s | {row['overhead']:.2f} s | "
-            f"{row['overhead'] / row['epoch']:.1%} |"
-            for preset, row in found.items()
-        ),
-        "",
+def _start(found: dict[str, Any]) -> list[str]:
+    header = ["preset", "network built", "first step done", "epoch", "between two epochs", "share"]
+    rows = [
+        [
+            f"`{preset}`",
+            *(f"{row[name]:.1f} s" for name in ("loaded", "first_step", "epoch")),
+            f"{row['overhead']:.2f} s",
+            f"{row['overhead'] / row['epoch']:.1%}",
+        ]
+        for preset, row in found.items()
     ]
+    return [output.markdown(header, rows, "lrrrrr")]
 
 
-def _cells(title: str, values: list[float | None]) -> str:
-    return f"| {title} | {' | '.join('' if x is None else f'{x:,.0f}' for x in values)} |"
+def _cells(title: str, values: list[float | None]) -> list[str]:
+    return [title, *("" if value is None else f"{value:,.0f}" for value in values)]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""What all benchmarks state and write: their circumstances, a JSON file and tables in Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import readme
+from benchmarks.readme import PROJECT, RESULTS
+from classifier import command_line
+from classifier.files import write_atomically
+
+__all__ = ["IDLE", "PROJECT", "RESULTS", "circumstances", "machine", "markdown", "parser", "write"]
+
+IDLE = 1.0  # load: that of a process that has just ended is counted for a minute
+
+
+def parser(benchmark: str, description: str) -> argparse.ArgumentParser:
+    """Returns the parser of `python -m benchmarks.BENCHMARK`, with the option `--output`."""
+    options = command_line.argument_parser(description, prog=f"python -m benchmarks.{benchmark}")
+    options.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
+    )
+    return options
+
+
+def circumstances(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Returns the command, the date and the load before a measurement; warns of a load."""
+    load = round(os.getloadavg()[0], 2)
+    if load > IDLE:
+        print(f"Something else is running (load {load:.1f}): the figures will be worse.")
+    return {
+        "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *arguments]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "load_before": load,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Returns the machine and the versions of the libraries."""
+    from classifier import provenance
+
+    return {"machine": provenance.machine(), "versions": provenance.library_versions()}
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]], align: str) -> str:
+    """Returns a table in Markdown; `align` has a letter per column, "l" or "r"."""
+    rules = ["---:" if side == "r" else "---" for side in align]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rules, *rows))
+
+
+def write(
+    benchmark: str, result: Mapping[str, Any], tables: Mapping[str, str], folder: Path | None
+) -> None:
+    """Writes a result as JSON, and its tables; prints the tables.
+
+    Args:
+        benchmark: the name of the JSON file.
+        result: its content.
+        tables: Markdown, by file name.
+        folder: by default that of the results; then the tables in the documents are renewed, too.
+    """
+    files = {f"{benchmark}.json": json.dumps(result, indent=1) + "\n", **tables}
+    output = folder or RESULTS
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_atomically(output / name, partial(Path.write_bytes, data=text.encode()))
+    if folder is None:
+        readme.refresh()
+    print("\n".join(tables.values()))
+    print(f"Written to {output}.")
