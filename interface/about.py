@@ -46,10 +46,7 @@ def render(served: Served, language: str) -> str:
 
 
 def folded(card: str, language: str) -> str:
-    """Makes the sections of a card collapsible.
-
-    The text before the first section and the first table, the results, are always shown.
-    """
+    """Makes the sections of a card, but for its start and the first table, collapsible."""
     fenced = [found.span() for found in _FENCED.finditer(card)]
     heads = [
         found

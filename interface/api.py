@@ -26,10 +26,7 @@ MODEL = "Name of a served model, as listed by /models; by default the first."
 
 
 def document(info: dict[str, Any], models: Models) -> dict[str, Any]:
-    """Returns Gradio's description of the endpoints with our descriptions and examples.
-
-    Gradio's own example of an image is a URL, which this server refuses.
-    """
+    """Returns Gradio's description of the endpoints with our texts and examples."""
     # The code examples of the API page take the name of the file from either field.
     picture = handle_file(gr.get_image(PHOTOGRAPH)) | {"path": PHOTOGRAPH, "url": PHOTOGRAPH}
     inputs = {"image": (IMAGE, picture), "model": (MODEL, models.names[0])}

@@ -22,12 +22,8 @@ def choose(
 ) -> tuple[list[Served], str | None]:
     """Finds the models of the command line, of `MODEL_ID` or, without either, of `pretrained/`.
 
-    Models are downloaded from the Hub or, if it is not reachable, taken from the cache. If none is
-    available, the embedded models are served.
-
-    Args:
-        named: the sources on the command line, None if there are none.
-        revision: of models on the Hub; by default `MODEL_REVISION`.
+    Models of the Hub are downloaded or, if it is not reachable, taken from the cache. If no model
+    is available, the embedded ones are served.
 
     Returns:
         The models, the default first, and a notice for visitors if they are not the requested ones.

@@ -46,7 +46,7 @@ class Decoder:
         self._threads.submit(self._process)
 
     async def decode(self, upload: Upload, sizes: Iterable[int]) -> dict[int, np.ndarray]:
-        """Decodes a picture once, and returns the model input of each size S: uint8, (S, S, 3).
+        """Returns the model input of each size S: uint8, (S, S, 3); the picture is decoded once.
 
         Raises:
             ImageError: the picture cannot be used, or decoding takes too long.

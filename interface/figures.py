@@ -52,10 +52,7 @@ async def in_thread(draw: Callable[..., Drawn], *arguments: Any) -> Drawn:
 def image(
     served: Served, figure: str, language: str, classes: tuple[int, ...] = (), about: str = ""
 ) -> str:
-    """Returns a figure as HTML, in the light and the dark theme; the page shows one of them.
-
-    Its alternative text ends with what it is about, if that is given.
-    """
+    """Returns a figure as HTML; its alternative text ends with what it is about, if given."""
     query = {
         "model": served.name,
         "language": language,
@@ -71,11 +68,11 @@ def image(
 def figure_element(
     path: str, query: Mapping[str, str], alt: str, language: str, kind: str = ""
 ) -> str:
-    """Returns the HTML of a figure in both themes, each with its form for phones.
+    """Returns a figure as HTML, in both themes, each with its form for phones.
 
     Args:
         path: the route of the figure.
-        query: the parameters of the figure, without theme and form.
+        query: its parameters without theme and form.
         alt: the alternative text.
         language: the visitor's.
         kind: a CSS class of the element.
@@ -144,12 +141,9 @@ def class_at(models: Models, address: str, x: float, y: float) -> int | None:
 
     Args:
         models: the served models.
-        address: of the figure, from `image`.
+        address: of the figure, from `image`; raises `InputError` if there is no such figure.
         x: from the left edge of the figure, as a fraction of its width.
         y: from its upper edge, as a fraction of its height.
-
-    Raises:
-        InputError: there is no such figure.
     """
     from evaluation.plots import by_superclass
 

@@ -13,13 +13,8 @@ from interface.serving import Models, Served
 def follow(models: Models, revision: str | None, seconds: float) -> list[Follower]:
     """Polls the Hub for new commits of the served models, which replace them after a test.
 
-    Args:
-        models: the served models.
-        revision: the branch; by default main.
-        seconds: between two polls.
-
-    Returns:
-        The running followers.
+    The revision is a branch, by default main; the seconds lie between two polls. Returns the
+    running followers.
     """
     followers = []
     for served in models:

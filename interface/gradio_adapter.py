@@ -90,10 +90,7 @@ class CheckedBlocks(gr.Blocks):
 async def _without_files(
     block_fn: BlockFunction, inputs: Any
 ) -> tuple[list[Any], dict[int, uploads.Upload | None]]:
-    """Returns an event's inputs with None instead of pictures, and the pictures by index.
-
-    The visitor's language is one of `LANGUAGES`.
-    """
+    """Returns an event's inputs with None instead of pictures, and the pictures by index."""
     if not isinstance(inputs, (list, tuple)) or len(inputs) > len(block_fn.inputs):
         raise RequestError
     plain = list(inputs) + [None] * (len(block_fn.inputs) - len(inputs))
@@ -121,10 +118,7 @@ def _is_relevant(record: logging.LogRecord) -> bool:
 
 
 def _fits(block: Any, value: Any) -> bool:
-    """Returns whether a value is valid for an input, and thus contains no file.
-
-    Valid values are text and numbers, and lists of them for several choices.
-    """
+    """Returns whether a value is text, a number, or a list of them for several choices."""
     if isinstance(block, gr.Dropdown) and block.multiselect:
         return value is None or (isinstance(value, list) and all(map(_is_plain, value)))
     if isinstance(block, (gr.Number, gr.Slider)):
@@ -217,13 +211,10 @@ def event_function(
 
 
 def described_once(describe: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Caches the description of a component.
+    """Caches `get_config` of a component that does not change.
 
     Gradio describes all components for each new session. A call without a client is a session: it
     was half of the server's time for it.
-
-    Args:
-        describe: `get_config` of a component that does not change.
     """
     known: dict[str, Any] = {}
 

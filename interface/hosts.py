@@ -39,8 +39,8 @@ def with_own_host(scope: Scope, *, trusting: bool = False) -> tuple[Scope, bool]
         trusting: whether to trust the well-formed headers of a proxy.
 
     Returns:
-        The request without untrusted proxy headers, and whether its `Host` was unknown and has been
-        replaced by the address that the request was sent to.
+        The request, and whether its `Host` was unknown and has been replaced by the address that
+        the request was sent to.
     """
     kept = _is_well_formed if trusting else _is_not_forwarded
     headers = [pair for pair in scope["headers"] if pair[0] != NODE_SERVER and kept(*pair)]

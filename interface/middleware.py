@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
@@ -75,12 +75,10 @@ class RequestGate:
         self.last_used = time.monotonic()
 
     def close(self, seconds: float) -> None:
-        """Waits until no request has run for `IDLE_SECONDS`, then closes.
+        """Waits until no request has run for `IDLE_SECONDS`, then closes; at most for the seconds.
 
         The pause is needed because upload, call and result are separate requests of a visitor.
-
-        Args:
-            seconds: the time limit; requests in its last quarter are refused.
+        Requests in the last quarter of the time are refused.
         """
         start = time.monotonic()
         while time.monotonic() - start < 0.75 * seconds and not self._is_idle():
@@ -176,15 +174,19 @@ class PageMiddleware:
         if CALLED_DIRECTLY.search(scope["path"]):
             noted: list[InputError] = []
             refusals.set(noted)
-            send = _as_refused(noted, send)
+            # Gradio sends 500 for all errors.
+            send = _with_status(send, lambda status: 422 if noted and status == 500 else status)
         await self._pass(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope, foreign = with_own_host(scope, trusting=self.trusting)
         root = root_of(scope) if foreign else None
         waiting: list[Message] = []  # the start of the page's response, until its body is complete
+        started = False
 
         async def deliver(message: Message) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
@@ -209,30 +211,26 @@ class PageMiddleware:
                 message = {"type": "http.response.body", "body": body}
             await send(message)
 
-        started = False
-
-        async def send_and_record(message: Message) -> None:
-            nonlocal started
-            started = True
-            await deliver(message)
-
         try:
-            await self.app(scope, receive, send_and_record)
+            await self.app(scope, receive, deliver)
         except Exception as error:
             if started:
                 raise
-            if scope["path"].endswith("/upload") and isinstance(error, TypeError):
-                text = "the upload contains text instead of a file"  # Gradio raises TypeError
-                await _refusal(text, 400)(scope, receive, send)
-                return
-            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-                await _refusal("there is no such file", 404)(scope, receive, send)
-                return
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
-                await PlainTextResponse(uploads.FULL, 507)(scope, receive, send)
-                return
-            logger.exception("a request failed")  # the connection stays open
-            await _refusal("the request could not be answered", 500)(scope, receive, send)
+            # The connection stays open.
+            await _response_to(error, scope["path"])(scope, receive, send)
+
+
+def _response_to(error: Exception, path: str) -> Response:
+    """Returns the response to a request on which Gradio fails."""
+    if path.endswith("/upload") and isinstance(error, TypeError):
+        return _refusal("the upload contains text instead of a file", 400)
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENAMETOOLONG:
+        return _refusal("there is no such file", 404)
+    if number in DISK_FULL:
+        return PlainTextResponse(uploads.FULL, 507)
+    logger.error("a request failed", exc_info=error)
+    return _refusal("the request could not be answered", 500)
 
 
 def malformed(request: Request, error: Exception) -> Response:
@@ -255,12 +253,10 @@ def _refusal(text: str, status: int) -> Response:
 
 
 async def _body(receive: Receive, most: int) -> bytes:
-    """Returns the body of a request.
+    """Returns the body of a request; raises `MalformedBodyError` or `ClientDisconnect`.
 
-    Raises:
-        MalformedBodyError: it has more than `most` bytes; the rest is read and discarded, up to a
-            limit, so that the connection can be reused.
-        ClientDisconnect: the client has disconnected.
+    The rest of a body of more than `most` bytes is read and discarded, up to a limit, so that the
+    connection can be reused.
     """
     content = bytearray()
     length = 0
@@ -293,12 +289,12 @@ def _replay(content: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _as_refused(noted: Sequence[InputError], send: Send) -> Send:
-    """Changes the status of refused direct calls to 422; Gradio sends 500 for all errors."""
+def _with_status(send: Send, change: Callable[[int], int]) -> Send:
+    """Changes the status of a response."""
 
     async def deliver(message: Message) -> None:
-        if noted and message["type"] == "http.response.start" and message["status"] == 500:
-            message = {**message, "status": 422}
+        if message["type"] == "http.response.start":
+            message = {**message, "status": change(message["status"])}
         await send(message)
 
     return deliver
@@ -349,12 +345,7 @@ def _within_limits(receive: Receive, send: Send) -> tuple[Receive, Send]:
                 raise MultiPartException(refusal[1])
         return await receive()
 
-    async def deliver(message: Message) -> None:
-        if refusal[0] and message["type"] == "http.response.start":
-            message = {**message, "status": refusal[0]}
-        await send(message)
-
-    return receive_within, deliver
+    return receive_within, _with_status(send, lambda status: refusal[0] or status)
 
 
 def _ended_if_missing(send: Send) -> Send:

@@ -116,15 +116,12 @@ def build(
 
 
 def mistakes(served: Served, wanted: int | None = None, band: str = "all") -> np.ndarray:
-    """Returns the misclassified images, most confident first.
+    """Returns the misclassified images, most confident first, as indices, int64, (M,).
 
     Args:
         served: an evaluated model.
         wanted: only images of this class.
         band: the range of confidence, a key of `BANDS`.
-
-    Returns:
-        Indices into its predictions, int64.
     """
     if served.predictions is None:
         return np.empty(0, np.int64)
@@ -144,7 +141,7 @@ def render(served: Served, images: np.ndarray, found: np.ndarray, shown: int, la
     Args:
         served: an evaluated model.
         images: uint8, (N, S, S, 3), the test images.
-        found: the indices of those to show.
+        found: the indices of the mistakes, of which the first are shown.
         shown: the maximal number.
         language: of names and numbers.
     """

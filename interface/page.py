@@ -44,12 +44,7 @@ LABELS = "label_"  # prefix of the translations of Gradio's English labels
 
 
 def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
-    """Builds the page.
-
-    Args:
-        models: the served models.
-        changing: whether their revisions may change while the page is served.
-    """
+    """Builds the page; `changing` says whether the models may be replaced while it is served."""
     text = static_texts()
     # The title states the image size of the default model.
     title = static_html("title", lambda code: word("title", code, size=models.get().image_size))
@@ -104,14 +99,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
 def launch_options(
     page: CheckedBlocks, models: Models, gate: RequestGate, *, trusting: bool
 ) -> dict[str, Any]:
-    """Returns the arguments of `launch` without the address.
-
-    Args:
-        page: the page.
-        models: the served models.
-        gate: counts the requests.
-        trusting: whether to trust the headers of a proxy.
-    """
+    """Returns the arguments of `launch` without the address; `trusting` accepts a proxy's headers."""
     texts = {
         key: texts
         for key, texts in words().items()

@@ -46,12 +46,7 @@ def limit(path: str) -> int | None:
 
 
 def check(path: str, content: bytes, page: gr.Blocks) -> None:
-    """Checks the body of a POST.
-
-    Args:
-        path: of the request.
-        content: the whole body.
-        page: the page, whose events are called.
+    """Checks the body of a POST to a path.
 
     Raises:
         MalformedBodyError: it is not JSON, nested too deeply, or not valid for the path.

@@ -122,13 +122,7 @@ async def until(stopped: asyncio.Event, steps: AsyncIterator[Progress]) -> Async
 async def evaluate(
     models: Models, images: EvaluatedImages, served: Served, count: int
 ) -> AsyncIterator[Progress]:
-    """Classifies test images in batches; other visitors' requests are answered in between.
-
-    Args:
-        models: the served models.
-        images: the source of the test images.
-        served: one of the models.
-        count: the size of the stratified subset.
+    """Classifies a stratified subset in batches; other visitors' requests are answered in between.
 
     Raises:
         ImagesMissingError: the images are not available.

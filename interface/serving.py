@@ -29,12 +29,7 @@ PROBE_SECONDS = 5.0  # timeout of the health check's prediction
 
 
 class UnknownModelError(InputError):
-    """A request names a model that is not served.
-
-    Attributes:
-        name: the name.
-        served: the names of the served models.
-    """
+    """A request names a model that is not served; `served` are the names of those that are."""
 
     def __init__(self, name: str, served: Sequence[str]) -> None:
         super().__init__(f"no model named {name[:80]!r} is served: choose {' or '.join(served)}")
@@ -95,12 +90,7 @@ class Models:
     """
 
     def __init__(self, served: Sequence[Served], notice: str | None = None) -> None:
-        """Creates the collection; `runtime.start` starts loading the models.
-
-        Args:
-            served: at least one; the first is the default.
-            notice: a notice for visitors.
-        """
+        """Creates the collection, the default first; `runtime.start` starts loading the models."""
         self.runtime, self.decoder, self.notice = Runtime(), Decoder(), notice
         self._last_answer = -math.inf
         self._probe: asyncio.Task[bool] | None = None
@@ -110,11 +100,7 @@ class Models:
             self.runtime.load(item.key, item.folder.path)
 
     def replace(self, served: Served, test_image: np.ndarray) -> None:
-        """Replaces a model by a new revision, after it has classified a test image.
-
-        Raises:
-            Exception: whatever loading or prediction raises; the old revision stays.
-        """
+        """Replaces a model by a new revision, unless that fails to classify a test image."""
         try:
             self.runtime.load(served.key, served.folder.path).result()
             self.runtime.ask(served.key, test_image).result()
@@ -166,11 +152,7 @@ class Models:
         return answers
 
     async def ask_all(self, images: Mapping[int, np.ndarray]) -> list[tuple[Served, np.ndarray]]:
-        """Returns every served model with its probabilities, (N, C).
-
-        Args:
-            images: those for models of each size S, uint8, (N, S, S, 3).
-        """
+        """Returns all models with probabilities, (N, C), for images of their size, (N, S, S, 3)."""
         served = list(self)
         answers = await asyncio.gather(
             *(self.probabilities(images[item.image_size], item.name) for item in served)
@@ -196,12 +178,7 @@ class Models:
     async def classify(
         self, picture: Upload, name: str | None = None, top: int = TOP
     ) -> Prediction:
-        """Classifies a picture.
-
-        Raises:
-            ImageError: the picture cannot be used.
-            UnknownModelError: no such model is served.
-        """
+        """Classifies a picture; raises `ImageError` or `UnknownModelError`."""
         served = self.get(name)
         decoded = await self.decoder.decode(picture, {served.image_size})
         pixels = decoded[served.image_size]

@@ -73,12 +73,7 @@ def class_names(language: str) -> dict[str, str]:
 
 
 def static_html(key: str, render: Callable[[str], str]) -> I18nData:
-    """Returns HTML that Gradio's page translates like a text.
-
-    Args:
-        key: a unique name.
-        render: returns the HTML in a language.
-    """
+    """Returns HTML, rendered in each language, that Gradio's page translates like a text."""
     texts = static_texts()
     for language in LANGUAGES:
         texts.translations[language][f"html_{key}"] = render(language)

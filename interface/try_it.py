@@ -136,10 +136,7 @@ def corrupt(
 async def compare(models: Models, both: Mapping[int, np.ndarray], language: str) -> str:
     """Returns the predictions of all models as HTML.
 
-    Args:
-        models: the served models.
-        both: original and changed model input of each size S, uint8, (2, S, S, 3).
-        language: the visitor's.
+    The images are original and changed model input of each size S: uint8, (2, S, S, 3).
     """
     columns = [
         _column(served, answer, both[served.image_size][1], language)

@@ -67,11 +67,7 @@ class AddressError(InputError):
 
 @dataclass(frozen=True)
 class Upload:
-    """The content of a file that a request may use; only created by `read`.
-
-    Attributes:
-        content: at most one byte more than the largest accepted picture.
-    """
+    """The content of a file that a request may use, at most `MAX_BYTES` + 1; created by `read`."""
 
     content: bytes
 
@@ -107,20 +103,12 @@ _space = _Space()
 
 
 async def take_space(size: int) -> bool:
-    """Reserves bytes in the upload folder, and deletes the oldest uploads if needed.
-
-    Returns:
-        Whether there is space for them.
-    """
+    """Reserves bytes in the upload folder, without the oldest uploads; returns whether they fit."""
     return _space.take(size) if _space.is_known() else await asyncio.to_thread(_space.take, size)
 
 
 def _make_room(size: int) -> int:
-    """Deletes the oldest unused uploads until there is space for `size` bytes.
-
-    Returns:
-        The bytes that are in use now.
-    """
+    """Deletes the oldest unused uploads until `size` bytes fit; returns the used bytes."""
     found = sorted(_files(Path(os.environ[FOLDER])))
     used = sum(charge for _, charge, _ in found)
     for changed, charge, path in found:
@@ -142,10 +130,7 @@ def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
 
 
 def read(value: Any) -> Upload:
-    """Reads the file that a request names.
-
-    Args:
-        value: Gradio's description of a file, of which only `path` is used.
+    """Reads the file that a request names by `path` in Gradio's description.
 
     Raises:
         AddressError: it is a URL.
