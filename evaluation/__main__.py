@@ -52,12 +52,7 @@ def main(arguments: list[str]) -> None:
 
 
 def summary(evaluation: dict[str, Any], source: str) -> str:
-    """Returns the most important figures as text for a terminal.
-
-    Args:
-        evaluation: the content of `evaluation.json`.
-        source: the model, as given by the user.
-    """
+    """Returns the main figures of an `evaluation.json`, and the model's name, for a terminal."""
     low, high = evaluation["top1_interval"]
     figures = [
         (

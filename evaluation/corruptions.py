@@ -34,9 +34,6 @@ def corrupt(images: np.ndarray, kind: str, level: float, *, seed: int = 0) -> np
         level: the strength, in the unit of the kind; the first level changes nothing.
         seed: for directions, sides and noise.
 
-    Returns:
-        uint8, (N, height, width, 3).
-
     Example:
         >>> images = np.zeros((1, 32, 32, 3), np.uint8)
         >>> corrupt(images, "shift", 1 / 4).shape
@@ -66,12 +63,9 @@ def corrupt(images: np.ndarray, kind: str, level: float, *, seed: int = 0) -> np
 
 
 def shift(images: np.ndarray, right: float, down: float) -> np.ndarray:
-    """Shifts images by whole pixels.
+    """Shifts images, (N, height, width, channels), by whole pixels.
 
-    Args:
-        images: (N, height, width, channels).
-        right: fraction of the width; negative to the left.
-        down: fraction of the height; negative upwards.
+    The distances are fractions of width and height; negative ones go to the left and upwards.
     """
     _, height, width, _ = images.shape
     rows = np.clip(np.arange(height) - round(down * height), 0, height - 1)
@@ -90,11 +84,9 @@ def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def blur(images: np.ndarray, deviation: float) -> np.ndarray:
-    """Blurs images with a Gaussian.
+    """Blurs images, uint8, (N, height, width, channels), with a Gaussian.
 
-    Args:
-        images: uint8, (N, height, width, channels).
-        deviation: standard deviation of the Gaussian, in fractions of the side.
+    Its standard deviation is a fraction of the side.
     """
     from scipy.ndimage import gaussian_filter
 

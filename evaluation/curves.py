@@ -1,4 +1,7 @@
-"""Precision-recall, ROC and calibration curves and confusion matrices, from scikit-learn."""
+"""Precision-recall, ROC and calibration curves and confusion matrices, from scikit-learn.
+
+Probabilities are float, (N, C), labels and predictions integers, (N,).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class ClassCurves:
     """One-vs-rest curves of all classes, and their micro and macro averages.
 
     Attributes:
-        classes: one curve per class, in the classes' order; None for a class without images.
+        classes: one curve per class; None for a class without images.
         micro: the curve of all (image, class) pairs.
         macro: the mean of the classes' curves; its area is the mean of their areas.
     """
@@ -76,15 +79,7 @@ def superclass_confusion_matrix(
 
 
 def precision_recall_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
-    """Precision over recall of every class, with micro and macro averages.
-
-    Args:
-        probabilities: float, (N, C).
-        labels: int, (N,).
-
-    Returns:
-        Curves with recall as `x` and precision as `y`; `area` is the average precision.
-    """
+    """Precision over recall of every class; the area is the average precision."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     def curve_of(is_class: np.ndarray, scores: np.ndarray) -> Curve:
@@ -96,15 +91,7 @@ def precision_recall_curves(probabilities: ArrayLike, labels: ArrayLike) -> Clas
 
 
 def roc_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
-    """True positives over false positives of every class, with micro and macro averages.
-
-    Args:
-        probabilities: float, (N, C).
-        labels: int, (N,).
-
-    Returns:
-        Curves with the false positive rate as `x` and the true positive rate as `y`.
-    """
+    """True positive rate over false positive rate of every class."""
     from sklearn.metrics import auc, roc_curve
 
     def curve_of(is_class: np.ndarray, scores: np.ndarray) -> Curve:
@@ -117,13 +104,7 @@ def roc_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
 def reliability(
     probabilities: ArrayLike, labels: ArrayLike, bins: int = CALIBRATION_BINS
 ) -> Reliability:
-    """Confidence against accuracy of the predicted class.
-
-    Args:
-        probabilities: float, (N, C).
-        labels: int, (N,).
-        bins: the number of bins of equal width from 0 to 1.
-    """
+    """Confidence against accuracy of the predicted class, in bins of equal width from 0 to 1."""
     from sklearn.calibration import calibration_curve
 
     probabilities = np.asarray(probabilities, np.float64)

@@ -24,9 +24,9 @@ class Locale:
         language_name: what the language calls itself.
         texts: the texts of the figures by key, with fields in braces.
         class_names: translations of class and superclass names.
-        decimal_mark: the decimal mark.
-        thousands_separator: the separator of groups of three digits.
-        percent_sign: the percent sign, with a leading space if the language has one.
+        decimal_mark: between units and tenths.
+        thousands_separator: between groups of three digits.
+        percent_sign: with a leading space if the language has one.
     """
 
     language: str

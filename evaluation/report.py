@@ -55,8 +55,8 @@ def evaluate(
         The content of `evaluation.json`.
 
     Raises:
-        InputError: if the classes differ from the model's or `output` is not a folder.
-        ClassifierError: if the files cannot be written.
+        InputError: the classes differ from the model's, or `output` is not a folder.
+        ClassifierError: the files cannot be written.
     """
     if not isinstance(folder, ModelFolder):
         folder = ModelFolder(Path(folder))
@@ -86,11 +86,11 @@ def summarise(
     split: str = "test",
     duplicates: Sequence[int] | np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Computes the figures of `evaluation.json` from predictions alone.
+    """Computes the content of `evaluation.json`, but for the data set, from predictions alone.
 
     The probabilities are rounded to float16, as in `predictions.npz`: the figures can be recomputed
     from it. Classes without images have None for figures and are excluded from the macro averages.
-    The accuracy of a class is its recall.
+    The accuracy of a class is its recall. No value is NaN.
 
     Args:
         probabilities: float, (N, C).
@@ -99,11 +99,8 @@ def summarise(
         split: the name of the split.
         duplicates: indices of the images that are also training images; None if not counted.
 
-    Returns:
-        The content of `evaluation.json` without the data set. No value is NaN.
-
     Raises:
-        InputError: if the arrays do not match each other or the names, or are not finite.
+        InputError: the arrays do not match each other or the names, or are not finite.
     """
     _check_predictions(probabilities, labels, names)
     scores = to_float16(probabilities).astype(np.float32)
@@ -242,12 +239,7 @@ def _without_duplicates(
 
 
 def top1_interval(correct: int, samples: int) -> list[float]:
-    """Returns the 95% Wilson score interval of an accuracy.
-
-    Args:
-        correct: the number of correct predictions.
-        samples: the number of all predictions, at least 1.
-    """
+    """Returns the 95% Wilson score interval of an accuracy; there is at least one sample."""
     from scipy.stats import binomtest
 
     interval = binomtest(correct, samples).proportion_ci(CONFIDENCE_LEVEL, method="wilson")

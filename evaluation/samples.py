@@ -10,14 +10,14 @@ def stratified_subset(labels: np.ndarray, limit: int | None, *, seed: int = 0) -
 
     Args:
         labels: integers, (N,).
-        limit: the size of the subset; None, or N and more, chooses all.
+        limit: the size of the subset, at least 1; None, or N and more, chooses all.
         seed: for the choice.
 
     Returns:
         Sorted indices, int64, (min(limit, N),).
 
     Raises:
-        InputError: if the limit is below 1.
+        InputError: the limit is below 1.
     """
     if limit is not None and limit < 1:
         raise InputError(f"the limit must be at least 1. Received: {limit}")
@@ -35,16 +35,10 @@ def stratified_subset(labels: np.ndarray, limit: int | None, *, seed: int = 0) -
 
 
 def to_float16(probabilities: np.ndarray) -> np.ndarray:
-    """Rounds probabilities to float16 without changing the predicted classes.
+    """Rounds probabilities, float, (N, C), to float16 without changing the predicted classes.
 
     If rounding creates a tie of the most probable class with a class of lower index, its
     probability is raised to the next float16 (by a two-thousandth). This keeps the top-1 accuracy.
-
-    Args:
-        probabilities: float, (N, C).
-
-    Returns:
-        float16, (N, C).
     """
     probabilities = np.asarray(probabilities)
     rounded = probabilities.astype(np.float16)

@@ -1,7 +1,8 @@
 """Classification metrics, as functions on arrays.
 
-The report and the `evaluate` modules in `metrics/` call these functions. A class without samples
-has None for figures and is excluded from macro averages.
+The report and the `evaluate` modules in `metrics/` call these functions. Scores and probabilities
+are float, (N, C), labels and predictions integers, (N,). A class without samples has None for
+figures and is excluded from macro averages.
 """
 
 from __future__ import annotations
@@ -21,11 +22,6 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
 
     Of equal scores, the lower index ranks first, as in `numpy.argmax`: k=1 gives the accuracy.
     scikit-learn's function ranks it last.
-
-    Args:
-        scores: float, (N, C).
-        labels: integers, (N,).
-        k: the number of highest scores.
     """
     scores, truth = np.asarray(scores), np.asarray(labels)
     true_score = scores[np.arange(len(truth)), truth][:, None]
@@ -37,13 +33,7 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
 def superclass_accuracy(
     predictions: ArrayLike, labels: ArrayLike, superclass_of: Sequence[int]
 ) -> float:
-    """Returns the fraction of samples whose predicted class has the true superclass.
-
-    Args:
-        predictions: integers, (N,).
-        labels: integers, (N,).
-        superclass_of: the superclass of each class, (C,).
-    """
+    """Returns the fraction of samples whose predicted class has the true superclass."""
     groups = np.asarray(superclass_of)
     return float((groups[np.asarray(predictions)] == groups[np.asarray(labels)]).mean())
 
@@ -51,10 +41,8 @@ def superclass_accuracy(
 def cross_entropy(probabilities: ArrayLike, labels: ArrayLike, epsilon: float = 1e-7) -> float:
     """Returns the mean negative logarithm of the probability of the true class, in nats.
 
-    Args:
-        probabilities: float, (N, C); not normalised, unlike in scikit-learn's `log_loss`.
-        labels: integers, (N,).
-        epsilon: lower bound of a probability, as in Keras' losses: avoids an infinite mean.
+    Probabilities need not be normalised, unlike in scikit-learn's `log_loss`; those below epsilon
+    count as epsilon, as in Keras' losses, which avoids an infinite mean.
     """
     truth = np.asarray(labels)
     of_true_class = np.asarray(probabilities, np.float64)[np.arange(len(truth)), truth]
@@ -66,12 +54,8 @@ def precision_recall_f1(
 ) -> dict[str, float | PerClass | list[int]]:
     """Returns precision, recall and F1 of every class, and their macro averages.
 
-    A class that is never predicted has a precision of 0.
-
-    Args:
-        predictions: integers, (N,).
-        labels: integers, (N,).
-        classes: the number of classes; by default one more than the highest label.
+    A class that is never predicted has a precision of 0. By default there is one class more than
+    the highest label.
 
     Returns:
         `precision`, `recall` and `f1`, a list with a number or None per class; `macro_precision`,
@@ -95,12 +79,8 @@ def precision_recall_f1(
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> dict[str, float | PerClass | None]:
     """Returns the one-vs-rest average precision of each class, and the macro average.
 
-    Args:
-        scores: float, (N, C).
-        labels: integers, (N,).
-
-    Returns:
-        `average_precision`, a list with a number or None per class, and `macro_average_precision`.
+    The keys are `average_precision`, a list with a number or None per class, and
+    `macro_average_precision`.
     """
     return _areas("average_precision", curves.precision_recall_curves(scores, labels))
 
@@ -108,14 +88,8 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> dict[str, float |
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> dict[str, float | PerClass | None]:
     """Returns the one-vs-rest area under the ROC curve of each class, and the macro average.
 
-    If all samples are of one class, it has no figure either.
-
-    Args:
-        scores: float, (N, C).
-        labels: integers, (N,).
-
-    Returns:
-        `roc_auc`, a list with a number or None per class, and `macro_roc_auc`.
+    The keys are `roc_auc`, a list with a number or None per class, and `macro_roc_auc`. If all
+    samples are of one class, it has no figure either.
     """
     return _areas("roc_auc", curves.roc_curves(scores, labels))
 
@@ -125,10 +99,7 @@ def expected_calibration_error(
 ) -> float:
     """Returns the mean distance between confidence and accuracy over bins of equal width.
 
-    Args:
-        probabilities: float, (N, C).
-        labels: integers, (N,).
-        bins: the number of bins from 0 to 1; each includes its upper edge.
+    Each bin includes its upper edge.
     """
     return curves.reliability(probabilities, labels, bins).expected_calibration_error
 

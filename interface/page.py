@@ -99,7 +99,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
 def launch_options(
     page: CheckedBlocks, models: Models, gate: RequestGate, *, trusting: bool
 ) -> dict[str, Any]:
-    """Returns the arguments of `launch` without the address; `trusting` accepts a proxy's headers."""
+    """Returns the arguments of `launch` without the address; `trusting` accepts proxy headers."""
     texts = {
         key: texts
         for key, texts in words().items()

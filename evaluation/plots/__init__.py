@@ -57,7 +57,7 @@ def draw_all(
     history: Sequence[Mapping[str, float]] = (),
     **style: Any,
 ) -> Iterator[tuple[str, Figure]]:
-    """Draws the figures of a model card.
+    """Draws the figures of a model card; yields their names and the figures.
 
     Args:
         evaluation: the content of `evaluation.json`.
@@ -65,9 +65,6 @@ def draw_all(
         labels: integers, (N,).
         names: the classes.
         history: the rows of `history.csv`; without them there are no training curves.
-
-    Yields:
-        The name of a figure and the figure.
     """
     matrix = evaluation["confusion_matrix"]
     chosen = default_classes(evaluation)
@@ -91,14 +88,7 @@ def draw_all(
 
 
 def default_classes(evaluation: Mapping[str, Any]) -> list[int]:
-    """Returns the classes whose curves are drawn by default: the three best and three worst.
-
-    Args:
-        evaluation: the content of `evaluation.json`.
-
-    Returns:
-        Their indices.
-    """
+    """Returns the indices of the three best and worst classes: their curves are drawn at first."""
     names = [row["name"] for row in evaluation["per_class"]]
     chosen = [*evaluation["best_classes"][:3], *evaluation["worst_classes"][:3]]
     return [names.index(name) for name in dict.fromkeys(chosen)]

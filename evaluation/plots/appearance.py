@@ -79,10 +79,7 @@ def new_figure(
 
 
 def style_axes(axes: Axes, theme: Theme, *, grid: str | None = "both", title: str = "") -> Axes:
-    """Styles axes: no frame, a thin grid behind the data, labels in the muted colour.
-
-    The grid is "x", "y", "both" or None; the title is that of a panel.
-    """
+    """Styles axes: no frame, a grid ("x", "y", "both" or None), muted labels, and a title."""
     axes.set_facecolor(theme.background)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -174,13 +171,7 @@ def readable_on(colour: object) -> str:
 
 
 def fit_name(name: str, width: int = _MAX_NAME_LENGTH, lines: int = 1) -> str:
-    """Wraps a name, and shortens it in its middle if it needs too many lines.
-
-    Args:
-        name: the display name of a class.
-        width: the width of a line, in characters of average width.
-        lines: the maximal number of lines.
-    """
+    """Wraps a name to a width in characters; shortens its middle if it needs too many lines."""
     name = " ".join(name.split()) or name
     # Chinese, Japanese and Korean characters are twice as wide as the average.
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in name)

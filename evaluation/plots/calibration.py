@@ -21,11 +21,7 @@ from evaluation.plots.appearance import (
 
 
 def reliability_diagram(reliability: Reliability, **style: Any) -> Figure:
-    """Draws accuracy over confidence, and below it the distribution of the confidence.
-
-    Args:
-        reliability: from `curves.reliability`.
-    """
+    """Draws accuracy over confidence, and below it the distribution of the confidence."""
     look = Look(**style)
     theme, locale = look.theme, look.locale
     filled = reliability.counts > 0

@@ -1,4 +1,4 @@
-"""Figures of per-class results: histograms, best and worst classes, most confused pairs."""
+"""Figures of per-class results, each from the content of `evaluation.json`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,7 @@ _PAIRS = 15
 
 
 def class_histograms(evaluation: Mapping[str, Any], **style: Any) -> Figure:
-    """Draws histograms of the accuracy (which is the recall), precision and F1 of the classes.
-
-    Args:
-        evaluation: the content of `evaluation.json`.
-    """
+    """Draws histograms of the accuracy (which is the recall), precision and F1 of the classes."""
     look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
     note = locale.text("histograms_note")
@@ -57,11 +53,7 @@ def class_histograms(evaluation: Mapping[str, Any], **style: Any) -> Figure:
 
 
 def best_and_worst_classes(evaluation: Mapping[str, Any], **style: Any) -> Figure:
-    """Draws the accuracy of the best and the worst classes.
-
-    Args:
-        evaluation: the content of `evaluation.json`.
-    """
+    """Draws the accuracy of the best and the worst classes."""
     look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
     accuracy = {row["name"]: row["accuracy"] for row in evaluation["per_class"] if row["support"]}
@@ -90,11 +82,7 @@ def best_and_worst_classes(evaluation: Mapping[str, Any], **style: Any) -> Figur
 
 
 def most_confused_pairs(evaluation: Mapping[str, Any], **style: Any) -> Figure:
-    """Draws the pairs of classes with the most mistakes.
-
-    Args:
-        evaluation: the content of `evaluation.json`.
-    """
+    """Draws the pairs of classes with the most mistakes."""
     look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
     pairs = evaluation["most_confused"][:_PAIRS]

@@ -89,10 +89,7 @@ def class_differences(
 ) -> Figure:
     """Draws the classes with the largest differences in accuracy between two models.
 
-    Args:
-        first: the content of the model's `evaluation.json`.
-        second: the same of the other model, with the same classes.
-        names: the names of the two models.
+    Both are given by the content of `evaluation.json`, with the same classes, and by name.
     """
     look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
@@ -114,9 +111,7 @@ def class_differences(
 def ablation_bars(rows: Sequence[Mapping[str, Any]], **style: Any) -> Figure:
     """Draws the top-1 accuracy of a recipe as its components are added one by one.
 
-    Args:
-        rows: the rows of `ablation.json`, with `name`, `category` and `top1`, the accuracies of
-            the seeds.
+    The rows, from `ablation.json`, have a `name`, a `category`, and `top1`, one accuracy per seed.
     """
     look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow

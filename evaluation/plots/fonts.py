@@ -15,10 +15,7 @@ LAST_RESORT = "Last Resort High-Efficiency"
 
 
 class PlainTextFigure(Figure):
-    """A figure for arbitrary class names: `$x$` is not a formula, and 猫 gets a font that has it.
-
-    Both are set when the figure is drawn: they apply to all texts.
-    """
+    """A figure for any class name: `$x$` is not a formula, and 猫 gets a font that has it."""
 
     def draw(self, renderer: RendererBase) -> None:
         """Draws the figure; see `matplotlib.figure.Figure.draw`."""

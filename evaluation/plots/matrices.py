@@ -71,13 +71,7 @@ def class_confusions(
     chosen: int,
     **style: Any,
 ) -> Figure:
-    """Draws the row and column of a class: its false negatives and false positives.
-
-    Args:
-        matrix: counts, (C, C).
-        names: the C classes.
-        chosen: the index of the class.
-    """
+    """Draws row and column of a class in a matrix of counts: its false negatives and positives."""
     counts, look = np.asarray(matrix), Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
     title = locale.text("class_confusions", name=fit_name(locale.name(names.classes[chosen]), 36))

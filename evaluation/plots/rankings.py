@@ -27,13 +27,7 @@ def precision_recall_plot(
     classes: Sequence[int],
     **style: Any,
 ) -> Figure:
-    """Draws the precision-recall curves of chosen classes and the micro and macro averages.
-
-    Args:
-        curves: of every class, from `curves.precision_recall_curves`.
-        names: the classes.
-        classes: indices of the classes to draw; may be empty.
-    """
+    """Draws the precision-recall curves of the classes with these indices, and the averages."""
     labels = ("recall", "precision")
     return _plot("precision_recall", labels, curves, names, classes, Look(**style))
 
@@ -44,13 +38,7 @@ def roc_plot(
     classes: Sequence[int],
     **style: Any,
 ) -> Figure:
-    """Draws the ROC curves of chosen classes and the micro and macro averages.
-
-    Args:
-        curves: of every class, from `curves.roc_curves`.
-        names: the classes.
-        classes: indices of the classes to draw; may be empty.
-    """
+    """Draws the ROC curves of the classes with these indices, and the averages."""
     labels = ("false_positive_rate", "true_positive_rate")
     look = Look(**style)
     figure = _plot("roc", labels, curves, names, classes, look)

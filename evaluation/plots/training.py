@@ -16,11 +16,7 @@ _MAX_MARKED_EPOCHS = 40  # the markers of longer trainings would overlap
 
 
 def training_curves(history: Sequence[Mapping[str, float]], **style: Any) -> Figure:
-    """Draws accuracy, loss and learning rate over the epochs.
-
-    Args:
-        history: the rows of `history.csv`; missing columns are skipped.
-    """
+    """Draws the columns of `history.csv` over the epochs; missing ones are skipped."""
     look = Look(**style)
     theme, locale = look.theme, look.locale
     accuracy = _column(history, "val_accuracy")
