@@ -133,11 +133,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
-    """Chooses host and port from the arguments, Gradio's variables or free ports.
-
-    Args:
-        host: an address or name of this machine; by default `GRADIO_SERVER_NAME` or 127.0.0.1.
-        port: by default `GRADIO_SERVER_PORT` or the first free port of `PORTS`.
+    """Chooses host and port from the arguments, Gradio's variables, or 127.0.0.1 and a free port.
 
     Raises:
         InputError: the host or the port is invalid.
@@ -147,22 +143,24 @@ def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
     named_port = os.environ.pop("GRADIO_SERVER_PORT", "").strip()
     host = (host or named_host or "127.0.0.1").strip("[]")
     if port is None and named_port:
-        if not re.fullmatch("[0-9]{1,5}", named_port) or not 0 < int(named_port) < 65536:
+        port = int(named_port) if re.fullmatch("[0-9]{1,5}", named_port) else 0
+        if not 0 < port < 65536:
             raise InputError(
                 f"GRADIO_SERVER_PORT takes a number from 1 to 65535. Received: {named_port[:80]}"
             )
-        port = int(named_port)
     for candidate in [port] if port else PORTS:
         tried = host
         try:
             for tried in (host, GRADIO_PROBES):
-                _try_to_listen(tried, candidate)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and port is None:
+                for family, *_, address in socket.getaddrinfo(
+                    tried, candidate, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                ):
+                    socket.create_server(address, family=family).close()
+        except (OSError, UnicodeError) as error:  # the second for an invalid host name
+            number = getattr(error, "errno", None)
+            if number == errno.EADDRINUSE and port is None:
                 continue
-            raise _cannot_listen(tried, candidate, error) from error
-        except UnicodeError as error:  # not a valid host name
-            raise _cannot_listen(host, candidate, OSError(str(error))) from error
+            raise _cannot_listen(tried, candidate, number) from error
         return host, candidate
     raise ClassifierError(f"the ports {PORTS[0]} to {PORTS[-1]} are taken: choose one with --port")
 
@@ -183,25 +181,13 @@ def normalise_root_path() -> None:
     os.environ["GRADIO_ROOT_PATH"] = named
 
 
-def _try_to_listen(host: str, port: int) -> None:
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    ):
-        with socket.socket(family, kind, protocol) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            tried.bind(address)
-            tried.listen()
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> ClassifierError:
-    if error.errno == errno.EADDRINUSE:
+def _cannot_listen(host: str, port: int, number: int | None) -> ClassifierError:
+    if number == errno.EADDRINUSE:
         return ClassifierError(
             f"port {port} of {host} is taken by another program: choose another with --port or "
             "GRADIO_SERVER_PORT"
         )
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if number in (errno.EACCES, errno.EPERM):
         return ClassifierError(f"port {port} needs more rights: choose one from 1024 on")
     return InputError(f"--host takes an address or a name of this machine. Received: {host}")
 
@@ -224,7 +210,7 @@ def _is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # of another user
-        return True
+        pass
     return True
 
 

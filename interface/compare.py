@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from classifier.errors import InputError
 from evaluation.locales import NO_VALUE
-from interface.events import TEXT_EVENT
+from interface.events import TEXT_EVENT, keep, restore
 from interface.figures import (
     FORMS,
     appearance,
@@ -50,15 +50,6 @@ ROWS: dict[str, tuple[str, str, float, int]] = {
     "latency": ("latency_ms", "ms", 1, 1),
     "training_time": ("training_seconds", "min", 1 / 60, 0),
 }
-# page.js stores the two models in the address.
-FROM_ADDRESS = """() => [
-    pageAddress.get("first"), pageAddress.get("second"), document.documentElement.lang
-]"""
-KEEP_THE_CHOICE = """(first, second) => {
-    pageAddress.set("first", first);
-    pageAddress.set("second", second);
-    return [first, second, document.documentElement.lang];
-}"""
 
 
 def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
@@ -90,8 +81,8 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
             "outputs": [first, second, differences],
             **TEXT_EVENT,
         }
-        gr.on([first.input, second.input], **{**event, "js": KEEP_THE_CHOICE})
-        fillings.append({**event, "js": FROM_ADDRESS})
+        gr.on([first.input, second.input], **{**event, "js": keep(first="", second="")})
+        fillings.append({**event, "js": restore(first="", second="")})
     if comparison is not None and measured(ABLATION) is not None:
         gr.HTML(static_html("ablation", render_ablation), elem_id="ablation")
     return fillings

@@ -11,7 +11,7 @@ import numpy as np
 from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
-from interface.events import TEXT_EVENT
+from interface.events import TEXT_EVENT, keep, restore
 from interface.figures import MAX_CLASSES, MAX_ZOOMED, image
 from interface.markup import fill, heading, line, message
 from interface.mistakes import ALL, BANDS
@@ -48,27 +48,9 @@ METRICS = (
     *("top1", "top5", "superclass_top1", "macro_f1", *AREAS),
     *("expected_calibration_error", "train_top1", "top1_without_duplicates"),
 )
-# page.js stores the choices on this tab in the address.
-FROM_ADDRESS = f"""(name) => [
-    name,
-    pageAddress.get("level") || "{LEVELS[0]}",
-    pageAddress.numbers("zoom")[0] ?? {ALL},
-    pageAddress.get("curve") || "{KINDS[0]}",
-    pageAddress.numbers("curves"),
-    pageAddress.numbers("mistakes")[0] ?? {ALL},
-    pageAddress.get("band"),
-    document.documentElement.lang,
-]"""
-KEEP_THE_MATRIX = f"""(name, level, zoom) => {{
-    pageAddress.set("level", level === "{LEVELS[0]}" ? "" : level);
-    pageAddress.set("zoom", zoom === {ALL} ? "" : String(zoom));
-    return [name, level, zoom, document.documentElement.lang];
-}}"""
-KEEP_THE_CURVES = f"""(name, kind, chosen) => {{
-    pageAddress.set("curve", kind === "{KINDS[0]}" ? "" : kind);
-    pageAddress.set("curves", chosen.join(","));
-    return [name, kind, chosen, document.documentElement.lang];
-}}"""
+# What the address of the page holds.
+MATRIX_CHOICE: dict[str, object] = {"level": LEVELS[0], "zoom": ALL}
+CURVES_CHOICE: dict[str, object] = {"curve": KINDS[0], "curves": []}
 
 
 def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) -> list[Any]:
@@ -166,7 +148,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         redraw_matrix,
         [model, level, zoom, language],
         matrix,
-        **{**TEXT_EVENT, "js": KEEP_THE_MATRIX},
+        **{**TEXT_EVENT, "js": keep(**MATRIX_CHOICE)},
     )
     matrix.select(choose, language, zoom, **TEXT_EVENT).success(
         None, None, None, js=SCROLL_TO_MATRIX, queue=False, api_visibility="private"
@@ -176,7 +158,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         redraw_curves,
         [model, kind, chosen, language],
         curves,
-        **{**TEXT_EVENT, "js": KEEP_THE_CURVES},
+        **{**TEXT_EVENT, "js": keep(**CURVES_CHOICE)},
     )
     everything: dict[str, Any] = {
         "fn": redraw,
@@ -186,7 +168,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
             *(kind, chosen, curves, rest, classes),
         ],
         **TEXT_EVENT,
-        "js": FROM_ADDRESS,
+        "js": restore(**MATRIX_CHOICE, **CURVES_CHOICE, **mistakes.CHOICE),
     }
     model.change(**everything)
     return [everything]

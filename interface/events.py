@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextvars import ContextVar
 from typing import Any
@@ -22,6 +23,22 @@ refusals: ContextVar[list[InputError]] = ContextVar("refusals")
 LANGUAGE_INPUT = "language"  # element id of the input that holds the visitor's language
 # Sets the last input of an event to that language, which the browser knows.
 WITH_LANGUAGE = "(...inputs) => [...inputs.slice(0, -1), document.documentElement.lang]"
+
+
+def keep(**usual: object) -> str:
+    """Returns JavaScript for an event that stores its last inputs in the address of the page.
+
+    Args:
+        usual: their names in the address, in the order of the inputs, and their usual values,
+            which are left out. After them comes the language.
+    """
+    return f"(...inputs) => pageAddress.keep({json.dumps(usual)}, ...inputs)"
+
+
+def restore(**usual: object) -> str:
+    """Returns JavaScript for an event that takes its last inputs from the address; see `keep`."""
+    return f"(...inputs) => pageAddress.restore({json.dumps(usual)}, ...inputs)"
+
 
 # Options of events that only write text: not queued, and not part of the API.
 TEXT_EVENT: dict[str, Any] = {

@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
+from interface.events import keep, restore
 from interface.markup import fill, heading, line
 from interface.pictures import data_uri
 from interface.serving import Models, Served
@@ -23,20 +24,7 @@ BANDS = {  # confidence of the wrong prediction: from, to
     "middle": (0.5, 0.8),
     "unsure": (0.0, 0.5),
 }
-# Stores the choice in the address, and shows the first page of the gallery.
-STORE_CHOICE = f"""(wanted, band) => {{
-    pageAddress.set("mistakes", wanted === {ALL} ? "" : String(wanted));
-    pageAddress.set("band", band === "all" ? "" : band);
-    return {SHOWN};
-}}"""
-FROM_ADDRESS = f"""(name, wanted, band, opened, shown) => [
-    name,
-    pageAddress.numbers("mistakes")[0] ?? {ALL},
-    pageAddress.get("band") || "all",
-    opened,
-    shown,
-    document.documentElement.lang,
-]"""
+CHOICE: dict[str, object] = {"mistakes": ALL, "band": "all"}  # what the address of the page holds
 
 
 def build(
@@ -69,7 +57,7 @@ def build(
     shown = gr.Number(SHOWN, visible="hidden")
 
     async def redraw(
-        name: str, wanted: int | None, band: str, opened: str, shown: int, language: str
+        name: str, opened: str, shown: int, wanted: int | None, band: str, language: str
     ) -> AsyncIterator[tuple[Any, Any]]:
         served = models.get(name)
         if not opened and not images.at_hand(served):  # the tab has not been opened
@@ -89,9 +77,9 @@ def build(
         yield render(served, pixels, found, count, language), gr.Button(visible=some_left)
 
     filling: dict[str, Any] = {
-        "inputs": [model, wanted, band, opened, shown, language],
+        "inputs": [model, opened, shown, wanted, band, language],
         "outputs": [gallery, more],
-        "js": FROM_ADDRESS,
+        "js": restore(**CHOICE),
         "preprocess": False,
         "show_progress": "hidden",
         "concurrency_limit": None,  # waiting for the images must not block others
@@ -100,14 +88,11 @@ def build(
     }
     instantly: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     tab.select(None, None, opened, js="() => 'opened'", **instantly).then(redraw, **filling)
-    gr.on(
-        [wanted.change, band.change],
-        None,
-        [wanted, band],
-        shown,
-        js=STORE_CHOICE,
-        **instantly,
-    ).then(redraw, **filling)
+    # A choice is stored in the address, and the first page of the gallery is shown.
+    store = f"(...inputs) => ({keep(**CHOICE)})(...inputs, null) && {SHOWN}"
+    gr.on([wanted.change, band.change], None, [wanted, band], shown, js=store, **instantly).then(
+        redraw, **filling
+    )
     model.change(None, None, shown, js=f"() => {SHOWN}", **instantly).then(redraw, **filling)
     more.click(None, shown, shown, js=f"(count) => count + {SHOWN}", **instantly).then(
         redraw, **filling
@@ -129,7 +114,7 @@ def mistakes(served: Served, wanted: int | None = None, band: str = "all") -> np
     confidence = probabilities.max(axis=1).astype(np.float32)
     low, high = BANDS.get(band, BANDS["all"])
     chosen = (probabilities.argmax(axis=1) != labels) & (confidence >= low) & (confidence < high)
-    if isinstance(wanted, int) and wanted != ALL:
+    if isinstance(wanted, int) and wanted >= 0:
         chosen &= labels == wanted
     found = np.flatnonzero(chosen)
     return found[np.argsort(-confidence[found], kind="stable")]

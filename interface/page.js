@@ -149,6 +149,24 @@
   const observer = new MutationObserver(restore);
   if (open.length) observer.observe(document, { childList: true, subtree: true });
 
-  const numbers = (name) => get(name).split(",").filter((part) => /^\d+$/.test(part)).map(Number);
-  window.pageAddress = { set: setAddress, get, numbers };
+  // Inputs of events that the address holds: `usual` has their names, with the values that it leaves out. They are the
+  // last inputs but one, which is the language.
+  const numbers = (text) => text.split(",").filter((part) => /^-?\d+(\.\d+)?$/.test(part)).map(Number);
+  const read = (name, value) => {
+    if (Array.isArray(value)) return numbers(get(name));
+    return typeof value === "number" ? numbers(get(name))[0] ?? value : get(name) || value;
+  };
+  window.pageAddress = {
+    keep: (usual, ...inputs) => {
+      const values = inputs.slice(-1 - Object.keys(usual).length, -1);
+      Object.entries(usual).forEach(([name, value], index) => {
+        setAddress(name, String(values[index]) === String(value) ? "" : String(values[index]));
+      });
+      return [...inputs.slice(0, -1), language];
+    },
+    restore: (usual, ...inputs) => {
+      const values = Object.entries(usual).map(([name, value]) => read(name, value));
+      return [...inputs.slice(0, -1 - values.length), ...values, language];
+    },
+  };
 })();

@@ -13,7 +13,7 @@ from classifier.errors import ClassifierError
 from classifier.prediction.classifier import rank
 from evaluation import corruptions
 from interface.classify import refused
-from interface.events import as_error
+from interface.events import as_error, keep, restore
 from interface.markup import fill, heading, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
@@ -28,16 +28,15 @@ from interface.uploads import Upload
 
 SHOWN = 3
 CONCURRENCY = 2  # requests of sliders, so that they do not delay uploads
-SLIDERS = ("right", "down", "turn", "blur")
 UNITS_PER_SIDE = 32  # shifts and blurs are in pixels of a 32×32 image
 MAX_SHIFT, MAX_TURN, MAX_BLUR = 12.0, 180.0, 4.0  # in these units, and degrees
-# page.js stores the values of the sliders in the address.
-_FROM_ADDRESS = f"() => {list(SLIDERS)}.map((name) => Number(pageAddress.get(name)) || 0)"
-_STORE_VALUES = f"""(...inputs) => {{
-    {list(SLIDERS)}.forEach((name, index) => pageAddress.set(name, inputs[index + 1] || ""));
-    return [...inputs.slice(0, -1), document.documentElement.lang];
-}}"""
-_RESET = f"() => {list(SLIDERS)}.map((name) => (pageAddress.set(name, ''), 0))"
+# Slider, which the address of the page holds: its range and step.
+SLIDERS = {
+    "right": (-MAX_SHIFT, MAX_SHIFT, 1),
+    "down": (-MAX_SHIFT, MAX_SHIFT, 1),
+    "turn": (-MAX_TURN, MAX_TURN, 5),
+    "blur": (0, MAX_BLUR, 0.25),
+}
 
 
 def build(
@@ -58,12 +57,7 @@ def build(
             gr.Slider(
                 minimum, maximum, 0, step=step, label=text(f"slider_{name}"), elem_id=f"try-{name}"
             )
-            for name, minimum, maximum, step in (
-                ("right", -MAX_SHIFT, MAX_SHIFT, 1),
-                ("down", -MAX_SHIFT, MAX_SHIFT, 1),
-                ("turn", -MAX_TURN, MAX_TURN, 5),
-                ("blur", 0, MAX_BLUR, 0.25),
-            )
+            for name, (minimum, maximum, step) in SLIDERS.items()
         ]
     reset = gr.Button(text("reset"), elem_id="try-reset", size="sm")
     answers = gr.HTML(static_html("try_waiting", waiting), elem_id="answers")
@@ -83,11 +77,12 @@ def build(
         }
         return await compare(models, both, language)
 
+    usual = dict.fromkeys(SLIDERS, 0)
     event: dict[str, Any] = {
         "fn": respond,
         "inputs": [picture, *sliders, language],
         "outputs": answers,
-        "js": _STORE_VALUES,
+        "js": keep(**usual),
         "preprocess": False,
         "show_progress": "hidden",
         "trigger_mode": "always_last",
@@ -98,13 +93,14 @@ def build(
     answered.success(**event)
     answered.failure(**event)  # `then` follows answers only
     gr.on([slider.input for slider in sliders], **event)
-    cleared = reset.click(None, None, sliders, js=_RESET, api_visibility="private")
+    zeros = f"() => {list(usual.values())}"
+    cleared = reset.click(None, None, sliders, js=zeros, api_visibility="private")
     cleared.then(**event)
     return {
         "fn": None,
         "inputs": None,
         "outputs": sliders,
-        "js": _FROM_ADDRESS,
+        "js": f"() => ({restore(**usual)})(null).slice(0, -1)",
         "api_visibility": "private",
     }
 
