@@ -46,16 +46,13 @@ def main(arguments: list[str]) -> None:
 
 
 def write(folder: Path, per_class: int, seed: int) -> None:
-    """Draws the emoji.
+    """Draws the emoji into a new folder: `train/KIND/CODE.png` and `test/KIND/CODE.png`.
 
-    Args:
-        folder: created; the pictures are `train/KIND/CODE.png` and `test/KIND/CODE.png`.
-        per_class: training images of each kind, chosen at random; all others are for the test.
-        seed: of the choice.
+    Of each kind, `per_class` are for training, chosen at random, and all others for the test.
 
     Raises:
-        InputError: the font is not installed, the folder is there already, or nothing would be
-            left for the training or for the test.
+        InputError: the font is not installed, the folder is there already, or nothing would be left
+            for the training or for the test.
     """
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont

@@ -104,13 +104,13 @@ def calculate(figures: dict[str, float], batch_size: int) -> dict[str, Any]:
 def step_seconds(
     terms: dict[str, float], batch_size: int, workers: int, bandwidth: float | None = None
 ) -> float:
-    """Returns how long a step takes by the calculation.
+    """Returns the calculated seconds of a step.
 
     Args:
         terms: as `calculate` returns them; seconds and bytes.
         batch_size: images per step, of all workers together.
-        workers: how many, P.
-        bandwidth: of the network, bytes/s each way; that of the measured one if not given.
+        workers: their number, P.
+        bandwidth: of the network, bytes/s each way; by default the measured one.
     """
     return (
         terms["fixed"]
@@ -121,13 +121,13 @@ def step_seconds(
 
 
 def run(what: str, cores: list[int], *arguments: str, together: bool = False) -> dict[str, float]:
-    """Has a worker on each core measure, and returns what the first one prints as JSON.
+    """Measures with a worker on each core; returns what the first one prints as JSON.
 
     Args:
         what: is measured, as `benchmarks.scaling_worker` names it.
         cores: one for each worker.
         arguments: for all of them.
-        together: whether they are a team; else each works for itself.
+        together: whether they train together; else each works for itself.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

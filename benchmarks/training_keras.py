@@ -39,14 +39,14 @@ class Stopwatch(keras.callbacks.Callback):
 def trainer(
     settings: Settings, number_format: str, images: int, *, plain: bool = False
 ) -> Callable[[], dict[str, float]]:
-    """Returns what trains on random images, as `train.py` does between two validations.
+    """Returns a function that trains on random images, as `train.py` does between two validations.
 
     Args:
         settings: of the network, the optimiser, the augmentation and the batch.
         number_format: "float32" or "bfloat16".
-        images: how many are timed, in whole batches.
-        plain: whether layers and operations stay Keras' own, which a long training replaces and
-            fuses where that is faster.
+        images: the number that is timed, in whole batches.
+        plain: whether layers and operations stay those of Keras; a long training replaces and fuses
+            them where that is faster.
     """
     steps = images // settings.batch_size
     precision.set_policy(number_format)

@@ -166,15 +166,12 @@ def shapes(
 
 
 def start(arguments: list[str]) -> dict[str, float]:
-    """Runs `train.py` until the first step of its second epoch, and says when it was where.
-
-    Args:
-        arguments: of `train.py`.
+    """Runs `train.py` with these arguments until the first step of its second epoch.
 
     Returns:
-        Seconds: `loaded`, from the start of the process until the data is there and the network is
-        built; `first_step`, from the same until its end; `epoch`, from the first step to that of
-        the next epoch; `overhead`, what of it lies between the last step and the next first one.
+        Seconds: `loaded`, from the start of the process until the network is built; `first_step`,
+        from the same until its end; `epoch`, from the first step to that of the next epoch;
+        `overhead`, the part of it between the last step and the next first one.
     """
     with tempfile.TemporaryDirectory() as folder:
         terminal, end = pty.openpty()
@@ -201,10 +198,10 @@ def start(arguments: list[str]) -> dict[str, float]:
 
 
 def intervals(times: dict[tuple[int, int], float]) -> dict[str, float]:
-    """Returns what `start` does, from the seconds at which each epoch and step was done.
+    """Returns the result of `start`, from the seconds at which each epoch and step was done.
 
-    The progress bar skips steps that follow each other within 50 ms, the last one, too, which it
-    shows for sure when the epoch is over: the end of the last step is found from the one before.
+    The progress bar skips steps that follow each other within 50 ms, also the last one, which it
+    shows when the epoch is over: the end of the last step is calculated from the one before.
     """
     steps = max(step for epoch, step in times if epoch == 1)
     shown = max((step for epoch, step in times if epoch == 1 and step < steps), default=1)
@@ -269,11 +266,10 @@ def _gradient(multiply: Callable[..., Any], of: int, upstream: Any) -> Callable[
 
 
 def _watch(terminal: int, began: float) -> tuple[dict[tuple[int, int], float], str]:
-    """Reads a terminal until the first step of the second epoch, or its end.
+    """Reads a terminal until the first step of the second epoch, or its end; returns its last text.
 
-    Returns:
-        The seconds at which each epoch and step, counted from 1, was first said to be done; (0, 0)
-        is that at which the network was there. And the end of what was said.
+    The times are the seconds at which each epoch and step, counted from 1, was first shown as done;
+    (0, 0) is that at which the network was built.
     """
     times: dict[tuple[int, int], float] = {}
     text, epoch = "", 0

@@ -104,10 +104,7 @@ class Network(nn.Sequential):
 def augment(images: Tensor, targets: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Crops, shifts, flips, erases, pastes and mixes as `classifier.training.augmentation` does.
 
-    Args:
-        images: float32, (N, 32, 32, 3).
-        targets: float32, (N, C).
-        settings: the strength of each.
+    Images are float32, (N, 32, 32, 3), targets float32, (N, C).
     """
     count = len(images)
     area = torch.empty(count).uniform_(settings.crop_area, 1)
@@ -142,9 +139,7 @@ def augment(images: Tensor, targets: Tensor, settings: Settings) -> tuple[Tensor
 def rectangles(probability: float, sides: Tensor) -> Tensor:
     """Draws a rectangle in each image with this probability: bool, (N, 32, 32).
 
-    Args:
-        probability: that an image has one at all.
-        sides: heights and widths, (2, N), as shares of the image's side.
+    The sides, (2, N), are heights and widths as fractions of the image's side.
     """
     count = sides.shape[1]
     centres = torch.rand(2, count, 1) * (SIZE - 1)
@@ -165,14 +160,7 @@ def sampling_matrix(offset: Tensor, extent: Tensor, mirrored: Tensor) -> Tensor:
 def trainer(
     settings: Settings, number_format: str, images: int, *, compiled: bool = False
 ) -> Callable[[], dict[str, float]]:
-    """Returns what trains on random images.
-
-    Args:
-        settings: of the network, the optimiser, the augmentation and the batch.
-        number_format: "float32" or "bfloat16".
-        images: how many are timed, in whole batches.
-        compiled: whether the network goes through `torch.compile`.
-    """
+    """Returns a function that trains on random images; with `torch.compile` if compiled."""
     torch.manual_seed(0)
     network: nn.Module = Network(settings)
     optimizer = build_optimizer(network, settings)
@@ -200,7 +188,7 @@ def trainer(
 
 
 def build_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Returns the optimiser of the settings; biases and normalisations decay not, as in ours."""
+    """Returns the optimiser of the settings, without decay of biases and normalisations."""
     parameters = list(network.parameters())
     # The gradient of an L2 penalty of l2 · w² is 2 · l2 · w, which SGD's weight decay adds, too.
     decay = settings.weight_decay or 2 * settings.l2

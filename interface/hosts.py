@@ -42,8 +42,7 @@ def with_own_host(scope: Scope, *, trusting: bool = False) -> tuple[Scope, bool]
         The request, and whether its `Host` was unknown and has been replaced by the address that
         the request was sent to.
     """
-    kept = _is_well_formed if trusting else _is_not_forwarded
-    headers = [pair for pair in scope["headers"] if pair[0] != NODE_SERVER and kept(*pair)]
+    headers = [(key, value) for key, value in scope["headers"] if _is_kept(key, value, trusting)]
     name, port = scope.get("server") or ("127.0.0.1", None)
     own = {"localhost", "127.0.0.1", "::1", name, socket.gethostname().lower()}
     hosts = [value.decode("latin-1") for key, value in headers if key == b"host"]
@@ -58,13 +57,11 @@ def with_own_host(scope: Scope, *, trusting: bool = False) -> tuple[Scope, bool]
     return {**scope, "headers": headers, "scheme": scheme}, foreign
 
 
-def _is_not_forwarded(name: bytes, value: bytes) -> bool:
-    del value
-    return not FORWARDED.fullmatch(name)
-
-
-def _is_well_formed(name: bytes, value: bytes) -> bool:
-    """Returns whether a forwarded host or protocol is valid; the first of several is used."""
+def _is_kept(name: bytes, value: bytes, trusting: bool) -> bool:
+    """Returns whether a header is no proxy's, or a trusted one's and well-formed."""
+    if name == NODE_SERVER or (FORWARDED.fullmatch(name) and not trusting):
+        return False
+    # Of several values, the first is used.
     first = value.decode("latin-1").partition(",")[0].strip()
     if name == b"x-forwarded-host":
         return _HOST.fullmatch(first) is not None

@@ -55,6 +55,13 @@ class Served(Found):
         """The side of its input images in pixels."""
         return self.folder.image_size
 
+    @property
+    def test_image(self) -> np.ndarray:
+        """A grey image, uint8, (1, S, S, 3)."""
+        import numpy as np
+
+        return np.full((1, self.image_size, self.image_size, 3), 127, np.uint8)
+
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
         """The content of its `evaluation.json`, None if it was not evaluated."""
@@ -99,11 +106,11 @@ class Models:
         for item in served:
             self.runtime.load(item.key, item.folder.path)
 
-    def replace(self, served: Served, test_image: np.ndarray) -> None:
+    def replace(self, served: Served) -> None:
         """Replaces a model by a new revision, unless that fails to classify a test image."""
         try:
             self.runtime.load(served.key, served.folder.path).result()
-            self.runtime.ask(served.key, test_image).result()
+            self.runtime.ask(served.key, served.test_image).result()
         except Exception:
             self.runtime.forget(served.key)
             raise
@@ -175,25 +182,20 @@ class Models:
         self.decoder.stop()
         self.runtime.stop()
 
-    async def classify(
-        self, picture: Upload, name: str | None = None, top: int = TOP
-    ) -> Prediction:
+    async def classify(self, picture: Upload, name: str | None = None) -> Prediction:
         """Classifies a picture; raises `ImageError` or `UnknownModelError`."""
         served = self.get(name)
         decoded = await self.decoder.decode(picture, {served.image_size})
         pixels = decoded[served.image_size]
         answer = await self.probabilities(pixels[None], name)
-        return rank(answer[0], served.labels, pixels, top)
+        return rank(answer[0], served.labels, pixels, TOP)
 
     async def _any_answers(self) -> bool:
-        import numpy as np
-
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PROBE_SECONDS):
                 for served in self:
-                    image = np.zeros((1, served.image_size, served.image_size, 3), np.uint8)
                     with contextlib.suppress(ClassifierError):
-                        await self.probabilities(image, served.name)
+                        await self.probabilities(served.test_image, served.name)
                         return True
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from classifier.data.images import MAX_ASPECT, MAX_MEGABYTES, MAX_MEGAPIXELS
 from evaluation.locales import LOCALES, Locale, read_table
@@ -61,14 +61,14 @@ def words() -> dict[str, dict[str, str]]:
     """Returns all texts: key → language → text, with the limits of pictures filled in."""
     return {
         key: {language: _with_limits(text) for language, text in texts.items()}
-        for key, texts in _read("words.yaml").items()
+        for key, texts in read_table(_FOLDER / "words.yaml").items()
     }
 
 
 @cache
 def class_names(language: str) -> dict[str, str]:
     """Returns the display names of classes and superclasses by their name in the data set."""
-    table = _read("class_names.yaml")
+    table = read_table(_FOLDER / "class_names.yaml")
     return {name: texts[LANGUAGES.index(language)] for name, texts in table.items()}
 
 
@@ -97,7 +97,3 @@ def _with_limits(text: str) -> str:
     for name, limit in LIMITS.items():
         text = text.replace(name, limit)
     return text
-
-
-def _read(name: str) -> dict[str, Any]:
-    return read_table(_FOLDER / name)
