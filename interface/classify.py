@@ -24,14 +24,7 @@ from interface.events import WITH_LANGUAGE
 from interface.markup import fill, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
-from interface.translations import (
-    class_name,
-    number,
-    percent,
-    static_html,
-    static_texts,
-    word,
-)
+from interface.translations import class_name, number, percent, static_html, static_texts, word
 from interface.uploads import EXAMPLES, EXAMPLES_ROUTE, Upload
 
 SHOWN_SUPERCLASSES = 4

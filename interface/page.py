@@ -17,14 +17,7 @@ from interface.markup import fill
 from interface.middleware import EXCEPTION_HANDLERS, PageMiddleware, RequestGate
 from interface.serving import Models
 from interface.theme import CSS_FILE, SCRIPT_FILES, theme
-from interface.translations import (
-    LANGUAGES,
-    locale,
-    static_html,
-    static_texts,
-    word,
-    words,
-)
+from interface.translations import LANGUAGES, locale, static_html, static_texts, word, words
 
 QUEUE_LENGTH = 1000
 # By default Gradio sends their place to all waiting clients after each answer: for 200 clients,

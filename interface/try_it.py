@@ -17,13 +17,7 @@ from interface.events import as_error, keep, restore
 from interface.markup import fill, heading, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
-from interface.translations import (
-    class_name,
-    number,
-    static_html,
-    static_texts,
-    word,
-)
+from interface.translations import class_name, number, static_html, static_texts, word
 from interface.uploads import Upload
 
 SHOWN = 3

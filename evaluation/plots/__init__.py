@@ -17,11 +17,7 @@ from classifier.model_folder.folder import ClassNames
 from evaluation import curves
 from evaluation.plots.appearance import NARROW
 from evaluation.plots.calibration import reliability_diagram
-from evaluation.plots.classes import (
-    best_and_worst_classes,
-    class_histograms,
-    most_confused_pairs,
-)
+from evaluation.plots.classes import best_and_worst_classes, class_histograms, most_confused_pairs
 from evaluation.plots.comparison import ablation_bars, class_differences, robustness_curves
 from evaluation.plots.matrices import by_superclass, class_confusions, confusion_matrix
 from evaluation.plots.rankings import precision_recall_plot, roc_plot
