@@ -53,23 +53,20 @@ def main(arguments: list[str]) -> None:
 
 def summary(evaluation: dict[str, Any], source: str) -> str:
     """Returns the main figures of an `evaluation.json`, and the model's name, for a terminal."""
-    low, high = evaluation["top1_interval"]
+    percent, number = ENGLISH.percent, ENGLISH.number
+    low, high = map(percent, evaluation["top1_interval"])
     figures = [
-        (
-            "top-1",
-            ENGLISH.percent(evaluation["top1"]),
-            f"95% interval {ENGLISH.percent(low)} – {ENGLISH.percent(high)}",
-        ),
+        ("top-1", percent(evaluation["top1"]), f"95% interval {low} – {high}"),
         ("  without duplicates", *_duplicates(evaluation)),
-        ("top-5", ENGLISH.percent(evaluation["top5"]), ""),
-        ("superclass top-1", ENGLISH.percent(evaluation["superclass_top1"]), ""),
-        ("macro precision", ENGLISH.percent(evaluation["macro_precision"]), ""),
-        ("macro recall", ENGLISH.percent(evaluation["macro_recall"]), ""),
-        ("macro F1", ENGLISH.percent(evaluation["macro_f1"]), ""),
-        ("macro average precision", ENGLISH.number(evaluation["macro_average_precision"], 3), ""),
-        ("macro ROC AUC", ENGLISH.number(evaluation["macro_roc_auc"], 3), ""),
-        ("loss", ENGLISH.number(evaluation["loss"], 3), ""),
-        ("calibration error", ENGLISH.percent(evaluation["expected_calibration_error"]), "15 bins"),
+        ("top-5", percent(evaluation["top5"]), ""),
+        ("superclass top-1", percent(evaluation["superclass_top1"]), ""),
+        ("macro precision", percent(evaluation["macro_precision"]), ""),
+        ("macro recall", percent(evaluation["macro_recall"]), ""),
+        ("macro F1", percent(evaluation["macro_f1"]), ""),
+        ("macro average precision", number(evaluation["macro_average_precision"], 3), ""),
+        ("macro ROC AUC", number(evaluation["macro_roc_auc"], 3), ""),
+        ("loss", number(evaluation["loss"], 3), ""),
+        ("calibration error", percent(evaluation["expected_calibration_error"]), "15 bins"),
     ]
     lines = [
         f"{source} on {evaluation['dataset']}, split {evaluation['split']}: "

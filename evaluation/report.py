@@ -61,7 +61,9 @@ def evaluate(
     if not isinstance(folder, ModelFolder):
         folder = ModelFolder(Path(folder))
     check_classes(folder.labels, split)
-    target = _target(folder if output is None else output)
+    target = folder.path if output is None else Path(output)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file: name a folder with --output")
     chosen = stratified_subset(split.labels, limit)
     images, labels = split.images[chosen], split.labels[chosen]
     probabilities = to_float16((classifier or _load(folder)).probabilities(images))
@@ -106,17 +108,24 @@ def summarise(
     scores = to_float16(probabilities).astype(np.float32)
     predictions = scores.argmax(axis=1)
     matrix = curves.confusion_matrix(labels, predictions, len(names.classes))
-    per_class = _per_class(scores, labels, names)
-    by_rank = _ranked(per_class["rows"])
+    per_class, macro = _per_class(scores, labels, names)
+    by_rank = _ranked(per_class)
     shown = min(RANKED_CLASSES, math.ceil(len(by_rank) / 2))
     return {
         "split": split,
         "samples": len(labels),
-        **_headline(scores, predictions, labels, names),
-        **per_class["macro"],
+        "top1": _rounded(scoring.top_k_accuracy(scores, labels, k=1)),
+        "top1_interval": top1_interval(int(np.trace(matrix)), len(labels)),
+        "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
+        "top5": _rounded(scoring.top_k_accuracy(scores, labels, k=5)),
+        "superclass_top1": None
+        if names.superclass_of is None
+        else _rounded(scoring.superclass_accuracy(predictions, labels, names.superclass_of)),
+        "loss": _rounded(scoring.cross_entropy(scores, labels)),
+        **macro,
         "expected_calibration_error": _rounded(scoring.expected_calibration_error(scores, labels)),
         **_without_duplicates(predictions == labels, duplicates),
-        "per_class": per_class["rows"],
+        "per_class": per_class,
         "best_classes": by_rank[:shown],
         "worst_classes": by_rank[::-1][:shown],
         "most_confused": _most_confused(matrix, names.classes),
@@ -169,24 +178,10 @@ def _check_predictions(probabilities: np.ndarray, labels: np.ndarray, names: Cla
         raise InputError(f"labels must lie in 0 to {classes - 1} for a model of {classes} classes")
 
 
-def _headline(
-    scores: np.ndarray, predictions: np.ndarray, labels: np.ndarray, names: ClassNames
-) -> dict[str, Any]:
-    groups = names.superclass_of
-    correct = int((predictions == labels).sum())
-    return {
-        "top1": _rounded(scoring.top_k_accuracy(scores, labels, k=1)),
-        "top1_interval": top1_interval(correct, len(labels)),
-        "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
-        "top5": _rounded(scoring.top_k_accuracy(scores, labels, k=5)),
-        "superclass_top1": None
-        if groups is None
-        else _rounded(scoring.superclass_accuracy(predictions, labels, groups)),
-        "loss": _rounded(scoring.cross_entropy(scores, labels)),
-    }
-
-
-def _per_class(scores: np.ndarray, labels: np.ndarray, names: ClassNames) -> dict[str, Any]:
+def _per_class(
+    scores: np.ndarray, labels: np.ndarray, names: ClassNames
+) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
+    """Returns the figures of each class, and their macro averages."""
     counted = scoring.precision_recall_f1(scores.argmax(axis=1), labels, len(names.classes))
     figures: dict[str, Any] = {
         **counted,
@@ -204,7 +199,7 @@ def _per_class(scores: np.ndarray, labels: np.ndarray, names: ClassNames) -> dic
         for index, name in enumerate(names.classes)
     ]
     macro = {f"macro_{column}": _rounded(figures[f"macro_{column}"]) for column in columns[1:]}
-    return {"rows": rows, "macro": macro}
+    return rows, macro
 
 
 def _ranked(per_class: list[dict[str, Any]]) -> list[str]:
@@ -255,13 +250,6 @@ def _load(folder: ModelFolder) -> Classifier:
     from classifier.prediction.classifier import Classifier
 
     return Classifier.load(folder)
-
-
-def _target(place: ModelFolder | Path) -> Path:
-    target = place.path if isinstance(place, ModelFolder) else Path(place)
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file: name a folder with --output")
-    return target
 
 
 def _files(
