@@ -87,7 +87,7 @@ def precision_recall_curves(probabilities: ArrayLike, labels: ArrayLike) -> Clas
         area = float(average_precision_score(is_class, scores))
         return Curve(recall[::-1], precision[::-1], area)
 
-    return _curves(curve_of, probabilities, labels, needs_others=False)
+    return _curves(curve_of, probabilities, labels, needs_negatives=False)
 
 
 def roc_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
@@ -98,7 +98,7 @@ def roc_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
         false_positives, true_positives, _ = roc_curve(is_class, scores)
         return Curve(false_positives, true_positives, float(auc(false_positives, true_positives)))
 
-    return _curves(curve_of, probabilities, labels, needs_others=True)
+    return _curves(curve_of, probabilities, labels, needs_negatives=True)
 
 
 def reliability(
@@ -125,21 +125,21 @@ def _curves(
     probabilities: ArrayLike,
     labels: ArrayLike,
     *,
-    needs_others: bool,
+    needs_negatives: bool,
 ) -> ClassCurves:
     scores, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
     one_hot = labels[:, None] == np.arange(scores.shape[1])
     defined = one_hot.any(axis=0)
-    if needs_others:
+    if needs_negatives:
         defined &= ~one_hot.all(axis=0)
     curves = [
         curve_of(one_hot[:, index], scores[:, index]) if defined[index] else None
         for index in range(scores.shape[1])
     ]
     known = [curve for curve in curves if curve is not None]
-    heights = [np.interp(_GRID, curve.x, curve.y) for curve in known]
+    resampled = [np.interp(_GRID, curve.x, curve.y) for curve in known]
     area = float(np.mean([curve.area for curve in known])) if known else float("nan")
-    macro = Curve(_GRID, np.mean(heights, axis=0) if known else np.full_like(_GRID, np.nan), area)
-    micro = curve_of(one_hot.ravel(), scores.ravel())
-    resampled = Curve(_GRID, np.interp(_GRID, micro.x, micro.y), micro.area)
-    return ClassCurves(tuple(curves), resampled, macro)
+    mean = np.mean(resampled, axis=0) if known else np.full_like(_GRID, np.nan)
+    pooled = curve_of(one_hot.ravel(), scores.ravel())
+    micro = Curve(_GRID, np.interp(_GRID, pooled.x, pooled.y), pooled.area)
+    return ClassCurves(tuple(curves), micro, Curve(_GRID, mean, area))

@@ -67,9 +67,11 @@ def evaluate(
     chosen = stratified_subset(split.labels, limit)
     images, labels = split.images[chosen], split.labels[chosen]
     probabilities = to_float16((classifier or _load(folder)).probabilities(images))
-    seen = None if training_split is None else find_duplicates(images, training_split.images)
+    duplicates = None
+    if training_split is not None:
+        duplicates = find_duplicates(images, training_split.images)
     evaluation = {
-        **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=seen),
+        **summarise(probabilities, labels, folder.labels, split=split_name, duplicates=duplicates),
         "train_top1": folder.training.get("train_top1"),
         "dataset": split.dataset,
         "dataset_revision": split.revision,
@@ -109,8 +111,8 @@ def summarise(
     predictions = scores.argmax(axis=1)
     matrix = curves.confusion_matrix(labels, predictions, len(names.classes))
     per_class, macro = _per_class(scores, labels, names)
-    by_rank = _ranked(per_class)
-    shown = min(RANKED_CLASSES, math.ceil(len(by_rank) / 2))
+    ranking = _ranking(per_class)
+    shown = min(RANKED_CLASSES, math.ceil(len(ranking) / 2))
     return {
         "split": split,
         "samples": len(labels),
@@ -126,8 +128,8 @@ def summarise(
         "expected_calibration_error": _rounded(scoring.expected_calibration_error(scores, labels)),
         **_without_duplicates(predictions == labels, duplicates),
         "per_class": per_class,
-        "best_classes": by_rank[:shown],
-        "worst_classes": by_rank[::-1][:shown],
+        "best_classes": ranking[:shown],
+        "worst_classes": ranking[::-1][:shown],
         "most_confused": _most_confused(matrix, names.classes),
         "confusion_matrix": matrix.tolist(),
     }
@@ -202,7 +204,7 @@ def _per_class(
     return rows, macro
 
 
-def _ranked(per_class: list[dict[str, Any]]) -> list[str]:
+def _ranking(per_class: list[dict[str, Any]]) -> list[str]:
     """Returns the classes with images, best first: by accuracy, F1 and average precision."""
     present = [row for row in per_class if row["support"]]
     present.sort(key=lambda row: (row["accuracy"], row["f1"], row["average_precision"]))
@@ -214,18 +216,22 @@ def _most_confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str,
     order = np.argsort(-mistakes, axis=None, kind="stable")[:CONFUSED_PAIRS]
     pairs = zip(*np.unravel_index(order, matrix.shape), strict=True)
     return [
-        {"true": classes[true], "predicted": classes[guess], "count": int(mistakes[true, guess])}
-        for true, guess in pairs
-        if mistakes[true, guess]
+        {
+            "true": classes[true],
+            "predicted": classes[predicted],
+            "count": int(mistakes[true, predicted]),
+        }
+        for true, predicted in pairs
+        if mistakes[true, predicted]
     ]
 
 
 def _without_duplicates(
-    right: np.ndarray, duplicates: Sequence[int] | np.ndarray | None
+    correct: np.ndarray, duplicates: Sequence[int] | np.ndarray | None
 ) -> dict[str, Any]:
     if duplicates is None:
         return {"duplicates": None, "top1_without_duplicates": None, "duplicate_indices": None}
-    rest = np.delete(right, np.asarray(duplicates, np.int64))
+    rest = np.delete(correct, np.asarray(duplicates, np.int64))
     return {
         "duplicates": len(duplicates),
         "top1_without_duplicates": _rounded(rest.mean()) if len(rest) else None,

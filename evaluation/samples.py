@@ -42,8 +42,8 @@ def to_float16(probabilities: np.ndarray) -> np.ndarray:
     """
     probabilities = np.asarray(probabilities)
     rounded = probabilities.astype(np.float16)
-    winner = probabilities.argmax(axis=1)
-    rows = np.flatnonzero(rounded.argmax(axis=1) != winner)
-    tied = rounded[rows, winner[rows]]
-    rounded[rows, winner[rows]] = np.nextafter(tied, np.float16(2))
+    predicted = probabilities.argmax(axis=1)
+    changed = np.flatnonzero(rounded.argmax(axis=1) != predicted)
+    tied = rounded[changed, predicted[changed]]
+    rounded[changed, predicted[changed]] = np.nextafter(tied, np.float16(2))
     return rounded

@@ -26,16 +26,16 @@ def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
     scores, truth = np.asarray(scores), np.asarray(labels)
     true_score = scores[np.arange(len(truth)), truth][:, None]
     is_lower_class = np.arange(scores.shape[1]) < truth[:, None]
-    ahead = (scores > true_score) | ((scores == true_score) & is_lower_class)
-    return float((ahead.sum(axis=1) < k).mean())
+    ranks_higher = (scores > true_score) | ((scores == true_score) & is_lower_class)
+    return float((ranks_higher.sum(axis=1) < k).mean())
 
 
 def superclass_accuracy(
     predictions: ArrayLike, labels: ArrayLike, superclass_of: Sequence[int]
 ) -> float:
     """Returns the fraction of samples whose predicted class has the true superclass."""
-    groups = np.asarray(superclass_of)
-    return float((groups[np.asarray(predictions)] == groups[np.asarray(labels)]).mean())
+    superclass = np.asarray(superclass_of)
+    return float((superclass[np.asarray(predictions)] == superclass[np.asarray(labels)]).mean())
 
 
 def cross_entropy(probabilities: ArrayLike, labels: ArrayLike, epsilon: float = 1e-7) -> float:

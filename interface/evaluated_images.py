@@ -72,9 +72,8 @@ class EvaluatedImages:
         dataset, split = _source(served)
         fetch = asyncio.wrap_future(self._fetch((dataset, split, served.image_size)))
         try:
-            folder = await asyncio.shield(
-                fetch
-            )  # a visitor who leaves does not cancel it for others
+            # A visitor who leaves does not cancel it for others.
+            folder = await asyncio.shield(fetch)
         except ClassifierError as error:
             logger.warning("the images of %s are not available: %s", dataset, error)
             raise ImagesMissingError("unreachable", dataset) from error

@@ -24,9 +24,8 @@ class PlainTextFigure(Figure):
             default, *others = families(text.get_text())
             if others:
                 text.set_fontfamily([default, *others])
-                text.set_fontweight(
-                    "normal"
-                )  # many fonts have no other weight: matplotlib would log a warning
+                # Many fonts have no other weight: matplotlib would log a warning.
+                text.set_fontweight("normal")
         super().draw(renderer)
 
 
