@@ -38,11 +38,16 @@ def main(arguments: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for to in NEEDED:
         check_libraries(to)
+    from classifier.data.loading import load_split
+
     state = output.circumstances("formats", arguments)
     rows: list[dict[str, Any]] = []
     for source in options.model:
         folder = sources.find(source)
-        rows += measure(folder, test_split(folder, options.dataset))
+        test = None
+        if options.dataset is not None:
+            test = load_split(options.dataset, "test", size=folder.image_size)
+        rows += measure(folder, test)
     result = {**state, "rows": rows, **output.machine()}
     output.write("formats", result, {"formats.md": table(result)}, options.output)
 
@@ -85,13 +90,6 @@ def row(classifier: Classifier, form: str, size: int, test: Split | None) -> dic
         "milliseconds": median,
         "top1": top1,
     }
-
-
-def test_split(folder: ModelFolder, dataset: str | None) -> Split | None:
-    """Returns the images to measure the top-1 on, None if none are named."""
-    from classifier.data.loading import load_split
-
-    return None if dataset is None else load_split(dataset, "test", size=folder.image_size)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -124,10 +123,7 @@ def started(command: Sequence[str]) -> Iterator[Started]:
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
     url = f"http://127.0.0.1:{port}"
     start = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    threading.Thread(target=_pass_on, args=(process,), daemon=True).start()
+    process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
     try:
         _first_page(url, process)
         first_page = time.perf_counter() - start
@@ -275,11 +271,6 @@ def _first_page(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.02)
     raise ClassifierError("the app ended before it answered: see its message above")
-
-
-def _pass_on(process: subprocess.Popen[bytes]) -> None:
-    for line in process.stderr or ():
-        sys.stderr.buffer.write(line)
 
 
 def _free_port() -> int:

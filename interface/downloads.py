@@ -23,11 +23,7 @@ COLUMNS = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_au
 
 def render(served: Served, language: str) -> str:
     """Returns links to the downloads as HTML."""
-    files = {
-        "evaluation.json": "download_json",
-        "classes.csv": "download_csv",
-        "plots.zip": "download_plots",
-    }
+    files = {name: text for name, (text, _, _) in FILES.items()}
     query = urlencode({"model": served.name})
     return fill("downloads", language, files=files, query=query, model=served.name)
 
@@ -38,9 +34,9 @@ def route(models: Models) -> Route:
     async def answer(request: Request) -> Response:
         served = models.get(request.query_params.get("model"))
         name = request.path_params["name"]
-        if name not in _FILES or served.evaluation is None:
+        if name not in FILES or served.evaluation is None:
             raise InputError("there is no such file")
-        write, media_type = _FILES[name]
+        _, write, media_type = FILES[name]
         return Response(await in_thread(write, served), media_type=media_type)
 
     return Route("/downloads/{name}", answer)
@@ -53,10 +49,9 @@ def _json(served: Served) -> bytes:
 def _csv(served: Served) -> bytes:
     """A row per class, in the columns of evaluation.json."""
     text = io.StringIO()
-    rows = (served.evaluation or {})["per_class"]
     table = csv.DictWriter(text, ("name", "support", *COLUMNS), extrasaction="ignore")
     table.writeheader()
-    table.writerows(rows)
+    table.writerows((served.evaluation or {})["per_class"])
     return text.getvalue().encode()
 
 
@@ -72,8 +67,9 @@ def _plots(served: Served) -> bytes:
     return content.getvalue()
 
 
-_FILES: dict[str, tuple[Callable[[Served], bytes], str]] = {
-    "evaluation.json": (_json, "application/json"),
-    "classes.csv": (_csv, "text/csv"),
-    "plots.zip": (_plots, "application/zip"),
+# By name: the text of the link, the function that writes the content, the media type.
+FILES: dict[str, tuple[str, Callable[[Served], bytes], str]] = {
+    "evaluation.json": ("download_json", _json, "application/json"),
+    "classes.csv": ("download_csv", _csv, "text/csv"),
+    "plots.zip": ("download_plots", _plots, "application/zip"),
 }

@@ -87,12 +87,10 @@ class RequestGate:
         while time.monotonic() - start < seconds and self.running:
             time.sleep(0.02)
 
-    def enter(self) -> None:
-        """Counts a request."""
+    def __enter__(self) -> None:
         self.running += 1
 
-    def leave(self) -> None:
-        """Counts a response."""
+    def __exit__(self, *_: object) -> None:
         self.running -= 1
         self.last_used = time.monotonic()
 
@@ -130,15 +128,12 @@ class PageMiddleware:
         elif refusal := self._refused_at_once(scope, path):
             await refusal(scope, receive, send)
         else:
-            self.gate.enter()
-            try:
-                if path.endswith("/upload_progress"):
-                    send = _ended_if_missing(send)
-                elif path.rstrip("/") == UPLOAD:
-                    receive, send = _within_limits(receive, send)
+            if path.endswith("/upload_progress"):
+                send = _ended_if_missing(send)
+            elif path.rstrip("/") == UPLOAD:
+                receive, send = _within_limits(receive, send)
+            with self.gate:
                 await self._check(scope, receive, send)
-            finally:
-                self.gate.leave()
 
     def _refused_at_once(self, scope: Scope, path: str) -> Response | None:
         """Returns the response to a request that is refused without reading its body."""
