@@ -167,14 +167,15 @@ def route() -> Route:
 
     async def answer(request: Request) -> Response:
         query, figure = request.query_params, request.path_params["figure"]
-        looks, names = appearance(query), tuple[str, ...]()
+        looks = appearance(query)
+        names = [query.get("first", ""), query.get("second", "")]
         if figure not in FIGURES:
             raise InputError("there is no such figure")
         if measured(ABLATION if figure == "ablation" else COMPARISON) is None:
             raise InputError("the models were not compared")
-        if figure == "class_differences":
-            names = query.get("first", ""), query.get("second", "")
-            _check_names(*names)
+        if figure != "class_differences":
+            names = []
+        _check_names(*names)
         return png_response(await in_thread(png, figure, *looks, *names))
 
     return Route("/comparison/{figure}.png", answer)
