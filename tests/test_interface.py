@@ -23,7 +23,7 @@ from interface import about, api, choose_models, classify, header, page, try_it
 from interface.choose_models import choose, embedded
 from interface.markup import fill
 from interface.serving import Models, Served
-from interface.theme import CSS_FILE, SCRIPT_FILES
+from interface.theme import COLOURS, CSS_FILE, SCRIPT_FILES
 from interface.translations import (
     LANGUAGES,
     class_name,
@@ -100,14 +100,14 @@ def test_numbers_are_written_as_the_language_does() -> None:
 
 
 def test_cards_have_the_colours_of_the_figures_on_them() -> None:
-    light, dark = CSS_FILE.read_text(encoding="utf-8").split("}")[:2]
-    for rules, theme in ((light, LIGHT), (dark, DARK)):
-        for variable, colour in (
-            ("ink", theme.ink),
-            ("sheet", theme.background),
-            ("blue", theme.main),
-        ):
-            assert f"--{variable}: {colour};" in rules
+    rules = CSS_FILE.read_text(encoding="utf-8")
+    for variable, option, light, dark in (
+        ("ink", "body_text_color", LIGHT.ink, DARK.ink),
+        ("sheet", "background_fill_primary", LIGHT.background, DARK.background),
+        ("blue", "link_text_color", LIGHT.main, DARK.main),
+    ):
+        assert f"--{variable}: var(--{option.replace('_', '-')});" in rules
+        assert COLOURS[option] == (light, dark)
 
 
 def test_covering_meets_every_pixel_equally_often() -> None:
