@@ -20,7 +20,7 @@ from classifier.prediction.classifier import TOP, Prediction
 from classifier.prediction.confidence import Confidence
 from classifier.prediction.occlusion import importance, occlude, overlay
 from interface import uploads
-from interface.events import WITH_LANGUAGE
+from interface.events import INSTANT, WITH_LANGUAGE
 from interface.markup import fill, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
@@ -76,9 +76,8 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
                         None,
                         picture,
                         js=CHOOSE_EXAMPLE % (json.dumps(address), json.dumps(name)),
-                        queue=False,
                         show_progress="hidden",
-                        api_visibility="private",
+                        **INSTANT,
                     )
             gr.HTML(text("privacy"), elem_classes="privacy")
         with gr.Column(scale=6, min_width=300):
@@ -138,7 +137,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         concurrency_id="classify",
         **common,
     )
-    event.success(None, None, None, js=SCROLL_TO_ANSWER, queue=False, api_visibility="private")
+    event.success(None, None, None, js=SCROLL_TO_ANSWER, **INSTANT)
     event.success(
         ask_all,
         outputs=others,
@@ -161,8 +160,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         language,
         [answer, note, details, view, others],
         js=WITH_LANGUAGE,
-        api_visibility="private",
-        queue=False,
+        **INSTANT,
     )
     return picture, event
 

@@ -11,7 +11,7 @@ import numpy as np
 from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
-from interface.events import TEXT_EVENT, keep, restore
+from interface.events import INSTANT, TEXT_EVENT, keep, restore
 from interface.figures import MAX_CLASSES, MAX_ZOOMED, image
 from interface.markup import fill, heading, line, message
 from interface.mistakes import ALL, BANDS
@@ -150,9 +150,8 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         matrix,
         **{**TEXT_EVENT, "js": keep(**MATRIX_CHOICE)},
     )
-    matrix.select(choose, language, zoom, **TEXT_EVENT).success(
-        None, None, None, js=SCROLL_TO_MATRIX, queue=False, api_visibility="private"
-    )
+    chosen_class = matrix.select(choose, language, zoom, **TEXT_EVENT)
+    chosen_class.success(None, None, None, js=SCROLL_TO_MATRIX, **INSTANT)
     gr.on(
         [kind.input, chosen.input],
         redraw_curves,

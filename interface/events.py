@@ -40,13 +40,14 @@ def restore(**usual: object) -> str:
     return f"(...inputs) => pageAddress.restore({json.dumps(usual)}, ...inputs)"
 
 
-# Options of events that only write text: not queued, and not part of the API.
+# Options of events that are not queued, and not part of the API.
+INSTANT: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+# Those of events that only write text.
 TEXT_EVENT: dict[str, Any] = {
     "js": WITH_LANGUAGE,
     "preprocess": False,
     "show_progress": "hidden",
-    "queue": False,
-    "api_visibility": "private",
+    **INSTANT,
 }
 
 

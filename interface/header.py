@@ -24,7 +24,7 @@ def render(models: Models, language: str, name: str | None = None) -> str:
         banner=_banner(),
         languages={code: locale(code).language_name for code in LANGUAGES},
         served=served,
-        top1=(served.evaluation or {}).get("top1"),
+        top1=served.top1,
         notice=models.notice,
     )
 

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
-from interface.events import keep, restore
+from interface.events import INSTANT, keep, restore
 from interface.markup import fill, heading, line
 from interface.pictures import data_uri
 from interface.serving import Models, Served
@@ -86,15 +86,14 @@ def build(
         "trigger_mode": "always_last",
         "api_visibility": "private",
     }
-    instantly: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-    tab.select(None, None, opened, js="() => 'opened'", **instantly).then(redraw, **filling)
+    tab.select(None, None, opened, js="() => 'opened'", **INSTANT).then(redraw, **filling)
     # A choice is stored in the address, and the first page of the gallery is shown.
     store = f"(...inputs) => ({keep(**CHOICE)})(...inputs, null) && {SHOWN}"
-    gr.on([wanted.change, band.change], None, [wanted, band], shown, js=store, **instantly).then(
+    gr.on([wanted.change, band.change], None, [wanted, band], shown, js=store, **INSTANT).then(
         redraw, **filling
     )
-    model.change(None, None, shown, js=f"() => {SHOWN}", **instantly).then(redraw, **filling)
-    more.click(None, shown, shown, js=f"(count) => count + {SHOWN}", **instantly).then(
+    model.change(None, None, shown, js=f"() => {SHOWN}", **INSTANT).then(redraw, **filling)
+    more.click(None, shown, shown, js=f"(count) => count + {SHOWN}", **INSTANT).then(
         redraw, **filling
     )
     return wanted, band

@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
-from interface.events import WITH_LANGUAGE, as_error
+from interface.events import INSTANT, WITH_LANGUAGE, as_error
 from interface.markup import fill, heading, line
 from interface.serving import Models, Served
 from interface.translations import number, percent, static_texts, word
@@ -97,7 +97,7 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
         concurrency_id="rerun",
         api_visibility="private",
     )
-    stop.click(stop_running, queue=False, show_progress="hidden", api_visibility="private")
+    stop.click(stop_running, show_progress="hidden", **INSTANT)
 
 
 async def until(stopped: asyncio.Event, steps: AsyncIterator[Progress]) -> AsyncIterator[Progress]:

@@ -67,6 +67,11 @@ class Served(Found):
         """The content of its `evaluation.json`, None if it was not evaluated."""
         return self.folder.evaluation
 
+    @property
+    def top1(self) -> float | None:
+        """Its published accuracy, None if it was not evaluated."""
+        return (self.evaluation or {}).get("top1")
+
     @cached_property
     def training(self) -> dict[str, Any]:
         """The content of its `training.json`."""
@@ -83,7 +88,7 @@ class Served(Found):
             "name": self.name,
             "source": self.source,
             "revision": self.revision,
-            "top1": (self.evaluation or {}).get("top1"),
+            "top1": self.top1,
         }
 
 

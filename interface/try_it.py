@@ -154,7 +154,7 @@ def _column(
     points = number(100 * (after - before), language, 1)
     return {
         "name": served.name,
-        "top1": (served.evaluation or {}).get("top1"),
+        "top1": served.top1,
         "rows": [
             (class_name(label, language), share, False)
             for label, share in zip(now.labels, now.probabilities, strict=True)

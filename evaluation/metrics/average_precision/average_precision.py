@@ -26,8 +26,6 @@ Example:
 
 
 class AveragePrecision(evaluate.Metric):
-    """Average precision, one class against the rest."""
-
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=__doc__,

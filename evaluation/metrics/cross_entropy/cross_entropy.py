@@ -24,8 +24,6 @@ Example:
 
 
 class CrossEntropy(evaluate.Metric):
-    """Mean negative log-probability of the true class."""
-
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=__doc__,

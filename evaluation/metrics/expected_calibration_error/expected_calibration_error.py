@@ -34,8 +34,6 @@ _CITATION = """
 
 
 class ExpectedCalibrationError(evaluate.Metric):
-    """Mean distance between confidence and accuracy over bins of equal width."""
-
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=__doc__,

@@ -28,8 +28,6 @@ Example:
 
 
 class PrecisionRecallF1(evaluate.Metric):
-    """Precision, recall and F1, per class and averaged over the classes present."""
-
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=__doc__,

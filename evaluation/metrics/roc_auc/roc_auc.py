@@ -26,8 +26,6 @@ Example:
 
 
 class RocAuc(evaluate.Metric):
-    """Area under the ROC curve, one class against the rest."""
-
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=__doc__,

@@ -23,8 +23,6 @@ Example:
 
 
 class SuperclassAccuracy(evaluate.Metric):
-    """Accuracy after both the predictions and the truth are mapped to superclasses."""
-
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=__doc__,

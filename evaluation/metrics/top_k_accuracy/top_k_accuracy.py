@@ -24,8 +24,6 @@ Example:
 
 
 class TopKAccuracy(evaluate.Metric):
-    """Top-k accuracy of scores."""
-
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=__doc__,
