@@ -213,7 +213,8 @@ def table(ablation: dict[str, Any]) -> str:
     before = None
     for row in ablation["rows"]:
         mean = statistics.mean(row["top1"])
-        gain = "" if before is None else f"{100 * (mean - before):+.1f} points"
+        adds = before is not None and row["label"].startswith("+")
+        gain = f"{100 * (mean - before):+.1f} points" if adds else ""
         before = mean
         spread = f" ± {100 * statistics.stdev(row['top1']):.1f}" if len(row["top1"]) > 1 else ""
         cells = [
