@@ -198,10 +198,8 @@ def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    """Returns the machine of a training in words."""
-    processor = f"{machine['cores']} cores of {machine['processor']}"
-    accelerator = machine.get("accelerator")
-    return f"{accelerator} with {processor}" if accelerator else processor
+    """Returns the accelerator of a training, or else its processor."""
+    return str(machine.get("accelerator") or machine["processor"])
 
 
 def table(ablation: dict[str, Any]) -> str:

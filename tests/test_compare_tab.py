@@ -129,7 +129,7 @@ def measured_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     measurement = {
         "command": "python -m benchmarks.ablation",
         "date": "2026-11-27",
-        "machines": ["2 cores of a processor"],
+        "machines": ["A processor"],
         "epochs": 30,
         "rows": rows,
     }
