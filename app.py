@@ -141,6 +141,8 @@ def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
     """
     named_host = os.environ.pop("GRADIO_SERVER_NAME", "").strip()
     named_port = os.environ.pop("GRADIO_SERVER_PORT", "").strip()
+    for unused in ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS"):  # Gradio fails if it is no number
+        os.environ.pop(unused, None)
     host = (host or named_host or "127.0.0.1").strip("[]")
     if port is None and named_port:
         port = int(named_port) if re.fullmatch("[0-9]{1,5}", named_port) else 0

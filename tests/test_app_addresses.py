@@ -55,6 +55,15 @@ def test_the_command_line_comes_first_then_the_variables_then_what_is_free(
     assert address_to_listen_on("0.0.0.0", free) == ("0.0.0.0", free)
 
 
+def test_variables_of_ports_that_gradio_would_try_are_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS"):  # it fails while it is imported
+        monkeypatch.setenv(name, "nonsense")
+        address_to_listen_on(None, None)
+        assert name not in os.environ
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_an_address_of_ipv6_is_one(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not _has_ipv6():
