@@ -8,14 +8,13 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import readme
 from benchmarks.readme import PROJECT, RESULTS
 from classifier import command_line
-from classifier.files import write_atomically
+from classifier.files import write_text
 
 __all__ = ["IDLE", "PROJECT", "RESULTS", "circumstances", "machine", "markdown", "parser", "write"]
 
@@ -71,7 +70,7 @@ def write(
     output = folder or RESULTS
     output.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        write_atomically(output / name, partial(Path.write_bytes, data=text.encode()))
+        write_text(output / name, text)
     if folder is None:
         readme.refresh()
     print("\n".join(tables.values()))

@@ -8,12 +8,11 @@ has the summary, with its terms translated, and links to the others.
 
 import re
 import sys
-from functools import partial
 from pathlib import Path
 
 from classifier import command_line
 from classifier.errors import ClassifierError, InputError
-from classifier.files import write_atomically
+from classifier.files import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
@@ -68,7 +67,7 @@ def refresh(project: Path = PROJECT) -> None:
         if after == before:
             continue
         try:
-            write_atomically(path, partial(Path.write_bytes, data=after.encode()))
+            write_text(path, after)
         except OSError as error:
             raise ClassifierError(f"{path} cannot be written: {error.strerror}") from error
 

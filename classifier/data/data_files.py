@@ -197,11 +197,16 @@ def _belongs(entry: os.DirEntry[str]) -> bool:
     """Returns whether an entry of a folder is part of the data set, not of the system or a tool."""
     try:
         if entry.is_dir():
-            marker = TOOL_FOLDERS.get(entry.name)
-            return marker is None or not Path(entry.path, marker).exists()
+            return not _is_of_a_tool(entry.name, lambda marker: Path(entry.path, marker).exists())
         return not (_is_system_file(entry.name) and entry.is_file())
     except OSError:  # a cycle of links
         return True
+
+
+def _is_of_a_tool(name: str, holds: Callable[[str], bool]) -> bool:
+    """Returns whether a folder is one of `TOOL_FOLDERS`; `holds` tells whether it has an entry."""
+    marker = TOOL_FOLDERS.get(name)
+    return marker is not None and (marker == "." or holds(marker))
 
 
 def _is_reported_if_empty(parts: tuple[str, ...]) -> bool:
@@ -253,12 +258,11 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
                 parts, _kind(parts[-1]), open=functools.partial(_open_entry, archive, entry, name)
             )
     known = {parts[:depth] for parts in (*files, *folders) for depth in range(1, len(parts) + 1)}
-    of_tools = {
-        parts
-        for parts in known
-        if parts[-1] in TOOL_FOLDERS
-        and (TOOL_FOLDERS[parts[-1]] == "." or (*parts, TOOL_FOLDERS[parts[-1]]) in known)
-    }
+
+    def is_of_a_tool(parts: tuple[str, ...]) -> bool:
+        return _is_of_a_tool(parts[-1], lambda marker: (*parts, marker) in known)
+
+    of_tools = set(filter(is_of_a_tool, known))
     files = {
         parts: file
         for parts, file in files.items()
