@@ -676,6 +676,8 @@ def test_on_a_phone_figures_have_a_narrow_form_and_nothing_is_swiped(opened: Ope
     for name, inside in (("Evaluation", "#matrix"), ("Compare", "#compare"), ("About", "#card")):
         tab(page, name)
         expect(page.locator(inside)).to_be_visible()
+        if name == "About":
+            expect(page.locator("#card summary").first).to_be_visible()  # the card has arrived
         for summary in page.locator("#card summary:visible").all():
             summary.click()
         for image in page.locator("figure.plot img:visible").all():

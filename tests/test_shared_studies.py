@@ -58,7 +58,8 @@ def grpc_server(folder: Path) -> Iterator[str]:
 def test_a_worker_killed_in_its_trial_loses_that_trial_and_nothing_else(
     tmp_path, small_dataset, url
 ):
-    preset = write(tmp_path, SPACE, epochs=4)
+    # Long enough for the signal to arrive before the end of the trial.
+    preset = write(tmp_path, SPACE, epochs=30)
     command = [sys.executable, "tune.py", "--preset", preset, "--dataset", small_dataset]
     command += ["--sampler", "random", "--trials", "4", "--pruner", "none", "--grace", "4"]
     command += ["--storage", url, "--write-preset", tmp_path / "best.yaml", "--output"]
