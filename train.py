@@ -86,6 +86,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     import keras
 
     from classifier.architectures import build_network
+    from classifier.architectures.local_start import start_from_patches
     from classifier.training import precision
     from classifier.training.distillation import epoch_images
     from classifier.training.fast_convolution import accelerate
@@ -116,6 +117,8 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
             "ones, train the preset mlp-tied first: --init-from runs/mlp-tied",
             flush=True,
         )
+    else:
+        start_from_patches(network, data.training.images, settings)
     network = accelerate(network)
     load_epoch, augmentation = epoch_images(data, settings)
     if group.is_chief:

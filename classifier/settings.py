@@ -22,6 +22,7 @@ CHOICES = {
     "optimizer": ("sgd", "adamw", "lion"),
     "schedule": ("plateau", "cosine", "constant"),
     "precision": ("auto", "float32", "bfloat16"),
+    "local_filters": ("random", "patches"),
 }
 POSITIVE = (
     "hidden_units",
@@ -99,6 +100,7 @@ class Settings:
     expansion: int = 4  # residual_mlp: units inside a block, as a multiple of width
     local_units: int = 0  # residual_mlp: units of each layer with local weights; 0: no such layers
     local_patches: tuple[int, ...] = (9,)  # pixels of 32: side of the initial receptive field
+    local_filters: str = "random"  # of the first of them: random, or patches of training images
     local_maps: tuple[int, ...] = ()  # residual_mlp: arrange them on maps of this side
     tied: bool = False  # residual_mlp: convolutions, which share weights over a map
     channels: tuple[int, ...] = (32, 64, 128, 256)  # cnn: filters of each stage
@@ -162,6 +164,8 @@ class Settings:
             )
         if self.tied and not self.local_maps:
             raise InputError("tied needs local_maps: the sides of the maps, such as [8, 8, 4]")
+        if self.local_filters != "random" and (self.local_maps or not self.local_units):
+            raise InputError("local_filters: patches needs local_units, and no local_maps")
 
     def replace(self, **changes: Any) -> "Settings":
         """Returns these settings with some changed; unknown names raise `InputError`."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 from classifier.architectures import build_network, flops_per_image
 from classifier.architectures.cnn import poolings
-from classifier.architectures.local_start import local_kernel, pixel_positions
+from classifier.architectures.local_start import local_kernel, pixel_positions, start_from_patches
 from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.settings import Settings, load_preset
@@ -244,6 +244,40 @@ def test_counting_operations_leaves_the_network_as_it_was(images):
     np.testing.assert_array_equal(network.predict(images, verbose=0), before)
     for one, other in zip(network.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("size", [20, 32])
+def test_whitened_patches_stand_where_the_random_weights_would_and_ignore_brightness(size):
+    settings = SMALL["local"].replace(image_size=size)
+    random = np.random.default_rng(0)
+    smooth = random.normal(0, 10, (800, size, size, 3))
+    for axis in (1, 2):
+        smooth = sum(np.roll(smooth, steps, axis) for steps in range(4))
+    images = np.clip(128 + smooth, 0, 255).astype("uint8")
+    started, plain = build(settings), build(settings)
+    start_from_patches(plain, images[:400], settings)  # local_filters: random
+    for one, other in zip(started.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    start_from_patches(started, images[:400], settings.replace(local_filters="patches"))
+    before, after = (x.get_layer("local_1").get_weights()[0] for x in (plain, started))
+    side = round(7 * size / 32)
+    for unit in range(40):
+        rows, columns, _ = np.nonzero(after[:, unit].reshape(size, size, 3))
+        assert np.ptp(rows) == np.ptp(columns) == side - 1
+        inside = (after[:, unit] != 0) & (before[:, unit] != 0)
+        assert inside.sum() > 0.5 * (before[:, unit] != 0).sum()
+    others = (images[400:].reshape(400, -1) - images.mean()) / images.std()
+    assert (others @ after).var(axis=0).mean() == pytest.approx(2, rel=0.1)
+
+    def share_of_brightness(kernel: np.ndarray) -> float:
+        return float(np.mean(kernel.sum(axis=0) ** 2 / (kernel**2).sum(axis=0)))
+
+    assert share_of_brightness(after) < 0.1 * share_of_brightness(before)
+    for one, other in zip(started.layers, plain.layers, strict=True):
+        if one.name != "local_1":
+            for weights, others in zip(one.get_weights(), other.get_weights(), strict=True):
+                np.testing.assert_array_equal(weights, others)
 
 
 def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone():

@@ -95,6 +95,7 @@ def test_maps_that_cannot_be_are_refused_in_one_line() -> None:
     for change, message in (
         ({"local_maps": (4, 2)}, "local_maps and local_patches must have the same length"),
         ({"local_maps": ()}, "tied needs local_maps"),
+        ({"local_filters": "patches"}, "local_filters: patches needs local_units"),
         ({"local_maps": (4, 4, 3)}, "local_maps: a side of 3 does not divide"),
         ({"local_units": 40}, "local_maps: a side of 4 does not divide"),
     ):

@@ -11,6 +11,7 @@ import keras
 import optuna
 
 from classifier.architectures import build_network
+from classifier.architectures.local_start import start_from_patches
 from classifier.settings import Settings
 from classifier.training import precision
 from classifier.training.distillation import epoch_images
@@ -78,6 +79,7 @@ def run_trial(
         network = build_network(
             settings, classes=len(data.split.classes), mean=data.mean, deviation=data.deviation
         )
+        start_from_patches(network, data.training.images, settings)
         load_epoch, augmentation = epoch_images(data, settings)
         state = fit(
             network,
