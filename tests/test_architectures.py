@@ -273,7 +273,7 @@ def test_whitened_patches_stand_where_the_random_weights_would_and_ignore_bright
     def share_of_brightness(kernel: np.ndarray) -> float:
         return float(np.mean(kernel.sum(axis=0) ** 2 / (kernel**2).sum(axis=0)))
 
-    assert share_of_brightness(after) < 0.1 * share_of_brightness(before)
+    assert share_of_brightness(after) < 0.2 * share_of_brightness(before)
     for one, other in zip(started.layers, plain.layers, strict=True):
         if one.name != "local_1":
             for weights, others in zip(one.get_weights(), other.get_weights(), strict=True):
