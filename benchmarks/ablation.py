@@ -17,31 +17,24 @@ Nothing is chosen by these figures; top-1 is that on the test split, a share bet
 """
 
 import argparse
-import datetime
 import json
 import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/ablation.py`
-
-from benchmarks import readme
+from benchmarks import output, readme
 from benchmarks.compare import training_seconds
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.errors import ClassifierError
-from classifier.files import write_atomically
 from classifier.model_folder.folder import ModelFolder
 
-PROJECT = Path(__file__).resolve().parent.parent
-RESULTS = PROJECT / "benchmarks" / "results"
-NUMBERS = PROJECT / "pretrained"
+NUMBERS = output.PROJECT / "pretrained"
 EPOCHS = 30
 MAX_SEEDS = 100  # runs of seeds below it are collected
 
@@ -110,14 +103,13 @@ def main(arguments: list[str]) -> None:
     """Trains what is missing, row by row, and writes what is there."""
     options = parse(arguments)
     chosen = [row for row in ROWS if row.name in options.rows]
-    command = shlex.join(["python", "-m", "benchmarks.ablation", *arguments])
     for row in chosen:
         for seed in options.seeds or range(row.seeds):
             train(row, seed, options)
-            write(collect(options, command), options.output or RESULTS, options.output or NUMBERS)
+            write(collect(options, arguments), options.output)
     if options.output is None:
         readme.refresh()
-    print(table(collect(options, command)))
+    print(table(collect(options, arguments)))
 
 
 def train(row: Row, seed: int, options: argparse.Namespace) -> None:
@@ -131,7 +123,7 @@ def train(row: Row, seed: int, options: argparse.Namespace) -> None:
         else:
             arguments += [*words, "--seed", str(seed), "--dataset", options.dataset]
         print(shlex.join(["python", *arguments]), flush=True)
-        result = subprocess.run([sys.executable, PROJECT / arguments[0], *arguments[1:]])
+        result = subprocess.run([sys.executable, output.PROJECT / arguments[0], *arguments[1:]])
         if result.returncode:
             raise ClassifierError(
                 f"the run in {folder} failed: see above; the same command goes on"
@@ -160,7 +152,7 @@ def _words(preset: str, changes: Iterable[str], epochs: int) -> list[str]:
     return words + [word for change in changes for word in ("--set", change)]
 
 
-def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
+def collect(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the content of `ablation.json`, of the runs that are complete."""
     rows: list[dict[str, Any]] = []
     machines = set()
@@ -189,8 +181,7 @@ def collect(options: argparse.Namespace, command: str) -> dict[str, Any]:
                 }
             )
     return {
-        "command": command,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **output.call("ablation", arguments),
         "machines": sorted(machines),
         "epochs": options.epochs,
         "rows": rows,
@@ -204,10 +195,8 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def table(ablation: dict[str, Any]) -> str:
     """Returns the rows as Markdown: mean and standard deviation over seeds, and the gain."""
-    lines = [
-        "| | category | top-1 | seeds | gain | parameters | training time |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    header = ["", "category", "top-1", "seeds", "gain", "parameters", "training time"]
+    rows = []
     before = None
     for row in ablation["rows"]:
         mean = statistics.mean(row["top1"])
@@ -224,25 +213,25 @@ def table(ablation: dict[str, Any]) -> str:
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['seconds'] / 60:.0f} min",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
     note = (
         f"Test images; {ablation['epochs']} epochs each, on {' and '.join(ablation['machines'])}. "
         f"{ablation['date']}, `{ablation['command']}`."
     )
-    return "\n".join([*lines, "", note, ""])
+    return "\n".join([output.markdown(header, rows, "llrrrrr"), "", note, ""])
 
 
-def write(ablation: dict[str, Any], output: Path, numbers_folder: Path) -> None:
-    """Writes the table and the figures into one folder, the numbers into another, by rename."""
-    numbers = json.dumps(ablation, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    files = {
-        numbers_folder / "ablation.json": numbers.encode(),
-        output / "ablation.md": table(ablation).encode(),
-        **{output / name: content for name, content in draw(ablation)},
-    }
-    for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, partial(Path.write_bytes, data=content))
+def write(ablation: dict[str, Any], folder: Path | None) -> None:
+    """Writes the table, the figures and the numbers."""
+    results, numbers = folder or output.RESULTS, folder or NUMBERS
+    text = json.dumps(ablation, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    output.write_files(
+        {
+            numbers / "ablation.json": text,
+            results / "ablation.md": table(ablation),
+            **{results / name: content for name, content in draw(ablation)},
+        }
+    )
 
 
 def draw(ablation: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
@@ -256,9 +245,9 @@ def draw(ablation: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = command_line.argument_parser(
+    parser = output.parser(
+        "ablation",
         "Measures what each ingredient of the recipe is worth, at a short and equal budget.",
-        prog="python -m benchmarks.ablation",
     )
     parser.add_argument("--dataset", default=DEFAULT_DATASET, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N")
@@ -266,9 +255,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: each row's")
     parser.add_argument("--runs", default="runs/ablation", metavar="DIR", help="of the trainings")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: benchmarks/results)"
-    )
     return parser.parse_args(arguments)
 
 

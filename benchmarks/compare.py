@@ -25,29 +25,21 @@ null. `robustness` is what `evaluation.plots.robustness_curves` takes, and its u
 """
 
 import argparse
-import datetime
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # for `python benchmarks/compare.py`, too
-
-from benchmarks import readme
+from benchmarks import output, readme
 from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET, load_split
 from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
-from classifier.files import write_atomically
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.settings import preset_names
@@ -59,8 +51,6 @@ from evaluation.themes import DARK, LIGHT
 if TYPE_CHECKING:  # takes seconds to import: `--help` and wrong calls do without
     from classifier.prediction.classifier import Classifier
 
-PROJECT = Path(__file__).resolve().parent.parent
-RESULTS = PROJECT / "benchmarks" / "results"
 PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a corruption does
 SEED = 0
 ROBUSTNESS_IMAGES = 2000  # of the test split, the classes in proportion; 95% interval: ± 2 points
@@ -83,15 +73,12 @@ def main(arguments: list[str]) -> None:
     chosen = stratified_subset(split.labels, options.limit)
     images, labels = split.images[chosen], split.labels[chosen]
     comparison = compare(folders, images, labels, split)
-    comparison = {
-        "command": shlex.join(["python", "-m", "benchmarks.compare", *arguments]),
-        **comparison,
-    }
-    write(comparison, options.output or RESULTS, options.output or sources.PRETRAINED)
+    comparison = {**output.call("compare", arguments), **comparison}
+    write(comparison, options.output)
     if options.output is None:
         readme.refresh()
     print(table(comparison))
-    print(f"Written to {options.output or RESULTS}.")
+    print(f"Written to {options.output or output.RESULTS}.")
 
 
 def compare(
@@ -106,16 +93,12 @@ def compare(
         split: where they are from.
 
     Returns:
-        The content of `comparison.json`, but for the command.
+        The content of `comparison.json`, but for the command and the date.
     """
-    from classifier import provenance
-
     measured = {name: measure(folder, name, images, labels) for name, folder in folders.items()}
     order = sorted(measured, key=lambda name: measured[name]["figures"]["top1"])
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": provenance.machine(),
-        "versions": provenance.library_versions(),
+        **output.machine(),
         "dataset": {
             "id": split.dataset,
             "revision": split.revision,
@@ -212,7 +195,7 @@ def one_core_latency(folder: ModelFolder) -> dict[str, float]:
     """Runs `benchmarks.latency` in a fresh process, whose threads are its own to limit."""
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.latency", str(folder.path.resolve())],
-        cwd=PROJECT,
+        cwd=output.PROJECT,
         capture_output=True,
         text=True,
     )
@@ -232,8 +215,7 @@ def table(comparison: dict[str, Any]) -> str:
         if level in curve["levels"]:  # those in pixels depend on the images' size
             place = curve["levels"].index(level)
             rows.append((label, [_percent(curve["top1"][name][place]) for name in names]))
-    lines = [f"| | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
-    lines += [f"| {label} | {' | '.join(cells)} |" for label, cells in rows]
+    lines = [[label, *cells] for label, cells in rows]
     data, machine = comparison["dataset"], comparison["machine"]
     note = (
         f"{data['images']:,} test images of {data['id']}; changed images: "
@@ -241,15 +223,14 @@ def table(comparison: dict[str, Any]) -> str:
         f"{machine['processor']}, Keras on {machine['backend']}. {comparison['date']}, "
         f"`{comparison['command']}`."
     )
-    return "\n".join([*lines, "", note, ""])
+    return "\n".join([output.markdown(["", *names], lines, "l" + "r" * len(names)), "", note, ""])
 
 
 def summary(comparison: dict[str, Any]) -> str:
     """Returns what matters most as Markdown: a row per model."""
-    lines = [
-        "| | | top-1 | top-5 | calibration error | parameters | one image, one core | training |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    header = ["", "", "top-1", "top-5", "calibration error", "parameters"]
+    header += ["one image, one core", "training"]
+    rows = []
     for model in comparison["models"]:
         name = model["name"]
         link = f"[`{name}`](presets/{name}.yaml)" if name in preset_names() else f"`{name}`"
@@ -263,7 +244,7 @@ def summary(comparison: dict[str, Any]) -> str:
             f"{model['latency_ms']['median']:.1f} ms",
             _training_time(model),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
     data, machine = comparison["dataset"], comparison["machine"]
     seeds = ", ".join(
         str(seed) for seed in sorted({model["seed"] for model in comparison["models"]})
@@ -272,21 +253,21 @@ def summary(comparison: dict[str, Any]) -> str:
         f"{data['images']:,} test images of {data['id']}; seed {seeds}; {machine['processor']}. "
         f"{comparison['date']}, `{comparison['command']}`."
     )
-    return "\n".join([*lines, "", note, ""])
+    return "\n".join([output.markdown(header, rows, "llrrrrrr"), "", note, ""])
 
 
-def write(comparison: dict[str, Any], output: Path, numbers_folder: Path) -> None:
-    """Writes table and figures into one folder, the numbers into another, each by rename."""
-    numbers = json.dumps(comparison, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    files = {
-        numbers_folder / "comparison.json": numbers.encode(),
-        output / "comparison.md": table(comparison).encode(),
-        output / "summary.md": summary(comparison).encode(),
-        **{output / name: content for name, content in draw(comparison)},
-    }
-    for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, partial(Path.write_bytes, data=content))
+def write(comparison: dict[str, Any], folder: Path | None) -> None:
+    """Writes tables, figures and numbers."""
+    results, numbers = folder or output.RESULTS, folder or sources.PRETRAINED
+    text = json.dumps(comparison, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    output.write_files(
+        {
+            numbers / "comparison.json": text,
+            results / "comparison.md": table(comparison),
+            results / "summary.md": summary(comparison),
+            **{results / name: content for name, content in draw(comparison)},
+        }
+    )
 
 
 def draw(comparison: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
@@ -328,9 +309,8 @@ def choose(names: list[str]) -> dict[str, ModelFolder]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = command_line.argument_parser(
-        "Compares trained models: cost, accuracy, and robustness to corrupted images.",
-        prog="python -m benchmarks.compare",
+    parser = output.parser(
+        "compare", "Compares trained models: cost, accuracy, and robustness to corrupted images."
     )
     parser.add_argument(
         "models", nargs="*", metavar="MODEL_FOLDER", help="default: all of pretrained/"
@@ -342,12 +322,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--label-column", metavar="NAME", help="the target, where the data set leaves it open"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="where to write (default: benchmarks/results, the numbers in pretrained)",
     )
     parser.add_argument(
         "--limit",

@@ -8,15 +8,16 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import readme
 from benchmarks.readme import PROJECT, RESULTS
 from classifier import command_line
-from classifier.files import write_text
+from classifier.files import write_atomically
 
-__all__ = ["IDLE", "PROJECT", "RESULTS", "circumstances", "machine", "markdown", "parser", "write"]
+__all__ = ["PROJECT", "RESULTS"]  # re-exported
 
 IDLE = 1.0  # load: that of a process that has just ended is counted for a minute
 
@@ -35,10 +36,14 @@ def circumstances(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     load = round(os.getloadavg()[0], 2)
     if load > IDLE:
         print(f"Something else is running (load {load:.1f}): the figures will be worse.")
+    return {**call(benchmark, arguments), "load_before": load}
+
+
+def call(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Returns the command and the date of a measurement."""
     return {
         "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *arguments]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "load_before": load,
     }
 
 
@@ -68,10 +73,16 @@ def write(
     """
     files = {f"{benchmark}.json": json.dumps(result, indent=1) + "\n", **tables}
     output = folder or RESULTS
-    output.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_text(output / name, text)
+    write_files({output / name: text for name, text in files.items()})
     if folder is None:
         readme.refresh()
     print("\n".join(tables.values()))
     print(f"Written to {output}.")
+
+
+def write_files(files: Mapping[Path, str | bytes]) -> None:
+    """Writes texts (UTF-8) and binary files, each by rename, and makes their folders."""
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = content.encode() if isinstance(content, str) else content
+        write_atomically(path, partial(Path.write_bytes, data=data))

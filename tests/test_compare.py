@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import compare
+from benchmarks import compare, output
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from evaluation import plots
@@ -202,7 +202,7 @@ def test_the_table_is_printed_and_written_and_the_figures_are_pictures(
     folder, printed = compared
     table = (folder / "comparison.md").read_text(encoding="utf-8")
     assert table in printed
-    assert "| | worse | tiny |" in table
+    assert "|  | worse | tiny |" in table
     assert "| **top-1** | **16.7%** |" in table
     names = {
         f"{name}{dark}" for name in ("robustness", "class_differences") for dark in ("", "-dark")
@@ -268,13 +268,15 @@ def test_pictures_stand_above_the_levels_that_the_axis_names() -> None:
 def test_the_numbers_go_where_the_app_reads_them(
     comparison: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert app_comparison.COMPARISON.parent == sources.PRETRAINED
     results, pretrained = tmp_path / "results", tmp_path / "pretrained"
     monkeypatch.setattr(compare, "draw", lambda _: [("robustness.png", b"a figure")])
-    compare.write(comparison, results, pretrained)
+    monkeypatch.setattr(output, "RESULTS", results)
+    monkeypatch.setattr(sources, "PRETRAINED", pretrained)
+    compare.write(comparison, None)
     assert {path.name for path in results.iterdir()} == {
         "comparison.md",
         "robustness.png",
         "summary.md",
     }
     assert [path.name for path in pretrained.iterdir()] == [app_comparison.COMPARISON.name]
-    assert app_comparison.COMPARISON.parent == sources.PRETRAINED
