@@ -20,6 +20,7 @@ from classifier import command_line
 from classifier.data.loading import DEFAULT_DATASET
 from classifier.environment import import_quietly
 from classifier.errors import ClassifierError, InputError
+from classifier.files import require_writable
 from classifier.search import PRUNERS, SAMPLERS
 from classifier.settings import load_preset, parse_overrides, preset_names
 
@@ -49,6 +50,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     from classifier.training.training_data import load_training_data
 
     opened = storage.open_storage(options.storage)
+    folder.mkdir(parents=True, exist_ok=True)
     settings = space.settings
     worker.say(f"Loading {options.dataset} …")
     data = load_training_data(options.dataset, options.label_column, settings)
@@ -127,16 +129,13 @@ def import_optuna() -> None:
 
 
 def check_targets(options: argparse.Namespace, folder: Path) -> None:
-    """Raises InputError if results or preset cannot be written; makes the folder of the results."""
+    """Raises InputError if results or preset cannot be written."""
     from classifier.search import results
 
     results.check_folder(folder, options.study_name)
     if options.write_preset:
         results.check_preset_target(Path(options.write_preset))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror}): choose --output") from None
+    require_writable(folder)
 
 
 def command_to_repeat(arguments: list[str]) -> str:

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from classifier.files import is_writable
+
 
 def prepare_environment() -> None:
     """Sets environment variables that libraries read when this or a child process imports them.
@@ -22,7 +24,7 @@ def prepare_environment() -> None:
     for name in ("tensorflow", "absl", "jax"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name, folder in _caches().items():
-        if not _is_writable(folder):
+        if not is_writable(folder):
             os.environ[name] = tempfile.mkdtemp(prefix="cache-")
             atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
 
@@ -39,16 +41,6 @@ def _caches() -> dict[str, Path]:
         "MPLCONFIGDIR": user / "matplotlib",
     }
     return {name: Path(os.environ.get(name) or folder) for name, folder in folders.items()}
-
-
-def _is_writable(folder: Path) -> bool:
-    """Whether a folder can be written to or created; nothing is created."""
-    try:
-        path = folder.expanduser().absolute()
-        existing = next(place for place in (path, *path.parents) if place.exists())
-    except (OSError, RuntimeError):  # no home folder
-        return False
-    return existing.is_dir() and os.access(existing, os.W_OK)
 
 
 def import_quietly(name: str) -> None:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from classifier.errors import DiskFullError
+from classifier.errors import DiskFullError, InputError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -40,6 +40,24 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text in UTF-8 atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a folder can be written to or created; nothing is created."""
+    try:
+        path = folder.expanduser().absolute()
+        existing = next(place for place in (path, *path.parents) if place.exists())
+    except (OSError, RuntimeError):  # no home folder
+        return False
+    return existing.is_dir() and os.access(existing, os.W_OK)
+
+
+def require_writable(folder: Path) -> None:
+    """Raises `InputError`, before a long computation, if its results could not be written."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose another --output")
+    if not is_writable(folder):
+        raise InputError(f"cannot write to {folder}: choose another --output")
 
 
 def require_space(folder: Path, size: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.command_line import argument_parser, run
 from classifier.errors import InputError
+from classifier.files import require_writable
 from evaluation.locales import ENGLISH
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def main(arguments: list[str]) -> None:
     from evaluation import report
 
     folder = sources.find(options.source)
+    target = options.output or _target(options, folder.path)
+    require_writable(target)
     split = data.load_split(
         options.dataset,
         options.split,
@@ -38,7 +41,6 @@ def main(arguments: list[str]) -> None:
     for remark in split.remarks:
         print(remark, file=sys.stderr)
     report.check_classes(folder.labels, split)
-    target = options.output or _target(options, folder.path)
     evaluation = report.evaluate(
         folder,
         split,

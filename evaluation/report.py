@@ -15,7 +15,7 @@ import numpy as np
 from classifier.data.loading import find_duplicates, load_split
 from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
-from classifier.files import write_atomically
+from classifier.files import require_writable, write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
 from evaluation import curves, plots, scoring
 from evaluation.samples import stratified_subset, to_float16
@@ -55,15 +55,14 @@ def evaluate(
         The content of `evaluation.json`.
 
     Raises:
-        InputError: the classes differ from the model's, or `output` is not a folder.
+        InputError: the classes differ from the model's, or `output` cannot be written to.
         ClassifierError: the files cannot be written.
     """
     if not isinstance(folder, ModelFolder):
         folder = ModelFolder(Path(folder))
     check_classes(folder.labels, split)
     target = folder.path if output is None else Path(output)
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file: name a folder with --output")
+    require_writable(target)
     chosen = stratified_subset(split.labels, limit)
     images, labels = split.images[chosen], split.labels[chosen]
     probabilities = to_float16((classifier or _load(folder)).probabilities(images))

@@ -178,6 +178,15 @@ def test_an_output_that_is_a_file_is_refused(model, small_dataset, call_command,
     assert file.read_text() == "kept"
 
 
+def test_an_output_that_cannot_be_written_to_is_refused_before_the_data_are_loaded(
+    model, call_command, tmp_path
+):
+    file = tmp_path / "file"
+    file.touch()
+    arguments = ("-m", "evaluation", model, "--dataset", "/nowhere", "--output", file / "results")
+    refused(call_command(*arguments), f"cannot write to {file / 'results'}", "another --output")
+
+
 @pytest.mark.parametrize("limit", ["0", "-3", "many", "1.5"])
 def test_an_impossible_limit_is_refused_before_anything_is_loaded(run_command, limit):
     done = run_command("-m", "evaluation", "nowhere", "--limit", limit, timeout=20)

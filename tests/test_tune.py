@@ -349,7 +349,9 @@ def test_every_search_space_of_the_presets_can_be_searched():
         (["--storage", "journal:/dev/null/study"], "cannot store a study in", 1),
         (["--write-preset", "best.txt"], "--write-preset takes a file", 2),
         (["--write-preset", "presets/mlp.yaml"], "was not written by a search", 2),
-        (["--write-preset", "pyproject.toml/best.yaml"], "pyproject.toml cannot be written to", 2),
+        (["--write-preset", "pyproject.toml/best.yaml"], "cannot write to pyproject.toml", 2),
+        (["--output", "pyproject.toml"], "pyproject.toml is a file", 2),
+        (["--output", "pyproject.toml/out"], "cannot write to pyproject.toml/out", 2),
         (["--dataset", "/nowhere/at/all"], "/nowhere/at/all", 2),
         (["--epochs", "3", "--set", "epochs=4"], "epochs is given twice", 2),
     ],
@@ -373,7 +375,8 @@ def test_a_wrong_call_ends_with_one_line(
     assert expected in lines[0]
     assert "secret" not in error
     assert "Traceback" not in error
-    assert status == 1 or not (tmp_path / "out" / "study.json").exists()
+    assert not (tmp_path / "out" / "study.json").exists()
+    assert "--storage" not in arguments or not (tmp_path / "out").exists()
 
 
 def test_what_is_not_installed_is_named(monkeypatch, tmp_path):

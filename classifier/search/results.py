@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from classifier import provenance
 from classifier.errors import InputError
-from classifier.files import write_atomically, write_text
+from classifier.files import is_writable, write_atomically, write_text
 from classifier.search.search_space import SearchSpace, format_value
 from classifier.settings import Settings
 from classifier.training.training_data import TrainingData
@@ -219,9 +218,8 @@ def check_preset_target(path: Path) -> None:
     """Raises InputError, before the search, if its preset cannot be written to a path."""
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"--write-preset takes a file ….yaml. Received: {str(path)!r}")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise InputError(f"--write-preset: {above} cannot be written to: choose another path")
+    if not is_writable(path.parent):
+        raise InputError(f"--write-preset: cannot write to {path.parent}: choose another path")
     if path.exists() and not (
         path.is_file() and path.read_bytes().startswith(HEADER_PREFIX.encode())
     ):
