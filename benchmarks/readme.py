@@ -35,6 +35,7 @@ SPANISH = {
     "calibration error": "error de calibración",
     "one image, one core": "una imagen, un núcleo",
     "dense only, alone": "solo densas, sin maestra",
+    "dense only, alone: the published record": "solo densas, sin maestra: el récord publicado",
     "dense only, taught by our CNN": "solo densas, con nuestra CNN de maestra",
     "convolutional": "convolucional",
     "test images of": "imágenes de test de",

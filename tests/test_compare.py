@@ -14,7 +14,8 @@ from PIL import Image
 from benchmarks import compare, output
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
-from evaluation import plots
+from classifier.settings import PRESETS, load_preset
+from evaluation import plots, report
 from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels
 from evaluation.locales import LOCALES, Locale
 from interface import compare as app_comparison
@@ -263,6 +264,48 @@ def test_pictures_stand_above_the_levels_that_the_axis_names() -> None:
         assert places == pytest.approx(axes.get_xticks())
         assert places[0] == LEVELS[kind][0]
         assert places[-1] == LEVELS[kind][-1]
+
+
+def test_a_model_whose_weights_are_not_embedded_stands_in_the_summary_with_the_record(
+    comparison: dict, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mlp-alone"
+    folder.mkdir()
+    shutil.copy(tiny_model_folder / "training.json", folder)
+    shutil.copy(tiny_model_folder / "evaluation.json", folder)
+    assert compare.other_models(tmp_path) == []  # its latency is not there
+    (folder / "latency.json").write_text('{"median": 1.25}')
+    (other,) = compare.other_models(tmp_path)
+    evaluation = ModelFolder(tiny_model_folder).evaluation
+    assert evaluation
+    assert (other["name"], other["top1"]) == ("mlp-alone", evaluation["top1"])
+    lines = compare.summary(comparison, [other]).splitlines()
+    (row,) = (index for index, line in enumerate(lines) if "presets/mlp-alone.yaml" in line)
+    assert f"**{evaluation['top1']:.1%}**" in lines[row]
+    assert "| 1.2 ms |" in lines[row]
+    assert "| 59.56% |" in lines[row + 1]
+    assert "59.56%" not in compare.summary(comparison)
+    assert len(lines) == len(compare.summary(comparison).splitlines()) + 2
+
+
+RESULTS_ALONE = PRESETS.parent / "benchmarks" / "results" / "mlp-alone"
+
+
+def test_what_is_stated_of_the_network_without_a_teacher_follows_from_its_predictions() -> None:
+    evaluation = json.loads((RESULTS_ALONE / "evaluation.json").read_text(encoding="utf-8"))
+    training = json.loads((RESULTS_ALONE / "training.json").read_text(encoding="utf-8"))
+    with np.load(RESULTS_ALONE / "predictions.npz") as arrays:
+        predictions = arrays["probabilities"].astype("float32"), arrays["labels"]
+    summary = report.summarise(*predictions, ModelFolder(sources.PRETRAINED / "mlp").labels)
+    for name in ("top1", "top5", "expected_calibration_error"):
+        assert summary[name] == pytest.approx(evaluation[name], abs=1e-6)
+    assert summary["samples"] == 10_000
+    settings = load_preset("mlp-alone")
+    assert training["settings"] == settings.to_dict()
+    assert (settings.teacher, settings.local_maps, settings.tied) == ("", (), False)
+    assert not training.get("init_from")
+    history = (RESULTS_ALONE / "history.csv").read_text().splitlines()
+    assert len(history) == 1 + settings.epochs
 
 
 def test_the_numbers_go_where_the_app_reads_them(

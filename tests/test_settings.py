@@ -17,7 +17,7 @@ from classifier.settings import (
 
 
 def test_the_presets_are_there_and_state_what_they_reach():
-    assert preset_names() == ["cnn", "fine-tune", "mlp", "mlp-baseline", "mlp-tied"]
+    assert preset_names() == ["cnn", "fine-tune", "mlp", "mlp-alone", "mlp-baseline", "mlp-tied"]
     for name in preset_names():
         settings = load_preset(name)
         assert settings.preset == name
