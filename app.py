@@ -118,8 +118,8 @@ def parse(arguments: list[str]) -> Namespace:
         type=float,
         metavar="SECONDS",
         default=os.environ.get("MODEL_FOLLOW") or None,
-        help="look for new commits of models on the Hub this often, and serve them. Default: "
-        "MODEL_FOLLOW, else the revision that is found at the start is served to the end",
+        help="poll the Hub for new commits of the models at this interval, and serve them. "
+        "Default: MODEL_FOLLOW, else never",
     )
     parser.add_argument("--host", help="address to listen on. Default: GRADIO_SERVER_NAME")
     parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, else 7860")

@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
     parser = command_line.argument_parser(
         "Uploads the Space: the app and what it imports, in one commit."
     )
-    parser.add_argument("--space", required=True, metavar="USER/NAME")
+    parser.add_argument("--space", required=True, metavar="USER/NAME", help="the Space")
     parser.add_argument(
         "--model", required=True, metavar="USER/NAME[,USER/NAME…]", help="the models to serve"
     )

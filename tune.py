@@ -22,7 +22,7 @@ from classifier.environment import import_quietly
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable
 from classifier.search import PRUNERS, SAMPLERS
-from classifier.settings import load_preset, parse_overrides, preset_names
+from classifier.settings import load_preset, parse_overrides
 
 if TYPE_CHECKING:
     from classifier.search.search_space import SearchSpace
@@ -155,8 +155,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--preset",
         metavar="NAME|FILE",
         default=DEFAULT_PRESET,
-        help=f"recipe with a `search` in it: {', '.join(preset_names())} or a YAML file "
-        f"(default: {DEFAULT_PRESET})",
+        help=f"preset, or YAML file, with a `search` section (default: {DEFAULT_PRESET})",
     )
     parser.add_argument(
         "--dataset",
@@ -164,26 +163,33 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="Hub id (@revision allowed), folder, ZIP, Toronto archive or its folder "
         f"(default: {DEFAULT_DATASET})",
     )
-    parser.add_argument("--label-column", metavar="NAME", help="the target, if it is not obvious")
-    parser.add_argument("--sampler", choices=SAMPLERS, required=True)
+    parser.add_argument("--label-column", metavar="NAME", help="column of the labels, if ambiguous")
+    parser.add_argument("--sampler", choices=SAMPLERS, required=True, help="search method")
     parser.add_argument(
         "--trials",
         type=int,
         metavar="N",
         required=True,
-        help="trials that the study shall have in the end, those of all workers together",
+        help="total number of trials of the study, over all workers",
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="of each trial, at most")
-    parser.add_argument("--seed", type=int, metavar="N", help="of trainings and sampler")
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="maximum number of epochs of a trial"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="random seed of trainings and sampler"
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change any setting; one that is searched is then left as given",
+        help="override any setting; it is then not searched",
     )
     parser.add_argument(
-        "--pruner", choices=PRUNERS, default="median", help="ends hopeless trials early"
+        "--pruner",
+        choices=PRUNERS,
+        default="median",
+        help="stops unpromising trials early (default: median)",
     )
     parser.add_argument(
         "--storage",
@@ -191,18 +197,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="sqlite:///FILE, postgresql://USER@HOST/NAME, journal:FILE or grpc:HOST:PORT "
         "(default: a file in --output)",
     )
-    parser.add_argument("--study-name", metavar="NAME", help="(default: that of the preset)")
+    parser.add_argument("--study-name", metavar="NAME", help="default: the name of the preset")
     parser.add_argument(
         "--grace",
         type=int,
         default=60,
         metavar="SECONDS",
-        help="a worker that is silent for so long has lost its trial (default: 60)",
+        help="time without a heartbeat after which the trial of a worker is lost (default: 60)",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="folder of the results (default: runs/<study>-search)"
     )
-    parser.add_argument("--write-preset", metavar="FILE.yaml", help="write the best trial there")
+    parser.add_argument(
+        "--write-preset",
+        metavar="FILE.yaml",
+        help="write the settings of the best trial to this file",
+    )
     options = parser.parse_args(arguments)
     for name in ("trials", "grace"):
         if getattr(options, name) < 1:

@@ -360,9 +360,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=DEFAULT_DATASET,
         help="a Hub id, a folder, a ZIP, or the Toronto archive (default: %(default)s)",
     )
-    parser.add_argument(
-        "--label-column", metavar="NAME", help="the target, where the data set leaves it open"
-    )
+    parser.add_argument("--label-column", metavar="NAME", help="column of the labels, if ambiguous")
     parser.add_argument(
         "--limit",
         type=int,

@@ -106,13 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         help="a Hub id, a folder, a ZIP, or the Toronto archive (default: %(default)s)",
     )
     parser.add_argument("--split", default="test", help="the split to evaluate on (default: test)")
-    parser.add_argument("--label-column", metavar="NAME", help="the target, if it is ambiguous")
+    parser.add_argument("--label-column", metavar="NAME", help="column of the labels, if ambiguous")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="the folder to write to; else a local model's own folder, and "
-        f"{RESULTS}/NAME for a model of the Hub or with --limit",
+        help="output folder (default: the folder of a local model; "
+        f"{RESULTS}/NAME for a model on the Hub or with --limit)",
     )
     parser.add_argument(
         "--limit",

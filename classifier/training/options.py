@@ -50,7 +50,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="Hub id (@revision allowed), folder, ZIP, Toronto archive or its folder "
         f"(default: {DEFAULT_DATASET})",
     )
-    parser.add_argument("--label-column", metavar="NAME", help="the target, if it is not obvious")
+    parser.add_argument("--label-column", metavar="NAME", help="column of the labels, if ambiguous")
     parser.add_argument(
         "--dataset-id",
         metavar="USER/NAME",
@@ -62,38 +62,46 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="fine-tune: start from the weights of this model folder or Hub id "
         f"(default preset: {fine_tuning.PRESET})",
     )
-    parser.add_argument("--epochs", type=int, metavar="N")
-    parser.add_argument("--batch-size", type=int, metavar="N")
-    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the images")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images per step")
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed")
     parser.add_argument(
         "--output", metavar="DIR", help="folder of the run (default: runs/<preset>)"
     )
     parser.add_argument("--resume", action="store_true", help="resume the run in --output")
-    parser.add_argument("--precision", choices=CHOICES["precision"])
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change any setting"
+        "--precision", choices=CHOICES["precision"], help="number format of the computation"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override any setting of classifier/settings.py; may be repeated",
     )
     parser.add_argument(
         "--distributed",
         action="store_true",
-        help="train on all devices, and with the processes that KERAS_DISTRIBUTION_* name, on JAX",
+        help="data-parallel on all devices, and on the processes in KERAS_DISTRIBUTION_*, with JAX",
     )
     publishing = parser.add_argument_group("publishing")
     publishing.add_argument("--push", action="store_true", help="publish the model on the Hub")
     publishing.add_argument(
         "--from", dest="source", metavar="DIR", help="publish this model folder, without training"
     )
-    publishing.add_argument("--repo-id", metavar="USER/NAME")
-    publishing.add_argument("--private", action="store_true", help="create it as private")
+    publishing.add_argument("--repo-id", metavar="USER/NAME", help="the repository")
+    publishing.add_argument("--private", action="store_true", help="create a private repository")
     target = publishing.add_mutually_exclusive_group()
     target.add_argument("--branch", metavar="B", help="commit to this branch")
     target.add_argument("--create-pr", action="store_true", help="open a pull request")
     publishing.add_argument("--tag", metavar="T", help="tag the commit")
     publishing.add_argument(
-        "--force", action="store_true", help="even if it scores worse than what is published"
+        "--force",
+        action="store_true",
+        help="publish even if the published model has a higher accuracy",
     )
     publishing.add_argument(
-        "--with-onnx", action="store_true", help="with the model as ONNX, for other programs"
+        "--with-onnx", action="store_true", help="also publish the model as ONNX"
     )
     options = parser.parse_args(arguments)
     check(options, parser)
