@@ -173,7 +173,7 @@ def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
     choose(page, photograph)
     expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
     for name, message in (
-        ("text.jpg", "not a picture that can be read"),
+        ("text.jpg", "not a supported image"),
         ("cut.png", "damaged or cut off"),
         ("bomb.png", "more than 50 megapixels"),
         ("drawing.svg", "SVG drawing has no pixels"),
@@ -184,7 +184,7 @@ def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
         page.get_by_role("button", name="Remove Image").click()
         choose(page, bad)
         expect(toast).to_contain_text(message)
-        expect(page.locator("#details")).to_contain_text("The message says why")
+        expect(page.locator("#details")).to_contain_text("See the error message")
         expect(page.locator("#answer .confidence-set")).to_have_count(0)
         assert "Traceback" not in page.content()
         for closing in page.get_by_test_id("toast-close").all():
@@ -206,13 +206,13 @@ def test_a_refused_file_is_told_once_however_often_it_happens(opened: Open, tmp_
         with all_answered(page):
             choose(page, bad)
         expect(page.locator("#details .refused")).to_be_visible()
-        expect(page.get_by_test_id("toast-body")).to_contain_text("not a picture")
-        assert page.get_by_test_id("toast-body").inner_text().count("not a picture") == 1
+        expect(page.get_by_test_id("toast-body")).to_contain_text("not a supported image")
+        assert page.get_by_test_id("toast-body").inner_text().count("not a supported image") == 1
     tab(page, "Try it")
-    expect(page.locator("#answers")).to_contain_text("not a picture")
+    expect(page.locator("#answers")).to_contain_text("not a supported image")
     with all_answered(page):
         page.locator("#try-turn input[type=range]").fill("90")
-    assert page.get_by_test_id("toast-body").inner_text().count("not a picture") == 1
+    assert page.get_by_test_id("toast-body").inner_text().count("not a supported image") == 1
 
 
 def test_a_refused_file_is_told_once_while_the_last_answer_is_under_way_and_by_every_model(
@@ -232,10 +232,10 @@ def test_a_refused_file_is_told_once_while_the_last_answer_is_under_way_and_by_e
     with all_answered(page):  # the first picture's answer brings events that take the second one
         held[0].continue_()
         expect(page.locator("#details .refused")).to_be_visible()
-    assert toast.inner_text().count("not a picture") == 1
+    assert toast.inner_text().count("not a supported image") == 1
     with all_answered(page):
         page.locator("#model").get_by_text("twin").click()
-    assert toast.inner_text().count("not a picture") == 1
+    assert toast.inner_text().count("not a supported image") == 1
 
 
 @pytest.mark.parametrize(
@@ -318,20 +318,20 @@ def test_every_tab_shows_itself(
 
 def test_the_page_speaks_the_browsers_language(opened: Open, photograph: Path) -> None:
     page = opened(locale="es-MX")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("¿Qué ve una red")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Clasificación de imágenes")
     choose(page, photograph)
-    expect(page.locator(".superclasses")).to_contain_text("Sumado por superclase")
+    expect(page.locator(".superclasses")).to_contain_text("Superclases")
     assert page.evaluate("document.documentElement.lang") == "es"
 
 
 def test_a_switch_changes_the_language_and_the_address_keeps_it(opened: Open) -> None:
     page = opened()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("What does a network see")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Image classification")
     page.get_by_role("link", name="Español").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("¿Qué ve una red")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Clasificación de imágenes")
     assert "lang=es" in page.url
     page.get_by_role("link", name="English").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("What does a network see")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Image classification")
 
 
 def test_a_switch_changes_the_appearance_and_the_address_keeps_it(opened: Open) -> None:
@@ -351,7 +351,7 @@ def test_the_evaluation_follows_the_choices(opened: Open) -> None:
     expect(page.locator("#matrix img").first).to_have_attribute(
         "src", re.compile("superclass_confusion_matrix")
     )
-    page.get_by_label("Look at one class").click()
+    page.get_by_label("Zoom to class").click()
     page.get_by_role("option", name="bridge").click()
     expect(page.locator("#matrix img").first).to_have_attribute(
         "src", re.compile("class_confusions.*classes=1")
@@ -534,7 +534,7 @@ def test_all_models_answer_beside_the_chosen_one(opened: Open) -> None:
     expect(answers).to_have_count(2)
     expect(page.locator("#others li[aria-current]")).to_contain_text("tiny")
     expect(answers.last).to_contain_text("%")
-    page.get_by_role("link", name="Shift, turn and blur it").click()
+    page.get_by_role("link", name="Shift, rotate and blur the picture").click()
     expect(page.locator(".answers .model")).to_have_count(2)
     assert "tab=try" in page.url
 
@@ -545,7 +545,7 @@ def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) ->
     page.locator("[data-opacity]").fill("20")
     tab(page, "Evaluation")
     page.get_by_role("radio", name="Superclasses").check()
-    page.get_by_label("Look at one class").click()
+    page.get_by_label("Zoom to class").click()
     page.get_by_role("option", name="fox").click()
     page.get_by_role("radio", name="ROC").check()
     page.locator("#mistakes-band").get_by_role("radio", name="below 50%").check()
@@ -784,7 +784,7 @@ def test_a_limit_that_is_met_is_told_in_the_visitors_language(
             while page.request.post(url, data=asked).status == 200:
                 pass
             page.get_by_role("button", name="torre").click()
-            expect(toast).to_contain_text("la cola está llena")
+            expect(toast).to_contain_text("La cola está llena")
             expect(page.locator("#details")).to_contain_text("inténtalo de nuevo")
         page.get_by_role("button", name="guepardo").click()
         expect(page.locator("#answer .confidence-set")).to_have_count(5)

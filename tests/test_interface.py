@@ -304,7 +304,7 @@ def test_the_sections_of_a_card_fold_away_but_for_its_first_table() -> None:
 
     card = (
         f"# mine\n\nIt is small.\n\n## Use <it>\n\n```\n## no heading\n```\n\n"
-        f"## Results\n\n{table(20, '| Measure | Value |')}\n{table(3)}\n## Settings\n\n{table(30)}"
+        f"## Results\n\n{table(20, '| Metric | Value |')}\n{table(3)}\n## Settings\n\n{table(30)}"
     )
     folded = about.folded(card, "en")
     assert re.findall("<summary>(.*)</summary>", folded) == [
@@ -315,7 +315,7 @@ def test_the_sections_of_a_card_fold_away_but_for_its_first_table() -> None:
     outside = re.sub(r"<details>.*?</details>", "", folded, flags=re.DOTALL)
     assert re.findall("^#.*", outside, re.MULTILINE) == ["# mine", "## Results"]
     assert "It is small." in outside
-    assert outside.rstrip().endswith(table(20, "| Measure | Value |").rstrip())
+    assert outside.rstrip().endswith(table(20, "| Metric | Value |").rstrip())
     assert table(3) in folded
     assert "</summary>\n\n```\n## no heading\n```\n\n</details>\n\n" in folded
     for plain in ("", "# mine\n", f"# mine\n\n{table(40)}"):

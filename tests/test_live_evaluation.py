@@ -141,7 +141,7 @@ def test_the_gallery_shows_the_picture_that_was_got_wrong(served, small_dataset)
     page = mistakes.render(served, pixels, found, 2, "es")
     assert page.count("<li>") == min(2, len(found))
     assert data_uri(pixels[found[0]]) in page
-    assert "tomada por" in page
+    assert "predicción:" in page
     assert mistakes.render(served, pixels, found[:0], 2, "en").count("<img") == 0
 
 

@@ -22,59 +22,59 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
-# The text for each architecture; the tag `mlp` marks those that flatten the image.
+# The description of each architecture; the tag `mlp` marks those that flatten the image.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mlp": {
         "kind": "a plain multilayer perceptron",
         "summary": "An image classifier made of dense layers",
-        "details": ": pixels are flattened, pass through dense layers with ReLU, and end in a "
-        "softmax",
+        "details": ": the flattened pixels are the input of dense layers with ReLU and a softmax "
+        "output",
         "tags": ["mlp", "multilayer-perceptron"],
     },
     "residual_mlp": {
         "kind": "a network of dense layers with residual connections",
         "summary": "An image classifier made of dense layers",
-        "details": ": pixels are flattened, pass through residual inverted-bottleneck blocks of "
-        "dense layers (layer normalisation, SiLU), and end in a softmax",
+        "details": ": the flattened pixels are the input of residual inverted-bottleneck blocks of "
+        "dense layers (layer normalisation, SiLU) and a softmax output",
         "tags": ["mlp", "residual-mlp"],
     },
     "tied": {
         "kind": "a network of convolutions and dense layers",
         "summary": "An image classifier made of convolutions and dense layers",
-        "details": ": the start of a network of dense layers alone, whose first layers share their "
-        "weights between places",
+        "details": ": the first training stage of a network of dense layers, in which the first "
+        "layers share their weights between positions",
         "tags": ["cnn"],
     },
     "cnn": {
         "kind": "a small convolutional network",
         "summary": "An image classifier made of 3×3 convolutions with batch normalisation and "
         "residual connections",
-        "details": ": the yardstick for networks of dense layers",
+        "details": ": a convolutional network for comparison with networks of dense layers",
         "tags": ["cnn"],
     },
 }
 OTHER_ARCHITECTURE = {"kind": "this network", "summary": "An image classifier", "tags": []}
 OPTIMIZERS = {"sgd": "SGD with Nesterov momentum", "adamw": "AdamW", "lion": "Lion"}
 SCHEDULES = {
-    "plateau": "a learning rate that falls when the validation loss does not",
-    "cosine": "a learning rate that follows a cosine to zero",
+    "plateau": "a learning rate that is reduced when the validation loss stagnates",
+    "cosine": "cosine decay of the learning rate",
     "constant": "a constant learning rate",
 }
 AUGMENTATIONS = {
-    "flip": "mirrored",
-    "shift": "shifted",
-    "brightness": "brighter or darker",
-    "contrast": "with more or less contrast",
-    "erasing": "partly greyed out",
-    "cutmix": "with a rectangle of another pasted in",
-    "mixup": "mixed in pairs",
+    "flip": "horizontal flip",
+    "shift": "shift",
+    "brightness": "brightness",
+    "contrast": "contrast",
+    "erasing": "random erasing",
+    "cutmix": "CutMix",
+    "mixup": "mixup",
 }
 # Parts of training.json that are not repeated in the card's last table.
 RENDERED_KEYS = ("preset", "settings", "dataset", "parameters", "command", "machine", "versions")
 
 
 def write(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> Path:
-    """Writes the card into a model folder and returns its path; raises what `render` raises."""
+    """Writes the card of a model folder and returns its path; raises the errors of `render`."""
     path = folder.path / CARD
     write_text(path, render(folder, compare=compare))
     return path
@@ -85,7 +85,7 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
 
     Args:
         folder: with `labels.json`, `training.json` and `evaluation.json`.
-        compare: other models for the comparison table; those without figures are left out.
+        compare: other models for the comparison table; those without an evaluation are skipped.
 
     Raises:
         InputError: the folder lacks one of the files.
@@ -190,7 +190,7 @@ def _base_model(training: Mapping[str, Any]) -> str | None:
 
 
 def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dict[str, Any]]:
-    """Returns the models with figures, best first, including this one."""
+    """Returns the evaluated models, including this one, in descending order of top-1."""
     others = [model for model in compare if _name(model) != _name(folder)]
     rows = [
         {
@@ -206,7 +206,7 @@ def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dic
 
 
 def _procedure(settings: Mapping[str, Any]) -> str:
-    """Describes the training procedure in one sentence, empty if nothing is recorded of it."""
+    """Describes the training procedure in one sentence; empty without recorded settings."""
     optimizer = OPTIMIZERS.get(settings.get("optimizer", ""))
     schedule = SCHEDULES.get(settings.get("schedule", ""))
     rate, batch = settings.get("learning_rate"), settings.get("batch_size")
@@ -219,12 +219,12 @@ def _procedure(settings: Mapping[str, Any]) -> str:
     if schedule and rate:
         parts.append(f"with {schedule}, at most {rate:g}")
     if settings.get("teacher"):
-        parts.append(f"towards the answers of a trained model, {_text(settings['teacher'])}")
+        parts.append(f"by knowledge distillation from {_text(settings['teacher'])}")
     cropped = settings.get("crop_area", 1) < 1 or settings.get("crop_aspect", 1) > 1
-    changes = ["cropped"] if cropped else []
+    changes = ["random crop"] if cropped else []
     changes += [words for key, words in AUGMENTATIONS.items() if settings.get(key)]
     if changes:
-        parts.append(f"on images that were changed at random each time ({', '.join(changes)})")
+        parts.append(f"with data augmentation ({', '.join(changes)})")
     return f"{', '.join(parts)}." if parts else ""
 
 
