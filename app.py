@@ -168,7 +168,7 @@ def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
 
 
 def normalise_root_path() -> None:
-    """Brings `GRADIO_ROOT_PATH` to the only form in which Gradio finds its routes: "/demo".
+    """Normalises `GRADIO_ROOT_PATH` to the only form in which Gradio's routes work: "/demo".
 
     Raises:
         InputError: it is neither a path nor a URL.

@@ -1,4 +1,4 @@
-"""Uploads the Space: the app, the modules that it imports, and the names of the served models.
+"""Deploys the Space: uploads the app and the modules it imports, and sets the served models.
 
 python deploy.py --space user/name --model user/name
 """
@@ -126,7 +126,7 @@ def deploy(space: str, models: Sequence[str]) -> Deployment:
             raise InputError(f"{text}: the token may not write to {space}") from error
         raise HubError(
             f"{text}. Done: {', '.join(done) or 'nothing, the Space serves what it served'}. "
-            f"What remains: {' and '.join(left)}. Go on with: "
+            f"What remains: {' and '.join(left)}. Continue with: "
             f"make space SPACE={space} MODEL={served}"
         ) from error
     return Deployment(page, made.url, made.changed, variable_set)

@@ -28,7 +28,7 @@ from classifier.training.training_data import TrainingData, load_training_data
 
 
 def main(arguments: list[str]) -> None:
-    """Trains, or resumes a training, and publishes, as the command line asks."""
+    """Trains, resumes or publishes, depending on the command line."""
     options = parse(arguments)
     if options.with_onnx:
         check_libraries("onnx")

@@ -1,10 +1,10 @@
-"""Searches for better settings of a preset, alone or with other workers on other machines.
+"""Hyperparameter search for a preset, with one worker or many, also on several machines.
 
 python tune.py --preset mlp-baseline --sampler tpe --trials 20 --epochs 8
 python tune.py --preset mlp-baseline --sampler grid --trials 12 --write-preset best.yaml
 python tune.py --preset mlp-baseline --sampler tpe --trials 20 --storage postgresql://me@host/studies
 
-Call it again, anywhere, with the same storage to work on the same study, or to go on with it.
+The same command with the same storage resumes the study, or adds a worker to it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFAULT_PRESET = "mlp-baseline"
 
 
 def main(arguments: list[str]) -> None:
-    """Works on the study that the command line names until it is whole; writes its results."""
+    """Runs trials until the study is complete; writes the results."""
     options = parse(arguments)
     import_optuna()
     space = choose_space(options)
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 
 def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, command: str) -> None:
-    """Opens the study, works on it, and writes what it found, also when it is interrupted."""
+    """Opens the study, runs trials, and writes the results, also when it is interrupted."""
     from classifier.search import results, storage, worker
     from classifier.search.trial import run_trial
     from classifier.training.training_data import load_training_data
@@ -84,7 +84,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
         ).run()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped; the study is kept in {shown}. Go on by the same call"
+            f"stopped; the study is kept in {shown}. Resume it with the same command"
         ) from None
     finally:
         found.write_tables(folder)
@@ -103,7 +103,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
 
 
 def choose_space(options: argparse.Namespace) -> SearchSpace:
-    """Returns what is searched, and the settings that all trials have in common."""
+    """Returns the search space, and the settings common to all trials."""
     from classifier.search.search_space import load_search_space
 
     changes = parse_overrides(options.set, epochs=options.epochs, seed=options.seed)
@@ -115,7 +115,7 @@ def choose_space(options: argparse.Namespace) -> SearchSpace:
 
 
 def import_optuna() -> None:
-    """Imports optuna, which is to say only what a reader should know.
+    """Imports Optuna and limits its log messages.
 
     Raises:
         InputError: it is not installed.
@@ -139,7 +139,7 @@ def check_targets(options: argparse.Namespace, folder: Path) -> None:
 
 
 def command_to_repeat(arguments: list[str]) -> str:
-    """Returns the call as it may be written down: without the password of a storage."""
+    """Returns the command line without the password of the storage."""
     from classifier.search.storage import without_password
 
     words = [without_password(word) if "://" in word else word for word in arguments]

@@ -1,1 +1,1 @@
-"""The commands that measure the project; each writes its table and figures into `results/`."""
+"""Benchmarks; each writes its table and figures to `results/`."""

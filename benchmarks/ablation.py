@@ -1,19 +1,19 @@
-"""Measures what each ingredient of the recipe is worth, at a short and equal budget.
+"""Ablation study: adds components to the baseline one at a time, each row with the same epochs.
 
-python -m benchmarks.ablation --dataset path/to/cifar100            # goes on where it stopped
+python -m benchmarks.ablation --dataset path/to/cifar100            # resumes an interrupted study
 python -m benchmarks.ablation --dataset path/to/cifar100 --rows baseline teacher --seeds 0
 
-Each row is a preset plus `--set`, so that `train.py` repeats it: the command stands in
-`ablation.json`. Runs are kept in `--runs`; one that is complete is not trained again, one that was
-stopped is resumed. The table (`ablation.md`) and the figure (`ablation.png`, also on dark ground)
-are written after each run into `benchmarks/results`, and all numbers (`ablation.json`), from which
-the app draws its figure, into `pretrained`; everything into `--output` if it is given:
+Each row is a preset with changed settings; its `train.py` command is recorded in `ablation.json`.
+Runs are kept in `--runs`: complete runs are not repeated, interrupted runs are resumed. After each
+run, the table (`ablation.md`) and the figure (`ablation.png`, also in a dark version) are written
+to `benchmarks/results`, and all values (`ablation.json`), from which the app draws its figure, to
+`pretrained`; with `--output`, everything is written to that folder:
 
     {"command", "date", "machines", "epochs",
      "rows": [{"name", "label", "category", "command",
                "top1": [of each seed], "validation_top1": [of each seed], "parameters", "seconds"}]}
 
-Nothing is chosen by these figures; top-1 is that on the test split, a share between 0 and 1.
+Top-1 is measured on the test split, as a fraction, and is not used to choose settings.
 """
 
 import argparse
@@ -48,14 +48,14 @@ class Row:
     """One row of the table: a preset with some settings changed.
 
     Attributes:
-        name: of its runs' folders.
-        label: what it adds to the row before it.
-        category: who may be compared with whom.
+        name: name of the run folders.
+        label: the component added to the previous row.
+        category: rows of one category are comparable.
         preset: the name of a preset.
         changes: settings, as `--set` takes them.
-        seeds: how many seeds it is worth.
-        start: the preset that trains the first half of the epochs, whose weights it starts from,
-            and its changes.
+        seeds: number of seeds.
+        start: the preset, and its changes, of the first half of the epochs; the second half is
+            initialised from its weights.
     """
 
     name: str
@@ -100,7 +100,7 @@ ROWS = (
 
 
 def main(arguments: list[str]) -> None:
-    """Trains what is missing, row by row, and writes what is there."""
+    """Trains the missing runs, row by row, and writes the results after each."""
     options = parse(arguments)
     chosen = [row for row in ROWS if row.name in options.rows]
     for row in chosen:
@@ -126,7 +126,7 @@ def train(row: Row, seed: int, options: argparse.Namespace) -> None:
         result = subprocess.run([sys.executable, output.PROJECT / arguments[0], *arguments[1:]])
         if result.returncode:
             raise ClassifierError(
-                f"the run in {folder} failed: see above; the same command goes on"
+                f"the run in {folder} failed: see above; the same command continues"
             )
 
 
@@ -235,7 +235,7 @@ def write(ablation: dict[str, Any], folder: Path | None) -> None:
 
 
 def draw(ablation: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Draws the figure on light and dark ground; yields names of files and their content."""
+    """Draws the light and dark figures; yields file names and their content."""
     from evaluation import plots
     from evaluation.themes import DARK, LIGHT
 

@@ -1,12 +1,12 @@
-"""Compares trained models: what they cost, what they reach, and how they do on corrupted images.
+"""Compares the cost, accuracy and robustness of trained models.
 
 python -m benchmarks.compare                               # every model in pretrained/
 python -m benchmarks.compare --dataset path/to/cifar100 pretrained/mlp runs/mine
 
-It writes, into `benchmarks/results`, tables (`comparison.md`, `summary.md`) and figures
-(`robustness.png`, `class_differences.png`, and the same on dark ground), and all numbers as
-`pretrained/comparison.json`, from which the app draws its comparison without a data set. With
-`--output`, all of them lie in that folder. The numbers:
+It writes tables (`comparison.md`, `summary.md`) and figures (`robustness.png`,
+`class_differences.png`, also in dark versions) to `benchmarks/results`, and all values to
+`pretrained/comparison.json`, which the app reads. With `--output`, everything is written to that
+folder. The values:
 
     {"command", "date", "machine", "versions",
      "dataset": {"id", "revision", "fingerprint", "split", "images"},
@@ -19,9 +19,9 @@ It writes, into `benchmarks/results`, tables (`comparison.md`, `summary.md`) and
      "robustness_seed", "robustness_images",
      "class_accuracy": {"mlp": {"apple": 0.8, …}, …}}
 
-Models are sorted from the worst top-1 to the best. Shares lie between 0 and 1; what is not known is
-null. `robustness` is what `evaluation.plots.robustness_curves` takes, and its units are those of
-`evaluation.corruptions.levels_in_pixels`. Latency is that of one image on one core.
+Models are sorted by increasing top-1. Shares are fractions between 0 and 1; unknown values are
+null. `robustness` is the input of `evaluation.plots.robustness_curves`, with the units of
+`evaluation.corruptions.levels_in_pixels`. Latency is measured with one image on one core.
 """
 
 import argparse
@@ -48,10 +48,10 @@ from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels, series
 from evaluation.samples import stratified_subset
 from evaluation.themes import DARK, LIGHT
 
-if TYPE_CHECKING:  # takes seconds to import: `--help` and wrong calls do without
+if TYPE_CHECKING:  # slow to import, and not needed for `--help` and invalid arguments
     from classifier.prediction.classifier import Classifier
 
-PHOTOGRAPH = "lion.jpg"  # comes with Gradio: shows in the figure what a corruption does
+PHOTOGRAPH = "lion.jpg"  # example image from Gradio, for the figure
 SEED = 0
 SUMMARY_FIGURES = ("top1", "top5", "expected_calibration_error")
 # The published record for dense layers trained on CIFAR-100 alone.
@@ -61,7 +61,7 @@ ROBUSTNESS_IMAGES = 2000  # of the test split, the classes in proportion; 95% in
 
 
 def main(arguments: list[str]) -> None:
-    """Measures the models and writes what it found."""
+    """Measures the models and writes the results."""
     options = parse(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
     folders = choose(options.models)
@@ -94,7 +94,7 @@ def compare(
         folders: the models, by name.
         images: uint8, (N, S, S, 3), of the test split.
         labels: integers, (N,).
-        split: where they are from.
+        split: the split they are from.
 
     Returns:
         The content of `comparison.json`, but for the command and the date.
@@ -127,7 +127,7 @@ def compare(
 def measure(
     folder: ModelFolder, name: str, images: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any]:
-    """Measures one model: its figures, its accuracy by class, and its robustness."""
+    """Measures the metrics, the accuracy by class and the robustness of one model."""
     from classifier.architectures import flops_per_image
     from classifier.prediction.classifier import Classifier, keras_predict
 
@@ -160,7 +160,7 @@ def measure(
 
 
 def training_seconds(training: Mapping[str, Any]) -> float | None:
-    """Returns how long a training took, with that of the model that it started from."""
+    """Returns the training time, including that of the model it was initialised from."""
     origin = training.get("init_from")
     before = origin.get("wall_seconds") if isinstance(origin, Mapping) else None
     own = training.get("wall_seconds")
@@ -168,7 +168,7 @@ def training_seconds(training: Mapping[str, Any]) -> float | None:
 
 
 def category(settings: Mapping[str, Any]) -> str:
-    """Returns who a model may be compared with, by the settings of its training."""
+    """Returns the category of comparable models, by the training settings."""
     if settings.get("architecture") == "cnn" or settings.get("tied"):
         return "convolutional"
     return "dense only, taught by our CNN" if settings.get("teacher") else "dense only, alone"
@@ -177,7 +177,7 @@ def category(settings: Mapping[str, Any]) -> str:
 def robustness(
     classifier: "Classifier", images: np.ndarray, labels: np.ndarray
 ) -> dict[str, list[float]]:
-    """Returns the top-1 at each level of each corruption, beginning with the untouched images."""
+    """Returns the top-1 at each level of each corruption; the first level is no corruption."""
 
     def top1(images: np.ndarray) -> float:
         right = classifier.probabilities(images).argmax(axis=1) == labels
@@ -193,7 +193,7 @@ def robustness(
 
 
 def one_core_latency(folder: ModelFolder) -> dict[str, float]:
-    """Runs `benchmarks.latency` in a fresh process, whose threads are its own to limit."""
+    """Runs `benchmarks.latency` in a separate process, which can limit its threads."""
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.latency", str(folder.path.resolve())],
         cwd=output.PROJECT,
@@ -228,7 +228,7 @@ def table(comparison: dict[str, Any]) -> str:
 
 
 def summary(comparison: dict[str, Any], others: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Returns what matters most as Markdown: a row per model.
+    """Returns the main figures as Markdown: a row per model.
 
     Args:
         comparison: the content of `comparison.json`.
@@ -311,7 +311,7 @@ def write(comparison: dict[str, Any], folder: Path | None) -> None:
 
 
 def draw(comparison: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Draws the figures on light and dark ground; yields names of files and their content."""
+    """Draws the light and dark figures; yields file names and their content."""
     pictures = examples()
     best = list(comparison["class_accuracy"])[:-3:-1]
     for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):

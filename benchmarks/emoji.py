@@ -1,9 +1,9 @@
-"""Draws emoji as a small data set of pictures: few images, in colour, in nine kinds.
+"""Renders emoji as a small image data set with nine classes.
 
 python -m benchmarks.emoji emoji --per-class 10
 
-Each emoji is a picture of its own, drawn once, in the training or in the test images. The font is
-not part of this project; Debian, Ubuntu and Colab have it as `fonts-noto-color-emoji`.
+Each emoji is rendered once, in the training or in the test split. The font is not part of this
+project; it is the package `fonts-noto-color-emoji` of Debian, Ubuntu and Colab.
 """
 
 import sys
@@ -33,7 +33,7 @@ KINDS = {
 
 
 def main(arguments: list[str]) -> None:
-    """Writes the data set that the command line asks for."""
+    """Parses the command line and writes the data set."""
     parser = command_line.argument_parser(
         "Draws emoji as a data set: a folder per kind, in train/ and test/.",
         prog="python -m benchmarks.emoji",
@@ -46,13 +46,13 @@ def main(arguments: list[str]) -> None:
 
 
 def write(folder: Path, per_class: int, seed: int) -> None:
-    """Draws the emoji into a new folder: `train/KIND/CODE.png` and `test/KIND/CODE.png`.
+    """Renders the emoji to a new folder: `train/KIND/CODE.png` and `test/KIND/CODE.png`.
 
-    Of each kind, `per_class` are for training, chosen at random, and all others for the test.
+    `per_class` random emoji of each kind are for training, all others for the test split.
 
     Raises:
-        InputError: the font is not installed, the folder is there already, or nothing would be left
-            for the training or for the test.
+        InputError: the font is not installed, the folder exists, or the training or test split
+            would be empty.
     """
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
@@ -60,7 +60,7 @@ def write(folder: Path, per_class: int, seed: int) -> None:
     check(per_class)
     font = ImageFont.truetype(find_font(), FONT_SIZE)
     if folder.exists():
-        raise InputError(f"{folder} is there already: name a new folder")
+        raise InputError(f"{folder} already exists: choose a new folder")
     for number, (kind, emoji) in enumerate(KINDS.items()):
         order = np.random.default_rng((seed, number)).permutation(list(emoji))
         for split, chosen in (("train", order[:per_class]), ("test", order[per_class:])):
@@ -76,7 +76,7 @@ def write(folder: Path, per_class: int, seed: int) -> None:
 
 
 def check(per_class: int) -> None:
-    """Raises what `write` raises for a wrong number of training images or a missing font."""
+    """Raises `InputError` for an invalid number of training images or a missing font."""
     fewest = min(map(len, KINDS.values()))
     if not 1 < per_class < fewest:  # one of them is for validation
         raise InputError(f"--per-class takes 2 to {fewest - 1}. Received: {per_class}")

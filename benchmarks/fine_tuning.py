@@ -1,11 +1,11 @@
-"""What fine-tuning gains over training from nothing where there are few images.
+"""Compares fine-tuning with training from scratch on a small data set.
 
 python -m benchmarks.fine_tuning
 python -m benchmarks.fine_tuning --init-from user/name --per-class 5
 
-The images are emoji in nine kinds (see `benchmarks.emoji`); each seed trains on others.
-Both trainings have the same architecture, recipe and number of epochs; they differ in the weights
-that they start from.
+The images are emoji of nine kinds (see `benchmarks.emoji`); each seed selects other training
+images. Both trainings have the same architecture, settings and number of epochs; only the initial
+weights differ.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from classifier.training.fine_tuning import PRESET
 
 
 def main(arguments: list[str]) -> None:
-    """Trains both ways for each seed and writes the table."""
+    """Runs both trainings for each seed and writes the table."""
     options = parse(arguments)
     emoji.check(options.per_class)
     state = output.circumstances("fine_tuning", arguments)
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
 
 
 def train(dataset: Path, run: Path, words: list[str]) -> float:
-    """Runs `train.py` by the fine-tuning recipe and returns the accuracy on the test images."""
+    """Runs `train.py` with the preset `fine-tune` and returns the test accuracy."""
     command = [sys.executable, "train.py", "--preset", PRESET, "--dataset", str(dataset)]
     result = subprocess.run(
         [*command, "--output", str(run), *words],
@@ -97,7 +97,7 @@ def table(result: dict[str, Any]) -> str:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = output.parser("fine_tuning", "Compares fine-tuning with training from nothing.")
+    parser = output.parser("fine_tuning", "Compares fine-tuning with training from scratch.")
     parser.add_argument("--init-from", default="pretrained/cnn", metavar="SOURCE")
     parser.add_argument("--per-class", type=int, default=10, metavar="N", help="training images")
     parser.add_argument("--epochs", type=int, metavar="N", help="of the preset, if not given")

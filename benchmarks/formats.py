@@ -1,4 +1,4 @@
-"""How large a model is in each format, and how long it takes for one image on one core.
+"""Measures the file size and the single-core latency of a model in each format.
 
 python -m benchmarks.formats --model pretrained/cnn --model pretrained/mlp
 """
@@ -29,7 +29,7 @@ NAMES = {"onnx": "ONNX", "litert": "LiteRT"}
 
 
 def main(arguments: list[str]) -> None:
-    """Measures the models that are named and writes the table."""
+    """Measures the given models and writes the table."""
     parser = output.parser("formats", "Measures size, latency and top-1 of models in each format.")
     parser.add_argument("--model", action="append", metavar="SOURCE", required=True)
     parser.add_argument("--dataset", metavar="DATASET", help="measures the top-1 on its test split")
@@ -74,7 +74,7 @@ def measure(folder: ModelFolder, test: Split | None) -> list[dict[str, Any]]:
 
 
 def row(classifier: Classifier, form: str, size: int, test: Split | None) -> dict[str, Any]:
-    """Returns what was measured of a model in one format; times in milliseconds."""
+    """Returns the measurements of a model in one format; times in milliseconds."""
     from classifier.convert import top1_of
 
     side = classifier.image_size

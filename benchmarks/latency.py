@@ -1,4 +1,4 @@
-"""How long a model takes to classify one image on one core, measured in a process of its own.
+"""Measures the latency of one image on one core, in a separate process.
 
 python -m benchmarks.latency pretrained/mlp
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from classifier import command_line
 
-WARM_UP = 30  # answers: the first ones compile the model
+WARM_UP = 30  # predictions: the first ones compile the model
 REPETITIONS = 300
 
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
 
 
 def keep_to_one_core() -> None:
-    """Keeps this process on one core; must come before the backend counts them."""
+    """Pins this process to one core; must be called before the backend counts the cores."""
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = "1"
     if hasattr(os, "sched_setaffinity"):  # Linux
@@ -38,13 +38,13 @@ def keep_to_one_core() -> None:
 
 
 def milliseconds_of(call: Callable[[], object]) -> np.ndarray:
-    """Returns the time that each of `REPETITIONS` calls takes, after those of the warm-up."""
+    """Returns the time of each of `REPETITIONS` calls, after the warm-up."""
     seconds = timeit.repeat(call, number=1, repeat=WARM_UP + REPETITIONS)
     return 1000 * np.array(seconds[WARM_UP:])
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Times `Classifier.probabilities` on one image, as the app calls it.
+    """Measures `Classifier.probabilities` on one image, as in the app.
 
     Returns:
         Milliseconds: `median`, and the tenth and ninetieth percentile, `low` and `high`; and the

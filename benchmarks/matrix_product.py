@@ -1,4 +1,4 @@
-"""GFLOP/s of a plain matrix product on all cores: the most that dense layers could reach.
+"""GFLOP/s of a plain matrix product on all cores, the upper bound for dense layers.
 
 For `benchmarks.training`: the best of several shapes in one library and one number format, for each
 line of standard input.
@@ -31,7 +31,7 @@ def sustained(product: Callable[[Shape], Callable[[], Any]]) -> float:
     """Returns the GFLOP/s of the best shape.
 
     Args:
-        product: returns for a shape a function that multiplies once and waits for the result.
+        product: returns, for a shape, a function that computes one product and waits for it.
     """
     return max(
         2 * rows * inner * columns / median_seconds(product((rows, inner, columns))) / 1e9
@@ -42,8 +42,8 @@ def sustained(product: Callable[[Shape], Callable[[], Any]]) -> float:
 def median_seconds(call: Callable[[], Any]) -> float:
     """Returns the median time of a call, repeated for `SECONDS`, after a first call.
 
-    The median, as for the trainings beside it: a single repetition may meet a moment at which the
-    processor runs faster than it does for long.
+    The median, as for the trainings: a single repetition can be faster than the sustained speed
+    because of a temporarily higher clock rate.
     """
     call()
     seconds: list[float] = []

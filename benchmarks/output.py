@@ -1,4 +1,4 @@
-"""What all benchmarks state and write: their circumstances, a JSON file and tables in Markdown."""
+"""The common output of the benchmarks: command, date and load, a JSON file, Markdown tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def circumstances(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the command, the date and the load before a measurement; warns of a load."""
     load = round(os.getloadavg()[0], 2)
     if load > IDLE:
-        print(f"Something else is running (load {load:.1f}): the figures will be worse.")
+        print(f"Other programs are running (load {load:.1f}): the figures will be worse.")
     return {**call(benchmark, arguments), "load_before": load}
 
 
@@ -69,7 +69,7 @@ def write(
         benchmark: the name of the JSON file.
         result: its content.
         tables: Markdown, by file name.
-        folder: by default that of the results; then the tables in the documents are renewed, too.
+        folder: by default that of the results; then the tables in the documents are updated too.
     """
     files = {f"{benchmark}.json": json.dumps(result, indent=1) + "\n", **tables}
     output = folder or RESULTS

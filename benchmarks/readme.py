@@ -1,9 +1,9 @@
-"""Puts the tables that the benchmarks wrote into the documents, between comments that name them.
+"""Updates the benchmark tables in the documents.
 
-python -m benchmarks.readme        # every benchmark does so itself when it is through
+python -m benchmarks.readme        # every benchmark also does this at its end
 
-A table stands between `<!-- benchmarks/results/NAME.md -->` and `<!-- / -->`. The Spanish README
-has the summary, with its terms translated, and links to the others.
+A table is enclosed by `<!-- benchmarks/results/NAME.md -->` and `<!-- / -->`. The Spanish README
+contains only the summary, with translated terms.
 """
 
 import re
@@ -28,7 +28,7 @@ PAGES = (
 )
 TABLE = re.compile(r"(<!-- benchmarks/results/([\w-]+\.md) -->\n).*?(<!-- / -->)", re.DOTALL)
 
-# The terms of the one table that stands in the Spanish README.
+# The terms of the only table in the Spanish README.
 SPANISH = {
     "training": "entrenamiento",
     "parameters": "parámetros",

@@ -1,17 +1,17 @@
-"""Measures how the time of a training step grows with the workers, beside what one calculates.
+"""Measures the time of a distributed training step, and calculates it for more workers.
 
 python -m benchmarks.scaling                  # with nothing else running on the machine
 
-Each worker is a process on a core of its own; two of them train together over loopback as
-`train.py --distributed` does. The calculation takes four measurements of one worker and of the
-connection, and none of the training of two that it is to foretell:
+Each worker is a process on a separate core; two workers train over loopback, as in
+`train.py --distributed`. The calculation uses four measurements of single workers and of the
+connection, but not the measured step of two workers, which it predicts:
 
     step(P) = fixed + input · B + compute · B / P + all-reduce(P)
 
 - compute: seconds per image, the slope between steps of a whole and of half a batch, while another
-  worker does the same on the other core for itself, since cores share memory and its bandwidth;
-- fixed: what a step of no images would take, above all the optimiser's pass over the weights;
-- input: seconds per image to pick a batch from memory; every worker picks whole batches;
+  worker does the same on the other core, because cores share the memory bandwidth;
+- fixed: the time of a step without images, mainly the optimiser's update of the weights;
+- input: seconds per image to gather a batch from memory; every worker gathers the global batch;
 - all-reduce(P): a ring sends 2 (P - 1) / P of the gradients' bytes through every worker. Its
   bandwidth is that of a sum of arrays of the gradients' shapes over two workers.
 
@@ -73,11 +73,11 @@ def measure(options: argparse.Namespace, cores: list[int]) -> dict[str, float]:
 
 
 def calculate(figures: dict[str, float], batch_size: int) -> dict[str, Any]:
-    """Returns the terms of the calculation, what it foretells, and what was measured.
+    """Returns the terms of the calculation, the calculated and the measured times.
 
     Args:
         figures: seconds of a step with a `whole_batch` and a `half_batch` on workers that do not
-            train together, and of one `alone` on the machine; of the `input` of a batch; of the
+            train together, and of a single worker (`alone`); of the `input` of a batch; of the
             `all_reduce` of `bytes` over two workers; and of a step of `two_workers`.
         batch_size: images in a whole batch, B.
     """
@@ -124,10 +124,10 @@ def run(what: str, cores: list[int], *arguments: str, together: bool = False) ->
     """Measures with a worker on each core; returns what the first one prints as JSON.
 
     Args:
-        what: is measured, as `benchmarks.scaling_worker` names it.
+        what: the measurement, as named in `benchmarks.scaling_worker`.
         cores: one for each worker.
         arguments: for all of them.
-        together: whether they train together; else each works for itself.
+        together: whether the workers train together or independently.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

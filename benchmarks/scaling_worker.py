@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-WARM_UP = 4  # steps before the clock starts: the first one compiles
+WARM_UP = 4  # warm-up steps: the first one compiles
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def step(batch_size: int, steps: int) -> dict[str, float]:
-    """Returns the median seconds of a training step of a team, which may be this process alone."""
+    """Returns the median seconds of a training step of all workers, or of a single one."""
     import keras
 
     from benchmarks.training import SETTINGS
@@ -48,7 +48,7 @@ def step(batch_size: int, steps: int) -> dict[str, float]:
 
     class Stopwatch(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-            """Waits for the step: JAX would go on to the next one before it is done."""
+            """Waits for the step to end: JAX dispatches steps asynchronously."""
             float(logs["loss"] if logs else 0.0)
             times.append(time.perf_counter())
 
@@ -60,7 +60,7 @@ def step(batch_size: int, steps: int) -> dict[str, float]:
 
 
 def read_input(batch_size: int, steps: int) -> dict[str, float]:
-    """Returns the median seconds in which a batch is picked from memory."""
+    """Returns the median seconds to gather a batch from memory."""
     from benchmarks.training_keras import random_images
     from classifier.training.fit import Batches
 
@@ -74,7 +74,7 @@ def read_input(batch_size: int, steps: int) -> dict[str, float]:
 
 
 def all_reduce(batch_size: int, steps: int) -> dict[str, float]:
-    """Returns the median seconds of a sum of arrays of the gradients' shapes over the team."""
+    """Returns the median seconds of an all-reduce of arrays with the gradients' shapes."""
     import jax
     import numpy as np
     from jax.sharding import Mesh, NamedSharding

@@ -1,11 +1,11 @@
-"""How fast the app is, beside a Gradio app whose function returns a constant, in the same run.
+"""Measures the serving performance of the app, compared with a Gradio app that returns a constant.
 
 python -m benchmarks.serving                  # with nothing else running on the machine
 
-Measures, over plain HTTP with one connection a visitor, the seconds from the start of the process
-to the first page and the first answer of /classify, the median of one visitor, many visitors at
-once, and the memory of all processes together. Both apps are started alternately, so that whatever
-else the machine does meets them alike.
+Over plain HTTP with one connection per client: the time from the start of the process to the first
+page and the first result of /classify (cold start), the median latency of one client, the latency
+and throughput of many concurrent clients, and the memory of all processes. Both apps are started
+alternately, so that other load on the machine affects both.
 
 It writes `serving.json` and `serving.md`.
 """
@@ -34,13 +34,13 @@ from benchmarks.output import PROJECT
 from classifier import command_line
 from classifier.errors import ClassifierError
 
-PICTURE = "lion.jpg"  # a photograph that comes with Gradio
+PICTURE = "lion.jpg"  # an example image from Gradio
 STARTS = 3
 SINGLE_CALLS = 100
 CALLS_OF_A_CLIENT = 5
 MEMORY_CLIENTS = 4
 
-# The floor: the same endpoint with nothing behind it, on Gradio as it comes.
+# The lower bound: the same endpoint without a model, on unmodified Gradio.
 CONSTANT_APP = """
 import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -59,7 +59,7 @@ page.launch(run_history=False, enable_monitoring=False, ssr_mode=False, quiet=Tr
 
 @dataclass
 class Started:
-    """A started app and how long its answers took, in seconds after the start of the process."""
+    """A running app and the times of its first responses, in seconds after the process start."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -68,7 +68,7 @@ class Started:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures both apps, and writes what it found."""
+    """Measures both apps and writes the results."""
     options = parse(arguments)
     state = output.circumstances("serving", arguments)
     models = [part for source in options.model for part in ("--model", source)]
@@ -118,7 +118,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def started(command: Sequence[str]) -> Iterator[Started]:
-    """Starts an app and waits for its first page and its first answer."""
+    """Starts an app and waits for its first page and its first result."""
     port = _free_port()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
     url = f"http://127.0.0.1:{port}"
@@ -138,7 +138,7 @@ def started(command: Sequence[str]) -> Iterator[Started]:
 
 
 class Caller:
-    """A visitor with one connection, who uploads the picture and asks for its classes.
+    """A client with one connection that uploads an image and classifies it.
 
     `gradio_client` itself takes several times as long for a call as the server.
     """
@@ -151,7 +151,7 @@ class Caller:
         self.http = httpx.Client(base_url=f"{url}/gradio_api", timeout=600)
 
     def classify(self, *model: str) -> float:
-        """Returns the seconds that an upload and its classification took."""
+        """Returns the seconds of an upload and its classification."""
         start = time.perf_counter()
         files = {"files": (PICTURE, self.picture, "image/jpeg")}
         path = self.http.post("/upload", files=files).raise_for_status().json()[0]
@@ -165,12 +165,12 @@ class Caller:
         event = asked.json()["event_id"]
         answer = self.http.get(f"/call/{endpoint}/{event}").raise_for_status().text
         if "event: complete" not in answer:
-            raise ClassifierError(f"a call was not answered: {answer[:200]}")
+            raise ClassifierError(f"a call failed: {answer[:200]}")
         return json.loads(answer.partition("data: ")[2])
 
 
 def measure(app: Started, clients: int) -> dict[str, float]:
-    """Measures single calls, and many clients at once with five pictures each."""
+    """Measures single calls, and many concurrent clients with five images each."""
     visitor = Caller(app.url)
     single = [visitor.classify() for _ in range(SINGLE_CALLS)]
     callers = [Caller(app.url) for _ in range(clients)]

@@ -1,15 +1,15 @@
-"""Measures how fast Keras trains, beside PyTorch and the machine's matrix product.
+"""Measures the training throughput of Keras, compared with PyTorch and a plain matrix product.
 
 python -m pip install -r benchmarks/requirements.txt
 python -m benchmarks.training                 # with nothing else running on the machine
-python -m benchmarks.training --rows cnn-64:float32 cnn-64:bfloat16     # these alone
+python -m benchmarks.training --rows cnn-64:float32 cnn-64:bfloat16     # only these
 
-A row is a network in a number format. Keras, PyTorch and the matrix product each have a process of
-their own, and take turns (Keras, PyTorch, matrix product, Keras, …), so that a machine that slows
-down slows all of them down; the table has the medians of the rounds, and their range. Keras and
-PyTorch train the same network on the same images with the same batch, optimiser and augmentation
-(`NETWORKS`). The matrix product is what TensorFlow or PyTorch, whichever is faster, sustains on the
-best of several shapes, those of the residual MLP among them.
+A row is a network in a number format. Keras, PyTorch and the matrix product run in separate
+processes, in interleaved rounds (Keras, PyTorch, matrix product, Keras, …), so that changes in the
+speed of the machine affect all of them; the table shows the medians of the rounds and their range.
+Keras and PyTorch train the same network on the same images with the same batch size, optimiser and
+augmentation (`NETWORKS`). The matrix product is the throughput of TensorFlow or PyTorch, whichever
+is faster, on the best of several shapes, including those of the residual MLP.
 
 It writes `training.json` and `training.md`; rows that were measured before, on the same machine
 with the same libraries, stay:
@@ -41,7 +41,7 @@ from classifier import command_line
 from classifier.errors import ClassifierError
 from classifier.settings import Settings, load_preset
 
-WARM_UP = 2  # steps of a round before the clock starts: the first ones compile, and fill the caches
+WARM_UP = 2  # warm-up steps of a round: the first ones compile, and fill the caches
 CLASSES = 100
 
 SETTINGS = Settings(
@@ -60,7 +60,7 @@ SETTINGS = Settings(
     crop_aspect=1.2,
     mixup=0.8,
 )
-# Noise cannot be learnt: at the preset's learning rate the loss would grow without end.
+# The images are noise: with the preset's learning rate the loss would diverge.
 CNN = load_preset("cnn").replace(schedule="constant", learning_rate=1e-3)
 
 NETWORKS = {  # name: (title, recipe, images that are timed in a round)
@@ -98,7 +98,7 @@ MATRIX_PRODUCTS = ("tensorflow", "pytorch")
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, and writes what it found."""
+    """Runs the measurements and writes the results."""
     options = parse(arguments)
     state = circumstances("training", arguments)
     rows = {row: {**state, **measure(row, options)} for row in options.rows}
@@ -115,7 +115,7 @@ def stated(rows: Collection[dict[str, Any]]) -> str:
 
 
 def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures every variant and the matrix product in turns, round by round."""
+    """Measures every variant and the matrix product in interleaved rounds."""
     network, precision = row.split(":")
     _, settings, images = NETWORKS[network]
     sizes = {
@@ -156,7 +156,7 @@ def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 class Process:
-    """A module that measures once for each line that it is sent, in a process of its own."""
+    """A module in a separate process that runs one measurement for each line it receives."""
 
     def __init__(self, arguments: list[str]) -> None:
         self._arguments = arguments
@@ -179,7 +179,7 @@ class Process:
         self._errors.close()
 
     def measure(self) -> dict[str, float]:
-        """Has it measure, and returns the figures.
+        """Runs a measurement and returns the result.
 
         Raises:
             ClassifierError: the process ended instead.
@@ -199,13 +199,13 @@ class Process:
 
 
 def answer_each_line(measure: Callable[[], dict[str, float]]) -> None:
-    """Measures for each line of standard input: what a `Process` runs."""
+    """Runs a measurement for each line of standard input, in a `Process`."""
     for _ in sys.stdin:
         print(json.dumps(measure()), flush=True)
 
 
 def worker_parser() -> argparse.ArgumentParser:
-    """Returns a parser of what `measure` tells a process that trains."""
+    """Returns the parser of the arguments that `measure` passes to a training process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--precision", required=True)

@@ -24,12 +24,12 @@ from classifier.training.training_data import Images
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Takes the time of an epoch, without its first steps."""
+    """Measures the time of an epoch without the warm-up steps."""
 
     seconds = 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Starts after the last step of the warm-up, and looks at the clock after each other."""
+        """Starts after the last warm-up step, and records the time after each later step."""
         now = time.perf_counter()
         if batch < WARM_UP:
             self._start = now
@@ -90,14 +90,14 @@ def build(settings: Settings) -> keras.Model:
 
 
 def random_images(count: int) -> Images:
-    """Returns noise with random labels: what is in a picture changes no time."""
+    """Returns noise with random labels: the content does not affect the throughput."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     return Images(images, np.eye(CLASSES, dtype="float32")[random.integers(0, CLASSES, count)])
 
 
 def main() -> None:
-    """Trains a round for each line of standard input."""
+    """Trains one round for each line of standard input."""
     parser = worker_parser()
     parser.add_argument("--plain", action="store_true")
     options = parser.parse_args()

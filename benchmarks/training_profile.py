@@ -1,14 +1,14 @@
-"""Measures where the time of a training goes: the parts of a step, its products, and its start.
+"""Profiles a training: the operations of a step, its matrix products, and the start-up.
 
 python -m benchmarks.training_profile --dataset cifar100     # with nothing else running
 python -m benchmarks.training_profile --rows parts:cnn-64 shapes:cnn-64
 
 - `parts`: milliseconds of a step by kind of operation, from TensorFlow's profiler. Two operations
-  run in parallel and share the cores, so that the parts add up to more than the step.
-- `shapes`: GFLOP/s of the products or convolutions of the network alone, and of their gradients.
-- `start`: `train.py` in a terminal of its own, until the first step of the second epoch: seconds
-  from the start of the process to the end of the first step, and between the two epochs, where
-  it validates, saves and logs.
+  run in parallel and share the cores, so the parts add up to more than the step.
+- `shapes`: GFLOP/s of the network's matrix products or convolutions, and of their gradients.
+- `start`: `train.py` in a pseudo-terminal until the first step of the second epoch: seconds from
+  the start of the process to the end of the first step, and between the two epochs, for
+  validation, checkpoint and logging.
 
 It writes `training_profile.json` and a table each, `training_parts.md`, `training_shapes.md` and
 `training_start.md`; rows that were measured before, on the same machine with the same libraries,
@@ -66,7 +66,7 @@ PROGRESS = re.compile(r"Epoch (\d+)/|(\d+)/(\d+)\x1b\[0m")
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, and writes what it found."""
+    """Runs the measurements and writes the results."""
     options = parse(arguments)
     rows: dict[str, Any] = {}
     state = output.circumstances("training_profile", arguments)
@@ -115,7 +115,7 @@ def parts(network: str, precision: str, batch_size: int | None = None) -> dict[s
 
 
 def sorted_by_part(events: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Adds up the milliseconds of a step in each of `PARTS`, from a profile's events."""
+    """Sums the milliseconds of a step in each of `PARTS`, from the events of a profile."""
     total: dict[str, float] = defaultdict(float)
     for name, milliseconds in events:
         if OPERATION.fullmatch(name):

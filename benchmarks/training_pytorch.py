@@ -1,4 +1,4 @@
-"""Images per second of the same training in PyTorch, written as one writes it there.
+"""Images per second of the same training in idiomatic PyTorch.
 
 For `benchmarks.training`: the same network, loss, optimiser, batch and augmentation, operation by
 operation, in an ordinary loop over tensors in memory, with autocast for bfloat16, images with their
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """What `residual_mlp` is, from normalised pixels (N, 32, 32, 3) to logits (N, C)."""
+    """`residual_mlp` in PyTorch, from normalised pixels (N, 32, 32, 3) to logits (N, C)."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -52,14 +52,14 @@ class ResidualMLP(nn.Module):
 
 
 class Residual(nn.Sequential):
-    """Adds what its layers make of the input to the input."""
+    """A residual connection: adds the output of its layers to the input."""
 
     def forward(self, features: Tensor) -> Tensor:
         return features + super().forward(features)
 
 
 class ResNet9(nn.Module):
-    """What `cnn` is on images of 32 pixels, from normalised pixels (N, 32, 32, 3) to logits."""
+    """`cnn` in PyTorch for images of 32 pixels, from normalised pixels to logits."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ def batches(steps: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def main() -> None:
-    """Trains a round for each line of standard input."""
+    """Trains one round for each line of standard input."""
     parser = worker_parser()
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()

@@ -20,7 +20,7 @@ from interface.uploads import RefusedFileError, Upload
 # Descriptions of the inputs on the API page and in MCP tools.
 IMAGE = (
     f"An uploaded picture: {READABLE}, at most {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels. "
-    "Addresses of other servers are not fetched; MCP takes a data: address, too."
+    "URLs of other servers are not downloaded; MCP also accepts data URLs."
 )
 MODEL = "Name of a served model, as listed by /models; by default the first."
 

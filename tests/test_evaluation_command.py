@@ -83,7 +83,7 @@ def test_the_terminal_shows_the_figure_its_interval_and_the_duplicates(evaluated
     evaluation = json.loads((folder / "evaluation.json").read_text())
     low, high = evaluation["top1_interval"]
     assert f"{evaluation['top1']:.1%}  95% interval {low:.1%} – {high:.1%}" in done.stdout
-    assert "0 images are training images, byte for byte" in done.stdout
+    assert "0 images are training images (exact duplicates)" in done.stdout
     assert f"Written to {folder}" in done.stdout
     assert "60 images" in done.stdout
 

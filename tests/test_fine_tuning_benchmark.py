@@ -45,7 +45,7 @@ def test_another_seed_draws_others_for_the_training(any_font: None, tmp_path: Pa
     [
         (["new", "--per-class", "1"], "--per-class takes 2 to 16. Received: 1"),
         (["new", "--per-class", "17"], "Received: 17"),
-        (["."], "is there already: name a new folder"),
+        (["."], "already exists: choose a new folder"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_writes_nothing(

@@ -174,7 +174,7 @@ class TestRepeatedImages:
             copy = tmp_path / f"data/test/dog/copy{number}.png"
             copy.write_bytes((tmp_path / f"data/train/dog/{number}.png").read_bytes())
         (warning,) = training_data(tmp_path / "data").remarks
-        assert "2 of the 6 test images are, byte for byte, also training images" in warning
+        assert "2 of the 6 test images are exact duplicates of training images" in warning
         assert "test/dog/copy0.png, test/dog/copy1.png" in warning
         assert "\n" not in warning
 
@@ -207,7 +207,7 @@ def test_the_training_command_reads_a_zip_and_says_what_it_found(
     )
     assert result.returncode == 0, result.stderr
     assert "Not read in the train split of pets.zip: 1 .heic (train/cat/a.heic)." in result.stdout
-    assert "1 of the 6 test images are, byte for byte, also training images" in result.stdout
+    assert "1 of the 6 test images are exact duplicates of training images" in result.stdout
     labels = json.loads((tmp_path / "run/model/labels.json").read_text())
     assert labels["classes"] == ["cat", "test"]
     assert labels["dataset"] == "pets.zip"

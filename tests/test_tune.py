@@ -177,7 +177,7 @@ def test_ctrl_c_puts_the_trial_back_and_says_how_to_go_on(
 
     threading.Thread(target=interrupt, daemon=True).start()
     assert call(preset, small_dataset, tmp_path, "grid", 2) == 130
-    assert "Go on by the same call" in capsys.readouterr().err
+    assert "Resume it with the same command" in capsys.readouterr().err
     assert not list(tmp_path.glob(".trial-*"))
     stopped = trials_of(f"sqlite:///{tmp_path}/study.db")[0]
 

@@ -127,7 +127,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def _lock(location: str) -> Iterator[None]:
-    """Holds the entry's lock; goes on without it if it cannot be taken within `LOCK_SECONDS`."""
+    """Holds the entry's lock; continues without it after a timeout of `LOCK_SECONDS`."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(*CACHE_ERRORS):
             path = _index_file(location).with_suffix(".lock")

@@ -117,7 +117,7 @@ def _decoded(files: Iterable[Found], size: int, limit: int) -> Generator[list[De
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(queue.Empty):
-            while True:  # makes room for the thread to go on, and to end
+            while True:  # empties the queue so that the thread can continue and end
                 waiting.get_nowait()
 
 

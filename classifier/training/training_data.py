@@ -96,9 +96,9 @@ def _warnings(split: Split, test: Split) -> list[str]:
     repeated = find_duplicates(test.images, split.images)
     if repeated.size:
         warnings.append(
-            f"Warning: {repeated.size:,} of the {len(test.images):,} test images are, byte for "
-            f"byte, also training images ({_some([test.describe(row) for row in repeated])}): the "
-            "test accuracy is too high by them."
+            f"Warning: {repeated.size:,} of the {len(test.images):,} test images are exact "
+            f"duplicates of training images ({_some([test.describe(row) for row in repeated])}): "
+            "they inflate the test accuracy."
         )
     untrained = np.setdiff1d(np.arange(len(split.classes)), split.labels)
     for tested, where in ((True, "in the test split alone"), (False, "nor a test image")):
