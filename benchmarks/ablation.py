@@ -222,7 +222,7 @@ def table(ablation: dict[str, Any]) -> str:
 
 
 def write(ablation: dict[str, Any], folder: Path | None) -> None:
-    """Writes the table, the figures and the numbers."""
+    """Writes the table, the figures and all values."""
     results, numbers = folder or output.RESULTS, folder or NUMBERS
     text = json.dumps(ablation, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     output.write_files(
@@ -247,7 +247,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = output.parser(
         "ablation",
-        "Measures what each ingredient of the recipe is worth, at a short and equal budget.",
+        "Ablation study: adds components to the baseline one at a time, with the same epochs.",
     )
     parser.add_argument("--dataset", default=DEFAULT_DATASET, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N")

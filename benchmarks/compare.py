@@ -296,7 +296,7 @@ def _training_figures(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(comparison: dict[str, Any], folder: Path | None) -> None:
-    """Writes tables, figures and numbers."""
+    """Writes tables, figures and all values."""
     results, numbers = folder or output.RESULTS, folder or sources.PRETRAINED
     others = [] if folder else other_models(results)
     text = json.dumps(comparison, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

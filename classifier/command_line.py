@@ -1,4 +1,4 @@
-"""What the project's commands share: one-line errors, exit statuses and `--debug`."""
+"""Common parts of the commands: one-line errors, exit statuses and `--debug`."""
 
 import argparse
 import atexit
@@ -17,12 +17,12 @@ INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 +
 
 
 class OneLineArgumentParser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose error is one line, without the usage in front of it."""
+    """An `ArgumentParser` whose errors are one line, without the usage."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parses as usual; an option whose value is empty is a mistake, often an unset variable."""
+        """Parses as usual, and refuses empty values, which are often unset variables."""
         options, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             if action.option_strings and getattr(options, action.dest, None) == "":
@@ -34,7 +34,7 @@ class OneLineArgumentParser(argparse.ArgumentParser):
 
 
 def argument_parser(description: str, **options: Any) -> argparse.ArgumentParser:
-    """Returns a parser with `--debug`, which adds the traceback to an error's one line."""
+    """Returns a parser with `--debug`, which adds the traceback to an error message."""
     parser = OneLineArgumentParser(description=description, allow_abbrev=False, **options)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -49,14 +49,14 @@ def check_output(path: Path) -> None:
 
 
 def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and turns what it raises into one line on standard error.
+    """Runs a command and prints its exceptions as one line on standard error.
 
     Args:
         main: the command; takes the arguments after the program's name.
         arguments: those arguments; `sys.argv[1:]` if not given.
 
     Returns:
-        The exit status: 0 done, 2 the call or its input is wrong, 1 something failed on the way,
+        The exit status: 0 success, 2 invalid arguments or input, 1 failure at run time,
         130 interrupted from the keyboard.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -68,7 +68,7 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
         _report(str(interrupt) or "interrupted", arguments)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is left to say to anyone.
+        # The reader of the output has closed the pipe (`| head`): there is nothing to report.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -99,9 +99,9 @@ def _unexpected(error: Exception) -> str:
 
 
 def _skip_clean_up() -> None:
-    """Ends the process, when it ends, before HDF5 tries again to write what the disk did not take.
+    """Skips the clean-up at the end of the process after a full disk.
 
-    That would be a segmentation fault.
+    HDF5 would try to write again, which causes a segmentation fault.
     """
     if "h5py" in sys.modules and "pytest" not in sys.modules:
         atexit.register(os._exit, 1)

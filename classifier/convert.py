@@ -1,4 +1,4 @@
-"""Converts a model to a format for other programs, and checks that its predictions are the same.
+"""Exports a model to ONNX or LiteRT, and verifies that its predictions are unchanged.
 
 python -m classifier.convert pretrained/cnn --to onnx
 python -m classifier.convert user/name --to litert --int8 --dataset path/to/images

@@ -29,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         _flush(temporary)
         _replace(temporary, path)
     except OSError as error:
-        # Of a full disk the system does not say which, and the temporary name tells a user nothing.
+        # The system's error for a full disk names no disk, only the temporary file.
         if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
@@ -61,10 +61,10 @@ def require_writable(folder: Path) -> None:
 
 
 def require_space(folder: Path, size: int) -> None:
-    """Raises `DiskFullError` unless the disk of a folder has so many bytes free.
+    """Raises `DiskFullError` unless the disk of a folder has this many bytes free.
 
-    To be called before libraries write that do not survive a full disk: HDF5 and TensorFlow's
-    event files end the process by a segmentation fault.
+    Called before libraries write that crash on a full disk: HDF5 and TensorFlow's event files
+    cause a segmentation fault.
     """
     free = shutil.disk_usage(folder).free
     if free < size:

@@ -1,4 +1,4 @@
-"""The settings of a training: a frozen, checked dataclass that presets (YAML) and `--set` fill."""
+"""The settings of a training: a frozen, validated dataclass, set by presets (YAML) and `--set`."""
 
 import dataclasses
 import difflib
@@ -93,60 +93,62 @@ class Settings:
     # Network
     architecture: str = "mlp"  # mlp (plain), residual_mlp (inverted bottlenecks) or cnn
     hidden_units: tuple[int, ...] = (1024, 512, 256)  # mlp: width of each hidden layer
-    dropout: float = 0.0  # share of activations dropped after each hidden layer
-    l2: float = 0.0  # factor of the squared weights in the loss (Dense and Conv2D kernels)
+    dropout: float = 0.0  # dropout rate after each hidden layer
+    l2: float = 0.0  # L2 regularisation factor (Dense and Conv2D kernels)
     width: int = 512  # residual_mlp: units between the blocks
     depth: int = 6  # residual_mlp: number of blocks
     expansion: int = 4  # residual_mlp: units inside a block, as a multiple of width
     local_units: int = 0  # residual_mlp: units of each layer with local weights; 0: no such layers
     local_patches: tuple[int, ...] = (9,)  # pixels of 32: side of the initial receptive field
-    local_filters: str = "random"  # of the first of them: random, or patches of training images
-    local_maps: tuple[int, ...] = ()  # residual_mlp: arrange them on maps of this side
-    tied: bool = False  # residual_mlp: convolutions, which share weights over a map
+    local_filters: str = "random"  # initialisation of the first one: random or patches (whitened)
+    local_maps: tuple[int, ...] = ()  # residual_mlp: side of the feature map of each local layer
+    tied: bool = False  # residual_mlp: share the weights of a map: convolutions
     channels: tuple[int, ...] = (32, 64, 128, 256)  # cnn: filters of each stage
 
     # Optimisation
     optimizer: str = "sgd"  # sgd (Nesterov momentum), adamw or lion
-    learning_rate: float = 0.01  # the highest of the schedule
+    learning_rate: float = 0.01  # maximum of the schedule
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.0  # decoupled; adamw and lion only
     prune_threshold: float = 0.0  # adamw: local weights below this many learning rates are set to 0
-    clip_norm: float = 0.0  # gradients are scaled down to this global norm; 0: never
-    label_smoothing: float = 0.0  # share of the label spread evenly over all classes
+    clip_norm: float = 0.0  # gradient clipping by global norm; 0: off
+    label_smoothing: float = 0.0  # share of the target spread evenly over all classes
     batch_size: int = 128  # images per step
-    epochs: int = 40  # passes over the training images, at most
-    freeze_epochs: int = 0  # with --init-from: train only a new last layer before
-    schedule: str = "plateau"  # plateau: adapts to validation; cosine: to zero; constant
+    epochs: int = 40  # maximum number of epochs
+    freeze_epochs: int = 0  # with --init-from: first epochs, which train only the new last layer
+    schedule: str = "plateau"  # plateau (of val_loss), cosine (decay to zero) or constant
     warmup_epochs: float = 0.0  # cosine: linear increase from zero over the first epochs
-    plateau_patience: int = 3  # epochs without a better val_loss before the rate falls
+    plateau_patience: int = 3  # epochs without a better val_loss before the rate is reduced
     plateau_factor: float = 0.3  # the rate is multiplied by this
-    early_stopping_patience: int = 0  # epochs without a better val_loss before the end; 0: never
+    early_stopping_patience: int = 0  # epochs without a better val_loss before it stops; 0: off
 
     # Augmentation of the training images, in the graph
     flip: float = 0.0  # probability of a horizontal flip
-    crop_area: float = 1.0  # smallest share of the area that a random crop keeps, zoomed back
-    crop_aspect: float = 1.0  # widest ratio of a crop's sides
-    shift: int = 0  # pixels of 32, at most, in each direction
-    brightness: float = 0.0  # widest change, as a share of the full scale
-    contrast: float = 0.0  # widest change of contrast, as a share of it
-    erasing: float = 0.0  # probability that a random rectangle is greyed out
-    cutmix: float = 0.0  # probability that a rectangle of another image is pasted in
-    mixup: float = 0.0  # alpha of the Beta distribution that mixes pairs of images; 0: never
-    mixup_probability: float = 1.0  # share of the batches that are mixed
+    crop_area: float = 1.0  # smallest area of a random crop, as a share of the image
+    crop_aspect: float = 1.0  # largest aspect ratio of a random crop
+    shift: int = 0  # maximum shift in pixels of 32, in each direction
+    brightness: float = 0.0  # maximum change, as a share of the full scale
+    contrast: float = 0.0  # maximum relative change of the contrast
+    erasing: float = 0.0  # probability of random erasing
+    cutmix: float = 0.0  # probability of CutMix
+    mixup: float = 0.0  # alpha of the Beta distribution of mixup; 0: off
+    mixup_probability: float = 1.0  # share of the batches with mixup
 
-    # Distillation: a trained model's answers on augmented images as targets
-    teacher: str = ""  # a model folder or Hub id; empty: train on the labels alone
-    distillation_weight: float = 0.9  # share of the teacher in the targets; the rest: the label
-    distillation_temperature: float = 1.0  # the teacher's probabilities, softened
-    distillation_views: int = 20  # augmented views of each image that the teacher labels once
+    # Knowledge distillation: a trained model's predictions for augmented images as targets
+    teacher: str = ""  # a model folder or Hub id; empty: no distillation
+    distillation_weight: float = 0.9  # weight of the teacher's predictions in the targets
+    distillation_temperature: float = 1.0  # softens the teacher's probabilities
+    distillation_views: int = 20  # augmented views of each image, predicted once
 
     # Data, number format, calibration and export
-    validation_fraction: float = 0.1  # share of the training split kept for validation
+    validation_fraction: float = (
+        0.1  # size of the validation split, as a share of the training split
+    )
     seed: int = 0  # of weights, order, augmentation and dropout
-    precision: str = "auto"  # auto: bfloat16 where the processor multiplies it in hardware
-    calibrate: bool = True  # divide the logits by the temperature that fits validation best
-    tta_flip: bool = False  # export the mean of the answers to the image and its mirror image
-    tta_zoom: float = 1.0  # also average over the enlarged middle of this share of the side
+    precision: str = "auto"  # auto: bfloat16 if the processor supports it in hardware
+    calibrate: bool = True  # temperature scaling, fitted on validation images
+    tta_flip: bool = False  # average the predictions for the image and its horizontal flip
+    tta_zoom: float = 1.0  # also average over a zoomed center crop of this share of the side
     store_half: bool = False  # store the weights as float16 (they load as float32)
 
     def __post_init__(self) -> None:
@@ -173,7 +175,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all settings as JSON and YAML can hold them."""
+        """Returns all settings in types that JSON and YAML support."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
@@ -197,7 +199,7 @@ def load_preset(name_or_file: str | Path) -> Settings:
             `search` is for `tune.py` and ignored.
 
     Raises:
-        InputError: no such preset, not a mapping, an unknown name or an impossible value.
+        InputError: no such preset, not a mapping, an unknown name or an invalid value.
     """
     path = preset_path(name_or_file)
     content = read_preset_file(path, name_or_file)
@@ -227,7 +229,9 @@ def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
         content = yaml.load(text, _UniqueKeysLoader)
     except RecursionError:
         raise InputError(f"{path} is not a preset: it is nested too deeply") from None
-    except Exception as error:  # PyYAML's own, and whatever it stumbles over: dates, tags, numbers
+    except (
+        Exception
+    ) as error:  # errors of PyYAML, and of its constructors for dates, tags and numbers
         message = " ".join(str(error).split())
         raise InputError(f"{path} is not valid YAML: {message}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -23,7 +23,7 @@ DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # right, down, left, up
 
 
 def corrupt(images: np.ndarray, kind: str, level: float, *, seed: int = 0) -> np.ndarray:
-    """Corrupts each image by the same amount, with random directions and noise from the seed.
+    """Corrupts all images with the same severity, with random directions and noise from the seed.
 
     The random choices for an image are the same at all levels: it is shifted in one of four
     directions, rotated to one side, and has the same noise pattern.

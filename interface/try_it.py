@@ -1,4 +1,4 @@
-"""The *Try it* tab: all models on a picture that is shifted, rotated and blurred."""
+"""The *Try it* tab: the predictions of all models for a shifted, rotated and blurred picture."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def build_network(
         mean: float32, (3,): the training images' mean of each channel, 0–255.
         deviation: float32, (3,): their standard deviation.
         test_time_augmentation: whether to average the predictions for several views of the image,
-            as the settings ask for; they are one batch.
+            according to the settings; the views are one batch.
 
     Returns:
         A model from raw pixels (N, S, S, 3), 0–255, RGB, with S the settings' `image_size`, to
@@ -59,7 +59,7 @@ def build_network(
 
 
 def _views(images: keras.KerasTensor, settings: Settings) -> list[keras.KerasTensor]:
-    """Returns the image, its enlarged centre and their mirror images, as in the settings."""
+    """Returns the image, its zoomed center crop and their horizontal flips, as in the settings."""
     views = [images]
     margin = round(settings.image_size * (1 - settings.tta_zoom) / 2)
     if margin:

@@ -1,4 +1,4 @@
-"""The classic multilayer perceptron: dense ReLU layers with dropout and L2 on flattened pixels."""
+"""A multilayer perceptron: dense ReLU layers with dropout and L2 on flattened pixels."""
 
 import keras
 

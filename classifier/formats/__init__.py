@@ -1,1 +1,1 @@
-"""Models in formats of other programs: ONNX and LiteRT."""
+"""Export formats: ONNX and LiteRT."""

@@ -144,7 +144,7 @@ def _dimension(name: str, values: Any, settings: Settings) -> Distribution:
 
 
 def _range(name: str, values: dict[str, Any], settings: Settings) -> Distribution:
-    """Returns the distribution of a range; optuna raises ValueError for what contradicts itself."""
+    """Returns the distribution of a range; Optuna raises ValueError for contradictions."""
     number = FIELD_TYPES[name]
     if number not in (int, float):
         raise InputError("it is not a number: give a list of choices")

@@ -199,7 +199,7 @@ class Worker:
         )
 
     def _release_slot(self, trial: optuna.Trial) -> None:
-        """Ends a trial as if it had not been: its slot can be queued again."""
+        """Ends a trial without counting it, so that its slot can be queued again."""
         trial.set_user_attr(SLOT, None)
         self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 

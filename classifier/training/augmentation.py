@@ -27,7 +27,7 @@ class Augmentation(keras.layers.Layer):
         """Args:
         settings: the strength of each operation.
         geometry: whether to crop, shift, change colours and erase.
-        mixing: whether to flip and mix.
+        mixing: whether to flip and to apply mixup.
         """
         super().__init__(dtype="float32", autocast=False)
         self.settings = settings

@@ -57,7 +57,7 @@ class RunState(keras.callbacks.Callback):
         self._rate = 0.0
         self._began = time.perf_counter()
         self._ended: float | None = None
-        self._next_write = 0.0  # not before this time
+        self._next_write = 0.0  # no checkpoint before this time
         self._seconds_before = 0.0
 
     @property

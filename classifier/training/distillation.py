@@ -1,8 +1,8 @@
-"""The images of each epoch, and targets from a trained teacher on augmented views of them.
+"""Knowledge distillation: the targets are a teacher's predictions for augmented views.
 
 Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015; for dense
 students of convolutional teachers Urban et al., "Do Deep Convolutional Nets Really Need to be Deep
-and Convolutional?", 2017, who find that answers on augmented images are what makes it work.
+and Convolutional?", 2017, who find that predictions for augmented images are essential.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ MAX_STORED_ANSWERS = 100  # views; beyond this many, the oldest are removed
 def epoch_images(
     data: TrainingData, settings: Settings
 ) -> tuple[Callable[[int], Images], Augmentation]:
-    """Returns what gives each epoch its images, and the augmentation of its batches.
+    """Returns a function that returns the images of an epoch, and the augmentation of its batches.
 
-    Without a teacher every epoch has the training images as they are and augments each batch;
-    with one, epochs have views that were augmented when the teacher saw them, still to be
-    flipped and mixed.
+    Without a teacher, every epoch has the original training images, and batches are augmented.
+    With a teacher, the images of an epoch are already augmented, as the teacher saw them; batches
+    are only flipped and mixed.
 
     Raises:
-        InputError: the teacher cannot be had, or knows other classes or images of another size.
+        InputError: the teacher cannot be loaded, or has other classes or another image size.
     """
     if not settings.teacher:
         return lambda epoch: data.training, Augmentation(settings)
@@ -51,11 +51,11 @@ def epoch_images(
             f"the teacher {settings.teacher!r} takes images of {folder.image_size} pixels, not "
             f"{settings.image_size}: set image_size={folder.image_size}, or choose another teacher"
         )
-    with undistributed():  # each process asks its own
+    with undistributed():  # each process has its own teacher
         teacher = folder.load_model()
     policy = keras.config.dtype_policy()
     for layer in teacher.layers:
-        if layer.name != LAST_LAYER:  # in the number format of the training, which may be faster
+        if layer.name != LAST_LAYER:  # in the number format of the training
             layer.dtype_policy = policy
     identity = hashlib.sha256(policy.name.encode())
     for file in (CONFIG, WEIGHTS):
@@ -71,16 +71,16 @@ def epoch_images(
 
 
 class DistilledViews:
-    """Augmented views of the training images with the teacher's answers, one view an epoch.
+    """Augmented views of the training images with the teacher's predictions, one view per epoch.
 
-    A view is made and labelled when an epoch first asks for it, and kept in memory as uint8: after
-    `distillation_views` epochs the training costs what a plain one does. Each view depends on the
-    seed and its number alone, so a resumed training sees the same ones.
+    A view is computed when an epoch first needs it, and kept in memory as uint8: after
+    `distillation_views` epochs, distillation has no further cost. Each view depends only on the
+    seed and its number, so a resumed training has the same views.
 
     Args:
         teacher: takes images, uint8, (N, S, S, 3), and returns probabilities, (N, C).
         training: the images and their one-hot labels.
-        settings: the augmentation, the number of views and the teacher's share.
+        settings: the augmentation, the number of views and the weight of the teacher.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class DistilledViews:
 def stored_answers(
     teacher: bytes, images: np.ndarray, ask: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Returns a teacher's answers to images; from the disk, where they have been asked for before.
+    """Returns a teacher's predictions for images, from the cache on disk if possible.
 
-    A training that is resumed, or another one with the same views, does not pay for them again.
-    What cannot be stored or read is asked for.
+    A resumed training, or another one with the same views, does not compute them again. If the
+    cache cannot be read or written, they are computed.
 
     Args:
-        teacher: identifies the weights and the number format in which they answer.
+        teacher: identifies the weights and the number format of the computation.
         images: uint8, (N, S, S, 3).
         ask: returns probabilities, (N, C).
 
