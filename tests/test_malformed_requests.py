@@ -143,7 +143,10 @@ def test_an_address_that_is_too_long_is_refused(app: RunningApp, path: str, stat
 def test_routes_of_gradio_that_the_page_does_not_use_are_not_there(http: httpx.Client) -> None:
     for route in ("component_server", "stream/x", "stream/x/close", "process_recording"):
         assert _post(http, route, {}).status_code == httpx.codes.NOT_FOUND
-    assert httpx.post(f"{str(http.base_url)[:-12]}/login").status_code == httpx.codes.NOT_FOUND
+    assert (
+        httpx.post(f"{str(http.base_url)[:-12]}/login", timeout=30).status_code
+        == httpx.codes.NOT_FOUND
+    )
 
 
 def test_an_upload_without_a_file_is_refused(http: httpx.Client) -> None:
@@ -204,7 +207,8 @@ def test_no_path_passes_by_looking_like_a_heartbeat(app: RunningApp, path: str) 
     for route in ("proxy=https://x.hf.space/heartbeat/", "file=http://127.0.0.1:9/heartbeat/x"):
         answer = httpx.get(f"{app.url}{path}{route}", timeout=30)
         assert answer.status_code == httpx.codes.NOT_FOUND
-    assert httpx.get(f"{app.url}/login/heartbeat/x").status_code == httpx.codes.NOT_FOUND
+    answer = httpx.get(f"{app.url}/login/heartbeat/x", timeout=30)
+    assert answer.status_code == httpx.codes.NOT_FOUND
 
 
 def test_a_refused_direct_call_has_a_status_of_its_own(http: httpx.Client) -> None:

@@ -497,7 +497,7 @@ def test_an_interrupted_upload_ends_at_once_and_names_the_command_that_goes_on(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert uploading.wait(60)
+        assert uploading.wait(300)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=15)
     assert process.returncode == 130
