@@ -52,7 +52,7 @@ class RunningApp:
         with urllib.request.urlopen(self.url + path, timeout=timeout) as answer:
             return answer.read()
 
-    def stop(self, seconds: float = 20) -> int:
+    def stop(self, seconds: float = 60) -> int:
         """Ends it with SIGTERM, and returns its exit status.
 
         It takes at most five seconds, and longer on a busy machine.

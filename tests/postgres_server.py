@@ -53,7 +53,7 @@ def postgres(programs: Path) -> Iterator[str]:
     def call(program: str, *arguments: object) -> None:
         command = [programs / program, *map(str, arguments)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(command, check=True, cwd=folder, timeout=60, **account, **quiet)
+        subprocess.run(command, check=True, cwd=folder, timeout=300, **account, **quiet)
 
     data = folder / "data"
     call("initdb", "-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={password}", "-N")

@@ -242,7 +242,7 @@ def test_processes_with_different_commands_are_told_what_differs(tmp_path, small
     arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "run"]
     processes = start_two(*arguments, each=(["--seed", "0"], ["--seed", "1"]))
     for process in processes:
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 2, errors
         assert "error: process 1 has seed 1, process 0 0: give all of them the same" in errors
         assert errors.count("\n") == 1

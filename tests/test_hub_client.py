@@ -27,7 +27,7 @@ def in_a_thread(call: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     return outcome[0]
 
 

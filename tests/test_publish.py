@@ -499,7 +499,7 @@ def test_an_interrupted_upload_ends_at_once_and_names_the_command_that_goes_on(
     ) as process:
         assert uploading.wait(300)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     line = said.strip().splitlines()[-1]
     assert line.startswith("error: interrupted: what is published is complete")

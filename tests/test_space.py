@@ -297,7 +297,7 @@ def test_requirements_alone_start_the_app_laid_out_as_the_space_is(
             pytest.fail(output.read()[-3000:])
         finally:
             app.terminate()
-            app.wait(20)
+            app.wait(60)
     assert [(model["name"], model["source"]) for model in served] == [(repo_id, "hub")]
     assert served[0]["revision"] == hub.models[repo_id].main.sha
 

@@ -112,7 +112,7 @@ def test_ctrl_c_says_where_the_checkpoint_is_and_how_to_go_on(tmp_path, small_da
     )
     _wait_for(folder, "checkpoints/state.npz", process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == 130
     last = errors.strip().splitlines()[-1]
