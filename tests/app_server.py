@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,13 @@ def app(
     with running_app(folder, *models, DATASET=str(small_dataset)) as started:
         yield started
         assert started.process.poll() is None, started.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def logged(app: RunningApp) -> Callable[[], str]:
+    """Returns what the app has logged since the tests of a file began: others share the app."""
+    before = len(app.log.read_text())
+    return lambda: app.log.read_text()[before:]
 
 
 def app_that_can_be_busy(folder: Path, *changes: str) -> tuple[str, ...]:
