@@ -17,7 +17,7 @@ import pytest
 from ports import free_port
 
 PROJECT = Path(__file__).resolve().parent.parent
-SECONDS_TO_START = 120
+SECONDS_TO_START = 300
 BUSY = "busy"
 BUSY_APP = """
 import sys, time
