@@ -191,7 +191,7 @@ def test_a_hub_with_other_hashes_than_gits_gets_no_second_commit(
     monkeypatch.setattr(Blob, "oid", property(lambda blob: f"{zlib.crc32(blob.content):040x}"))
     first = publish(folder, repo_id)
     assert not publish(folder, repo_id).changed
-    assert our_hub.pull(repo_id).revision == first.commit
+    assert our_hub.pull(repo_id, timeout=60).revision == first.commit
 
 
 def test_branch_and_pull_request_exclude_each_other(repo_id: str, folder: ModelFolder) -> None:

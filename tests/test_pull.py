@@ -1,5 +1,6 @@
 """Pulling a model from a Hub: what is fetched, what is refused, and what happens when it fails."""
 
+import functools
 import json
 import logging
 import os
@@ -15,11 +16,14 @@ import numpy as np
 import pytest
 
 from classifier.errors import ClassifierError, InputError
-from classifier.hub import Follower, Found, HubError, ModelNotFoundError, pull, pulling, sources
+from classifier.hub import Follower, Found, HubError, ModelNotFoundError, pulling, sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier
 from hub_server import Hub
 from model_folders import make_model_folder
+
+# The limit of a pull is the subject of the tests that name one.
+pull = functools.partial(pulling.pull, timeout=60)
 
 
 @pytest.fixture(scope="module")
