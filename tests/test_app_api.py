@@ -314,7 +314,7 @@ def test_twenty_clients_at_once_are_all_answered(app: RunningApp, picture: Path)
 
 
 def test_sigterm_finishes_requests(tiny_run: Path, picture: Path, tmp_path: Path) -> None:
-    command = app_that_can_be_busy(tmp_path)
+    command = app_that_can_be_busy(tmp_path, "app.SECONDS_TO_FINISH = 60")
     with running_app(tmp_path, "--model", tiny_run, command=command) as app:
         client = Client(app.url, verbose=False)
         assert client.predict(handle_file(picture), api_name="/classify")[0]["label"]
