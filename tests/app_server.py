@@ -4,19 +4,20 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from ports import free_port
+
 PROJECT = Path(__file__).resolve().parent.parent
-SECONDS_TO_START = 120
+SECONDS_TO_START = 300
 BUSY = "busy"
 BUSY_APP = """
 import sys, time
@@ -46,13 +47,16 @@ class RunningApp:
     process: subprocess.Popen[str]
     log: Path
 
-    def get(self, path: str, timeout: float = 20) -> bytes:
+    def get(self, path: str, timeout: float = 60) -> bytes:
         """Returns the content at a path of the app."""
         with urllib.request.urlopen(self.url + path, timeout=timeout) as answer:
             return answer.read()
 
-    def stop(self, seconds: float = 20) -> int:
-        """Ends it with SIGTERM, and returns its exit status."""
+    def stop(self, seconds: float = 60) -> int:
+        """Ends it with SIGTERM, and returns its exit status.
+
+        It takes at most five seconds, and longer on a busy machine.
+        """
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
@@ -69,9 +73,7 @@ def running_app(
         command: what Python is given before them, in the place of `app.py`.
         environment: variables to add; the port is named in `GRADIO_SERVER_PORT`.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = folder / f"app-{port}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -105,6 +107,13 @@ def app(
     with running_app(folder, *models, DATASET=str(small_dataset)) as started:
         yield started
         assert started.process.poll() is None, started.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def logged(app: RunningApp) -> Callable[[], str]:
+    """Returns what the app has logged since the tests of a file began: others share the app."""
+    before = len(app.log.read_text())
+    return lambda: app.log.read_text()[before:]
 
 
 def app_that_can_be_busy(folder: Path, *changes: str) -> tuple[str, ...]:

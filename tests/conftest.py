@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import command_runner
-from app_server import app  # noqa: F401 - a fixture
+from app_server import app, logged  # noqa: F401 - fixtures
 from hub_server import ENDPOINT, hub, repo_id, running_hub  # noqa: F401 - fixtures
 from postgres_server import postgres_url  # noqa: F401 - a fixture
 

@@ -4,13 +4,14 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ports import free_port
 
 PASSWORD = "secret"
 
@@ -44,9 +45,7 @@ def postgres(programs: Path) -> Iterator[str]:
         user = pwd.getpwnam("nobody")
         os.chown(folder, user.pw_uid, user.pw_gid)
         account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     password = folder / "password"
     password.write_text(PASSWORD)
     password.chmod(0o644)
@@ -54,7 +53,7 @@ def postgres(programs: Path) -> Iterator[str]:
     def call(program: str, *arguments: object) -> None:
         command = [programs / program, *map(str, arguments)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(command, check=True, cwd=folder, timeout=60, **account, **quiet)
+        subprocess.run(command, check=True, cwd=folder, timeout=300, **account, **quiet)
 
     data = folder / "data"
     call("initdb", "-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={password}", "-N")

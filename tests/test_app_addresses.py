@@ -13,6 +13,7 @@ from app import PORTS, address_to_listen_on, normalise_root_path
 from app_server import PROJECT, RunningApp
 from classifier.errors import ClassifierError, InputError
 from interface.hosts import PROXY_VARIABLES, path_of, trusts_proxy, with_own_host
+from ports import free_port
 
 STRANGERS = [
     {"Host": "evil.example"},
@@ -44,7 +45,7 @@ def busy() -> Iterator[int]:
 def test_the_command_line_comes_first_then_the_variables_then_what_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    free = _free_port()
+    free = free_port()
     host, port = address_to_listen_on(None, None)
     assert host == "127.0.0.1"
     assert port in PORTS
@@ -70,7 +71,7 @@ def test_an_address_of_ipv6_is_one(host: str, monkeypatch: pytest.MonkeyPatch) -
         pytest.skip("this machine has no IPv6")
     assert address_to_listen_on(host, None)[0] == "::1"
     monkeypatch.setenv("GRADIO_SERVER_NAME", host)
-    assert address_to_listen_on(None, _free_port())[0] == "::1"
+    assert address_to_listen_on(None, free_port())[0] == "::1"
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "-1", "65536", "78 60", "7860.0", "٧", "9" * 5000])
@@ -239,12 +240,6 @@ def _scope(host: str) -> dict[str, object]:
     headers = [(b"host", host.encode()), (b"accept", b"*/*")]
     headers += [(b"x-forwarded-host", b"evil.example"), (b"forwarded", b"host=evil.example")]
     return {"type": "http", "headers": headers, "server": ("192.168.1.5", 7860)}
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _has_ipv6() -> bool:

@@ -174,7 +174,7 @@ def test_of_several_processes_at_once_one_builds(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert len(list(tmp_path.glob("built by *"))) == 1
 

@@ -388,7 +388,10 @@ def test_files_are_found_and_decoded_no_further_ahead_than_two_batches(
     assert classifier.batches == [256] * 3
 
 
-def test_larger_images_are_answered_in_smaller_batches(tmp_path: Path) -> None:
+def test_larger_images_are_answered_in_smaller_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "BATCH_WAIT_SECONDS", 60)  # a busy machine names files slowly
     picture = str(write(tmp_path / "a.jpg", encoded(scene(32, 32), "JPEG")))
     classifier = Stub()
     classifier.image_size = 128

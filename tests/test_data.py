@@ -449,7 +449,7 @@ def load_in_a_process(tmp_path: Path, *arguments: str, **environment: str) -> tu
         env=variables | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     return finished.returncode, finished.stderr
@@ -496,12 +496,12 @@ class TestNoNetwork:
         assert said.count("\n") == 1
         assert "HF_HUB_OFFLINE is set" in said
 
-    def test_a_silent_hub_is_given_up_in_half_a_minute(
+    def test_a_silent_hub_is_given_up_within_a_minute(
         self, tmp_path: Path, silent_server: str
     ) -> None:
         start = time.monotonic()
         status, said = load_in_a_process(tmp_path, "uoft-cs/cifar100", HF_ENDPOINT=silent_server)
-        assert time.monotonic() - start < 30
+        assert time.monotonic() - start < 60
         assert status == 1
         assert said.count("\n") == 1
         assert "cannot reach the Hub" in said

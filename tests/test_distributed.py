@@ -19,6 +19,7 @@ from classifier.model_folder.folder import ModelFolder
 from classifier.training import rendezvous as rendezvous
 from classifier.training.distribution import ProcessGroup, read_process_group
 from conftest import PROJECT
+from ports import free_port
 
 AUGMENTED = """
 architecture: residual_mlp
@@ -48,28 +49,32 @@ JAX = {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
 Process = subprocess.Popen[str]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def start_two(
+    *arguments: object,
+    each: tuple[list[str], ...] = ([], []),
+    programs: tuple[list[str], ...] = ([], []),
+) -> list[Process]:
+    """Starts both processes of a group on loopback.
 
-
-def start_two(*arguments: object, each: tuple[list[str], ...] = ([], [])) -> list[Process]:
-    """Starts both processes of a group on loopback, perhaps with more arguments for each."""
+    Args:
+        arguments: of `train.py` in both.
+        each: further ones of each.
+        programs: what Python is given before `train.py` in each.
+    """
     group = {
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}",
         "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
     }
     return [
         subprocess.Popen(
-            [sys.executable, "train.py", *map(str, arguments), "--distributed", *more],
+            [sys.executable, *program, "train.py", *map(str, arguments), "--distributed", *more],
             cwd=PROJECT,
             env={**os.environ, **JAX, **group, "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number, more in enumerate(each)
+        for number, (program, more) in enumerate(zip(programs, each, strict=True))
     ]
 
 
@@ -153,11 +158,10 @@ def test_when_one_process_is_killed_all_end_and_the_run_goes_on_where_it_was(
     classic, tmp_path, small_dataset
 ):
     arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "two", "--resume"]
-    leader, other = start_two(*arguments)
+    held = [str(Path(__file__).with_name("held_training.py")), "3"]
+    leader, other = start_two(*arguments, programs=([], held))
     assert leader.stdout is not None
-    for line in leader.stdout:
-        if line.startswith("Epoch 3"):
-            break
+    assert any(line.startswith("Epoch 3") for line in leader.stdout)
     other.send_signal(signal.SIGKILL)
     other.communicate()
     leader.communicate(timeout=200)
@@ -238,7 +242,7 @@ def test_processes_with_different_commands_are_told_what_differs(tmp_path, small
     arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "run"]
     processes = start_two(*arguments, each=(["--seed", "0"], ["--seed", "1"]))
     for process in processes:
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 2, errors
         assert "error: process 1 has seed 1, process 0 0: give all of them the same" in errors
         assert errors.count("\n") == 1

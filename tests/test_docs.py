@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ import yaml
 import tune
 from data_files import make_rows, write_archive, write_toronto_folder
 from hub_server import ENDPOINT, Hub
+from ports import free_port
 from postgres_server import find_programs, postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -448,12 +448,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     """The files of a folder by their paths in it."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class served:  # noqa: N801 - reads as what it is: `with served(…) as address`

@@ -189,5 +189,5 @@ def test_an_output_that_cannot_be_written_to_is_refused_before_the_data_are_load
 
 @pytest.mark.parametrize("limit", ["0", "-3", "many", "1.5"])
 def test_an_impossible_limit_is_refused_before_anything_is_loaded(run_command, limit):
-    done = run_command("-m", "evaluation", "nowhere", "--limit", limit, timeout=20)
+    done = run_command("-m", "evaluation", "nowhere", "--limit", limit)
     refused(done, "--limit", limit)

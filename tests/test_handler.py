@@ -143,7 +143,7 @@ def test_keras_and_pillow_are_all_it_needs(repository: Path, tmp_path: Path) -> 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     answer, modules = result.stdout.strip().splitlines()[-2:]

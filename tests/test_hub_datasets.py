@@ -150,7 +150,7 @@ def top1_with_keras_alone(repo_id: str, folder: Path) -> float:
         env={**os.environ, "KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     return float(result.stdout)

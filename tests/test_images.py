@@ -26,14 +26,14 @@ from pictures import (
     with_odd_metadata,
 )
 
-SECONDS = 5.0
+SECONDS = 5.0  # of the processor: others may use the machine
 
 
 @pytest.mark.parametrize("name", good_pictures())
 def test_every_kind_of_picture_becomes_pixels(name: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     pixels = to_model_input(open_image(good_pictures()[name]))
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
 
@@ -41,10 +41,10 @@ def test_every_kind_of_picture_becomes_pixels(name: str) -> None:
 @pytest.mark.parametrize("name", bad_pictures())
 def test_a_bad_picture_is_refused_with_one_line(name: str) -> None:
     content, reason = bad_pictures()[name]
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ImageError) as refusal:
         to_model_input(open_image(content))
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert refusal.value.reason == reason
     assert "\n" not in str(refusal.value)
     assert refusal.value.exit_status == 2

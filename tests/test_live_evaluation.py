@@ -224,7 +224,7 @@ def test_a_stop_breaks_off_the_batch_under_way():
             raise AssertionError
 
     assert [step.done for step in asyncio.run(stop())] == [1, 2]
-    asyncio.run(asyncio.wait_for(stop_while_waiting(), 5))
+    asyncio.run(asyncio.wait_for(stop_while_waiting(), 30))
 
 
 def test_what_goes_wrong_in_a_live_evaluation_is_not_lost():
@@ -289,7 +289,7 @@ def test_who_waits_for_a_figure_does_not_keep_those_waiting_whose_pictures_are_r
             asyncio.ensure_future(figures.in_thread(figures.drawing.acquire)) for _ in range(50)
         ]
         try:
-            return await asyncio.wait_for(asyncio.to_thread(str, "read"), 5)
+            return await asyncio.wait_for(asyncio.to_thread(str, "read"), 30)
         finally:
             for _ in waiting:
                 figures.drawing.release()

@@ -66,7 +66,7 @@ def test_every_module_loads_from_another_folder_in_an_empty_home_without_a_netwo
         env={**os.environ, **nowhere},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == NAMES

@@ -34,7 +34,7 @@ ASK_TENSORBOARD = """
 import json, os, time, urllib.request
 (note,) = (Path(os.environ["TMPDIR"]) / ".tensorboard-info").glob("pid-*.info")
 port = json.loads(note.read_text())["port"]
-for attempt in range(120):
+for attempt in range(400):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/runs", timeout=10) as answer:
         runs = json.load(answer)
     if len(runs) == 2:

@@ -384,6 +384,6 @@ def test_neither_pyplot_nor_a_heavy_library_is_imported_for_figures():
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.stdout.strip() == "[]", done.stderr

@@ -191,7 +191,7 @@ def test_a_hub_with_other_hashes_than_gits_gets_no_second_commit(
     monkeypatch.setattr(Blob, "oid", property(lambda blob: f"{zlib.crc32(blob.content):040x}"))
     first = publish(folder, repo_id)
     assert not publish(folder, repo_id).changed
-    assert our_hub.pull(repo_id).revision == first.commit
+    assert our_hub.pull(repo_id, timeout=60).revision == first.commit
 
 
 def test_branch_and_pull_request_exclude_each_other(repo_id: str, folder: ModelFolder) -> None:
@@ -497,9 +497,9 @@ def test_an_interrupted_upload_ends_at_once_and_names_the_command_that_goes_on(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert uploading.wait(60)
+        assert uploading.wait(300)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     line = said.strip().splitlines()[-1]
     assert line.startswith("error: interrupted: what is published is complete")

@@ -143,7 +143,7 @@ def test_figures_need_neither_the_modules_library_nor_a_network_framework():
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -196,18 +197,17 @@ def test_no_more_are_answered_together_than_keep_the_next_one_waiting(
 def test_questions_are_answered_in_the_order_in_which_they_came(
     runtime: Runtime, tiny_model_folder: Path, halted: Halted, tmp_path: Path
 ) -> None:
-    order: list[int] = []
+    order: SimpleQueue[int] = SimpleQueue()
     shutil.copytree(tiny_model_folder, tmp_path / "other")
     runtime.load("tiny", tiny_model_folder).result(60)
     runtime.load("other", tmp_path / "other").result(60)
     with halted:
         keep_busy(runtime)
-        answers = []
         for number, key in enumerate(["other", "tiny", "other", "tiny"]):
-            answers.append(runtime.ask(key, IMAGES[:1]))
-            answers[-1].add_done_callback(lambda _, number=number: order.append(number))
-    wait(answers, 60)
-    assert order == [0, 2, 1, 3]  # the first, with what waits for the same model, before the second
+            answer = runtime.ask(key, IMAGES[:1])
+            answer.add_done_callback(lambda _, number=number: order.put(number))
+    answered = [order.get(timeout=60) for _ in range(4)]
+    assert answered == [0, 2, 1, 3]  # the questions for the first model, then the others
 
 
 def test_a_question_waits_for_its_model_and_for_no_other(

@@ -5,7 +5,6 @@ import fnmatch
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from classifier.errors import InputError
 from classifier.hub import HubError
 from hub_server import Hub
 from model_folders import make_model_folder
+from ports import free_port
 
 PROJECT = deploy.PROJECT
 
@@ -297,7 +297,7 @@ def test_requirements_alone_start_the_app_laid_out_as_the_space_is(
             pytest.fail(output.read()[-3000:])
         finally:
             app.terminate()
-            app.wait(20)
+            app.wait(60)
     assert [(model["name"], model["source"]) for model in served] == [(repo_id, "hub")]
     assert served[0]["revision"] == hub.models[repo_id].main.sha
 
@@ -328,18 +328,11 @@ def only_required_packages(requirements: Path, folder: Path) -> Path:
     return folder
 
 
-def free_port() -> int:
-    """Returns a port of loopback that nobody listens on."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
 def ask_for_models(address: str, app: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
     """Waits for the app and returns what its `/models` answers."""
     from gradio_client import Client
 
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while True:
         try:
             with urlopen(address, timeout=5):

@@ -78,14 +78,14 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(
     start = ["train.py", "--preset", "mlp-baseline", "--dataset", str(small_dataset)]
     start += ["--output", str(folder), *TINY_SETTINGS]
     command = start
-    for sight in ("run.json", "checkpoints/best-0001.weights.h5", "checkpoints/state.npz"):
+    for sight in ("run.json", "checkpoints/best-*.weights.h5", "checkpoints/state.npz"):
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=PROJECT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        _wait_for(folder / sight, process)
+        _wait_for(folder, sight, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
         command = ["train.py", "--output", str(folder), "--resume"]
@@ -110,9 +110,9 @@ def test_ctrl_c_says_where_the_checkpoint_is_and_how_to_go_on(tmp_path, small_da
         stderr=subprocess.PIPE,
         text=True,
     )
-    _wait_for(folder / "checkpoints" / "state.npz", process)
+    _wait_for(folder, "checkpoints/state.npz", process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
 
     assert process.returncode == 130
     last = errors.strip().splitlines()[-1]
@@ -140,12 +140,13 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("begun")
     _write_data(folder / "data")
     command = ["train.py", "--dataset", folder / "data", "--output", folder / "run"]
+    command += ["--set", "early_stopping_patience=0"]
     process = subprocess.Popen(
         [sys.executable, *command, "--set", "hidden_units=[8]", "--epochs", "10000"],
         cwd=PROJECT,
         stdout=subprocess.DEVNULL,
     )
-    _wait_for(folder / "run" / "checkpoints" / "state.npz", process)
+    _wait_for(folder / "run", "checkpoints/state.npz", process)
     process.kill()
     process.wait()
     return folder
@@ -291,11 +292,11 @@ def _write_class(folder: Path, seed: int, level: int) -> None:
         Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
-def _wait_for(path: Path, process: subprocess.Popen) -> None:
+def _wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 240
-    while not path.exists():
+    while not list(folder.glob(pattern)):
         assert process.poll() is None, "the training ended before it could be stopped"
-        assert time.monotonic() < deadline, f"{path} did not appear"
+        assert time.monotonic() < deadline, f"{pattern} did not appear"
         time.sleep(0.005)
 
 
