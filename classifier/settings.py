@@ -42,6 +42,8 @@ POSITIVE = (
 )
 # 0 to 1, without 1
 FRACTIONS = ("dropout", "momentum", "label_smoothing", "validation_fraction", "plateau_factor")
+MAX_INTEGER = 2**31 - 1
+MIN_FLOAT, MAX_FLOAT = 1.2e-38, 3.4e38  # of float32, in which networks compute
 RANGES: dict[str, tuple[float, float]] = {
     "flip": (0, 1),
     "mixup_probability": (0, 1),
@@ -53,7 +55,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "tta_zoom": (0.3, 1),
     "shift": (0, DEFAULT_IMAGE_SIZE),
     "image_size": (MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
-    "seed": (0, 2**31 - 1),  # 32 bits, with room for the seeds that are derived from it
+    "seed": (0, MAX_INTEGER),  # 32 bits, with room for the seeds that are derived from it
+    "warmup_epochs": (0, MAX_INTEGER),
 }
 IN_PIXELS = ("shift", "image_size")
 # The settings that trained weights determine: fine-tuning takes them from the initial model.
@@ -337,3 +340,11 @@ def _check(name: str, value: Any) -> None:
         raise InputError(f"{name} must lie between {low} and {high}{unit}. Received: {value!r}")
     if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
         raise InputError(f"{name} must not be negative or infinite. Received: {value!r}")
+    if any(isinstance(item, int) and item > MAX_INTEGER for item in values):
+        raise InputError(f"{name} must be at most {MAX_INTEGER}. Received: {value!r}")
+    highest = float("inf") if name == "learning_rate" else MAX_FLOAT  # one that diverges is told
+    if isinstance(value, float) and value and not MIN_FLOAT <= value <= highest:
+        raise InputError(
+            f"{name} is too small or too large for a network: it must be 0 or lie between "
+            f"{MIN_FLOAT} and {MAX_FLOAT}. Received: {value!r}"
+        )

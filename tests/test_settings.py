@@ -83,6 +83,12 @@ def test_an_override_is_read_as_the_type_of_its_setting(pair, name, value):
         ({"image_size": 257}, "image_size must lie between 8 and 256 pixels"),
         ({"image_size": 32.5}, "image_size must be a whole number"),
         ({"shift": 33}, "shift must lie between 0 and 32 pixels"),
+        ({"clip_norm": 1e300}, "clip_norm is too small or too large for a network"),
+        ({"clip_norm": 1e-300}, "clip_norm is too small or too large for a network"),
+        ({"learning_rate": 1e-300}, "learning_rate is too small or too large for a network"),
+        ({"warmup_epochs": 1e15}, "warmup_epochs must lie between 0 and 2147483647"),
+        ({"epochs": 2**31}, "epochs must be at most 2147483647"),
+        ({"hidden_units": [8, 10**30]}, "hidden_units must be at most 2147483647"),
         ({"precision": "half"}, "precision must be one of auto, float32, bfloat16"),
     ],
 )
