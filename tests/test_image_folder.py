@@ -578,7 +578,7 @@ class TestZips:
         (tmp_path / "x.rar").write_bytes(b"Rar!")
         message = refusal(tmp_path / "x.rar")
         assert "x.rar is not a folder, a ZIP of images or a complete tar archive" in message
-        assert "cifar" not in message
+        assert "or the folder of your images" in message
 
 
 class TestMetadata:

@@ -62,8 +62,8 @@ def read(
     for needed in (split, "meta"):
         if needed not in files:
             raise InputError(
-                f"{path.name} holds no file {needed} of CIFAR-100: {ADVICE}, or unpack an archive "
-                "of images and give the folder"
+                f"{path.name} holds no file {needed} of CIFAR-100: {ADVICE}, or the folder of your "
+                "images, unpacked"
             )
     names = _names(files.pop("meta"), path.name)
     labels = {
@@ -125,8 +125,8 @@ def _from_archive(path: Path) -> dict[str, dict[str, Any]]:
     except tarfile.ReadError as error:
         if not contents:
             raise InputError(
-                f"{path.name} is not a folder, a ZIP of images or a complete tar archive: give "
-                "one, such as the folder that it lies in"
+                f"{path.name} is not a folder, a ZIP of images or a complete tar archive: "
+                f"{ADVICE}, or the folder of your images"
             ) from error
         raise InputError(f"{path.name} is truncated or damaged: {ADVICE}") from error
     except (EOFError, OSError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
