@@ -13,6 +13,7 @@ from classifier.environment import prepare_environment
 from classifier.errors import ClassifierError, DiskFullError, InputError
 from classifier.files import DISK_FULL
 
+OUT_OF_MEMORY = ("OOM when allocating", "RESOURCE_EXHAUSTED")  # of TensorFlow and of JAX
 INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 + SIGINT
 
 
@@ -91,7 +92,9 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
 
 
 def _unexpected(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename and error.strerror:
+    if isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY):
+        text = "there is not enough memory: lower batch_size, or choose a smaller network"
+    elif isinstance(error, OSError) and error.filename and error.strerror:
         text = f"cannot use {error.filename} ({error.strerror})"
     else:
         text = f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,8 @@ POSITIVE = (
 )
 # 0 to 1, without 1
 FRACTIONS = ("dropout", "momentum", "label_smoothing", "validation_fraction", "plateau_factor")
+MAX_INTEGER = 2**31 - 1
+MIN_FLOAT, MAX_FLOAT = 1.2e-38, 3.4e38  # of float32, in which networks compute
 RANGES: dict[str, tuple[float, float]] = {
     "flip": (0, 1),
     "mixup_probability": (0, 1),
@@ -53,7 +56,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "tta_zoom": (0.3, 1),
     "shift": (0, DEFAULT_IMAGE_SIZE),
     "image_size": (MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
-    "seed": (0, 2**31 - 1),  # 32 bits, with room for the seeds that are derived from it
+    "seed": (0, MAX_INTEGER),  # 32 bits, with room for the seeds that are derived from it
+    "warmup_epochs": (0, MAX_INTEGER),
 }
 IN_PIXELS = ("shift", "image_size")
 # The settings that trained weights determine: fine-tuning takes them from the initial model.
@@ -182,6 +186,8 @@ class Settings:
         }
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
 FIELD_TYPES = typing.get_type_hints(Settings)
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
@@ -217,6 +223,8 @@ def preset_path(name_or_file: str | Path) -> Path:
 def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
     """Returns the content of a preset's file; raises `InputError` if it is not a mapping."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text file: name a YAML file of settings") from None
@@ -281,6 +289,15 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
     return overrides | given
 
 
+def shorten(value: Any) -> str:
+    """Returns a value for a message; YAML can repeat a list in lists a billion times.
+
+    >>> shorten([1, [2, [3, [4]]]])
+    '[1, [2, [...]]]'
+    """
+    return _SHORT.repr(value)
+
+
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of an earlier version under their present names.
 
@@ -306,7 +323,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     if isinstance(kind, types.GenericAlias):
         values = value if isinstance(value, (list, tuple)) else (value,)
         return tuple(_convert(name, item, int) for item in values)
-    wrong = InputError(f"{name} must be {TYPE_NAMES[kind]}. Received: {value!r}")
+    wrong = InputError(f"{name} must be {TYPE_NAMES[kind]}. Received: {shorten(value)}")
     if isinstance(value, bool) != (kind is bool):
         raise wrong
     if kind is float:
@@ -322,18 +339,35 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
 
 
 def _check(name: str, value: Any) -> None:
+    received = f"Received: {shorten(value)}"
     if name in CHOICES and value not in CHOICES[name]:
-        raise InputError(f"{name} must be one of {', '.join(CHOICES[name])}. Received: {value!r}")
+        raise InputError(f"{name} must be one of {', '.join(CHOICES[name])}. {received}")
     values = value if isinstance(value, tuple) else (value,)
     if isinstance(value, tuple) and not value and name != "local_maps":
         raise InputError(f"{name} must hold at least one number. Received: {list(value)}")
     if name in POSITIVE and any(not 0 < item < float("inf") for item in values):
-        raise InputError(f"{name} must be greater than 0 and finite. Received: {value!r}")
+        raise InputError(f"{name} must be greater than 0 and finite. {received}")
     if name in FRACTIONS and not 0 <= value < 1:
-        raise InputError(f"{name} must lie between 0 and 1, without 1. Received: {value!r}")
+        raise InputError(f"{name} must lie between 0 and 1, without 1. {received}")
+    if name == "preset" and not _is_file_name(value):
+        raise InputError(f"preset must be a name, of at most 100 characters. {received}")
     low, high = RANGES.get(name, (0, 0))
     if name in RANGES and not low <= value <= high:
         unit = " pixels" if name in IN_PIXELS else ""
-        raise InputError(f"{name} must lie between {low} and {high}{unit}. Received: {value!r}")
+        raise InputError(f"{name} must lie between {low} and {high}{unit}. {received}")
     if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
-        raise InputError(f"{name} must not be negative or infinite. Received: {value!r}")
+        raise InputError(f"{name} must not be negative or infinite. {received}")
+    if any(isinstance(item, int) and item > MAX_INTEGER for item in values):
+        raise InputError(f"{name} must be at most {MAX_INTEGER}. {received}")
+    highest = float("inf") if name == "learning_rate" else MAX_FLOAT  # one that diverges is told
+    if isinstance(value, float) and value and not MIN_FLOAT <= value <= highest:
+        raise InputError(
+            f"{name} is too small or too large for a network: it must be 0 or lie between "
+            f"{MIN_FLOAT} and {MAX_FLOAT}. {received}"
+        )
+
+
+def _is_file_name(name: str) -> bool:
+    """Returns whether a name can be that of a file: the default folder of a run has it."""
+    plain = name.isprintable() and Path(name).name == name and name.strip(". ") != ""
+    return plain and len(name) <= 100

@@ -70,12 +70,12 @@ def refusal(dataset: Path | str, split: str = "train", **options: Any) -> str:
 def write_labelled(
     folder: Path, images: list[bytes | None], labels: list[Any], **names: Any
 ) -> Path:
-    """Writes a train split; `image` and `label` name its columns, `classes` the classes."""
+    """Writes a split; `image` and `label` name its columns, `classes` the classes."""
     image, label = names.get("image", "img"), names.get("label", "label")
     classes = datasets.ClassLabel(names=names.get("classes", TEN_CLASSES))
     features = datasets.Features({image: datasets.Image(), label: classes})
     values = [None if data is None else {"bytes": data, "path": None} for data in images]
-    write_parquet(folder, "train", {image: values, label: labels}, features)
+    write_parquet(folder, names.get("split", "train"), {image: values, label: labels}, features)
     return folder
 
 
@@ -402,6 +402,47 @@ class TestWrongData:
             (folder / name).write_text(text)
         assert "wrong" in refusal(folder)
         assert capfd.readouterr().err == ""  # the line of our error is the only one
+
+    @staticmethod
+    def write(folder: Path, split: str, **names: Any) -> Path:
+        """Writes a split of two images, of the classes 0 and 1."""
+        images = [encode(noise(32, 32, 3, seed=seed)) for seed in range(2)]
+        return write_labelled(folder, images, [0, 1], split=split, **names)
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_a_damaged_file_of_parquet_is_named(self, tmp_path: Path, split: str) -> None:
+        for name in ("train", "test"):
+            folder = self.write(tmp_path / "data", name)
+        (file,) = folder.glob(f"{split}*")
+        file.write_bytes(file.read_bytes()[:-9])
+        assert f"{file.name} of data is not a complete Parquet file" in refusal(folder)
+
+    def test_splits_that_number_the_classes_differently_are_refused(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "data", "train", classes=["cat", "dog"])
+        self.write(tmp_path / "data", "test", classes=["dog", "cat"])
+        for split in ("train", "test"):
+            assert "the classes of the column label in " in refusal(tmp_path / "data", split)
+
+    def test_splits_of_other_columns_are_told_with_the_columns(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "data", "train", label="label")
+        self.write(tmp_path / "data", "test", label="kind")
+        assert "all its files must have the same columns" in refusal(tmp_path / "data")
+
+    def test_a_split_that_no_training_uses_is_told(self, tmp_path: Path) -> None:
+        for split in ("train", "validation", "test"):
+            self.write(tmp_path / "data", split)
+        (remark,) = load_split(str(tmp_path / "data")).remarks
+        assert remark.startswith("Not used of data: validation (2 images).")
+        assert load_split(str(tmp_path / "data"), "test").remarks == ()
+
+    @pytest.mark.parametrize(
+        ("first", "second"), [("caf\xe9", "cafe\u0301"), ("cat", "cat "), ("cat", " cat")]
+    )
+    def test_two_spellings_of_a_class_are_refused(
+        self, tmp_path: Path, first: str, second: str
+    ) -> None:
+        folder = self.write(tmp_path / "data", "train", classes=[first, second])
+        assert "two spellings in data" in refusal(folder)
 
     def test_text_is_no_image(self, tmp_path: Path) -> None:
         (tmp_path / "notes").mkdir()  # beside the caches of this test

@@ -78,6 +78,23 @@ def test_a_full_disk_anywhere_is_one_line(number, capsys):
     assert capsys.readouterr().err == expected
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("{{node x}} OOM when allocating tensor with shape[3072,9] [Op:Y]"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes."),
+    ],
+)
+def test_too_little_memory_is_told_in_words(error, capsys):
+    def main(arguments: list[str]) -> None:
+        raise error
+
+    assert command_line.run(main, []) == 1
+    expected = "error: there is not enough memory: lower batch_size, or choose a smaller network."
+    assert capsys.readouterr().err == f"{expected} Run again with --debug for details.\n"
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_file_that_cannot_be_written_is_named_by_its_own_name(number, tmp_path, capsys):
     def write(path: Path) -> None:

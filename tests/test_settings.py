@@ -1,6 +1,7 @@
 """Presets and settings: what is written in them holds, and what cannot be is refused."""
 
 import dataclasses
+import os
 import re
 
 import pytest
@@ -83,6 +84,12 @@ def test_an_override_is_read_as_the_type_of_its_setting(pair, name, value):
         ({"image_size": 257}, "image_size must lie between 8 and 256 pixels"),
         ({"image_size": 32.5}, "image_size must be a whole number"),
         ({"shift": 33}, "shift must lie between 0 and 32 pixels"),
+        ({"clip_norm": 1e300}, "clip_norm is too small or too large for a network"),
+        ({"clip_norm": 1e-300}, "clip_norm is too small or too large for a network"),
+        ({"learning_rate": 1e-300}, "learning_rate is too small or too large for a network"),
+        ({"warmup_epochs": 1e15}, "warmup_epochs must lie between 0 and 2147483647"),
+        ({"epochs": 2**31}, "epochs must be at most 2147483647"),
+        ({"hidden_units": [8, 10**30]}, "hidden_units must be at most 2147483647"),
         ({"precision": "half"}, "precision must be one of auto, float32, bfloat16"),
     ],
 )
@@ -153,6 +160,11 @@ def test_a_setting_that_is_given_twice_is_refused():
         (b"seed: !!int x", "is not valid YAML"),
         (b"seed: !!bool x", "is not valid YAML"),
         (b"seed: !!timestamp x", "is not valid YAML"),
+        (b"preset: /tmp/x", "preset must be a name"),
+        (b"preset: ../x", "preset must be a name"),
+        (b"preset: ..", "preset must be a name"),
+        (b"preset:", "preset must be a name"),
+        (b'preset: "a\\nb"', "preset must be a name"),
     ],
 )
 def test_a_preset_that_cannot_be_read_as_meant_is_refused(content, message, tmp_path):
@@ -160,3 +172,19 @@ def test_a_preset_that_cannot_be_read_as_meant_is_refused(content, message, tmp_
     path.write_bytes(content)
     with pytest.raises(InputError, match=re.escape(message)):
         load_preset(path)
+
+
+@pytest.mark.parametrize("name", ["dropout", "hidden_units", "optimizer", "teacher", "calibrate"])
+def test_lists_that_repeat_one_another_a_billion_times_are_refused_at_once(name, tmp_path):
+    path = tmp_path / "mine.yaml"
+    levels = [f"a{level}: &a{level} [{f'*a{level - 1}, ' * 9}]" for level in range(1, 12)]
+    path.write_text(f"{name}: [{{a0: &a0 [x], {', '.join(levels)}}}]\n")
+    with pytest.raises(InputError, match=name) as refused:
+        load_preset(path)
+    assert len(str(refused.value)) < 300
+
+
+def test_a_pipe_is_no_preset_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mine.yaml")
+    with pytest.raises(InputError, match="name a YAML file that exists"):
+        load_preset(tmp_path / "mine.yaml")

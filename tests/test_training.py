@@ -196,9 +196,11 @@ def test_early_stopping_restores_the_best_weights_also_after_a_resume(data, tmp_
 
 
 @pytest.mark.parametrize("rate", [1e3, 1e10, 1e35, 1e39])
-def test_the_first_loss_that_is_not_finite_ends_the_training(rate, data, tmp_path):
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_first_loss_that_is_not_finite_ends_the_training(rate, schedule, data, tmp_path):
+    settings = TINY.replace(learning_rate=rate, schedule=schedule)
     with pytest.raises(ClassifierError, match="diverged in epoch 1: lower learning_rate"):
-        train(TINY.replace(learning_rate=rate), data, tmp_path)
+        train(settings, data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

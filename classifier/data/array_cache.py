@@ -22,7 +22,7 @@ from numpy.lib.format import open_memmap
 from classifier.data.split import Split, make_split
 from classifier.files import write_atomically, write_text
 
-FORMAT = 4  # part of every key: raise it when the preprocessing changes what is stored
+FORMAT = 5  # part of every key: raise it when the preprocessing changes what is stored
 MAX_SPLITS = 24  # beyond this many, the least recently used splits are evicted
 LOCK_SECONDS = 900  # how long another process may take to download and decode the same data
 ORPHAN_SECONDS = 3600  # younger arrays without an index may belong to a running process

@@ -61,7 +61,10 @@ def read(
     files = _from_archive(path) if path.is_file() else _from_folder(path)
     for needed in (split, "meta"):
         if needed not in files:
-            raise InputError(f"{path.name} holds no file {needed} of CIFAR-100: {ADVICE}")
+            raise InputError(
+                f"{path.name} holds no file {needed} of CIFAR-100: {ADVICE}, or the folder of your "
+                "images, unpacked"
+            )
     names = _names(files.pop("meta"), path.name)
     labels = {
         name: _labels(content, names, f"the {name} split of {path.name}")
@@ -120,10 +123,12 @@ def _from_archive(path: Path) -> dict[str, dict[str, Any]]:
                 contents[name] = _unpickle(stream, f"{path.name}/{name}")
             _read_to_end(cast(IO[bytes], archive.fileobj))
     except tarfile.ReadError as error:
-        fault = "is truncated or damaged"
         if not contents:
-            fault = "is not a folder, a ZIP of images or a complete tar archive"
-        raise InputError(f"{path.name} {fault}: {ADVICE}") from error
+            raise InputError(
+                f"{path.name} is not a folder, a ZIP of images or a complete tar archive: "
+                f"{ADVICE}, or the folder of your images"
+            ) from error
+        raise InputError(f"{path.name} is truncated or damaged: {ADVICE}") from error
     except (EOFError, OSError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path.name} is truncated or damaged ({error}): {ADVICE}") from error
     return contents

@@ -5,6 +5,7 @@ ZIPs are read entry by entry and never unpacked: paths in them have no effect on
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -30,10 +31,12 @@ IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm"}
 SYSTEM_FILES = frozenset((".ds_store", "thumbs.db", "desktop.ini"))  # of macOS and Windows
 MACOS_COPIES = "__MACOSX"  # a folder in ZIPs: for each file one of the system's
 # Folders of tools, recognised by an entry in them: their files do not belong to the data set.
-TOOL_FOLDERS = {".git": "HEAD", ".cache": "huggingface", ".ipynb_checkpoints": "."}
+# `@eaDir` holds the thumbnails of a NAS.
+TOOL_FOLDERS = {".git": "HEAD", ".cache": "huggingface", ".ipynb_checkpoints": ".", "@eaDir": "."}
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 MAX_METADATA_BYTES = 2**30
 MAX_ENTRIES = 5_000_000  # of a ZIP
+UTF8_FLAG = 0x800  # of an entry of a ZIP
 # What the methods of compression raise; that of bzip2 is an OSError.
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
 
@@ -233,7 +236,7 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
     files: dict[tuple[str, ...], DataFile] = {}
     folders: set[tuple[str, ...]] = set()
     for entry in archive.infolist():
-        inner = entry.filename
+        inner = _entry_name(entry)
         if entry.create_system == 0:  # old Windows programs write backslashes
             inner = inner.replace("\\", "/")
         parts = tuple(part for part in inner.split("/") if part not in ("", "."))
@@ -276,6 +279,14 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
         len(parts) > 1 and parts[0].casefold() == prefix[-1].casefold() for parts in files
     )
     return [replace(file, parts=(*prefix, *file.parts[skip:])) for file in files.values()]
+
+
+def _entry_name(entry: zipfile.ZipInfo) -> str:
+    """Returns the name of an entry: in UTF-8 also where, as on macOS, no flag says so."""
+    if not entry.flag_bits & UTF8_FLAG:
+        with contextlib.suppress(UnicodeError):
+            return entry.filename.encode("cp437").decode()
+    return entry.filename
 
 
 def _open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> BinaryIO:

@@ -21,7 +21,7 @@ import numpy as np
 from classifier.data.data_files import DataFile, list_files, printable, split_of, walk
 from classifier.data.images import READABLE, decode
 from classifier.data.metadata_file import Label, is_metadata, read_labels
-from classifier.data.split import Split, group_classes, make_split
+from classifier.data.split import Split, group_classes, make_split, unused_splits
 from classifier.errors import InputError
 
 TABLES = (".parquet", ".arrow")
@@ -64,7 +64,7 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
     dataset = printable(place.name)
     where = f"the {split} split of {dataset}"
     with ExitStack() as archives:
-        labels, columns, files = read_labels(list_files(place, archives), dataset, label_column)
+        labels, unlabelled, files = read_labels(list_files(place, archives), dataset, label_column)
         splits, outside, depth = _find_layout(files, labels, dataset)
         parts = {name: _label(members, depth, labels) for name, members in splits.items()}
         if split not in parts:
@@ -76,7 +76,7 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
         part = parts[split]
         if split == ("train" if "train" in parts else min(parts)):  # reported only once
             part.skipped += outside
-        _check_labelled(part, splits[split], where, columns)
+        _check_labelled(part, splits[split], where, unlabelled)
         classes = _classes(parts, dataset)
         part.skipped += [row.file for row in part.rows if not row.file.is_image]
         rows = [row for row in part.rows if row.file.is_image]
@@ -92,7 +92,10 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
         *_superclasses(parts, classes),
         dataset=dataset,
         files=[row.file.path for row in rows],
-        remarks=_remarks(part, rows, where),
+        remarks=[
+            *_remarks(part, rows, where),
+            *unused_splits(split, {name: len(parts[name].rows) for name in parts}, dataset),
+        ],
     )
 
 
@@ -206,26 +209,22 @@ def _label(files: list[DataFile], depth: int, labels: Mapping[tuple[str, ...], L
     return part
 
 
-def _check_labelled(part: _Part, files: list[DataFile], where: str, columns: list[str]) -> None:
-    """Raises InputError for a split without labels and for an image with an empty label."""
-    if not part.rows:
-        images = [file for file in files if file.is_image]
-        if not images:
-            others = _summary(part.skipped) or "no files at all"
-            raise InputError(
-                f"{where} holds no image that can be read ({others}): give folders of images for "
-                f"each class, as {READABLE}"
-            )
-        metadata = f" (the metadata has the columns {printable(', '.join(columns))})"
+def _check_labelled(part: _Part, files: list[DataFile], where: str, unlabelled: list[str]) -> None:
+    """Raises InputError for a split without labels; `unlabelled` says why metadata has none."""
+    if part.rows:
+        return
+    images = [file for file in files if file.is_image]
+    if not images:
+        others = _summary(part.skipped) or "no files at all"
         raise InputError(
-            f"{where} has no labels: its images ({len(images)}; the first is {images[0].path}) lie "
-            f"in no class folder{metadata * bool(columns)}; {ADVICE}"
+            f"{where} holds no image that can be read ({others}): give folders of images for "
+            f"each class, as {READABLE}"
         )
-    for file, label in part.rows:
-        if not label.name.strip() and label.source:
-            raise InputError(
-                f"{file.path} in {where} has no label in {label.source}: add one, or remove the row"
-            )
+    metadata = f" ({'; '.join(unlabelled)})" if unlabelled else ""
+    raise InputError(
+        f"{where} has no labels: its images ({len(images)}; the first is {images[0].path}) lie in "
+        f"no class folder{metadata}; {ADVICE}"
+    )
 
 
 def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
@@ -250,19 +249,12 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
                     f"split of {dataset} ({_summary(files)}): save them as {READABLE}, or move "
                     "them elsewhere"
                 )
-    spellings: dict[str, str] = {}
     for name in sorted(names):
         # The last: how Python represents bytes of file names that are not UTF-8.
         if any(unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") for character in name):
             raise InputError(
                 f"the name of the class {printable(name)!r} in {dataset} holds a line break, a "
                 "control character or bytes that are not UTF-8: rename it"
-            )
-        other = spellings.setdefault(unicodedata.normalize("NFC", name), name)
-        if other != name:
-            raise InputError(
-                f"the class {name!r} has two spellings in {dataset} that differ in their Unicode "
-                f"normal form ({other!a} and {name!a}): use one of them"
             )
     return {name: index for index, name in enumerate(sorted(names))}
 

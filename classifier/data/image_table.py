@@ -10,7 +10,7 @@ import numpy as np
 
 from classifier.data.columns import SUPERCLASS_COLUMN, find_image_column, find_label_column
 from classifier.data.images import decode
-from classifier.data.split import Split, check_labels, group_classes, make_split
+from classifier.data.split import Split, check_labels, group_classes, make_split, unused_splits
 from classifier.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def read_split(
         dataset=dataset,
         revision=revision,
         files=files if all(files) else [],
+        remarks=unused_splits(split, {name: len(tables[name]) for name in tables}, dataset),
     )
 
 

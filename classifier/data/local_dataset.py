@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier.data import image_folder
-from classifier.data.data_files import split_of
+from classifier.data.data_files import printable, split_of
 from classifier.data.split import Split, check_labels
 from classifier.errors import ClassifierError, InputError
 from classifier.hub_client import causes
@@ -75,14 +76,14 @@ def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
 
     with _quiet():
         try:
-            return datasets.load_dataset(path, **_with_exact_splits(path, **options))
+            return datasets.load_dataset(path, **_with_exact_splits(path, name, **options))
         except Exception as error:  # each file format has its own errors
             if "Class label" in _reason(error):
                 _raise_label_out_of_range(path, name, **options)
             raise _readable_error(error, name) from error
 
 
-def _with_exact_splits(path: str, **options: Any) -> dict[str, Any]:
+def _with_exact_splits(path: str, name: str, **options: Any) -> dict[str, Any]:
     """Adds the files of each split to the options where a file would be in two.
 
     Unless a README names the files of a split, `datasets` takes all that have its name anywhere in
@@ -92,6 +93,7 @@ def _with_exact_splits(path: str, **options: Any) -> dict[str, Any]:
 
     builder = datasets.load_dataset_builder(path, **options)
     files = [file for part in (builder.config.data_files or {}).values() for file in part]
+    _check_parquet([Path(file) for file in files if file.endswith(".parquet")], name)
     if len(files) == len(set(files)):
         return options
     inner = [file.removeprefix(builder.base_path or "").strip("/").split("/") for file in files]
@@ -101,6 +103,34 @@ def _with_exact_splits(path: str, **options: Any) -> dict[str, Any]:
     for folder in folders:
         exact.setdefault(str(split_of(folder)), [*loose]).append(f"{folder}/**")
     return {**options, "data_files": exact} if exact else options
+
+
+def _check_parquet(files: Sequence[Path], name: str) -> None:
+    """Raises InputError for a damaged file and for one that numbers its classes differently.
+
+    `datasets` does not say which file is damaged, and reads the labels of all files by the names
+    of the classes in the first. Files of the Hub, which are not here, are not checked.
+    """
+    import pyarrow.parquet
+
+    numbered: dict[str, tuple[list[str] | None, str]] = {}
+    for file in filter(Path.is_file, files):
+        try:
+            metadata = pyarrow.parquet.read_schema(file).metadata or {}
+        except (pyarrow.ArrowException, OSError) as error:
+            raise InputError(
+                f"{printable(file.name)} of {name} is not a complete Parquet file: write it again"
+            ) from error
+        features = json.loads(metadata.get(b"huggingface", "{}")).get("info", {}).get("features")
+        for column, feature in (features or {}).items():
+            names = feature.get("names") if isinstance(feature, dict) else None
+            first, other = numbered.setdefault(column, (names, file.name))
+            if names and first and names != first:
+                raise InputError(
+                    f"the classes of the column {printable(column)} in {printable(file.name)} of "
+                    f"{name} are others than in {printable(other)}, or in another order: write "
+                    "both with the same names"
+                )
 
 
 @contextlib.contextmanager
@@ -161,7 +191,11 @@ def _readable_error(error: Exception, name: str) -> ClassifierError:
 def _reason(error: Exception) -> str:
     """Returns the first line of the message; of a `DatasetGenerationError`, of its cause."""
     from datasets.exceptions import DatasetGenerationError
+    from datasets.table import CastError
 
+    for cause in causes(error):
+        if isinstance(cause, CastError):  # its first line says nothing
+            return f"all its files must have the same columns, but {cause.details().rstrip('.')}"
     if isinstance(error, DatasetGenerationError):
         return _first_line(error.__cause__ or error.__context__ or error)
     return _first_line(error)

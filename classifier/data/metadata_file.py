@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from classifier.data.data_files import METADATA_FILES, DataFile, printable
 from classifier.errors import InputError
 
 if TYPE_CHECKING:
-    import pyarrow
+    import pyarrow.parquet
 
 FILE_NAME = "file_name"
 
@@ -46,16 +46,17 @@ def read_labels(
         label_column: the label column, as in `columns.choose_label_column`.
 
     Returns:
-        The label of each file by its path, the columns of all metadata files, and all files but
-        the metadata that was used. Metadata without a label column (captions, for instance) has the
-        kind "metadata without labels".
+        The label of each file by its path; for each metadata file without labels (with captions,
+        for instance) what it has instead; and all files but the metadata that was used. Metadata
+        without labels has the kind "metadata without labels".
 
     Raises:
-        InputError: a metadata file cannot be read, one with labels names no file, a missing file,
-            or a file twice, or no metadata file has the label column.
+        InputError: a metadata file cannot be read, has a column twice, or one with labels names no
+            file, a missing file, a file twice, or no label; or none has the label column.
     """
     labels: dict[tuple[str, ...], Label] = {}
     columns: dict[str, None] = {}
+    unlabelled = []
     others = []
     known = {_normal(file.parts): file.parts for file in files}
     known |= {file.parts: file.parts for file in files}
@@ -66,17 +67,21 @@ def read_labels(
         header = _columns(file, dataset)
         columns |= dict.fromkeys(header)
         column = choose_label_column(header, label_column)
-        if column is None or FILE_NAME not in header:
-            others.append(replace(file, kind="metadata without labels", open=None))
-            continue
-        for line, row in _rows(file, dataset):
+        rows: Iterable[tuple[int, dict[str, Any]]] = ()
+        found = f"the columns {printable(', '.join(map(repr, header)))}" if header else "no columns"
+        if column is not None and FILE_NAME in header:
+            rows = _rows(file, dataset, [FILE_NAME, column, SUPERCLASS_COLUMN])
+            found = "no rows"
+        before = len(labels)
+        for line, row in rows:
             source = f"line {line} of {file.path}"
             name = _text(row.get(FILE_NAME), source)
             path = _find(name, file.parts[:-1], known)
             if path is None:
+                fault = f"the file {printable(name)!r}, which does not exist below its folder"
                 raise InputError(
-                    f"{source} in {dataset} names the file {printable(name)!r}, which does "
-                    "not exist: correct or remove the row"
+                    f"{source} in {dataset} names {fault if name else 'no file'}: correct or "
+                    "remove the row"
                 )
             if path in labels:
                 raise InputError(
@@ -84,15 +89,23 @@ def read_labels(
                     f"{labels[path].source}: remove one of them"
                 )
             superclass = None if column == SUPERCLASS_COLUMN else row.get(SUPERCLASS_COLUMN)
-            label = _text(row.get(column), source)
+            label = _text(row.get(str(column)), source)
+            if not label.strip():
+                raise InputError(
+                    f"{printable('/'.join(path))} of {dataset} has no label in {source}: add one, "
+                    "or remove the row"
+                )
             labels[path] = Label(label, _text(superclass, source) or None, source)
+        if len(labels) == before:
+            unlabelled.append(f"{file.path} has {found}")
+            others.append(replace(file, kind="metadata without labels", open=None))
     if label_column not in (None, "label", *columns):
         available = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
         raise InputError(
             f"{dataset} has no column named {printable(str(label_column))!r}: choose one of "
             f"{printable(', '.join(available))}"
         )
-    return labels, list(columns), others
+    return labels, unlabelled, others
 
 
 def _find(
@@ -124,6 +137,8 @@ def _read_text(file: DataFile, errors: str = "strict") -> str:
 
 def _columns(file: DataFile, dataset: str) -> list[str]:
     """Returns the names of the columns; none of a CSV whose first line cannot be parsed."""
+    if file.kind == ".parquet":
+        return _parquet(file).schema_arrow.names
     if file.kind != ".csv":
         return list(dict.fromkeys(key for _, row in _rows(file, dataset) for key in row))
     try:
@@ -132,26 +147,36 @@ def _columns(file: DataFile, dataset: str) -> list[str]:
         return []
 
 
-def _rows(file: DataFile, dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields each row with its line number."""
-    if file.kind == ".parquet":
-        yield from enumerate(_table(file).to_pylist(), start=1)
-        return
+def _rows(
+    file: DataFile, dataset: str, columns: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields each row with its line number; of Parquet only these columns."""
     try:
-        text = _read_text(file)
-        if file.kind == ".csv":
-            reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if file.kind == ".parquet":
+            _check_unique(columns, _parquet(file).schema_arrow.names)
+            table = _parquet(file).read(columns=list(columns))
+            yield from enumerate(table.to_pylist(), start=1)
+        elif file.kind == ".csv":
+            reader = csv.DictReader(io.StringIO(_read_text(file), newline=""), strict=True)
+            _check_unique(columns, reader.fieldnames or ())
             for row in reader:
                 yield reader.line_num, row
         else:
-            for number, line in enumerate(text.split("\n"), start=1):
+            for number, line in enumerate(_read_text(file).split("\n"), start=1):
                 if line.strip():
                     yield number, _json_row(line, number)
-    except (csv.Error, ValueError) as error:
+    except (csv.Error, ValueError, OSError, ArithmeticError) as error:  # the latter: of dates
         raise InputError(
             f"{file.path} in {dataset} cannot be read ({error}): save it as UTF-8, with one row "
             "per image"
         ) from error
+
+
+def _check_unique(columns: Sequence[str], header: Sequence[str]) -> None:
+    """Raises ValueError if one of these columns occurs twice in a header."""
+    for name in columns:
+        if header.count(name) > 1:
+            raise ValueError(f"it has {header.count(name)} columns named {printable(name)!r}")
 
 
 def _json_row(line: str, number: int) -> dict[str, Any]:
@@ -165,23 +190,23 @@ def _json_row(line: str, number: int) -> dict[str, Any]:
     return row
 
 
-def _table(file: DataFile) -> pyarrow.Table:
+def _parquet(file: DataFile) -> pyarrow.parquet.ParquetFile:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.read_table(io.BytesIO(_read(file)))
+        return pyarrow.parquet.ParquetFile(io.BytesIO(_read(file)))
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{file.path} is not a complete Parquet file: write it again") from error
 
 
 def _text(value: Any, source: str) -> str:
-    """Returns a value as text; None as an empty string."""
-    if value is None:
+    """Returns a value as text; a missing one (None, not a number) as an empty string."""
+    if value is None or value != value:
         return ""
     if isinstance(value, str):
         return value
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
     raise InputError(
-        f"{source} holds a list or an object as a label or file name: write it as text"
+        f"{source} holds a label or file name that is neither a text nor a number: write it as text"
     )

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,12 @@ def make_split(
     Args:
         images: uint8, (N, S, S, 3).
         labels: integers, (N,), checked by `check_labels`.
+
+    Raises:
+        InputError: two classes or superclasses have the same name but for its spelling.
     """
+    for group in (classes, superclasses or ()):
+        _check_spellings(group, dataset)
     images = np.ascontiguousarray(images, dtype=np.uint8).view()
     labels = np.ascontiguousarray(labels, dtype=np.int32).view()
     for array in (images, labels):  # like those that are mapped from the cache
@@ -86,6 +92,32 @@ def make_split(
         files=tuple(files),
         remarks=tuple(remarks),
     )
+
+
+def unused_splits(split: str, sizes: Mapping[str, int], dataset: str) -> list[str]:
+    """Returns a remark, when `train` is read, about splits that no training uses."""
+    others = [
+        f"{name} ({size:,} images)"
+        for name, size in sorted(sizes.items())
+        if name not in ("train", "test")
+    ]
+    if split != "train" or not others:
+        return []
+    return [
+        f"Not used of {dataset}: {', '.join(others)}. The validation images are taken from train."
+    ]
+
+
+def _check_spellings(names: Sequence[str], dataset: str) -> None:
+    """Raises InputError if names differ only in their Unicode normal form or spaces around them."""
+    spellings: dict[str, str] = {}
+    for name in names:
+        other = spellings.setdefault(unicodedata.normalize("NFC", name).strip(), name)
+        if other != name:
+            raise InputError(
+                f"a class has two spellings in {dataset} that differ in their Unicode normal form "
+                f"or in spaces around them ({other!a} and {name!a}): use one of them"
+            )
 
 
 def check_labels(

@@ -29,6 +29,7 @@ from classifier.settings import (
     preset_path,
     read_preset_file,
     refuse_unknown,
+    shorten,
 )
 
 SECTION = "search"
@@ -132,12 +133,12 @@ def _dimension(name: str, values: Any, settings: Settings) -> Distribution:
             return _range(name, values, settings)
         if not isinstance(values, list) or not values:
             raise InputError(
-                f"give a list of choices, or `{{low: …, high: …}}`. Received: {values!r}"
+                f"give a list of choices, or `{{low: …, high: …}}`. Received: {shorten(values)}"
             )
         choices = [_scalar(_converted(name, value, settings)) for value in values]
         for choice in choices:
             if choices.count(choice) > 1:
-                raise InputError(f"the choice {choice!r} is given more than once")
+                raise InputError(f"the choice {shorten(choice)} is given more than once")
         return CategoricalDistribution(choices)
     except (InputError, ValueError) as error:  # the latter of optuna
         raise InputError(f"{SECTION}: {name} cannot be searched: {error}") from None
@@ -154,7 +155,7 @@ def _range(name: str, values: dict[str, Any], settings: Settings) -> Distributio
     low, high = (_converted(name, values[key], settings) for key in ("low", "high"))
     log = values.get("log", False)
     if not isinstance(log, bool):
-        raise InputError(f"log must be true or false. Received: {log!r}")
+        raise InputError(f"log must be true or false. Received: {shorten(log)}")
     step = None if values.get("step") is None else _step(values["step"], low, high)
     if number is int:
         return IntDistribution(low, high, log=log, step=1 if step is None else int(step))
@@ -169,7 +170,7 @@ def _step(step: Any, low: float, high: float) -> float:
         number = math.nan
     if not 0 < number < math.inf or (is_integer and number % 1):
         kind = "an integer" if is_integer else "a number"
-        raise InputError(f"step must be {kind} above 0. Received: {step!r}")
+        raise InputError(f"step must be {kind} above 0. Received: {shorten(step)}")
     if not _is_whole((high - low) / number):
         raise InputError(
             f"steps of {number:g} do not lead from {low:g} to {high:g}: choose a high that is low "

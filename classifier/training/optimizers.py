@@ -6,20 +6,20 @@ from typing import Any
 import keras
 from keras import ops
 
-from classifier.settings import Settings
+from classifier.settings import MAX_FLOAT, Settings
 
 SPARSE_LAYERS = "local_"  # prefix of the names of layers with sparse kernels
 
 
 def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Returns the optimiser of the settings with its learning-rate schedule."""
-    rate: Any = settings.learning_rate
+    rate: Any = min(settings.learning_rate, MAX_FLOAT)
     if settings.schedule == "cosine":
         warmup = round(settings.warmup_epochs * steps_per_epoch)
         rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0 if warmup else settings.learning_rate,
+            initial_learning_rate=0.0 if warmup else rate,
             decay_steps=max(1, settings.epochs * steps_per_epoch - warmup),
-            warmup_target=settings.learning_rate if warmup else None,
+            warmup_target=rate if warmup else None,
             warmup_steps=warmup,
         )
     common = {"learning_rate": rate, "global_clipnorm": settings.clip_norm or None}

@@ -59,7 +59,10 @@ class Run:
                 f"{self.dataset} had {before:,} training images and has {count:,}: {advice}"
             )
         if self.identity.get("fingerprint", split.fingerprint) != split.fingerprint:
-            raise InputError(f"{self.dataset} has other images or labels than before: {advice}")
+            raise InputError(
+                f"{self.dataset} has other images or labels than before, or in another order: "
+                f"{advice}"
+            )
 
     def start(self, split: Split) -> None:
         """Writes `run.json`: from now on the folder contains a run."""
