@@ -44,7 +44,7 @@ def argument_parser(description: str, **options: Any) -> argparse.ArgumentParser
 def check_output(path: Path) -> None:
     """Raises `InputError` if the file of `--output` cannot be written."""
     if path.exists() and not path.is_file():
-        raise InputError(f"--output {path} is no file: name one that may be written")
+        raise InputError(f"--output {path} is not a regular file: choose another path")
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.parent}")
 

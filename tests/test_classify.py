@@ -179,9 +179,9 @@ def test_without_a_readable_file_the_status_is_2(tmp_path: Path, run) -> None:
         (["a.jpg", "--model", "/nowhere"], "neither a local folder nor a Hub id"),
         (["a.jpg", "--model", "README.md"], "is a file: name the model folder"),
         (["a.jpg", "--output", "/nowhere/rows.csv"], "there is no folder"),
-        (["a.jpg", "--output", "tests"], "--output tests is no file"),
+        (["a.jpg", "--output", "tests"], "--output tests is not a regular file"),
         (["a.jpg", "--output", ""], "--output"),
-        (["a.jpg", "--output", os.devnull], "is no file"),
+        (["a.jpg", "--output", os.devnull], "is not a regular file"),
         (["a.jpg", "--output", "a.jpg"], "is to be classified itself"),
     ],
 )

@@ -1,7 +1,7 @@
 """An `evaluate` metric: the average precision of each class (one vs. rest), and the macro average.
 
 It is the area under the precision-recall curve as a step function, without interpolation. A class
-that no sample belongs to has no figure (None) and is left out of the mean.
+without samples has the value None and is excluded from the mean.
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 Samples are sorted into bins of equal width by the probability of the predicted class, and the
 distance between mean confidence and accuracy is averaged over the bins, each weighted with its
-samples. A bin holds its upper edge: (0, 1/15], (1/15, 2/15] and so on.
+samples. A bin includes its upper edge: (0, 1/15], (1/15, 2/15] and so on.
 """
 
 import datasets

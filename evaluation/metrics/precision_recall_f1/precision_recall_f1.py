@@ -1,6 +1,6 @@
 """An `evaluate` metric: precision, recall and F1 of every class, and their macro averages.
 
-A class that no sample belongs to has no figures (None) and is left out of the averages; a class
+A class without samples has the value None and is excluded from the averages; a class
 that is never predicted has a precision of 0.
 """
 

@@ -1,7 +1,7 @@
 """An `evaluate` metric: the area under the ROC curve, one vs. rest, and the macro average.
 
 It is the probability that a sample of the class has a higher score than one of another class. A
-class that no sample, or every sample, belongs to has no figure (None) and is left out of the mean.
+class with no samples, or with all of them, has the value None and is excluded from the mean.
 """
 
 from typing import Any

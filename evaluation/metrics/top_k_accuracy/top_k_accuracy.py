@@ -1,6 +1,6 @@
 """An `evaluate` metric: the fraction of samples whose class is among the k highest scores.
 
-Of two equal scores the class of the lower index ranks first, as `numpy.argmax` has it, so k=1 is
+Of two equal scores, the class with the lower index ranks first, as in `numpy.argmax`, so k=1 is
 the usual accuracy.
 """
 
