@@ -144,7 +144,7 @@ def _serve(connection: Connection, memory: int) -> None:
             except MemoryError:
                 answer = (too_costly().reason, str(too_costly()))
             except Exception:  # the decoder fails
-                answer = ("damaged", "the picture is damaged or cut off: choose another file")
+                answer = ("damaged", "the picture is corrupt or truncated: choose another file")
             connection.send(answer)
     os._exit(0)
 

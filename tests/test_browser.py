@@ -207,7 +207,7 @@ def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
     expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
     for name, message in (
         ("text.jpg", "not a supported image"),
-        ("cut.png", "damaged or cut off"),
+        ("cut.png", "corrupt or truncated"),
         ("bomb.png", "more than 50 megapixels"),
         ("drawing.svg", "SVG drawing has no pixels"),
         ("line.png", "more than 1000 times as long"),
@@ -441,7 +441,7 @@ def test_the_model_is_evaluated_again_before_the_visitors_eyes(opened: Open) -> 
     measured = page.locator("#rerun .tile").first
     expect(measured).to_contain_text(published)
     expect(measured).to_contain_text("95% interval")
-    expect(page.locator("#rerun")).to_contain_text("60 of 60 answers are those")
+    expect(page.locator("#rerun")).to_contain_text("60 of 60 predictions match")
     expect(page.locator("#rerun progress")).to_have_js_property("position", 1)
     expect(page.locator("#rerun-start")).to_be_enabled()
     expect(page.locator("#rerun-stop")).to_be_disabled()
