@@ -209,7 +209,7 @@ def test_a_bad_picture_is_a_message_and_the_next_one_is_answered(
         ("text.jpg", "not a supported image"),
         ("cut.png", "corrupt or truncated"),
         ("bomb.png", "more than 50 megapixels"),
-        ("drawing.svg", "SVG drawing has no pixels"),
+        ("drawing.svg", "SVG files are vector drawings"),
         ("line.png", "more than 1000 times as long"),
     ):
         bad = tmp_path / name
