@@ -708,7 +708,7 @@ def test_on_a_phone_figures_have_a_narrow_form_and_nothing_is_swiped(opened: Ope
             image.scroll_into_view_if_needed()
             assert size(image)[0] > 500
             assert "form=narrow" in image.evaluate("image => image.currentSrc")
-        for figure in page.locator("figure.plot:visible").all():
+        for figure in page.locator("figure.plot:visible, #compare .scroll:visible").all():
             assert figure.evaluate("figure => figure.scrollWidth <= figure.clientWidth")
     page.set_viewport_size(DESKTOP)
     image = page.locator("#card figure.plot img:visible").first

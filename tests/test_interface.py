@@ -128,8 +128,8 @@ def test_the_page_names_the_size_that_the_chosen_model_sees(tmp_path: Path) -> N
     folder = make_model_folder(tmp_path / "model", size=64)
     served = Served("large", folder, "folder")
     models = cast(Models, SimpleNamespace(get=lambda name=None: served, notice=None))
-    assert re.search(r"see in 64\s×\s64\spixels", header.render(models, "en"))
-    assert re.search(r"en 64\s×\s64\spíxeles", header.render(models, "es"))
+    assert re.search(r"classification at 64\s×\s64\spixels", header.render(models, "en"))
+    assert re.search(r"a 64\s×\s64\spíxeles", header.render(models, "es"))
     view = classify.render_view(np.zeros((64, 64, 3), np.uint8), None, "en")
     assert re.search(r"64\s×\s64", view)
     assert "64 by 64" in view
