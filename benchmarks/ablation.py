@@ -181,7 +181,7 @@ def collect(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
                 }
             )
     return {
-        **output.call("ablation", arguments),
+        **output.command_and_date("ablation", arguments),
         "machines": sorted(machines),
         "epochs": options.epochs,
         "rows": rows,

@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> None:
     chosen = stratified_subset(split.labels, options.limit)
     images, labels = split.images[chosen], split.labels[chosen]
     comparison = compare(folders, images, labels, split)
-    comparison = {**output.call("compare", arguments), **comparison}
+    comparison = {**output.command_and_date("compare", arguments), **comparison}
     write(comparison, options.output)
     if options.output is None:
         readme.refresh()

@@ -36,10 +36,10 @@ def circumstances(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     load = round(os.getloadavg()[0], 2)
     if load > IDLE:
         print(f"Other programs are running (load {load:.1f}): the figures will be worse.")
-    return {**call(benchmark, arguments), "load_before": load}
+    return {**command_and_date(benchmark, arguments), "load_before": load}
 
 
-def call(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
+def command_and_date(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the command and the date of a measurement."""
     return {
         "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *arguments]),

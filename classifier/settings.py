@@ -104,7 +104,7 @@ class Settings:
     expansion: int = 4  # residual_mlp: units inside a block, as a multiple of width
     local_units: int = 0  # residual_mlp: units of each layer with local weights; 0: no such layers
     local_patches: tuple[int, ...] = (9,)  # pixels of 32: side of the initial receptive field
-    local_filters: str = "random"  # initialisation of the first one: random or patches (whitened)
+    local_filters: str = "random"  # of the first: random, or whitened patches of training images
     local_maps: tuple[int, ...] = ()  # residual_mlp: side of the feature map of each local layer
     tied: bool = False  # residual_mlp: share the weights of a map: convolutions
     channels: tuple[int, ...] = (32, 64, 128, 256)  # cnn: filters of each stage
@@ -145,9 +145,7 @@ class Settings:
     distillation_views: int = 20  # augmented views of each image, predicted once
 
     # Data, number format, calibration and export
-    validation_fraction: float = (
-        0.1  # size of the validation split, as a share of the training split
-    )
+    validation_fraction: float = 0.1  # share of the training split used for validation
     seed: int = 0  # of weights, order, augmentation and dropout
     precision: str = "auto"  # auto: bfloat16 if the processor supports it in hardware
     calibrate: bool = True  # temperature scaling, fitted on validation images
@@ -223,7 +221,7 @@ def preset_path(name_or_file: str | Path) -> Path:
 def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
     """Returns the content of a preset's file; raises `InputError` if it is not a mapping."""
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             raise FileNotFoundError
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -237,9 +235,7 @@ def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
         content = yaml.load(text, _UniqueKeysLoader)
     except RecursionError:
         raise InputError(f"{path} is not a preset: it is nested too deeply") from None
-    except (
-        Exception
-    ) as error:  # errors of PyYAML, and of its constructors for dates, tags and numbers
+    except Exception as error:  # of PyYAML, or of its constructors for dates, tags and numbers
         message = " ".join(str(error).split())
         raise InputError(f"{path} is not valid YAML: {message}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -359,7 +355,8 @@ def _check(name: str, value: Any) -> None:
         raise InputError(f"{name} must not be negative or infinite. {received}")
     if any(isinstance(item, int) and item > MAX_INTEGER for item in values):
         raise InputError(f"{name} must be at most {MAX_INTEGER}. {received}")
-    highest = float("inf") if name == "learning_rate" else MAX_FLOAT  # one that diverges is told
+    # A learning rate that is too large is reported as divergence.
+    highest = float("inf") if name == "learning_rate" else MAX_FLOAT
     if isinstance(value, float) and value and not MIN_FLOAT <= value <= highest:
         raise InputError(
             f"{name} is too small or too large for a network: it must be 0 or lie between "

@@ -158,9 +158,8 @@ def _duplicates(evaluation: dict[str, Any]) -> tuple[str, str]:
     if count is None:
         return "–", "not counted"
     are = "image is a training image" if count == 1 else "images are training images"
-    return ENGLISH.percent(
-        evaluation["top1_without_duplicates"]
-    ), f"{count:,} {are} (exact duplicates)"
+    top1 = ENGLISH.percent(evaluation["top1_without_duplicates"])
+    return top1, f"{count:,} {are} (exact duplicates)"
 
 
 def _names(names: list[str]) -> str:

@@ -64,10 +64,10 @@ def start_from_patches(network: keras.Model, images: np.ndarray, settings: Setti
 
     def patches(places: np.ndarray) -> np.ndarray:
         """Returns a patch of a random image for each place, normalised: (P, 3·side²)."""
-        chosen = images[random.integers(len(images), size=len(places))]
+        chosen = random.integers(len(images), size=len(places))
         cut = [
-            image[top : top + side, left : left + side]
-            for image, (top, left) in zip(chosen, places, strict=True)
+            images[index, top : top + side, left : left + side]
+            for index, (top, left) in zip(chosen, places, strict=True)
         ]
         return ((np.stack(cut) - mean) / deviation).reshape(len(places), -1)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import re
 import sys
@@ -111,19 +110,19 @@ def _check_parquet(files: Sequence[Path], name: str) -> None:
     `datasets` does not say which file is damaged, and reads the labels of all files by the names
     of the classes in the first. Files of the Hub, which are not here, are not checked.
     """
+    import datasets
     import pyarrow.parquet
 
     numbered: dict[str, tuple[list[str] | None, str]] = {}
     for file in filter(Path.is_file, files):
         try:
-            metadata = pyarrow.parquet.read_schema(file).metadata or {}
+            schema = pyarrow.parquet.read_schema(file)
         except (pyarrow.ArrowException, OSError) as error:
             raise InputError(
                 f"{printable(file.name)} of {name} is not a complete Parquet file: write it again"
             ) from error
-        features = json.loads(metadata.get(b"huggingface", "{}")).get("info", {}).get("features")
-        for column, feature in (features or {}).items():
-            names = feature.get("names") if isinstance(feature, dict) else None
+        for column, feature in datasets.Features.from_arrow_schema(schema).items():
+            names = getattr(feature, "names", None)  # of a ClassLabel
             first, other = numbered.setdefault(column, (names, file.name))
             if names and first and names != first:
                 raise InputError(

@@ -153,9 +153,9 @@ def _rows(
     """Yields each row with its line number; of Parquet only these columns."""
     try:
         if file.kind == ".parquet":
-            _check_unique(columns, _parquet(file).schema_arrow.names)
-            table = _parquet(file).read(columns=list(columns))
-            yield from enumerate(table.to_pylist(), start=1)
+            parquet = _parquet(file)
+            _check_unique(columns, parquet.schema_arrow.names)
+            yield from enumerate(parquet.read(columns=list(columns)).to_pylist(), start=1)
         elif file.kind == ".csv":
             reader = csv.DictReader(io.StringIO(_read_text(file), newline=""), strict=True)
             _check_unique(columns, reader.fieldnames or ())
