@@ -37,8 +37,8 @@ import numpy as np
 
 from benchmarks import output, readme
 from classifier import command_line
+from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import DEFAULT_DATASET, load_split
-from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
 
 
 def compare(
-    folders: dict[str, ModelFolder], images: np.ndarray, labels: np.ndarray, split: Split
+    folders: dict[str, ModelFolder], images: np.ndarray, labels: np.ndarray, split: LabelledImages
 ) -> dict[str, Any]:
     """Measures every model on the same images.
 

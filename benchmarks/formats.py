@@ -20,7 +20,7 @@ from classifier.convert import FORMATS, NEEDED, SUFFIXES, check_libraries, sampl
 from classifier.hub import sources
 
 if TYPE_CHECKING:
-    from classifier.data.split import Split
+    from classifier.data.labelled_images import LabelledImages
     from classifier.model_folder.folder import ModelFolder
     from classifier.prediction.classifier import Classifier
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     output.write("formats", result, {"formats.md": table(result)}, options.output)
 
 
-def measure(folder: ModelFolder, test: Split | None) -> list[dict[str, Any]]:
+def measure(folder: ModelFolder, test: LabelledImages | None) -> list[dict[str, Any]]:
     """Returns a row for Keras and one for each format and precision of a model."""
     from classifier.convert import BATCH
     from classifier.prediction.classifier import Classifier, keras_predict
@@ -73,7 +73,9 @@ def measure(folder: ModelFolder, test: Split | None) -> list[dict[str, Any]]:
     return rows
 
 
-def row(classifier: Classifier, form: str, size: int, test: Split | None) -> dict[str, Any]:
+def row(
+    classifier: Classifier, form: str, size: int, test: LabelledImages | None
+) -> dict[str, Any]:
     """Returns the measurements of a model in one format; times in milliseconds."""
     from classifier.convert import top1_of
 

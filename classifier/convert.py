@@ -25,7 +25,7 @@ from classifier.files import write_atomically, write_text
 if TYPE_CHECKING:
     import keras
 
-    from classifier.data.split import Split
+    from classifier.data.labelled_images import LabelledImages
     from classifier.model_folder.folder import ModelFolder
     from classifier.prediction.classifier import Predict
 
@@ -94,7 +94,7 @@ def convert(
     path: Path,
     *,
     precision: str = "float32",
-    test: Split | None = None,
+    test: LabelledImages | None = None,
 ) -> Converted:
     """Converts a model to one file, which is written only if it predicts as Keras does.
 
@@ -234,7 +234,7 @@ def to_litert(
 FORMATS = {"onnx": to_onnx, "litert": to_litert}
 
 
-def samples_of(size: int, test: Split | None) -> np.ndarray:
+def samples_of(size: int, test: LabelledImages | None) -> np.ndarray:
     """Returns 200 images to compare predictions on: of the test split if it is given."""
     if test is None:
         return sample_images(size)
@@ -256,7 +256,7 @@ def sample_images(size: int) -> np.ndarray:
     return np.stack([picture for pair in zip(smooth, noise, strict=True) for picture in pair])
 
 
-def top1_of(probabilities: np.ndarray, test: Split) -> float:
+def top1_of(probabilities: np.ndarray, test: LabelledImages) -> float:
     """Returns the top-1 accuracy on a split."""
     return float(np.mean(probabilities.argmax(axis=1) == test.labels))
 

@@ -14,7 +14,7 @@ from classifier.files import require_writable
 from evaluation.locales import ENGLISH
 
 if TYPE_CHECKING:
-    from classifier.data.split import Split
+    from classifier.data.labelled_images import LabelledImages
 
 RESULTS = Path("evaluation-results")
 MAX_NAMES = 5  # of classes and of pairs of classes
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _training_split(options: argparse.Namespace, size: int) -> Split | None:
+def _training_split(options: argparse.Namespace, size: int) -> LabelledImages | None:
     """Returns the training split for the search of duplicates; None, with a message, if missing."""
     from classifier.data.loading import load_split
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import find_duplicates, load_split
-from classifier.data.split import Split
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable, write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
@@ -30,10 +30,10 @@ CONFUSED_PAIRS = 20
 
 def evaluate(
     folder: ModelFolder | Path,
-    split: Split,
+    split: LabelledImages,
     *,
     split_name: str = "test",
-    training_split: Split | None = None,
+    training_split: LabelledImages | None = None,
     limit: int | None = None,
     output: Path | None = None,
     classifier: Classifier | None = None,
@@ -134,7 +134,7 @@ def summarise(
     }
 
 
-def check_classes(names: ClassNames, split: Split) -> None:
+def check_classes(names: ClassNames, split: LabelledImages) -> None:
     """Raises InputError, naming the first difference, unless a split has the model's classes."""
     advice = "Name the data set that the model was trained on with --dataset"
     if len(names.classes) != len(split.classes):

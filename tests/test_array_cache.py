@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from classifier.data import array_cache
-from classifier.data.split import Split, make_split
+from classifier.data.labelled_images import LabelledImages, label_images
 
 
 @pytest.fixture(autouse=True)
@@ -20,20 +20,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def a_split(seed: int = 0, count: int = 8) -> Split:
+def a_split(seed: int = 0, count: int = 8) -> LabelledImages:
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(count) % 3
-    return make_split(
+    return label_images(
         images, labels, ("a", "b", "c"), ("x", "y"), (0, 1, 1), dataset="made", revision="1234"
     )
 
 
-def fail() -> Split:
+def fail() -> LabelledImages:
     raise AssertionError("the split was built again")
 
 
-def same(one: Split, other: Split) -> bool:
+def same(one: LabelledImages, other: LabelledImages) -> bool:
     names = ("classes", "superclasses", "superclass_of", "dataset", "revision", "fingerprint")
     return (
         all(getattr(one, name) == getattr(other, name) for name in names)
@@ -158,7 +158,7 @@ def test_the_least_recently_used_splits_are_forgotten(
 def build_slowly(folder: str, number: int) -> None:
     """In a process of its own: loads a split and leaves a mark if it had to build it."""
 
-    def build() -> Split:
+    def build() -> LabelledImages:
         (Path(folder) / f"built by {number}").touch()
         time.sleep(0.5)
         return a_split()
@@ -186,7 +186,7 @@ def test_the_fingerprint_tells_pixels_labels_and_names_apart() -> None:
     def fingerprint(**changes: object) -> str:
         names = ("images", "labels", "classes", "superclasses", "superclass_of")
         values = dict(zip(names, parts, strict=True)) | changes
-        return make_split(**values, dataset="x").fingerprint  # type: ignore[arg-type]
+        return label_images(**values, dataset="x").fingerprint  # type: ignore[arg-type]
 
     others = [
         fingerprint(images=255 - base.images),

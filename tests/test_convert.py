@@ -12,7 +12,7 @@ import pytest
 
 from classifier import command_line, convert
 from classifier.architectures import build_network
-from classifier.data.split import make_split
+from classifier.data.labelled_images import label_images
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import card
 from classifier.model_folder.folder import ModelFolder
@@ -257,7 +257,7 @@ def test_a_file_that_loses_too_much_on_the_test_split_is_not_written(
     images = convert.sample_images(32)
     model = tiny.load_model()
     labels = model.predict(images, verbose=0).argmax(axis=1)
-    test = make_split(images, labels, list(CLASSES), None, None, dataset="shapes", revision=None)
+    test = label_images(images, labels, list(CLASSES), None, None, dataset="shapes", revision=None)
     path = tmp_path / "model.onnx"
     converted = convert.convert(tiny, "onnx", path, precision="half", test=test)
     assert converted.top1 is not None

@@ -17,8 +17,9 @@ import PIL.Image
 import pytest
 
 from classifier.data.images import to_model_input
-from classifier.data.loading import channel_statistics, load_split, one_hot, stratified_split
-from classifier.data.split import Split
+from classifier.data.labelled_images import LabelledImages
+from classifier.data.loading import channel_statistics, load_split, one_hot
+from classifier.data.split import stratified_split
 from classifier.errors import InputError
 from data_files import (
     COARSE,
@@ -156,7 +157,7 @@ class TestForms:
     def test_the_default_is_cifar_100_on_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
-        def answer(dataset: str, split: str, **options: object) -> Split:
+        def answer(dataset: str, split: str, **options: object) -> LabelledImages:
             asked.append((dataset, split, options))
             raise InputError("enough")
 

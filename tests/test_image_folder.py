@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import load_split
-from classifier.data.split import Split
 from classifier.errors import InputError
 from classifier.settings import load_preset
 from classifier.training.training_data import TrainingData, load_training_data
@@ -50,7 +50,7 @@ def write(folder: Path, counts: Mapping[str, int], suffix: str = ".png") -> None
             file.write_bytes(encode(picture(next(_seeds))))
 
 
-def counts(split: Split) -> dict[str, int]:
+def counts(split: LabelledImages) -> dict[str, int]:
     found = np.bincount(split.labels, minlength=len(split.classes))
     return {name: int(count) for name, count in zip(split.classes, found, strict=True)}
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from classifier.data.labelled_images import label_images
 from classifier.data.loading import find_duplicates, load_split
-from classifier.data.split import make_split
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from evaluation import curves, report
@@ -248,7 +248,7 @@ def test_a_data_set_with_other_classes_is_refused_with_the_first_difference():
     def split_of(*classes: str):
         images = np.zeros((6, 32, 32, 3), np.uint8)
         labels = np.arange(6) % len(classes)
-        return make_split(images, labels, classes, None, None, dataset="other/set")
+        return label_images(images, labels, classes, None, None, dataset="other/set")
 
     report.check_classes(NAMES, split_of(*NAMES.classes))
     with pytest.raises(InputError, match="class 2 is 'maple_tree' in the model and 'beech' in"):

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 
-from classifier.data.split import Split, make_split
+from classifier.data.labelled_images import LabelledImages, label_images
 from classifier.files import write_atomically, write_text
 
 FORMAT = 5  # part of every key: raise it when the preprocessing changes what is stored
@@ -41,7 +41,7 @@ def cache_folder() -> Path:
     return Path("~/.cache/cifar100-mlp").expanduser()
 
 
-def find(location: str, state: str | None = None) -> Split | None:
+def find(location: str, state: str | None = None) -> LabelledImages | None:
     """Returns the stored split of a location, memory-mapped and read-only, or None.
 
     Args:
@@ -60,7 +60,9 @@ def find(location: str, state: str | None = None) -> Split | None:
     return None
 
 
-def load_or_build(location: str, state: Callable[[], str], build: Callable[[], Split]) -> Split:
+def load_or_build(
+    location: str, state: Callable[[], str], build: Callable[[], LabelledImages]
+) -> LabelledImages:
     """Returns the stored split if its source has not changed, else builds and stores it.
 
     If two processes need the same split at once, one builds it and the other waits. If the cache
@@ -94,17 +96,17 @@ def _array_files(fingerprint: str) -> tuple[Path, Path]:
     return arrays / f"{fingerprint}.images.npy", arrays / f"{fingerprint}.labels.npy"
 
 
-def _read(index: dict[str, Any]) -> Split:
+def _read(index: dict[str, Any]) -> LabelledImages:
     """Raises ValueError or OSError if the stored arrays are missing or damaged."""
     # `open_memmap` reads only plain arrays; `np.load` also opens zips and pickles.
     images, labels = (open_memmap(file, mode="r") for file in _array_files(index["fingerprint"]))
-    split = make_split(images, labels, **index["split"])
+    split = label_images(images, labels, **index["split"])
     if split.fingerprint != index["fingerprint"] or len(split.files) not in (0, len(images)):
         raise ValueError("the stored split is damaged")
     return split
 
 
-def _store(location: str, state: str, split: Split) -> None:
+def _store(location: str, state: str, split: LabelledImages) -> None:
     images_file, labels_file = _array_files(split.fingerprint)
     images_file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(images_file, lambda path: save_array(path, split.images))

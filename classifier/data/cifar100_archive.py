@@ -19,7 +19,12 @@ from PIL import Image
 
 from classifier.data.columns import SUPERCLASS_COLUMN, choose_label_column
 from classifier.data.images import to_model_input
-from classifier.data.split import Split, check_labels, group_classes, make_split
+from classifier.data.labelled_images import (
+    LabelledImages,
+    check_labels,
+    group_classes,
+    label_images,
+)
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
@@ -41,7 +46,7 @@ def recognises(path: Path) -> bool:
 
 def read(
     path: Path, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
-) -> Split:
+) -> LabelledImages:
     """Reads a split of the archive or of the unpacked folder, as `loading.load_split`.
 
     Raises:
@@ -82,7 +87,7 @@ def read(
         superclasses, superclass_of = group_classes(
             fine, coarse, len(names[column]), names[SUPERCLASS_COLUMN]
         )
-    return make_split(
+    return label_images(
         images,
         labels[split][column],
         names[column],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classifier.data import array_cache
-from classifier.data.split import Split
+from classifier.data.labelled_images import LabelledImages
 from classifier.errors import ClassifierError, InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
@@ -25,7 +25,7 @@ HUB_ID = re.compile(r"(?P<name>[\w.-]{1,96}(/[\w.-]{1,96})?)(@(?P<revision>[^\s@
 
 def load_from_hub(
     dataset: str, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
-) -> Split:
+) -> LabelledImages:
     """Loads a split of a data set on the Hub, as `loading.load_split`.
 
     If the Hub cannot be reached, the data that was downloaded last is used.
@@ -46,7 +46,7 @@ def load_from_hub(
     from classifier.data.image_table import read_split
     from classifier.hub_client import HubUnreachableError
 
-    def build(tables: DatasetDict, commit: str) -> Split:
+    def build(tables: DatasetDict, commit: str) -> LabelledImages:
         return read_split(
             tables, split, dataset=name, revision=commit, label_column=label_column, size=size
         )
@@ -130,9 +130,9 @@ def _load_offline(
     name: str,
     revision: str | None,
     location: str,
-    build: Callable[[DatasetDict, str], Split],
+    build: Callable[[DatasetDict, str], LabelledImages],
     error: ClassifierError,
-) -> Split:
+) -> LabelledImages:
     """Returns the split from our cache, or from the cache of `datasets`."""
     from huggingface_hub import constants
 

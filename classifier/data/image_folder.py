@@ -20,8 +20,13 @@ import numpy as np
 
 from classifier.data.data_files import DataFile, list_files, printable, split_of, walk
 from classifier.data.images import READABLE, decode
+from classifier.data.labelled_images import (
+    LabelledImages,
+    group_classes,
+    label_images,
+    unused_splits,
+)
 from classifier.data.metadata_file import Label, is_metadata, read_labels
-from classifier.data.split import Split, group_classes, make_split, unused_splits
 from classifier.errors import InputError
 
 TABLES = (".parquet", ".arrow")
@@ -52,7 +57,7 @@ def recognises(place: Path) -> bool:
     )
 
 
-def read(place: Path, split: str, *, label_column: str | None = None, size: int) -> Split:
+def read(place: Path, split: str, *, label_column: str | None = None, size: int) -> LabelledImages:
     """Reads and decodes a split of a folder or ZIP, as `loading.load_split`.
 
     Raises:
@@ -85,7 +90,7 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
             assert row.file.open is not None
             with row.file.open() as stream:
                 images[index] = decode(stream, size, name=f"{row.file.path} of {dataset}")
-    return make_split(
+    return label_images(
         images,
         np.array([classes[row.label.name] for row in rows], np.int32),
         list(classes),

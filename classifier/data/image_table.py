@@ -10,7 +10,13 @@ import numpy as np
 
 from classifier.data.columns import SUPERCLASS_COLUMN, find_image_column, find_label_column
 from classifier.data.images import decode
-from classifier.data.split import Split, check_labels, group_classes, make_split, unused_splits
+from classifier.data.labelled_images import (
+    LabelledImages,
+    check_labels,
+    group_classes,
+    label_images,
+    unused_splits,
+)
 from classifier.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ def read_split(
     revision: str | None = None,
     label_column: str | None = None,
     size: int,
-) -> Split:
+) -> LabelledImages:
     """Decodes one split.
 
     Args:
@@ -60,7 +66,7 @@ def read_split(
             source = Path(value["path"]) if value.get("path") else b""
         file = f" ({files[row]})" if files[row] else ""
         images[row] = decode(source, size, name=f"in row {row}{file} of {where}")
-    return make_split(
+    return label_images(
         images,
         labels,
         table.features[label_column].names,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.data import image_folder
 from classifier.data.data_files import printable, split_of
-from classifier.data.split import Split, check_labels
+from classifier.data.labelled_images import LabelledImages, check_labels
 from classifier.errors import ClassifierError, InputError
 from classifier.hub_client import causes
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GLOB = re.compile(r"[\[\]{}*?]|::")
 
 
-def read(folder: Path, split: str, *, label_column: str | None = None, size: int) -> Split:
+def read(folder: Path, split: str, *, label_column: str | None = None, size: int) -> LabelledImages:
     """Reads and decodes a split of a folder that `datasets.load_dataset` reads.
 
     Raises:

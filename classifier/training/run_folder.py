@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from classifier.data.split import Split
+from classifier.data.labelled_images import LabelledImages
 from classifier.errors import DiskFullError, InputError
 from classifier.files import DISK_FULL, write_text
 from classifier.settings import ARCHITECTURE, Settings, current_names, load_preset
@@ -42,7 +42,7 @@ class Run:
     identity: Mapping[str, Any] = field(default_factory=dict)
     init_from: dict[str, Any] | None = None
 
-    def check_data(self, split: Split) -> None:
+    def check_data(self, split: LabelledImages) -> None:
         """Raises `InputError` if a resumed run was started with other images, labels or classes."""
         advice = (
             f"the run in {self.folder} cannot be resumed with it: name the original data, or "
@@ -64,7 +64,7 @@ class Run:
                 f"{advice}"
             )
 
-    def start(self, split: Split) -> None:
+    def start(self, split: LabelledImages) -> None:
         """Writes `run.json`: from now on the folder contains a run."""
         content = {
             "settings": self.settings.to_dict(),

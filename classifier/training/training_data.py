@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import (
     channel_statistics,
     find_duplicates,
     load_split,
     one_hot,
-    stratified_split,
 )
-from classifier.data.split import Split
+from classifier.data.split import stratified_split
 from classifier.errors import InputError
 from classifier.model_folder.folder import MAX_CLASSES, MAX_NAME_LENGTH, is_name
 from classifier.settings import Settings
@@ -42,8 +42,8 @@ class TrainingData:
         remarks: messages about the data for the user, one line each.
     """
 
-    split: Split
-    test: Split
+    split: LabelledImages
+    test: LabelledImages
     training: Images
     validation: Images
     mean: np.ndarray
@@ -90,7 +90,7 @@ def _check_names(names: Sequence[str], what: str, dataset: str) -> None:
             )
 
 
-def _warnings(split: Split, test: Split) -> list[str]:
+def _warnings(split: LabelledImages, test: LabelledImages) -> list[str]:
     """Returns warnings about test images in the train split and about untrained classes."""
     warnings = []
     repeated = find_duplicates(test.images, split.images)

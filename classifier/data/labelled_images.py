@@ -1,0 +1,161 @@
+"""Labelled images of a data set as arrays, for training and evaluation."""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from classifier.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """The decoded images and labels of a split, as read-only and possibly memory-mapped arrays.
+
+    Attributes:
+        images: uint8, (N, S, S, 3), RGB 0–255.
+        labels: int32, (N,), indices into `classes`.
+        classes: the names of the classes, as the data set gives them.
+        superclasses: the names of the superclasses, None if the data set has none.
+        superclass_of: for each class its index into `superclasses`, None if there are none.
+        dataset: the name of the data set: a Hub id, or the name of a file or folder.
+        revision: the commit of a data set from the Hub, None for local files.
+        fingerprint: a hash of images, labels, classes and superclasses: equal data has the same
+            fingerprint, whatever format it was read from.
+        files: the path or name of each image's file, (N,); empty if images have none.
+        remarks: sentences for the user, such as which files were skipped.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    superclasses: tuple[str, ...] | None
+    superclass_of: tuple[int, ...] | None
+    dataset: str
+    revision: str | None
+    fingerprint: str
+    files: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def describe(self, row: int) -> str:
+        """Returns an image's file, else its row and class, for messages."""
+        if self.files:
+            return self.files[row]
+        return f"row {row}, {self.classes[self.labels[row]]}"
+
+
+def label_images(
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    superclasses: Sequence[str] | None = None,
+    superclass_of: Sequence[int] | None = None,
+    *,
+    dataset: str,
+    revision: str | None = None,
+    files: Sequence[str] = (),
+    remarks: Sequence[str] = (),
+) -> LabelledImages:
+    """Returns the `LabelledImages` of these rows, with their fingerprint (about 1 GB per second).
+
+    Args:
+        images: uint8, (N, S, S, 3).
+        labels: integers, (N,), checked by `check_labels`.
+
+    Raises:
+        InputError: two classes or superclasses have the same name but for its spelling.
+    """
+    for group in (classes, superclasses or ()):
+        _check_spellings(group, dataset)
+    images = np.ascontiguousarray(images, dtype=np.uint8).view()
+    labels = np.ascontiguousarray(labels, dtype=np.int32).view()
+    for array in (images, labels):  # like those that are mapped from the cache
+        array.flags.writeable = False
+    names = (
+        tuple(classes),
+        None if superclasses is None else tuple(superclasses),
+        None if superclass_of is None else tuple(map(int, superclass_of)),
+    )
+    digest = hashlib.sha256(json.dumps([*names, images.shape]).encode())
+    digest.update(images.data)
+    digest.update(labels.astype("<i4", copy=False).tobytes())
+    return LabelledImages(
+        images,
+        labels,
+        *names,
+        dataset=dataset,
+        revision=revision,
+        fingerprint=digest.hexdigest()[:32],
+        files=tuple(files),
+        remarks=tuple(remarks),
+    )
+
+
+def unused_splits(split: str, sizes: Mapping[str, int], dataset: str) -> list[str]:
+    """Returns a remark, when `train` is read, about splits that no training uses."""
+    others = [
+        f"{name} ({size:,} images)"
+        for name, size in sorted(sizes.items())
+        if name not in ("train", "test")
+    ]
+    if split != "train" or not others:
+        return []
+    return [
+        f"Not used of {dataset}: {', '.join(others)}. The validation images are taken from train."
+    ]
+
+
+def _check_spellings(names: Sequence[str], dataset: str) -> None:
+    """Raises InputError if names differ only in their Unicode normal form or spaces around them."""
+    spellings: dict[str, str] = {}
+    for name in names:
+        other = spellings.setdefault(unicodedata.normalize("NFC", name).strip(), name)
+        if other != name:
+            raise InputError(
+                f"a class has two spellings in {dataset} that differ in their Unicode normal form "
+                f"or in spaces around them ({other!a} and {name!a}): use one of them"
+            )
+
+
+def check_labels(
+    labels: np.ndarray, classes: int, *, where: str, files: Sequence[str] = ()
+) -> None:
+    """Raises InputError, naming the first wrong row, unless all labels are in 0 … classes - 1.
+
+    Args:
+        labels: integers, (N,).
+        classes: the number of classes.
+        where: the column and the split, for the message.
+        files: the name of each row's file, for the message; empty where a row has none.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        row = int(wrong[0])
+        file = f" ({files[row]})" if files and files[row] else ""
+        more = f" (and {wrong.size - 1} more rows)" if wrong.size > 1 else ""
+        raise InputError(
+            f"label {int(labels[row])} in row {row}{file}{more} of {where} is out of "
+            f"range: labels must lie in 0 to {classes - 1}. Correct or remove the row"
+        )
+
+
+def group_classes(
+    labels: np.ndarray, groups: np.ndarray, classes: int, names: Sequence[str]
+) -> tuple[Sequence[str] | None, tuple[int, ...] | None]:
+    """Returns the superclasses and the index of each class into them.
+
+    Both are None if a class has no row, or rows of two superclasses.
+
+    Args:
+        labels: integers, (N,), the class of each row.
+        groups: integers, (N,), the superclass of each row.
+        classes: the number of classes.
+        names: the names of the superclasses.
+    """
+    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
+    if not np.array_equal(pairs[:, 0], np.arange(classes)):
+        return None, None
+    return names, tuple(pairs[:, 1].tolist())
