@@ -42,7 +42,15 @@ POSITIVE = (
     "plateau_factor",
 )
 # 0 to 1, without 1
-FRACTIONS = ("dropout", "momentum", "label_smoothing", "validation_fraction", "plateau_factor")
+FRACTIONS = (
+    "dropout",
+    "momentum",
+    "ema_momentum",
+    "final_rate",
+    "label_smoothing",
+    "validation_fraction",
+    "plateau_factor",
+)
 MAX_INTEGER = 2**31 - 1
 MIN_FLOAT, MAX_FLOAT = 1.2e-38, 3.4e38  # of float32, in which networks compute
 RANGES: dict[str, tuple[float, float]] = {
@@ -55,6 +63,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "crop_aspect": (1, 4),
     "tta_zoom": (0.3, 1),
     "shift": (0, DEFAULT_IMAGE_SIZE),
+    "rotation": (0, 180),
+    "noise": (0, 255),
     "image_size": (MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
     "seed": (0, MAX_INTEGER),  # 32 bits, with room for the seeds that are derived from it
     "warmup_epochs": (0, MAX_INTEGER),
@@ -120,8 +130,10 @@ class Settings:
     batch_size: int = 128  # images per step
     epochs: int = 40  # maximum number of epochs
     freeze_epochs: int = 0  # with --init-from: first epochs, which train only the new last layer
-    schedule: str = "plateau"  # plateau (of val_loss), cosine (decay to zero) or constant
+    schedule: str = "plateau"  # plateau (of val_loss), cosine (decay to final_rate) or constant
     warmup_epochs: float = 0.0  # cosine: linear increase from zero over the first epochs
+    final_rate: float = 0.0  # cosine: the last learning rate, as a share of the maximum
+    ema_momentum: float = 0.0  # exponential moving average of the weights, per step; 0: off
     plateau_patience: int = 3  # epochs without a better val_loss before the rate is reduced
     plateau_factor: float = 0.3  # the rate is multiplied by this
     early_stopping_patience: int = 0  # epochs without a better val_loss before it stops; 0: off
@@ -131,6 +143,8 @@ class Settings:
     crop_area: float = 1.0  # smallest area of a random crop, as a share of the image
     crop_aspect: float = 1.0  # largest aspect ratio of a random crop
     shift: int = 0  # maximum shift in pixels of 32, in each direction
+    rotation: float = 0.0  # maximum rotation in degrees, in each direction
+    noise: float = 0.0  # Gaussian noise: highest standard deviation, of 255
     brightness: float = 0.0  # maximum change, as a share of the full scale
     contrast: float = 0.0  # maximum relative change of the contrast
     erasing: float = 0.0  # probability of random erasing

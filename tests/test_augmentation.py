@@ -1,11 +1,13 @@
 """Augmentation keeps shape, range and label mass, and moves pixels as it says."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
 
 from classifier.settings import Settings
-from classifier.training.augmentation import Augmentation, sampling_matrix
+from classifier.training.augmentation import Augmentation, affine_matrix, sampling_matrix
 
 STRONG = Settings(
     flip=0.5,
@@ -164,3 +166,33 @@ def _shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
         np.clip(np.arange(len(image)) + offset, 0, len(image) - 1) for offset in (down, right)
     )
     return image[rows][:, columns].astype("float32")
+
+
+def test_rotation_by_nothing_crops_as_without_it(batch):
+    top, left, height, width = (keras.ops.full((64,), value) for value in (3.0, 5.0, 0.7, 0.8))
+    mirrored = keras.ops.cast(keras.ops.arange(64) % 2, "float32")
+    zero = keras.ops.zeros((64,))
+    crop = affine_matrix(top, left, height, width, mirrored, zero, 32)
+    images = keras.ops.cast(batch[0], "float32")
+    cropped = keras.ops.image.affine_transform(images, crop, fill_mode="nearest")
+    rows = sampling_matrix(top, height, zero, 32)
+    columns = sampling_matrix(left, width, mirrored, 32)
+    expected = keras.ops.einsum("nij,njkc,nlk->nilc", rows, images, columns)
+    np.testing.assert_allclose(cropped, expected, atol=1e-2)
+
+
+def test_rotation_turns_images_around_their_middle(batch):
+    zero, one = keras.ops.zeros((64,)), keras.ops.ones((64,))
+    quarter = affine_matrix(zero, zero, one, one, zero, zero + math.pi / 2, 32)
+    images = keras.ops.cast(batch[0], "float32")
+    turned = keras.ops.image.affine_transform(images, quarter, fill_mode="nearest")
+    np.testing.assert_allclose(turned, np.rot90(images, axes=(1, 2)), atol=1e-2)
+
+
+def test_rotation_and_noise_change_images_but_no_targets(batch):
+    for settings in (Settings(rotation=15), Settings(noise=20)):
+        images, targets = augment(settings, batch)
+        assert not np.allclose(images, batch[0])
+        assert images.min() >= 0
+        assert images.max() <= 255
+        np.testing.assert_array_equal(targets, batch[1])

@@ -41,10 +41,14 @@ AUGMENTED = TINY.replace(
     learning_rate=0.003,
     schedule="cosine",
     warmup_epochs=1,
+    final_rate=0.05,
+    ema_momentum=0.9,
     early_stopping_patience=0,
     flip=0.5,
     crop_area=0.5,
     crop_aspect=1.2,
+    rotation=10,
+    noise=10,
     brightness=0.1,
     contrast=0.1,
     erasing=0.3,
@@ -285,6 +289,17 @@ def test_the_learning_rate_falls_when_validation_stands_still(data, tmp_path):
     rates = [row["learning_rate"] for row in state.rows]
     assert rates[0] == pytest.approx(0.1)
     assert rates[-1] < 0.05
+
+
+def test_fit_with_ema_momentum_validates_and_returns_the_averaged_weights(data, tmp_path):
+    _, validation = data
+    settings = AUGMENTED.replace(epochs=2, ema_momentum=0.99, l2=0)
+    network, state = train(settings, data, tmp_path)
+    probabilities = network.predict(validation.images, verbose=0)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+    assert float(loss(validation.targets, probabilities)) == pytest.approx(
+        state.rows[-1]["val_loss"], rel=1e-4
+    )
 
 
 def test_only_the_newest_best_weights_are_kept(data, tmp_path):

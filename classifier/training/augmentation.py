@@ -65,7 +65,8 @@ class Augmentation(keras.layers.Layer):
     def _move(self, images: Any) -> Any:
         settings = self.settings
         count = ops.shape(images)[0]
-        moves = self.geometry and (settings.crop_area < 1 or settings.crop_aspect > 1 or self.shift)
+        crops = settings.crop_area < 1 or settings.crop_aspect > 1 or self.shift
+        moves = self.geometry and (crops or settings.rotation)
         flips = self.mixing and settings.flip
         if not moves and not flips:
             return images
@@ -82,6 +83,11 @@ class Augmentation(keras.layers.Layer):
         mirrored = ops.zeros((count,))
         if flips:
             mirrored = ops.cast(self._uniform(count, 0.0, 1.0) < settings.flip, "float32")
+        if self.geometry and settings.rotation:
+            limit = math.radians(settings.rotation)
+            angle = self._uniform(count, -limit, limit)
+            crop = affine_matrix(top, left, height, width, mirrored, angle, self.size)
+            return ops.image.affine_transform(images, crop, fill_mode="nearest")
         rows = sampling_matrix(top, height, ops.zeros((count,)), self.size)
         columns = sampling_matrix(left, width, mirrored, self.size)
         resampled = _transposed(_resampled(images, rows, self.size))
@@ -97,6 +103,9 @@ class Augmentation(keras.layers.Layer):
     def _recolour(self, images: Any) -> Any:
         settings = self.settings
         count = ops.shape(images)[0]
+        if settings.noise:
+            deviation = ops.reshape(self._uniform(count, 0.0, settings.noise), (-1, 1, 1, 1))
+            images = images + deviation * keras.random.normal(ops.shape(images), seed=self.random)
         if settings.contrast:
             factor = self._uniform(count, 1 - settings.contrast, 1 + settings.contrast)
             mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
@@ -104,7 +113,7 @@ class Augmentation(keras.layers.Layer):
         if settings.brightness:
             change = self._uniform(count, -settings.brightness, settings.brightness)
             images = images + 255.0 * ops.reshape(change, (-1, 1, 1, 1))
-        if settings.contrast or settings.brightness:
+        if settings.noise or settings.contrast or settings.brightness:
             images = ops.clip(images, 0.0, 255.0)
         return images
 
@@ -185,6 +194,33 @@ def sampling_matrix(offset: Any, extent: Any, mirrored: Any, size: int) -> Any:
     positions = offset[:, None] + steps * extent[:, None] - 0.5
     positions = ops.clip(positions, 0.0, size - 1.0)
     return ops.maximum(0.0, 1.0 - ops.abs(positions[:, :, None] - pixels[None, None, :]))
+
+
+def affine_matrix(
+    top: Any, left: Any, height: Any, width: Any, mirrored: Any, angle: Any, size: int
+) -> Any:
+    """Returns the transformations that crop, mirror and rotate images in one interpolation.
+
+    Args:
+        top, left: float32, (N,): position of the crops in pixels.
+        height, width: float32, (N,): their sizes as fractions of the image's side.
+        mirrored: float32, (N,): 1 to mirror the columns, else 0.
+        angle: float32, (N,): rotation of the crops around their middle, in radians.
+        size: pixels of a side of the images.
+
+    Returns:
+        float32, (N, 8), as `keras.ops.image.affine_transform` takes them: the first six map the
+        column and row of an output pixel to those of the input.
+    """
+    middle = (size - 1) / 2
+    cosine, sine = ops.cos(angle), ops.sin(angle)
+    across = width * (1.0 - 2.0 * mirrored)
+    to_columns = [across * cosine, -height * sine]
+    to_rows = [across * sine, height * cosine]
+    columns = left + width * size / 2 - 0.5 - middle * (to_columns[0] + to_columns[1])
+    rows = top + height * size / 2 - 0.5 - middle * (to_rows[0] + to_rows[1])
+    zero = ops.zeros_like(angle)
+    return ops.stack([*to_columns, columns, *to_rows, rows, zero, zero], axis=1)
 
 
 def _resampled(images: Any, matrices: Any, size: int) -> Any:

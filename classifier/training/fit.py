@@ -214,7 +214,10 @@ def build_callbacks(
     settings: Settings, checkpoints: Path, tensorboard: Path | None
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks that the settings ask for."""
-    callbacks: list[keras.callbacks.Callback] = [
+    callbacks: list[keras.callbacks.Callback] = []
+    if settings.ema_momentum:
+        callbacks.append(keras.callbacks.SwapEMAWeights())  # the averages are validated
+    callbacks += [
         # A new file for each best epoch: an interrupted write does not damage an older file.
         ModelCheckpoint(
             checkpoints / "best-{epoch:04d}.weights.h5",

@@ -21,8 +21,12 @@ def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizer
             decay_steps=max(1, settings.epochs * steps_per_epoch - warmup),
             warmup_target=rate if warmup else None,
             warmup_steps=warmup,
+            alpha=settings.final_rate,
         )
     common = {"learning_rate": rate, "global_clipnorm": settings.clip_norm or None}
+    if settings.ema_momentum:
+        # At the end of `fit`, Keras replaces the weights by their averages.
+        common |= {"use_ema": True, "ema_momentum": settings.ema_momentum}
     decay = settings.weight_decay
     if settings.optimizer == "sgd":
         return keras.optimizers.SGD(momentum=settings.momentum, nesterov=True, **common)
