@@ -1,17 +1,20 @@
-"""Precision-recall, ROC and calibration curves and confusion matrices, from scikit-learn.
+"""Precision-recall, ROC and calibration curves, from scikit-learn, with the areas of `scoring`.
 
 Probabilities are float, (N, C), labels and predictions integers, (N,).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
+from evaluation import scoring
+from evaluation.scoring import CALIBRATION_BINS
+
 # Where curves are averaged and resampled: denser at the left, where ROC curves rise.
 _GRID = np.unique(np.concatenate([np.geomspace(1e-4, 1, 201), np.linspace(0, 1, 201)]))
 
@@ -49,25 +52,14 @@ class Reliability:
         confidence: mean probability of the predicted class, (bins,).
         accuracy: accuracy of the predictions, (bins,).
         counts: images per bin, (bins,).
+        expected_calibration_error: from `scoring`.
     """
 
     edges: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
     counts: np.ndarray
-
-    @property
-    def expected_calibration_error(self) -> float:
-        """Mean distance between confidence and accuracy, weighted by the images of each bin."""
-        distance = np.nan_to_num(np.abs(self.confidence - self.accuracy))
-        return float(np.average(distance, weights=self.counts))
-
-
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """Counts (true class, predicted class) pairs: int64, (classes, classes)."""
-    from sklearn.metrics import confusion_matrix as count_pairs
-
-    return count_pairs(labels, predictions, labels=range(classes))
+    expected_calibration_error: float
 
 
 def superclass_confusion_matrix(
@@ -82,23 +74,23 @@ def precision_recall_curves(probabilities: ArrayLike, labels: ArrayLike) -> Clas
     """Precision over recall of every class; the area is the average precision."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    def curve_of(is_class: np.ndarray, scores: np.ndarray) -> Curve:
+    def curve_of(is_class: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         precision, recall, _ = precision_recall_curve(is_class, scores, drop_intermediate=True)
-        area = float(average_precision_score(is_class, scores))
-        return Curve(recall[::-1], precision[::-1], area)
+        return recall[::-1], precision[::-1]
 
-    return _curves(curve_of, probabilities, labels, needs_negatives=False)
+    areas = scoring.average_precision(probabilities, labels)
+    return _curves(curve_of, average_precision_score, areas, probabilities, labels)
 
 
 def roc_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:
     """True positive rate over false positive rate of every class."""
-    from sklearn.metrics import auc, roc_curve
+    from sklearn.metrics import roc_auc_score, roc_curve
 
-    def curve_of(is_class: np.ndarray, scores: np.ndarray) -> Curve:
-        false_positives, true_positives, _ = roc_curve(is_class, scores)
-        return Curve(false_positives, true_positives, float(auc(false_positives, true_positives)))
+    def curve_of(is_class: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return roc_curve(is_class, scores)[:2]
 
-    return _curves(curve_of, probabilities, labels, needs_negatives=True)
+    areas = scoring.roc_auc(probabilities, labels)
+    return _curves(curve_of, roc_auc_score, areas, probabilities, labels)
 
 
 def reliability(
@@ -117,29 +109,30 @@ def reliability(
     counts = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=bins)
     means = np.full((2, bins), np.nan)
     means[:, counts > 0] = confidence_of_filled, accuracy_of_filled
-    return Reliability(edges, means[0], means[1], counts)
+    error = scoring.expected_calibration_error(probabilities, labels, bins)
+    return Reliability(edges, means[0], means[1], counts, error)
 
 
 def _curves(
-    curve_of: Callable[[np.ndarray, np.ndarray], Curve],
+    curve_of: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    area_of: Callable[[np.ndarray, np.ndarray], float],
+    areas: Mapping[str, Any],
     probabilities: ArrayLike,
     labels: ArrayLike,
-    *,
-    needs_negatives: bool,
 ) -> ClassCurves:
-    scores, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
-    one_hot = labels[:, None] == np.arange(scores.shape[1])
-    defined = one_hot.any(axis=0)
-    if needs_negatives:
-        defined &= ~one_hot.all(axis=0)
-    curves = [
-        curve_of(one_hot[:, index], scores[:, index]) if defined[index] else None
-        for index in range(scores.shape[1])
-    ]
-    known = [curve for curve in curves if curve is not None]
-    resampled = [np.interp(_GRID, curve.x, curve.y) for curve in known]
-    area = float(np.mean([curve.area for curve in known])) if known else float("nan")
-    mean = np.mean(resampled, axis=0) if known else np.full_like(_GRID, np.nan)
-    pooled = curve_of(one_hot.ravel(), scores.ravel())
-    micro = Curve(_GRID, np.interp(_GRID, pooled.x, pooled.y), pooled.area)
-    return ClassCurves(tuple(curves), micro, Curve(_GRID, mean, area))
+    """Returns the curves of the classes that have an area, and the averages.
+
+    The areas are a macro average and a list, as from `scoring.roc_auc`.
+    """
+    macro, area_of_class = areas.values()
+    scores = np.asarray(probabilities, np.float32)
+    one_hot = np.asarray(labels)[:, None] == np.arange(scores.shape[1])
+    curves = tuple(
+        None if area is None else Curve(*curve_of(one_hot[:, index], scores[:, index]), area)
+        for index, area in enumerate(area_of_class)
+    )
+    resampled = [np.interp(_GRID, curve.x, curve.y) for curve in curves if curve is not None]
+    mean = np.mean(resampled, axis=0) if resampled else np.full_like(_GRID, np.nan)
+    x, y = curve_of(one_hot.ravel(), scores.ravel())
+    micro = Curve(_GRID, np.interp(_GRID, x, y), float(area_of(one_hot.ravel(), scores.ravel())))
+    return ClassCurves(curves, micro, Curve(_GRID, mean, float("nan") if macro is None else macro))

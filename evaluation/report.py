@@ -17,7 +17,7 @@ from classifier.data.loading import find_duplicates, load_split
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable, write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
-from evaluation import curves, plots, scoring
+from evaluation import plots, scoring
 from evaluation.samples import stratified_subset, to_float16
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def summarise(
     _check_predictions(probabilities, labels, names)
     scores = to_float16(probabilities).astype(np.float32)
     predictions = scores.argmax(axis=1)
-    matrix = curves.confusion_matrix(labels, predictions, len(names.classes))
+    matrix = scoring.confusion_matrix(labels, predictions, len(names.classes))
     per_class, macro = _per_class(scores, labels, names)
     ranking = _ranking(per_class)
     shown = min(RANKED_CLASSES, math.ceil(len(ranking) / 2))

@@ -1,18 +1,18 @@
 """Classification metrics, as functions on arrays.
 
-The report and the `evaluate` modules in `metrics/` call these functions. Scores and probabilities
-are float, (N, C), labels and predictions integers, (N,). A class without samples has None for
-figures and is excluded from macro averages.
+The evaluation report, the figures and the `evaluate` modules in `metrics/` call these functions.
+Scores and probabilities are float, (N, C), labels and predictions integers, (N,). A class without
+samples has None for figures and is excluded from macro averages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evaluation import curves
+CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 
 PerClass = list[float | None]
 
@@ -55,7 +55,7 @@ def precision_recall_f1(
     """Returns precision, recall and F1 of every class, and their macro averages.
 
     A class that is never predicted has a precision of 0. By default there is one class more than
-    the highest label.
+    the highest label. The macro recall is also called balanced accuracy.
 
     Returns:
         `precision`, `recall` and `f1`, a list with a number or None per class; `macro_precision`,
@@ -82,7 +82,9 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> dict[str, float |
     The keys are `average_precision`, a list with a number or None per class, and
     `macro_average_precision`.
     """
-    return _areas("average_precision", curves.precision_recall_curves(scores, labels))
+    from sklearn.metrics import average_precision_score
+
+    return _one_vs_rest("average_precision", average_precision_score, scores, labels)
 
 
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> dict[str, float | PerClass | None]:
@@ -91,19 +93,52 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> dict[str, float | PerClass 
     The keys are `roc_auc`, a list with a number or None per class, and `macro_roc_auc`. If all
     samples are of one class, it has no figure either.
     """
-    return _areas("roc_auc", curves.roc_curves(scores, labels))
+    from sklearn.metrics import roc_auc_score
+
+    return _one_vs_rest("roc_auc", roc_auc_score, scores, labels)
 
 
 def expected_calibration_error(
-    probabilities: ArrayLike, labels: ArrayLike, bins: int = curves.CALIBRATION_BINS
+    probabilities: ArrayLike, labels: ArrayLike, bins: int = CALIBRATION_BINS
 ) -> float:
     """Returns the mean distance between confidence and accuracy over bins of equal width.
 
-    Each bin includes its upper edge.
+    The confidence is the probability of the predicted class. Each bin includes its upper edge.
     """
-    return curves.reliability(probabilities, labels, bins).expected_calibration_error
+    probabilities = np.asarray(probabilities, np.float64)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == np.asarray(labels)
+    index = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
+    # Per bin: the number of samples times the distance of their means.
+    distances = np.bincount(index, confidence - correct, minlength=bins)
+    return float(np.abs(distances).sum() / len(confidence))
 
 
-def _areas(name: str, found: curves.ClassCurves) -> dict[str, float | PerClass | None]:
-    areas = [None if curve is None else curve.area for curve in found.classes]
-    return {f"macro_{name}": None if np.isnan(found.macro.area) else found.macro.area, name: areas}
+def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> np.ndarray:
+    """Counts (true class, predicted class) pairs: int64, (classes, classes)."""
+    from sklearn.metrics import confusion_matrix as count_pairs
+
+    return count_pairs(labels, predictions, labels=range(classes))
+
+
+def _one_vs_rest(
+    name: str,
+    area: Callable[[np.ndarray, np.ndarray], float],
+    scores: ArrayLike,
+    labels: ArrayLike,
+) -> dict[str, float | PerClass | None]:
+    """Returns the area of each class that has both positive and negative samples, and the mean.
+
+    A class that has all samples has an average precision of 1, but no ROC curve.
+    """
+    scores = np.asarray(scores, np.float32)
+    one_hot = np.asarray(labels)[:, None] == np.arange(scores.shape[1])
+    defined = one_hot.any(axis=0)
+    if name == "roc_auc":
+        defined &= ~one_hot.all(axis=0)
+    areas = [
+        float(area(one_hot[:, index], scores[:, index])) if defined[index] else None
+        for index in range(scores.shape[1])
+    ]
+    known = [value for value in areas if value is not None]
+    return {f"macro_{name}": float(np.mean(known)) if known else None, name: areas}
