@@ -16,7 +16,7 @@ from pathlib import Path
 
 from classifier import command_line
 from classifier.convert import check_libraries
-from classifier.data.loading import DEFAULT_DATASET
+from classifier.data.source import DEFAULT_DATASET, DataSource
 from classifier.environment import import_quietly
 from classifier.errors import InputError
 from classifier.hub.dataset_id import check_dataset_id, name_dataset
@@ -70,7 +70,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         str(run.init_from["source"]), run.init_from["revision"]
     )
     print(f"Loading {run.dataset} …", flush=True)
-    data = load_training_data(run.dataset, run.label_column, settings)
+    data = load_training_data(DataSource(run.dataset, run.label_column), settings)
     if run.dataset_id:
         check_dataset_id(run.dataset_id, data.split.dataset, data.split.revision)
     for remark in data.remarks:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classifier import command_line
-from classifier.data.loading import DEFAULT_DATASET
+from classifier.data.source import DEFAULT_DATASET, DataSource
 from classifier.environment import import_quietly
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable
@@ -53,7 +53,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, com
     folder.mkdir(parents=True, exist_ok=True)
     settings = space.settings
     worker.say(f"Loading {options.dataset} …")
-    data = load_training_data(options.dataset, options.label_column, settings)
+    data = load_training_data(DataSource(options.dataset, options.label_column), settings)
     for remark in data.remarks:
         worker.say(remark)
     study = worker.open_study(

@@ -30,7 +30,7 @@ from typing import Any
 from benchmarks import output, readme
 from benchmarks.compare import training_seconds
 from classifier import command_line
-from classifier.data.loading import DEFAULT_DATASET
+from classifier.data.source import DEFAULT_DATASET
 from classifier.errors import ClassifierError
 from classifier.model_folder.folder import ModelFolder
 

@@ -38,7 +38,8 @@ import numpy as np
 from benchmarks import output, readme
 from classifier import command_line
 from classifier.data.labelled_images import LabelledImages
-from classifier.data.loading import DEFAULT_DATASET, load_split
+from classifier.data.loading import load_split
+from classifier.data.source import DEFAULT_DATASET, DataSource
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> None:
             f"the models take images of {' and '.join(map(str, sorted(sizes)))} pixels: compare "
             "models of one size"
         )
-    split = load_split(options.dataset, "test", label_column=options.label_column, size=sizes.pop())
+    split = load_split(DataSource(options.dataset, options.label_column), "test", size=sizes.pop())
     for folder in folders.values():
         report.check_classes(folder.labels, split)
     chosen = stratified_subset(split.labels, options.limit)

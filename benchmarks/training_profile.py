@@ -37,7 +37,7 @@ from benchmarks.matrix_product import median_seconds
 from benchmarks.output import PROJECT
 from benchmarks.training import NETWORKS, PRECISIONS, WARM_UP, merged, stated
 from classifier import command_line
-from classifier.data.loading import DEFAULT_DATASET
+from classifier.data.source import DEFAULT_DATASET
 from classifier.errors import ClassifierError
 
 ROWS = (

@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> None:
     start = time.monotonic()
     # Imported after the arguments are parsed: --help and wrong options are answered at once.
     from classifier.data import loading as data
+    from classifier.data.source import DataSource
     from classifier.hub import sources
     from evaluation import report
 
@@ -33,9 +34,8 @@ def main(arguments: list[str]) -> None:
     target = options.output or _target(options, folder.path)
     require_writable(target)
     split = data.load_split(
-        options.dataset,
+        DataSource(options.dataset, options.label_column),
         options.split,
-        label_column=options.label_column,
         size=folder.image_size,
     )
     for remark in split.remarks:
@@ -89,7 +89,7 @@ def summary(evaluation: dict[str, Any], source: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from classifier.data.loading import DEFAULT_DATASET
+    from classifier.data.source import DEFAULT_DATASET
 
     parser = argument_parser(
         "Measure a model on a data set: writes evaluation.json, predictions.npz and plots/.",
@@ -126,11 +126,13 @@ def _parser() -> argparse.ArgumentParser:
 def _training_split(options: argparse.Namespace, size: int) -> LabelledImages | None:
     """Returns the training split for the search of duplicates; None, with a message, if missing."""
     from classifier.data.loading import load_split
+    from classifier.data.source import DataSource
 
     if options.split == "train":
         return None
     try:
-        return load_split(options.dataset, "train", label_column=options.label_column, size=size)
+        source = DataSource(options.dataset, options.label_column)
+        return load_split(source, "train", size=size)
     except InputError as error:
         print(f"duplicates are not counted: {error}", file=sys.stderr)
         return None

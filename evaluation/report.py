@@ -14,6 +14,7 @@ import numpy as np
 
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import find_duplicates, load_split
+from classifier.data.source import DataSource
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable, write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
@@ -161,7 +162,7 @@ def measure_again(
 ) -> dict[str, Any]:
     """Evaluates a folder's model again on the split that its `evaluation.json` names."""
     name = (folder.evaluation or {}).get("split", "test")
-    split = load_split(dataset, name, label_column=label_column, size=folder.image_size)
+    split = load_split(DataSource(dataset, label_column), name, size=folder.image_size)
     check_classes(folder.labels, split)
     return summarise(_load(folder).probabilities(split.images), split.labels, folder.labels)
 

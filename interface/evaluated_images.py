@@ -160,6 +160,7 @@ def main(arguments: list[str]) -> None:
     """Fetches a split and writes its arrays into a new folder, complete, by rename."""
     from classifier.data.hub_dataset import load_from_hub
     from classifier.data.loading import load_split
+    from classifier.data.source import DataSource
     from classifier.files import write_atomically
 
     dataset, name, side, folder = arguments
@@ -168,7 +169,7 @@ def main(arguments: list[str]) -> None:
     split = (
         load_split(dataset, name, size=size)
         if Path(dataset).is_absolute()
-        else load_from_hub(dataset, name, size=size)
+        else load_from_hub(DataSource(dataset), name, size=size)
     )
 
     def write(path: Path) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from classifier.data import cifar100_archive
+from classifier.data.labelled_images import LabelledImages
+from classifier.data.source import DataSource
 from classifier.errors import InputError
 from data_files import (
     COARSE,
@@ -37,10 +39,14 @@ def archive(tmp_path: Path, folder: Path) -> Path:
     return write_archive(tmp_path / "cifar-100-python.tar.gz", folder)
 
 
+def read(path: Path, split: str, **options: str) -> LabelledImages:
+    return cifar100_archive.read(path, split, DataSource(**options))
+
+
 def refusal(path: Path, split: str = "train", **options: str) -> str:
     """Returns the one line with which reading is refused."""
     with pytest.raises(InputError) as refused:
-        cifar100_archive.read(path, split, **options)
+        read(path, split, **options)
     message = str(refused.value)
     assert "\n" not in message
     return message
@@ -58,23 +64,20 @@ def rewrite(archive: Path, names: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
 def test_the_archive_and_its_folder_give_what_was_written(archive: Path, folder: Path) -> None:
     for split, rows in SPLITS.items():
         of_archive, of_folder = (
-            cifar100_archive.read(archive, split),
-            cifar100_archive.read(folder, split),
+            read(archive, split),
+            read(folder, split),
         )
-        for read in (of_archive, of_folder):
-            np.testing.assert_array_equal(read.images, rows.images)
-            np.testing.assert_array_equal(read.labels, rows.fine)
-            assert read.images.dtype == np.uint8
-            assert read.labels.dtype == np.int32
-            assert read.classes == FINE
-            assert read.superclasses == COARSE
-            assert read.superclass_of == COARSE_OF_FINE
-            assert read.revision is None
+        for loaded in (of_archive, of_folder):
+            np.testing.assert_array_equal(loaded.images, rows.images)
+            np.testing.assert_array_equal(loaded.labels, rows.fine)
+            assert loaded.images.dtype == np.uint8
+            assert loaded.labels.dtype == np.int32
+            assert loaded.classes == FINE
+            assert loaded.superclasses == COARSE
+            assert loaded.superclass_of == COARSE_OF_FINE
+            assert loaded.revision is None
         assert of_archive.fingerprint == of_folder.fingerprint
-    assert (
-        cifar100_archive.read(archive, "train").fingerprint
-        != cifar100_archive.read(archive, "test").fingerprint
-    )
+    assert read(archive, "train").fingerprint != read(archive, "test").fingerprint
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -84,9 +87,9 @@ def test_files_pickled_again_by_python_3_give_the_same(tmp_path: Path, protocol:
         (tmp_path / name).write_bytes(pickle.dumps(content, protocol))
     meta = {b"fine_label_names": [b"apple"] * 6, b"coarse_label_names": [b"fruit"] * 3}
     (tmp_path / "meta").write_bytes(pickle.dumps(meta, protocol))
-    read = cifar100_archive.read(tmp_path, "train")
-    np.testing.assert_array_equal(read.images, SPLITS["train"].images)
-    np.testing.assert_array_equal(read.labels, SPLITS["train"].fine)
+    loaded = read(tmp_path, "train")
+    np.testing.assert_array_equal(loaded.images, SPLITS["train"].images)
+    np.testing.assert_array_equal(loaded.labels, SPLITS["train"].fine)
 
 
 @pytest.mark.parametrize("compression", ["", "bz2", "xz"])
@@ -96,23 +99,23 @@ def test_an_archive_of_another_compression_is_read_too(
     path = tmp_path / "packed-again"
     with tarfile.open(path, f"w:{compression}") as archive:  # type: ignore[call-overload]
         archive.add(folder, "cifar-100-python")
-    np.testing.assert_array_equal(cifar100_archive.read(path, "test").images, SPLITS["test"].images)
+    np.testing.assert_array_equal(read(path, "test").images, SPLITS["test"].images)
 
 
 def test_the_superclass_can_be_the_target(archive: Path) -> None:
-    read = cifar100_archive.read(archive, "train", label_column="coarse_label")
-    np.testing.assert_array_equal(read.labels, SPLITS["train"].coarse)
-    assert read.classes == COARSE
-    assert read.superclasses is None
+    loaded = read(archive, "train", label_column="coarse_label")
+    np.testing.assert_array_equal(loaded.labels, SPLITS["train"].coarse)
+    assert loaded.classes == COARSE
+    assert loaded.superclasses is None
 
 
 def test_superclasses_that_contradict_each_other_are_left_out(tmp_path: Path) -> None:
     rows = SPLITS["train"]
     contradicting = Rows(rows.images, rows.fine, np.arange(len(rows.fine)) % len(COARSE))
-    read = cifar100_archive.read(write_toronto_folder(tmp_path, {"train": contradicting}), "train")
-    np.testing.assert_array_equal(read.labels, rows.fine)
-    assert read.superclasses is None
-    assert read.superclass_of is None
+    loaded = read(write_toronto_folder(tmp_path, {"train": contradicting}), "train")
+    np.testing.assert_array_equal(loaded.labels, rows.fine)
+    assert loaded.superclasses is None
+    assert loaded.superclass_of is None
 
 
 def test_an_unknown_column_is_refused_with_those_that_would_do(archive: Path) -> None:
@@ -124,7 +127,7 @@ def test_an_unknown_column_is_refused_with_those_that_would_do(archive: Path) ->
 def test_a_split_that_does_not_exist_is_refused_with_those_that_do(archive: Path) -> None:
     message = refusal(archive, "validation")
     assert "'validation'" in message
-    assert "train, test" in message
+    assert "test, train" in message
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.9, 0.999])
@@ -171,9 +174,7 @@ def test_a_folder_without_one_of_its_files_is_refused(folder: Path, name: str) -
 
 def test_train_is_read_where_test_is_missing(folder: Path) -> None:
     (folder / "test").unlink()
-    np.testing.assert_array_equal(
-        cifar100_archive.read(folder, "train").labels, SPLITS["train"].fine
-    )
+    np.testing.assert_array_equal(read(folder, "train").labels, SPLITS["train"].fine)
 
 
 @pytest.mark.parametrize("kept", [0, 2, 100, 5000, -1])
@@ -198,9 +199,7 @@ def test_nothing_in_an_archive_is_written_to_the_disk(tmp_path: Path, folder: Pa
         members.append((tarfile.TarInfo(f"cifar-100-python/{name}"), content))
     archive = rewrite(tmp_path / "traversal.tar.gz", members)
     before = sorted(tmp_path.rglob("*"))
-    np.testing.assert_array_equal(
-        cifar100_archive.read(archive, "train").labels, SPLITS["train"].fine
-    )
+    np.testing.assert_array_equal(read(archive, "train").labels, SPLITS["train"].fine)
     assert sorted(tmp_path.rglob("*")) == before
 
 

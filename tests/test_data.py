@@ -18,7 +18,8 @@ import pytest
 
 from classifier.data.images import to_model_input
 from classifier.data.labelled_images import LabelledImages
-from classifier.data.loading import channel_statistics, load_split, one_hot
+from classifier.data.loading import channel_statistics, load_split, load_stored_split
+from classifier.data.source import DataSource
 from classifier.data.split import stratified_split
 from classifier.errors import InputError
 from data_files import (
@@ -59,10 +60,16 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+def load(dataset: Path | str, split: str = "train", **options: Any) -> LabelledImages:
+    """Loads a split as it is in the data set."""
+    size = options.pop("size", 32)
+    return load_stored_split(DataSource(str(dataset), **options), split, size)
+
+
 def refusal(dataset: Path | str, split: str = "train", **options: Any) -> str:
     """Returns the one line with which loading is refused."""
     with pytest.raises(InputError) as refused:
-        load_split(str(dataset), split, **options)
+        load(dataset, split, **options)
     message = str(refused.value)
     assert "\n" not in message
     return message
@@ -89,7 +96,7 @@ class TestForms:
 
     @pytest.mark.parametrize("split", ["train", "test"])
     def test_all_forms_give_equal_arrays(self, forms: dict[str, Path], split: str) -> None:
-        loaded = {form: load_split(str(path), split) for form, path in forms.items()}
+        loaded = {form: load(path, split) for form, path in forms.items()}
         for result in loaded.values():
             np.testing.assert_array_equal(result.images, SPLITS[split].images)
             np.testing.assert_array_equal(result.labels, SPLITS[split].fine)
@@ -111,19 +118,17 @@ class TestForms:
             [to_model_input(PIL.Image.fromarray(image), size) for image in SPLITS["test"].images]
         )
         for path in forms.values():
-            load_split(str(path), "test")  # what is cached for one size must not serve another
-            result = load_split(str(path), "test", size=size)
+            load(path, "test")  # what is cached for one size must not serve another
+            result = load(path, "test", size=size)
             np.testing.assert_array_equal(result.images, expected)
-            np.testing.assert_array_equal(
-                load_split(str(path), "test").images, SPLITS["test"].images
-            )
+            np.testing.assert_array_equal(load(path, "test").images, SPLITS["test"].images)
 
     @pytest.mark.parametrize("form", ["hub layout", "toronto folder", "toronto archive"])
     def test_a_named_column_is_the_target_in_every_form(
         self, forms: dict[str, Path], form: str
     ) -> None:
-        load_split(str(forms[form]))  # what is cached for one column must not serve another
-        result = load_split(str(forms[form]), label_column="coarse_label")
+        load(forms[form])  # what is cached for one column must not serve another
+        result = load(forms[form], label_column="coarse_label")
         np.testing.assert_array_equal(result.labels, SPLITS["train"].coarse)
         assert result.classes == COARSE
         assert result.superclasses is None
@@ -150,21 +155,21 @@ class TestForms:
         folder = tmp_path / "data"
         image = encode(noise(32, 32, 3))
         write_labelled(folder, [image, image], [0, 1])
-        np.testing.assert_array_equal(load_split(str(folder)).labels, [0, 1])
+        np.testing.assert_array_equal(load(folder).labels, [0, 1])
         write_labelled(folder, [image, image], [2, 3])
-        np.testing.assert_array_equal(load_split(str(folder)).labels, [2, 3])
+        np.testing.assert_array_equal(load(folder).labels, [2, 3])
 
     def test_the_default_is_cifar_100_on_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
-        def answer(dataset: str, split: str, **options: object) -> LabelledImages:
-            asked.append((dataset, split, options))
+        def answer(source: DataSource, split: str, **options: object) -> LabelledImages:
+            asked.append((source.dataset, split, options))
             raise InputError("enough")
 
         monkeypatch.setattr("classifier.data.hub_dataset.load_from_hub", answer)
         with pytest.raises(InputError):
             load_split()
-        assert asked == [("uoft-cs/cifar100", "train", {"label_column": None, "size": 32})]
+        assert asked == [("uoft-cs/cifar100", "train", {"size": 32})]
 
 
 class TestOtherDataSets:
@@ -173,7 +178,7 @@ class TestOtherDataSets:
     def test_cifar_10_is_read(self, tmp_path: Path) -> None:
         images = noise(6, 32, 32, 3)
         write_labelled(tmp_path / "c10", [encode(image) for image in images], [9, 0, 1, 2, 3, 4])
-        result = load_split(str(tmp_path / "c10"))
+        result = load(tmp_path / "c10")
         np.testing.assert_array_equal(result.images, images)
         assert result.classes == tuple(TEN_CLASSES)
         assert result.superclasses is None
@@ -184,7 +189,7 @@ class TestOtherDataSets:
         write_labelled(
             tmp_path / "fashion", [encode(image) for image in pixels], [1, 2, 3], image="image"
         )
-        images = load_split(str(tmp_path / "fashion")).images
+        images = load(tmp_path / "fashion").images
         assert images.shape == (3, 32, 32, 3)
         assert (images[0] == 77).all()
         np.testing.assert_array_equal(images[..., 0], images[..., 1])
@@ -205,7 +210,7 @@ class TestOtherDataSets:
             encode(PIL.Image.new("L", (32, 32), 9)),
         ]
         write_labelled(tmp_path / "modes", files, [0] * 6)
-        images = load_split(str(tmp_path / "modes")).images.astype(int)
+        images = load(tmp_path / "modes").images.astype(int)
         for row in (0, 2, 3, 4):
             assert abs(images[row] - [200, 10, 20]).max() <= 6
         assert (images[1] == 255).all()  # transparent over white
@@ -216,11 +221,11 @@ class TestOtherDataSets:
         files = [encode(image) for image in images]
         write_image_folder(tmp_path / "pets" / "train", {"cat": files[:2], "dog": files[2:4]})
         write_image_folder(tmp_path / "pets" / "test", {"cat": files[4:5], "dog": files[5:]})
-        train = load_split(str(tmp_path / "pets"))
+        train = load(tmp_path / "pets")
         np.testing.assert_array_equal(train.images, images[:4])
         np.testing.assert_array_equal(train.labels, [0, 0, 1, 1])
         assert train.classes == ("cat", "dog")
-        np.testing.assert_array_equal(load_split(str(tmp_path / "pets"), "test").labels, [0, 1])
+        np.testing.assert_array_equal(load(tmp_path / "pets", "test").labels, [0, 1])
 
 
 class TestColumns:
@@ -245,19 +250,19 @@ class TestColumns:
 
     def test_label_is_the_target_before_other_class_labels(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", image=self.image, shape=self.shapes, label=self.colours)
-        assert load_split(str(tmp_path / "d")).classes == ("red", "blue")
+        assert load(tmp_path / "d").classes == ("red", "blue")
 
     def test_fine_label_is_the_target_before_label(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", image=self.image, label=self.shapes, fine_label=self.colours)
-        assert load_split(str(tmp_path / "d")).classes == ("red", "blue")
+        assert load(tmp_path / "d").classes == ("red", "blue")
 
     def test_the_only_class_label_is_the_target(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", photo=self.image, shape=self.shapes, label=self.number)
-        assert load_split(str(tmp_path / "d")).classes == ("round", "flat")
+        assert load(tmp_path / "d").classes == ("round", "flat")
 
     def test_a_named_column_wins(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", image=self.image, shape=self.shapes, fine_label=self.colours)
-        result = load_split(str(tmp_path / "d"), label_column="shape")
+        result = load(tmp_path / "d", label_column="shape")
         assert result.classes == ("round", "flat")
 
     def test_of_several_class_labels_none_is_guessed(self, tmp_path: Path) -> None:
@@ -332,11 +337,9 @@ class TestWrongData:
     def test_a_path_may_look_like_a_pattern(self, tmp_path: Path, name: str) -> None:
         write_labelled(tmp_path / name, [encode(noise(32, 32, 3))], [3])
         write_labelled(tmp_path / "ab", [encode(noise(32, 32, 3))] * 2, [1, 2])
-        assert load_split(str(tmp_path / name)).labels.tolist() == [3]
+        assert load(tmp_path / name).labels.tolist() == [3]
         write_hub_layout(tmp_path / name / "deeper", SPLITS)
-        np.testing.assert_array_equal(
-            load_split(str(tmp_path / name / "deeper")).labels, SPLITS["train"].fine
-        )
+        np.testing.assert_array_equal(load(tmp_path / name / "deeper").labels, SPLITS["train"].fine)
 
     def test_a_label_that_datasets_itself_refuses_is_named_by_its_row_too(
         self, tmp_path: Path
@@ -433,7 +436,7 @@ class TestWrongData:
         for split in ("train", "validation", "test"):
             self.write(tmp_path / "data", split)
         (remark,) = load_split(str(tmp_path / "data")).remarks
-        assert remark.startswith("Not used of data: validation (2 images).")
+        assert remark.startswith("Not used of data: validation.")
         assert load_split(str(tmp_path / "data"), "test").remarks == ()
 
     @pytest.mark.parametrize(
@@ -470,7 +473,7 @@ class TestWrongData:
         (folder / "again").symlink_to(folder)
         (folder / "gone").symlink_to(tmp_path / "nowhere")
         for _ in range(2):
-            assert load_split(str(folder)).labels.tolist() == [0]
+            assert load(folder).labels.tolist() == [0]
 
 
 LOAD = "import sys; from classifier.command_line import run; "
@@ -549,53 +552,8 @@ class TestNoNetwork:
         assert "cannot reach the Hub" in said
 
 
-class TestDivision:
-    """The validation part."""
-
-    def test_every_class_gives_a_tenth(self) -> None:
-        labels = np.random.default_rng(0).permutation(np.repeat(np.arange(7), 50))
-        train, validation = stratified_split(labels, seed=1)
-        assert (np.bincount(labels[validation]) == 5).all()
-        assert (np.bincount(labels[train]) == 45).all()
-        np.testing.assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(350))
-        for rows in (train, validation):
-            assert rows.dtype == np.int64
-            assert (np.diff(rows) > 0).all()
-
-    def test_the_seed_decides(self) -> None:
-        labels = np.repeat(np.arange(5), 20)
-        one, again, other = (stratified_split(labels, seed=seed)[1] for seed in (1, 1, 2))
-        np.testing.assert_array_equal(one, again)
-        assert not np.array_equal(one, other)
-
-    def test_small_classes_are_in_both_parts(self) -> None:
-        labels = np.array([0, 0, 1, 1, 1, 2, 2])
-        for fraction in (0.01, 0.5, 0.99):
-            parts = stratified_split(labels, fraction=fraction, seed=0)
-            assert all(set(labels[part]) == {0, 1, 2} for part in parts)
-
-    def test_a_class_with_one_image_is_refused(self) -> None:
-        with pytest.raises(InputError, match="class 2 has a single image"):
-            stratified_split(np.array([0, 0, 1, 1, 2]), seed=0)
-
-    @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
-    def test_an_impossible_fraction_is_refused(self, fraction: float) -> None:
-        with pytest.raises(InputError, match="between 0 and 1"):
-            stratified_split(np.array([0, 0, 1, 1]), fraction=fraction, seed=0)
-
-
 class TestPreparation:
-    """One-hot labels and channel statistics."""
-
-    def test_one_hot_rows_hold_a_single_one(self) -> None:
-        encoded = one_hot(np.array([2, 0, 1]), 4)
-        assert encoded.dtype == np.float32
-        np.testing.assert_array_equal(encoded, [[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]])
-
-    @pytest.mark.parametrize("label", [-1, 4])
-    def test_one_hot_refuses_labels_out_of_range(self, label: int) -> None:
-        with pytest.raises(InputError, match="0 to 3"):
-            one_hot(np.array([0, label]), 4)
+    """Channel statistics."""
 
     def test_channel_statistics_are_those_of_numpy(self) -> None:
         images = noise(300, 32, 32, 3) // np.array([1, 2, 5], np.uint8)
@@ -614,7 +572,7 @@ class TestRealData:
     """CIFAR-100 itself, where it is there."""
 
     def test_it_is_what_its_description_says(self, cifar100_folder: Path) -> None:
-        train, test = (load_split(str(cifar100_folder), split) for split in ("train", "test"))
+        train, test = (load(cifar100_folder, split) for split in ("train", "test"))
         assert train.images.shape == (50000, 32, 32, 3)
         assert (np.bincount(train.labels) == 500).all()
         assert (np.bincount(test.labels) == 100).all()
@@ -631,7 +589,7 @@ class TestRealData:
         assert (len(rows), len(validation)) == (45000, 5000)
 
     def test_the_second_start_has_the_arrays_in_three_seconds(self, cifar100_folder: Path) -> None:
-        load_split(str(cifar100_folder))
+        load(cifar100_folder)
         second_start = (
             "import sys, time; start = time.monotonic(); "
             "from classifier.data.loading import load_split; "

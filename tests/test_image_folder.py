@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifier.data.labelled_images import LabelledImages
-from classifier.data.loading import load_split
+from classifier.data.loading import load_stored_split
+from classifier.data.source import DataSource
 from classifier.errors import InputError
 from classifier.settings import load_preset
 from classifier.training.training_data import TrainingData, load_training_data
@@ -55,10 +56,16 @@ def counts(split: LabelledImages) -> dict[str, int]:
     return {name: int(count) for name, count in zip(split.classes, found, strict=True)}
 
 
+def load(dataset: Path | str, split: str = "train", **options: Any) -> LabelledImages:
+    """Loads a split as it is in the data set."""
+    size = options.pop("size", 32)
+    return load_stored_split(DataSource(str(dataset), **options), split, size)
+
+
 def refusal(dataset: Path, split: str = "train", **options: Any) -> str:
     """Returns the one line with which loading is refused."""
     with pytest.raises(InputError) as refused:
-        load_split(str(dataset), split, **options)
+        load(dataset, split, **options)
     message = str(refused.value)
     assert "\n" not in message
     assert "row" not in message
@@ -66,7 +73,7 @@ def refusal(dataset: Path, split: str = "train", **options: Any) -> str:
 
 
 def training_data(dataset: Path) -> TrainingData:
-    return load_training_data(str(dataset), None, load_preset("mlp-baseline"))
+    return load_training_data(DataSource(str(dataset)), load_preset("mlp-baseline"))
 
 
 class TestNames:
@@ -79,7 +86,7 @@ class TestNames:
     def test_a_class_may_have_the_name_of_a_split(self, tmp_path: Path, name: str) -> None:
         write(tmp_path / "data" / "train", {name: 10, "other": 3})
         write(tmp_path / "data" / "test", {name: 4, "other": 2})
-        train, test = (load_split(str(tmp_path / "data"), split) for split in ("train", "test"))
+        train, test = (load(tmp_path / "data", split) for split in ("train", "test"))
         assert counts(train) == {name: 10, "other": 3}
         assert counts(test) == {name: 4, "other": 2}
         assert train.classes == test.classes
@@ -93,29 +100,26 @@ class TestNames:
             (tmp_path / "data/train/cat").mkdir(parents=True, exist_ok=True)
             file = tmp_path / "data/train/cat" / f"{name}.png"
             file.write_bytes(encode(picture(number)))
-        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 5}
+        assert counts(load(tmp_path / "data")) == {"cat": 5}
         assert "no split named 'test'" in refusal(tmp_path / "data", "test")
 
     def test_without_folders_of_splits_such_names_are_classes(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train": 3, "test": 2, "steam_train": 2, "cat": 1})
         expected = {"cat": 1, "steam_train": 2, "test": 2, "train": 3}
-        assert counts(load_split(str(tmp_path / "data"))) == expected
+        assert counts(load(tmp_path / "data")) == expected
 
     @pytest.mark.parametrize(("first", "second"), [("Train", "Test"), ("TRAINING", "Eval")])
     def test_the_case_of_a_split_is_free(self, tmp_path: Path, first: str, second: str) -> None:
         write(tmp_path / "data" / first, {"cat": 3, "dog": 2})
         write(tmp_path / "data" / second, {"cat": 1, "dog": 2})
-        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 3, "dog": 2}
-        assert counts(load_split(str(tmp_path / "data"), "test")) == {"cat": 1, "dog": 2}
+        assert counts(load(tmp_path / "data")) == {"cat": 3, "dog": 2}
+        assert counts(load(tmp_path / "data", "test")) == {"cat": 1, "dog": 2}
 
     @pytest.mark.parametrize("split", ["valid", "validation", "val", "Dev"])
     def test_validation_has_many_names(self, tmp_path: Path, split: str) -> None:
         write(tmp_path / "data", {f"{split}/cat": 2, "train/cat": 3, "test/cat": 1})
-        assert counts(load_split(str(tmp_path / "data"), "validation")) == {"cat": 2}
-        train, test = (load_split(str(tmp_path / "data"), name) for name in ("train", "test"))
-        assert counts(train) == {"cat": 3}
-        assert "Not used of data: validation (2 images)." in train.remarks[0]
-        assert test.remarks == ()
+        assert counts(load(tmp_path / "data", "validation")) == {"cat": 2}
+        assert counts(load(tmp_path / "data")) == {"cat": 3}
 
     def test_two_folders_for_one_split_are_refused(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "test/cat": 2, "eval/cat": 2})
@@ -159,7 +163,7 @@ def test_what_comes_out_is_what_lies_there(
         write(folder / "test", test)
         classes = tuple(sorted({*train, *test}))
         for split, given_counts in (("train", train), ("test", test)):
-            loaded = load_split(str(folder), split)
+            loaded = load(folder, split)
             assert loaded.classes == classes
             assert counts(loaded) == {name: given_counts.get(name, 0) for name in classes}
             assert loaded.remarks == ()
@@ -229,7 +233,7 @@ class TestTables:
         images = {"train/train": 2, "train/test": 3, "test/steam_train": 4, "test/test": 5}
         write(tmp_path / "data", images)
         (tmp_path / "data" / name).write_text("{}")
-        train, test = (load_split(str(tmp_path / "data"), split) for split in ("train", "test"))
+        train, test = (load(tmp_path / "data", split) for split in ("train", "test"))
         assert counts(train) == {"steam_train": 0, "test": 3, "train": 2}
         assert counts(test) == {"steam_train": 4, "test": 5, "train": 0}
         assert Path(name).suffix in train.remarks[0]
@@ -261,7 +265,7 @@ class TestFiles:
         for number in range(2):
             image = encode(PIL.Image.fromarray(picture(number)), image_format)
             (tmp_path / f"data/train/odd/{number}{suffix}").write_bytes(image)
-        split = load_split(str(tmp_path / "data"))
+        split = load(tmp_path / "data")
         assert counts(split) == {"cat": 2, "odd": 2}
         assert split.remarks == ()
 
@@ -276,7 +280,7 @@ class TestFiles:
         (tmp_path / "data/train/bird").mkdir()
         for name in ("train/cat/.DS_Store", "train/cat/._0.png", "Thumbs.db"):
             (tmp_path / "data" / name).write_text("of the system")
-        split = load_split(str(tmp_path / "data"))
+        split = load(tmp_path / "data")
         assert counts(split) == {"cat": 3, "dog": 2}
         (remark,) = split.remarks
         assert remark.startswith("Not read in the train split of data: ")
@@ -293,7 +297,7 @@ class TestFiles:
         ):
             assert told in remark
         assert "DS_Store" not in remark
-        assert load_split(str(tmp_path / "data")).remarks == split.remarks  # from the cache, too
+        assert load(tmp_path / "data").remarks == split.remarks  # from the cache, too
 
     @pytest.mark.parametrize("packed", [False, True])
     @pytest.mark.parametrize("file", ["", ".DS_Store", "Thumbs.db", "._0.png"])
@@ -308,7 +312,7 @@ class TestFiles:
             (data / place).mkdir(exist_ok=True)
             if file:
                 (data / place / file).write_text("of the system")
-        split = load_split(str(pack(tmp_path / "data.zip", data) if packed else data))
+        split = load(pack(tmp_path / "data.zip", data) if packed else data)
         assert counts(split) == {"cat": 3, "dog": 2}
         (remark,) = split.remarks
         assert f"1 empty folder ({top}bird)" in remark
@@ -371,7 +375,7 @@ class TestFiles:
         write(tmp_path, {"pool/eel": 4, "data/train/cat": 3})
         (tmp_path / "data/train/eel").symlink_to(tmp_path / "pool/eel")
         (tmp_path / "data/train/cat/link.png").symlink_to(tmp_path / "pool/eel/0.png")
-        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 4, "eel": 4}
+        assert counts(load(tmp_path / "data")) == {"cat": 4, "eel": 4}
 
     @pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "/"])
     def test_a_link_to_a_folder_above_is_refused(self, tmp_path: Path, target: str) -> None:
@@ -382,7 +386,7 @@ class TestFiles:
     def test_images_that_come_twice_by_links_are_told(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3})
         (tmp_path / "data/train/feline").symlink_to("cat")
-        split = load_split(str(tmp_path / "data"))
+        split = load(tmp_path / "data")
         assert counts(split) == {"cat": 3, "feline": 3}
         assert "6 images are links to the same files" in split.remarks[0]
 
@@ -394,15 +398,15 @@ class TestFiles:
             (tmp_path / "data" / name).write_text("of a tool")
         packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "data")
         for dataset in (str(tmp_path / "data"), packed):
-            split = load_split(dataset)
+            split = load(dataset)
             assert counts(split) == {"cat": 3}
             assert split.remarks == ()
 
     def test_a_changed_file_is_noticed(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3})
-        assert len(load_split(str(tmp_path / "data")).labels) == 3
+        assert len(load(tmp_path / "data").labels) == 3
         write(tmp_path / "data", {"train/.cat": 1})
-        assert counts(load_split(str(tmp_path / "data"))) == {".cat": 1, "cat": 3}
+        assert counts(load(tmp_path / "data")) == {".cat": 1, "cat": 3}
 
 
 class TestLayouts:
@@ -418,16 +422,16 @@ class TestLayouts:
 
     def test_a_flat_test_folder_is_refused(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "train/dog": 3, "test": 2})
-        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 3, "dog": 3}
+        assert counts(load(tmp_path / "data")) == {"cat": 3, "dog": 3}
         assert "the test split of data has no labels" in refusal(tmp_path / "data", "test")
 
     def test_folders_inside_a_class_belong_to_it(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat/indoors": 1, "train/cat/out/test": 2, "train/dog": 1})
-        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 3, "dog": 1}
+        assert counts(load(tmp_path / "data")) == {"cat": 3, "dog": 1}
 
     def test_a_folder_around_all_does_no_harm(self, tmp_path: Path) -> None:
         write(tmp_path / "data/pets", {"train/cat": 3, "test/cat": 2})
-        assert counts(load_split(str(tmp_path / "data"), "test")) == {"cat": 2}
+        assert counts(load(tmp_path / "data", "test")) == {"cat": 2}
 
     @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x07", "a\u2028b", "\udcff"])
     def test_a_name_that_no_card_can_hold_is_refused(self, tmp_path: Path, name: str) -> None:
@@ -441,7 +445,7 @@ class TestLayouts:
         self, tmp_path: Path, first: str, second: str
     ) -> None:
         write(tmp_path / "data", {f"train/{first}": 2, f"test/{first}": 2})
-        assert counts(load_split(str(tmp_path / "data"))) == {first: 2}
+        assert counts(load(tmp_path / "data")) == {first: 2}
         (tmp_path / "data/test" / first).rename(tmp_path / "data/test" / second)
         assert "two spellings in data" in refusal(tmp_path / "data")
 
@@ -449,13 +453,13 @@ class TestLayouts:
     def test_a_path_may_look_like_a_pattern(self, tmp_path: Path, name: str) -> None:
         write(tmp_path / name / "data", {f"train/{name}": 3, "train/dog": 1})
         write(tmp_path / "ab" / "data", {"train/ab": 2})
-        assert counts(load_split(str(tmp_path / name / "data"))) == {name: 3, "dog": 1}
+        assert counts(load(tmp_path / name / "data")) == {name: 3, "dog": 1}
 
     def test_a_table_astray_beside_split_folders_does_no_harm(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "test/cat": 2})
         (tmp_path / "data/embeddings.parquet").write_bytes(b"PAR1")
         (tmp_path / "data/train.csv").write_text("a,b\n1,2\n")
-        assert counts(load_split(str(tmp_path / "data"))) == {"cat": 3}
+        assert counts(load(tmp_path / "data")) == {"cat": 3}
 
 
 def pack(archive: Path, folder: Path, prefix: str = "") -> Path:
@@ -477,7 +481,7 @@ class TestZips:
     @staticmethod
     def check(dataset: Path, pets: Path) -> None:
         for split in ("train", "test"):
-            found, expected = load_split(str(dataset), split), load_split(str(pets), split)
+            found, expected = load(dataset, split), load(pets, split)
             assert found.fingerprint == expected.fingerprint
 
     @pytest.mark.parametrize("prefix", ["", "pets/", "a/b/"])
@@ -500,7 +504,7 @@ class TestZips:
     def test_a_zip_beside_what_came_out_of_it_is_not_read_again(self, pets: Path) -> None:
         pack(pets.parent / "x.zip", pets)
         (pets.parent / "x.zip").rename(pets / "pets.zip")
-        split = load_split(str(pets))
+        split = load(pets)
         assert counts(split) == {"cat": 3, "test": 2}
         assert "1 .zip (pets.zip)" in split.remarks[0]
 
@@ -508,7 +512,7 @@ class TestZips:
         write(tmp_path / "data", {"train": 2})
         (tmp_path / "data/train/metadata.csv").write_text("file_name,label\n0.png,a\n1.png,b\n")
         archive = pack(tmp_path / "labelled.zip", tmp_path / "data")
-        assert counts(load_split(str(archive))) == {"a": 1, "b": 1}
+        assert counts(load(archive)) == {"a": 1, "b": 1}
 
     @pytest.mark.parametrize("name", ["naïve", "猫", "e\u0301"])
     def test_names_in_utf8_are_read_without_the_flag_that_says_so(
@@ -518,13 +522,13 @@ class TestZips:
         write(tmp_path / "pets", {f"train/{stand_in}": 2, "train/cat": 1})
         archive = pack(tmp_path / "p.zip", tmp_path / "pets")
         archive.write_bytes(archive.read_bytes().replace(stand_in.encode(), name.encode()))
-        assert counts(load_split(str(archive))) == {name: 2, "cat": 1}
+        assert counts(load(archive)) == {name: 2, "cat": 1}
 
     def test_names_in_the_encoding_of_dos_are_read(self, tmp_path: Path) -> None:
         write(tmp_path / "pets", {"train/caf~": 2})
         archive = pack(tmp_path / "p.zip", tmp_path / "pets")
         archive.write_bytes(archive.read_bytes().replace(b"caf~", "café".encode("cp437")))
-        assert counts(load_split(str(archive))) == {"café": 2}
+        assert counts(load(archive)) == {"café": 2}
 
     @pytest.mark.parametrize("name", ["../../evil/x.png", "/evil/x.png", "train/../../x.png"])
     def test_paths_out_of_a_zip_are_refused(self, tmp_path: Path, pets: Path, name: str) -> None:
@@ -608,7 +612,7 @@ class TestMetadata:
             for number, label in enumerate(labels)
         ]
         folder = self.write(tmp_path / "data", "\ufefffile_name,label\r\n" + "".join(rows))
-        split = load_split(str(folder))
+        split = load(folder)
         assert [split.classes[label] for label in split.labels] == labels
         assert split.remarks == ()
 
@@ -616,18 +620,18 @@ class TestMetadata:
         text = '{"file_name": "0.png", "label": 7}\n{"file_name": "1.png", "label": true}\n'
         text += '{"file_name": "2.png", "label": "null"}\n'
         folder = self.write(tmp_path / "data", text, name="metadata.jsonl")
-        assert counts(load_split(str(folder))) == {"7": 1, "null": 1, "true": 1}
+        assert counts(load(folder)) == {"7": 1, "null": 1, "true": 1}
 
     def test_parquet_does_as_well(self, tmp_path: Path) -> None:
         folder = self.write_parquet(tmp_path, label=["007", "NA"])
-        assert counts(load_split(str(folder))) == {"007": 1, "NA": 1}
+        assert counts(load(folder)) == {"007": 1, "NA": 1}
 
     def test_captions_alone_change_nothing(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "train/dog": 2})
-        expected = load_split(str(tmp_path / "data")).fingerprint
+        expected = load(tmp_path / "data").fingerprint
         for text in ("file_name,text\ncat/0.png,a cat\n", "file_name,text\ngone.png,x\n", "\0,"):
             (tmp_path / "data/train/metadata.csv").write_text(text)
-            split = load_split(str(tmp_path / "data"))
+            split = load(tmp_path / "data")
             assert split.fingerprint == expected
             assert "1 metadata without labels (train/metadata.csv)" in split.remarks[0]
 
@@ -635,7 +639,7 @@ class TestMetadata:
         write(tmp_path / "data", {"train/cat": 1, "train/dog": 1})
         rows = "file_name;label\ncat/0.png;a\ndog/0.png;b\n"  # as some spreadsheets write it
         (tmp_path / "data/train/metadata.csv").write_text(rows)
-        split = load_split(str(tmp_path / "data"))
+        split = load(tmp_path / "data")
         assert counts(split) == {"cat": 1, "dog": 1}
         assert "1 metadata without labels (train/metadata.csv)" in split.remarks[0]
 
@@ -645,7 +649,7 @@ class TestMetadata:
             for number in range(3)
         ).replace("\x0b", "\\u000b")
         folder = self.write(tmp_path / "data", text, name="metadata.jsonl")
-        assert counts(load_split(str(folder))) == {"0": 1, "1": 1, "2": 1}
+        assert counts(load(folder)) == {"0": 1, "1": 1, "2": 1}
 
     @pytest.mark.parametrize(
         "line", ['{"file_name": ', "[1]", "null", '"x"', "7", "[" * 99_999, "9" * 5000]
@@ -660,25 +664,25 @@ class TestMetadata:
         with pytest.raises(
             InputError, match=r"train/metadata.jsonl in data cannot be read \(line 2"
         ):
-            load_split(str(tmp_path / "data"))
+            load(tmp_path / "data")
 
     def test_one_file_at_the_top_labels_all_splits(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train": 2, "test/sub": 1})
         rows = "file_name,label\ntrain/0.png,a\ntrain/1.png,b\n./test/sub/0.png,c\n"
         (tmp_path / "data/metadata.csv").write_text(rows)
-        assert counts(load_split(str(tmp_path / "data"))) == {"a": 1, "b": 1, "c": 0}
-        assert counts(load_split(str(tmp_path / "data"), "test")) == {"a": 0, "b": 0, "c": 1}
+        assert counts(load(tmp_path / "data")) == {"a": 1, "b": 1, "c": 0}
+        assert counts(load(tmp_path / "data", "test")) == {"a": 0, "b": 0, "c": 1}
 
     def test_another_column_can_be_named(self, tmp_path: Path) -> None:
         text = "file_name,label,breed\n0.png,a,x\n1.png,b,y\n2.png,a,x\n"
         folder = self.write(tmp_path / "data", text)
-        assert counts(load_split(str(folder), label_column="breed")) == {"x": 2, "y": 1}
+        assert counts(load(folder, label_column="breed")) == {"x": 2, "y": 1}
         message = refusal(folder, label_column="race")
         assert "no column named 'race': choose one of label, breed" in message
 
     def test_superclasses_are_read(self, tmp_path: Path) -> None:
         text = "file_name,fine_label,coarse_label\n0.png,cat,pet\n1.png,oak,tree\n2.png,dog,pet\n"
-        split = load_split(str(self.write(tmp_path / "data", text)))
+        split = load(self.write(tmp_path / "data", text))
         assert split.classes == ("cat", "dog", "oak")
         assert split.superclasses == ("pet", "tree")
         assert split.superclass_of == (0, 0, 1)
@@ -698,12 +702,12 @@ class TestMetadata:
     def test_a_wrong_line_is_named(self, tmp_path: Path, row: str, said: str) -> None:
         folder = self.write(tmp_path / "data", f"file_name,label\n0.png,a\n1.png,b\n{row}")
         with pytest.raises(InputError) as refused:
-            load_split(str(folder))
+            load(folder)
         assert said in str(refused.value)
 
     def test_an_image_without_a_line_is_told(self, tmp_path: Path) -> None:
         folder = self.write(tmp_path / "data", "file_name,label\n0.png,a\n1.png,b\n")
-        (remark,) = load_split(str(folder)).remarks
+        (remark,) = load(folder).remarks
         assert "1 image without a row in the metadata (train/2.png)" in remark
 
     @pytest.mark.parametrize(
@@ -723,12 +727,12 @@ class TestMetadata:
         write(folder, {"test": 1})
         (folder / "test/metadata.csv").write_text("file_name,label\n0.png,a\n")
         with pytest.raises(InputError, match=re.escape(f"(train/metadata.csv has {said}")):
-            load_split(str(folder))
+            load(folder)
 
     def test_of_two_columns_of_one_name_neither_is_taken(self, tmp_path: Path) -> None:
         folder = self.write(tmp_path / "data", "file_name,label,label\n0.png,a,b\n")
         with pytest.raises(InputError, match="it has 2 columns named 'label'"):
-            load_split(str(folder))
+            load(folder)
 
     @pytest.mark.parametrize("split", ["train", "test"])
     @pytest.mark.parametrize("value", ["NaN", "null", '""', '" "'])
@@ -739,7 +743,7 @@ class TestMetadata:
         folder = self.write(tmp_path / "data", text, name="metadata.jsonl")
         write(folder, {"test/a": 1})
         with pytest.raises(InputError, match=r"^train/0.png of data has no label in line 1 of"):
-            load_split(str(folder), split)
+            load(folder, split)
 
     @pytest.mark.parametrize(
         ("labels", "said"),
@@ -754,14 +758,14 @@ class TestMetadata:
         self, tmp_path: Path, labels: list[Any], said: str
     ) -> None:
         with pytest.raises(InputError, match=said):
-            load_split(str(self.write_parquet(tmp_path, label=labels)))
+            load(self.write_parquet(tmp_path, label=labels))
 
     def test_a_column_of_parquet_that_is_not_needed_is_not_read(self, tmp_path: Path) -> None:
         import pyarrow as pa
 
         far = pa.array([0, 2**62], pa.timestamp("us"))  # a time that Python has no object for
         folder = self.write_parquet(tmp_path, label=["a", "b"], taken=far)
-        assert counts(load_split(str(folder))) == {"a": 1, "b": 1}
+        assert counts(load(folder)) == {"a": 1, "b": 1}
 
     def test_text_in_parquet_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:
         import pyarrow as pa
@@ -769,7 +773,7 @@ class TestMetadata:
         ends, text = np.array([0, 1, 2], np.int32), b"\xff\xfe"
         label = pa.Array.from_buffers(pa.string(), 2, [None, *map(pa.py_buffer, (ends, text))])
         with pytest.raises(InputError, match=r"metadata\.parquet in data cannot"):
-            load_split(str(self.write_parquet(tmp_path, label=label)))
+            load(self.write_parquet(tmp_path, label=label))
 
     @staticmethod
     def write_parquet(place: Path, **columns: Any) -> Path:

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from classifier.data.loading import DEFAULT_DATASET
+from classifier.data.source import DEFAULT_DATASET
 from data_files import make_rows, write_archive, write_toronto_folder
 from hub_server import Hub
 

@@ -22,11 +22,14 @@ from numpy.lib.format import open_memmap
 from classifier.data.labelled_images import LabelledImages, label_images
 from classifier.files import write_atomically, write_text
 
-FORMAT = 5  # part of every key: raise it when the preprocessing changes what is stored
+FORMAT = 6  # part of every key: raise it when the preprocessing changes what is stored
 MAX_SPLITS = 24  # beyond this many, the least recently used splits are evicted
 LOCK_SECONDS = 900  # how long another process may take to download and decode the same data
 ORPHAN_SECONDS = 3600  # younger arrays without an index may belong to a running process
-STORED = ("classes", "superclasses", "superclass_of", "dataset", "revision", "files", "remarks")
+STORED = (
+    *("classes", "superclasses", "superclass_of", "dataset", "revision"),
+    *("files", "remarks", "splits"),
+)
 # What a missing, damaged or unreadable cache raises (no home folder: RuntimeError; a lock's timeout
 # is an OSError). None of these stops the program: the data can be read again from its source.
 CACHE_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import Image
 
-from classifier.data.columns import SUPERCLASS_COLUMN, choose_label_column
+from classifier.data.columns import SUPERCLASS_COLUMN, choose_label_column, refuse_config
 from classifier.data.images import to_model_input
 from classifier.data.labelled_images import (
     LabelledImages,
@@ -25,6 +25,8 @@ from classifier.data.labelled_images import (
     group_classes,
     label_images,
 )
+from classifier.data.source import DataSource
+from classifier.data.split import require_split
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
@@ -45,7 +47,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(
-    path: Path, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
+    path: Path, split: str, source: DataSource, *, size: int = DEFAULT_IMAGE_SIZE
 ) -> LabelledImages:
     """Reads a split of the archive or of the unpacked folder, as `loading.load_split`.
 
@@ -54,15 +56,14 @@ def read(
             does not exist; a label is out of range.
     """
     path = path.resolve()
-    column = choose_label_column(COLUMNS, label_column)
+    refuse_config(source, path.name)
+    column = choose_label_column(COLUMNS, source.label_column)
     if column is None:
         raise InputError(
-            f"{path.name} has no column named {label_column!r}: choose one of {', '.join(COLUMNS)}"
+            f"{path.name} has no column named {source.label_column!r}: choose one of "
+            f"{', '.join(COLUMNS)}"
         )
-    if split not in SPLITS:
-        raise InputError(
-            f"{path.name} has no split named {split!r}: choose one of {', '.join(SPLITS)}"
-        )
+    split = require_split(split, SPLITS, path.name)
     files = _from_archive(path) if path.is_file() else _from_folder(path)
     for needed in (split, "meta"):
         if needed not in files:
@@ -94,6 +95,7 @@ def read(
         superclasses,
         superclass_of,
         dataset=path.name,
+        splits=SPLITS,
     )
 
 

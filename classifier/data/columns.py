@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from classifier.data.source import DataSource
 from classifier.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ def choose_label_column(columns: Collection[str], name: str | None) -> str | Non
     ('label', None)
     """
     return next((c for c in (LABEL_COLUMNS if name is None else (name,)) if c in columns), None)
+
+
+def refuse_config(source: DataSource, dataset: str) -> None:
+    """Raises InputError if a configuration is named of a data set that has none."""
+    if source.config is not None:
+        raise InputError(f"{dataset} has no configurations: leave out --config {source.config}")
 
 
 def find_label_column(table: Dataset, dataset: str, name: str | None = None) -> str:

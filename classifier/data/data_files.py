@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from classifier.data.images import MAX_BYTES, is_image
+from classifier.data.split import split_of
 from classifier.errors import InputError
 
 # Suffixes of the formats that are read. It is an error if a file with one of them is not an image;
@@ -39,16 +40,6 @@ MAX_ENTRIES = 5_000_000  # of a ZIP
 UTF8_FLAG = 0x800  # of an entry of a ZIP
 # What the methods of compression raise; that of bzip2 is an OSError.
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
-
-SPLIT_ALIASES = {
-    word: split
-    for split, words in {
-        "train": ("train", "training"),
-        "validation": ("validation", "valid", "val", "dev"),
-        "test": ("test", "testing", "eval", "evaluation"),
-    }.items()
-    for word in words
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +148,6 @@ def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
         else:
             found.append(file)
     return sorted(found, key=lambda file: file.parts)
-
-
-def split_of(folder: str) -> str | None:
-    """Returns the split that a folder's name denotes, in any letter case; None for other names."""
-    return SPLIT_ALIASES.get(folder.casefold())
 
 
 def _walk(

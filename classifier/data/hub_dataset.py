@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from classifier.data import array_cache
 from classifier.data.labelled_images import LabelledImages
+from classifier.data.source import DataSource
 from classifier.errors import ClassifierError, InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
@@ -24,21 +25,23 @@ HUB_ID = re.compile(r"(?P<name>[\w.-]{1,96}(/[\w.-]{1,96})?)(@(?P<revision>[^\s@
 
 
 def load_from_hub(
-    dataset: str, split: str, *, label_column: str | None = None, size: int = DEFAULT_IMAGE_SIZE
+    source: DataSource, split: str, *, size: int = DEFAULT_IMAGE_SIZE
 ) -> LabelledImages:
     """Loads a split of a data set on the Hub, as `loading.load_split`.
 
     If the Hub cannot be reached, the data that was downloaded last is used.
 
     Args:
-        dataset: `user/name`, or `user/name@revision` with a branch, a tag or a commit.
+        source: its `dataset` is `user/name`, or `user/name@revision` with a branch, a tag or a
+            commit.
 
     Raises:
         InputError: there is no such data set, revision, split or column, or the data is damaged.
         ClassifierError: the Hub cannot be reached and nothing is cached.
     """
-    name, revision = parse_hub_id(dataset)
-    location = f"hub {name}@{revision or 'main'}\n{split}\n{label_column or ''}\n{size}"
+    name, revision = parse_hub_id(source.dataset)
+    how = f"{source.label_column or ''}\n{source.config or ''}"
+    location = f"hub {name}@{revision or 'main'}\n{split}\n{how}\n{size}"
     if revision and COMMIT.fullmatch(revision):  # a commit never changes: no request is needed
         stored = array_cache.find(location, _state(revision))
         if stored:
@@ -48,15 +51,22 @@ def load_from_hub(
 
     def build(tables: DatasetDict, commit: str) -> LabelledImages:
         return read_split(
-            tables, split, dataset=name, revision=commit, label_column=label_column, size=size
+            tables,
+            split,
+            dataset=name,
+            revision=commit,
+            label_column=source.label_column,
+            size=size,
         )
 
     try:
         commit = _find_commit(name, revision)
     except HubUnreachableError as error:
-        return _load_offline(name, revision, location, build, error)
+        return _load_offline(name, revision, source.config, location, build, error)
     return array_cache.load_or_build(
-        location, lambda: _state(commit), lambda: build(_download(name, commit), commit)
+        location,
+        lambda: _state(commit),
+        lambda: build(_download(name, source.config, commit), commit),
     )
 
 
@@ -106,14 +116,14 @@ def _find_commit(name: str, revision: str | None) -> str:
         raise HubUnreachableError(describe(error)) from error
 
 
-def _download(name: str, commit: str) -> DatasetDict:
+def _download(name: str, config: str | None, commit: str) -> DatasetDict:
     """Returns the tables of a commit, downloaded as far as they are not cached."""
     from classifier.data.local_dataset import load_tables
     from classifier.hub_client import HubUnreachableError, limited_retries
 
     try:
         with limited_retries():
-            tables = load_tables(name, name, revision=commit)
+            tables = load_tables(name, name, config, revision=commit)
     except HubUnreachableError as error:
         raise ClassifierError(
             f"the Hub stopped answering while {name} was downloaded ({error}): try again later"
@@ -129,6 +139,7 @@ def _download(name: str, commit: str) -> DatasetDict:
 def _load_offline(
     name: str,
     revision: str | None,
+    config: str | None,
     location: str,
     build: Callable[[DatasetDict, str], LabelledImages],
     error: ClassifierError,
@@ -139,7 +150,7 @@ def _load_offline(
     reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
     found = array_cache.find(location)
     if found is None:
-        tables = _load_cached_tables(name, revision)
+        tables = _load_cached_tables(name, revision, config)
         if tables is None:
             raise ClassifierError(
                 f"{reason}, and the data is not in the cache: check the network, or give a folder "
@@ -155,14 +166,14 @@ def _load_offline(
     return found
 
 
-def _load_cached_tables(name: str, revision: str | None) -> DatasetDict | None:
+def _load_cached_tables(name: str, revision: str | None, config: str | None) -> DatasetDict | None:
     """Returns the tables in the cache of `datasets`, None if they are of another revision."""
     from classifier.data.local_dataset import load_tables
     from classifier.hub_client import limited_retries
 
     try:
         with limited_retries(offline=True):
-            tables = load_tables(name, name)
+            tables = load_tables(name, name, config)
     except ClassifierError:
         return None
     return tables if revision in (None, "main", _commit_of(tables)) else None

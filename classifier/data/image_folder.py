@@ -18,15 +18,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from classifier.data.data_files import DataFile, list_files, printable, split_of, walk
+from classifier.data.columns import refuse_config
+from classifier.data.data_files import DataFile, list_files, printable, walk
 from classifier.data.images import READABLE, decode
 from classifier.data.labelled_images import (
     LabelledImages,
     group_classes,
     label_images,
-    unused_splits,
 )
 from classifier.data.metadata_file import Label, is_metadata, read_labels
+from classifier.data.source import DataSource
+from classifier.data.split import require_split, split_of
 from classifier.errors import InputError
 
 TABLES = (".parquet", ".arrow")
@@ -57,7 +59,7 @@ def recognises(place: Path) -> bool:
     )
 
 
-def read(place: Path, split: str, *, label_column: str | None = None, size: int) -> LabelledImages:
+def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledImages:
     """Reads and decodes a split of a folder or ZIP, as `loading.load_split`.
 
     Raises:
@@ -67,17 +69,15 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
     """
     place = place.resolve()
     dataset = printable(place.name)
-    where = f"the {split} split of {dataset}"
+    refuse_config(source, dataset)
     with ExitStack() as archives:
-        labels, unlabelled, files = read_labels(list_files(place, archives), dataset, label_column)
+        labels, unlabelled, files = read_labels(
+            list_files(place, archives), dataset, source.label_column
+        )
         splits, outside, depth = _find_layout(files, labels, dataset)
         parts = {name: _label(members, depth, labels) for name, members in splits.items()}
-        if split not in parts:
-            raise InputError(
-                f"{dataset} has no split named {split!r}: choose one of "
-                f"{', '.join(sorted(parts))}. Top-level folders named train and test, with the "
-                "folders of the classes in them, make splits"
-            )
+        split = require_split(split, parts, dataset)
+        where = f"the {split} split of {dataset}"
         part = parts[split]
         if split == ("train" if "train" in parts else min(parts)):  # reported only once
             part.skipped += outside
@@ -97,10 +97,8 @@ def read(place: Path, split: str, *, label_column: str | None = None, size: int)
         *_superclasses(parts, classes),
         dataset=dataset,
         files=[row.file.path for row in rows],
-        remarks=[
-            *_remarks(part, rows, where),
-            *unused_splits(split, {name: len(parts[name].rows) for name in parts}, dataset),
-        ],
+        remarks=_remarks(part, rows, where),
+        splits=sorted(parts),
     )
 
 

@@ -15,8 +15,8 @@ from classifier.data.labelled_images import (
     check_labels,
     group_classes,
     label_images,
-    unused_splits,
 )
+from classifier.data.split import require_split
 from classifier.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ def read_split(
         InputError: the split does not exist or is empty, there is no image or target column, an
             image cannot be decoded, or a label is out of range.
     """
-    if split not in tables:
-        raise InputError(
-            f"{dataset} has no split named {split!r}: choose one of {', '.join(sorted(tables))}"
-        )
+    split = require_split(split, tables, dataset)
     table, where = tables[split], f"the {split} split of {dataset}"
     image_column = find_image_column(table, dataset)
     label_column = find_label_column(table, dataset, label_column)
@@ -74,7 +71,7 @@ def read_split(
         dataset=dataset,
         revision=revision,
         files=files if all(files) else [],
-        remarks=unused_splits(split, {name: len(tables[name]) for name in tables}, dataset),
+        splits=sorted(tables),
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ class LabelledImages:
             fingerprint, whatever format it was read from.
         files: the path or name of each image's file, (N,); empty if images have none.
         remarks: sentences for the user, such as which files were skipped.
+        splits: the names of all splits of the data set.
+        test_fraction: the share of the training images that was drawn as the test split; None if
+            the data set has one.
     """
 
     images: np.ndarray
@@ -39,6 +42,8 @@ class LabelledImages:
     fingerprint: str
     files: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    test_fraction: float | None = None
 
     def describe(self, row: int) -> str:
         """Returns an image's file, else its row and class, for messages."""
@@ -58,6 +63,7 @@ def label_images(
     revision: str | None = None,
     files: Sequence[str] = (),
     remarks: Sequence[str] = (),
+    splits: Sequence[str] = (),
 ) -> LabelledImages:
     """Returns the `LabelledImages` of these rows, with their fingerprint (about 1 GB per second).
 
@@ -91,21 +97,8 @@ def label_images(
         fingerprint=digest.hexdigest()[:32],
         files=tuple(files),
         remarks=tuple(remarks),
+        splits=tuple(splits),
     )
-
-
-def unused_splits(split: str, sizes: Mapping[str, int], dataset: str) -> list[str]:
-    """Returns a remark, when `train` is read, about splits that no training uses."""
-    others = [
-        f"{name} ({size:,} images)"
-        for name, size in sorted(sizes.items())
-        if name not in ("train", "test")
-    ]
-    if split != "train" or not others:
-        return []
-    return [
-        f"Not used of {dataset}: {', '.join(others)}. The validation images are taken from train."
-    ]
 
 
 def _check_spellings(names: Sequence[str], dataset: str) -> None:

@@ -1,5 +1,6 @@
-"""One-hot labels, channel statistics, duplicates, and the loading of a data set as arrays."""
+"""The loading of a data set as arrays; channel statistics and duplicates."""
 
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -9,29 +10,33 @@ import numpy as np
 
 from classifier.data import array_cache, cifar100_archive, hub_dataset, image_folder, local_dataset
 from classifier.data.data_files import state
-from classifier.data.labelled_images import LabelledImages, check_labels
+from classifier.data.labelled_images import LabelledImages
+from classifier.data.source import DataSource
+from classifier.data.split import (
+    TEST_FRACTION,
+    MissingSplitError,
+    draw_test_split,
+    find_split,
+    require_split,
+)
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
-DEFAULT_DATASET = "uoft-cs/cifar100"
 STATISTICS_ROWS = 4096  # images per step, which limits the memory used
 
 
 def load_split(
-    dataset: str = DEFAULT_DATASET,
+    source: DataSource | str = DataSource(),  # noqa: B008 - frozen
     split: str = "train",
     *,
-    label_column: str | None = None,
     size: int = DEFAULT_IMAGE_SIZE,
 ) -> LabelledImages:
     """Loads one split, decoded to RGB images of one size, from the cache if possible.
 
     Args:
-        dataset: a Hub id, optionally with `@revision`; a folder or a ZIP of images; a folder that
-            `datasets.load_dataset` reads; the Toronto archive `cifar-100-python.tar.gz`; or the
-            folder that it unpacks to.
-        split: a split of the data set, usually "train" or "test".
-        label_column: the target; by default as `classifier/data/columns.py` chooses it.
+        source: the data set, or only its Hub id or path.
+        split: "train", "test" or another split of the data set. "test" is what `source` says, else
+            the split of that name, else a fifth of the training images, which "train" then lacks.
         size: the side of the images in pixels.
 
     Returns:
@@ -46,15 +51,61 @@ def load_split(
         >>> train.images.shape, train.classes[:2]  # doctest: +SKIP
         ((50000, 32, 32, 3), ('apple', 'aquarium_fish'))
     """
+    if isinstance(source, str):
+        source = DataSource(source)
+    if source.test_split and split == "test":
+        return load_stored_split(source, source.test_split, size)
+    if source.test_fraction and split in ("train", "test"):
+        return _draw(source, split, source.test_fraction, size)
+    try:
+        loaded = load_stored_split(source, split, size)
+    except MissingSplitError as error:
+        if split != "test" or "train" not in error.available:
+            raise
+        return _draw(source, split, TEST_FRACTION, size)
+    if split != "train":
+        return loaded
+    if source.test_split:
+        require_split(source.test_split, loaded.splits, loaded.dataset)
+    elif not find_split("test", loaded.splits):
+        return _draw(source, split, TEST_FRACTION, size)
+    return _with_remark(loaded, source)
+
+
+def _draw(source: DataSource, split: str, fraction: float, size: int) -> LabelledImages:
+    """Returns the training or the test images of a data set whose test split is drawn."""
+    training, test = draw_test_split(load_stored_split(source, "train", size), fraction)
+    return test if split == "test" else _with_remark(training, source)
+
+
+def _with_remark(training: LabelledImages, source: DataSource) -> LabelledImages:
+    """Adds a remark about the splits that neither training nor test uses."""
+    tested = find_split(source.test_split or "test", training.splits)
+    used = ("train", None if training.test_fraction else tested)
+    others = [name for name in training.splits if name not in used]
+    if not others:
+        return training
+    told = (
+        f"Not used of {training.dataset}: {', '.join(others)}. The validation images are taken "
+        f"from train; --test-split {others[0]} would test on that split."
+    )
+    return dataclasses.replace(training, remarks=(*training.remarks, told))
+
+
+def load_stored_split(
+    source: DataSource, split: str, size: int = DEFAULT_IMAGE_SIZE
+) -> LabelledImages:
+    """Loads a split as it is in the data set; arguments, result and errors as of `load_split`."""
+    dataset = source.dataset
     if not dataset or not os.path.lexists(os.path.expanduser(dataset)):  # noqa: PTH111
-        return hub_dataset.load_from_hub(dataset, split, label_column=label_column, size=size)
+        return hub_dataset.load_from_hub(source, split, size=size)
     try:
         path = Path(dataset).expanduser().resolve()
         reader = _reader(path)
         return array_cache.load_or_build(
-            f"{path}\n{split}\n{label_column or ''}\n{size}",
+            f"{path}\n{split}\n{source.label_column or ''}\n{source.config or ''}\n{size}",
             lambda: state(path),
-            lambda: reader.read(path, split, label_column=label_column, size=size),
+            lambda: reader.read(path, split, source, size=size),
         )
     except (OSError, RuntimeError) as error:  # of the file system; links in a circle are the latter
         raise InputError(
@@ -85,16 +136,6 @@ def find_duplicates(images: np.ndarray, training_images: np.ndarray) -> np.ndarr
 
 def _digest(image: np.ndarray) -> bytes:
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-
-def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Returns integer labels, (N,), as one-hot vectors, float32, (N, `classes`).
-
-    Raises:
-        InputError: a label does not lie in 0 … classes - 1.
-    """
-    check_labels(labels, classes, where="the labels")
-    return np.eye(classes, dtype=np.float32)[labels]
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

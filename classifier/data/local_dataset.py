@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier.data import image_folder
-from classifier.data.data_files import printable, split_of
+from classifier.data.data_files import printable
 from classifier.data.labelled_images import LabelledImages, check_labels
+from classifier.data.source import DataSource
+from classifier.data.split import split_of
 from classifier.errors import ClassifierError, InputError
 from classifier.hub_client import causes
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 GLOB = re.compile(r"[\[\]{}*?]|::")
 
 
-def read(folder: Path, split: str, *, label_column: str | None = None, size: int) -> LabelledImages:
+def read(folder: Path, split: str, source: DataSource, *, size: int) -> LabelledImages:
     """Reads and decodes a split of a folder that `datasets.load_dataset` reads.
 
     Raises:
@@ -34,11 +36,13 @@ def read(folder: Path, split: str, *, label_column: str | None = None, size: int
 
     folder = folder.resolve()
     with _without_glob_characters(folder) as (path, options):
-        tables = load_tables(path, folder.name, **options)
+        tables = load_tables(path, folder.name, source.config, **options)
         kinds = {table.info.builder_name for table in tables.values()}
         if kinds == {"imagefolder"} and not image_folder.declares_data_files(folder):
-            return image_folder.read(folder, split, label_column=label_column, size=size)
-        return read_split(tables, split, dataset=folder.name, label_column=label_column, size=size)
+            return image_folder.read(folder, split, source, size=size)
+        return read_split(
+            tables, split, dataset=folder.name, label_column=source.label_column, size=size
+        )
 
 
 @contextlib.contextmanager
@@ -59,12 +63,13 @@ def _without_glob_characters(folder: Path) -> Iterator[tuple[str, dict[str, Any]
         yield str(plain), {"cache_dir": str(Path(temporary, "cache"))}
 
 
-def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
+def load_tables(path: str, name: str, config: str | None = None, **options: Any) -> DatasetDict:
     """Calls `datasets.load_dataset` without its log messages; its errors become one line.
 
     Args:
         path: an absolute path of a folder, or a repository on the Hub.
         name: the name of the data set, for messages.
+        config: the configuration, of a data set that has several.
         options: further arguments of `load_dataset`.
 
     Raises:
@@ -73,6 +78,8 @@ def load_tables(path: str, name: str, **options: Any) -> DatasetDict:
     """
     import datasets
 
+    if config is not None:
+        options["name"] = config
     with _quiet():
         try:
             return datasets.load_dataset(path, **_with_exact_splits(path, name, **options))
@@ -177,8 +184,8 @@ def _readable_error(error: Exception, name: str) -> ClassifierError:
             "by class, or with Parquet files"
         )
     reason = _reason(error)
-    if reason.startswith("Config name is missing"):
-        reason = "it holds several configurations; keep one, in a folder of its own"
+    if reason.startswith(("Config name is missing", "BuilderConfig")):
+        raise InputError(f"{name} has several configurations ({reason}): name one with --config")
     if reason.startswith("BatchSize must be greater than 0"):
         reason = "a Parquet file without rows"
     return InputError(

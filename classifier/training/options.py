@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from classifier import command_line
-from classifier.data.loading import DEFAULT_DATASET
+from classifier.data.source import DEFAULT_DATASET
 from classifier.errors import InputError
 from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
 from classifier.training import fine_tuning

@@ -10,8 +10,8 @@ from classifier.data.loading import (
     channel_statistics,
     find_duplicates,
     load_split,
-    one_hot,
 )
+from classifier.data.source import DataSource
 from classifier.data.split import stratified_split
 from classifier.errors import InputError
 from classifier.model_folder.folder import MAX_CLASSES, MAX_NAME_LENGTH, is_name
@@ -51,12 +51,9 @@ class TrainingData:
     remarks: tuple[str, ...] = ()
 
 
-def load_training_data(dataset: str, label_column: str | None, settings: Settings) -> TrainingData:
+def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     """Loads a data set and divides its train split; raises what `load_split` raises."""
-    split, test = (
-        load_split(dataset, name, label_column=label_column, size=settings.image_size)
-        for name in ("train", "test")
-    )
+    split, test = (load_split(source, name, size=settings.image_size) for name in ("train", "test"))
     _check_names(split.classes, "classes", split.dataset)
     if split.superclasses is not None:
         _check_names(split.superclasses, "superclasses", split.dataset)
@@ -67,7 +64,7 @@ def load_training_data(dataset: str, label_column: str | None, settings: Setting
         classes=split.classes,
         files=split.files,
     )
-    targets = one_hot(split.labels, len(split.classes))
+    targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     training = Images(split.images[chosen], targets[chosen])
     mean, deviation = channel_statistics(training.images)
     validation = Images(split.images[held_out], targets[held_out])
