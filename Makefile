@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Files are spread over two processes; a file's tests share its fixtures.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
-.PHONY: help run test test-all check lock space clean
+.PHONY: help run test test-all check lock runtime space clean
 
 help:
 	@echo "make run      install what the app needs, and serve it on http://127.0.0.1:7860"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all the slow tests, too"
 	@echo "make check    formatter, linter, type checker, documents and docstring examples"
 	@echo "make lock     record the exact set of versions in requirements.lock"
+	@echo "make runtime  refresh onnxruntime-web, which runs the models in the static page (needs npm)"
 	@echo "make space SPACE=user/name MODEL=user/name   upload the Space"
 
 run: $(VENV)/.app
@@ -34,6 +35,20 @@ check: $(VENV)/.dev
 
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+
+# The static page's copy of onnxruntime-web; its licence is that of ONNX Runtime. `.js`, since some
+# hosts serve `.mjs` as no script.
+ONNXRUNTIME_WEB := 1.30.0
+RUNTIME := static_page/runtime
+runtime:
+	cd $(RUNTIME) && npm pack --silent onnxruntime-web@$(ONNXRUNTIME_WEB) && \
+	tar -xzf onnxruntime-web-*.tgz && \
+	cp package/dist/ort.wasm.bundle.min.mjs ort.wasm.bundle.min.js && \
+	gzip -9nc package/dist/ort-wasm-simd-threaded.wasm > ort-wasm-simd-threaded.wasm.gz && \
+	printf '{"name": "onnxruntime-web", "version": "%s", "sha256": {"%s": "%s", "%s": "%s"}}\n' \
+	  $(ONNXRUNTIME_WEB) $$(sha256sum ort.wasm.bundle.min.js ort-wasm-simd-threaded.wasm.gz | \
+	  awk '{print $$2, $$1}') > runtime.json && \
+	rm -r package onnxruntime-web-*.tgz
 
 space: $(VENV)/.app
 	$(BIN)/python deploy.py --space "$(SPACE)" --model "$(MODEL)"

@@ -1,0 +1,316 @@
+// Converts untrusted image files to the pixels that a model takes: the port of classifier/data/images.py.
+//
+// The browser decodes; crop, reduction and resizing follow Pillow (src/libImaging/Reduce.c and Resample.c) with its
+// rounding, so that the pixels are those of `to_model_input`.
+
+const REDUCING_GAP = 3;
+const JPEG_SIDE = 512;
+const MAX_JPEG_SCANS = 100;
+const MAX_AVIF_PIXELS = 25e6;
+const PRECISION = 22; // bits of the integer weights
+const BAND = 2 ** 20; // pixels read from the canvas at a time, to limit the memory
+
+// An image that cannot be used; `code` is a reason of classifier.data.images.ImageError, or "browser_format" for a
+// format that browsers do not decode, or "noisy_canvas".
+export class ImageError extends Error {
+  constructor(code) {
+    super(code);
+    this.code = code;
+  }
+}
+
+// Returns {size: Uint8Array of size × size RGB pixels} for each of the sizes.
+// `limits` holds megabytes, megapixels and aspect, as classifier.data.images has them.
+export async function decode(file, sizes, limits) {
+  const bytes = await read(file, limits);
+  const image = identify(bytes);
+  check(image, bytes, limits);
+  const orientation = takeOrientation(bytes, image.format);
+  if (!canvasIsExact()) throw new ImageError("noisy_canvas");
+  // Without colour management; the orientation is applied here, since browsers differ in the formats that they turn.
+  const options = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+  const bitmap = await createImageBitmap(new Blob([bytes]), options).catch(() => {
+    throw new ImageError("damaged");
+  });
+  try {
+    const source = image.format === "JPEG" ? draft(bitmap) : bitmap;
+    return Object.fromEntries(sizes.map((size) => [size, square(source, orientation, size)]));
+  } finally {
+    bitmap.close();
+  }
+}
+
+async function read(file, limits) {
+  if (file.size > limits.megabytes * 2 ** 20) throw new ImageError("too_large");
+  const content = await file.arrayBuffer().catch(() => {
+    throw new ImageError("unreadable");
+  });
+  if (!content.byteLength) throw new ImageError("empty");
+  return new Uint8Array(content);
+}
+
+// Returns the format, width and height that the header of a file states.
+function identify(bytes) {
+  const view = new DataView(bytes.buffer);
+  const start = text(bytes, 0, 1024);
+  try {
+    if (start.startsWith("\x89PNG\r\n\x1a\n")) return { format: "PNG", width: view.getUint32(16), height: view.getUint32(20) };
+    if (start.startsWith("\xff\xd8\xff")) return jpegSize(bytes, view);
+    if (/^GIF8[79]a/.test(start)) return { format: "GIF", width: view.getUint16(6, true), height: view.getUint16(8, true) };
+    if (/^RIFF.{4}WEBPVP8/s.test(start)) return webpSize(view, start[15]);
+    if (start.startsWith("BM")) return bmpSize(view);
+    if (start.slice(4, 8) === "ftyp" && /avi[fs]/.test(start.slice(8, view.getUint32(0)))) return avifSize(bytes, view);
+  } catch (error) {
+    if (error instanceof RangeError) throw new ImageError("damaged"); // the file ends within its header
+    throw error;
+  }
+  if (/^(II[*+]\0|MM\0[*+]|P[1-6]\s)/.test(start)) throw new ImageError("browser_format");
+  const markup = start.replace(/^\xef\xbb\xbf/, "").trimStart().toLowerCase();
+  const isSvg = /^(<\?xml|<svg|<!doctype svg|<!--)/.test(markup) && markup.includes("<svg");
+  throw new ImageError(isSvg ? "vector" : "unknown_format");
+}
+
+function jpegSize(bytes, view) {
+  for (const { marker, start } of jpegSegments(bytes, view)) {
+    const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
+    if (isFrame) return { format: "JPEG", width: view.getUint16(start + 3), height: view.getUint16(start + 1) };
+  }
+  throw new ImageError("damaged");
+}
+
+// Yields the segments before the pixels: `start` is the first byte of their content, `end` the byte after it.
+function* jpegSegments(bytes, view) {
+  let position = 2;
+  while (position + 4 <= bytes.length) {
+    const marker = bytes[position + 1];
+    const isFilling = bytes[position] !== 0xff || marker === 0xff;
+    const hasNoLength = marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8);
+    if (marker === 0xda || marker === 0xd9) return;
+    if (isFilling) position += 1;
+    else if (hasNoLength) position += 2;
+    else {
+      const end = position + 2 + view.getUint16(position + 2);
+      yield { marker, start: position + 4, end };
+      position = end;
+    }
+  }
+}
+
+function webpSize(view, kind) {
+  if (kind === "X") {
+    const size = (at) => 1 + view.getUint16(at, true) + (view.getUint8(at + 2) << 16);
+    return { format: "WEBP", width: size(24), height: size(27) };
+  }
+  if (kind === "L") {
+    const bits = view.getUint32(21, true);
+    return { format: "WEBP", width: 1 + (bits & 0x3fff), height: 1 + ((bits >> 14) & 0x3fff) };
+  }
+  return { format: "WEBP", width: view.getUint16(26, true) & 0x3fff, height: view.getUint16(28, true) & 0x3fff };
+}
+
+function bmpSize(view) {
+  if (view.getUint32(14, true) === 12) return { format: "BMP", width: view.getUint16(18, true), height: view.getUint16(20, true) };
+  return { format: "BMP", width: Math.abs(view.getInt32(18, true)), height: Math.abs(view.getInt32(22, true)) };
+}
+
+// The largest of the sizes that a file states: those of its thumbnails and tiles are smaller.
+function avifSize(bytes, view) {
+  const head = text(bytes, 0, 65536);
+  let largest = { format: "AVIF", width: 0, height: 0 };
+  for (const { index } of head.matchAll(/ispe/g)) {
+    const [width, height] = [view.getUint32(index + 8), view.getUint32(index + 12)];
+    if (width * height > largest.width * largest.height) largest = { format: "AVIF", width, height };
+  }
+  return largest;
+}
+
+function check({ format, width, height }, bytes, limits) {
+  if (width < 1 || height < 1) throw new ImageError("damaged");
+  if (Math.max(width, height) > limits.aspect * Math.min(width, height)) throw new ImageError("too_narrow");
+  if (width * height > limits.megapixels * 1e6) throw new ImageError("too_many_pixels");
+  const isSlow = format === "AVIF" ? width * height > MAX_AVIF_PIXELS : format === "JPEG" && scans(bytes) > MAX_JPEG_SCANS;
+  if (isSlow) throw new ImageError("too_large");
+}
+
+function scans(bytes) {
+  let count = 0;
+  for (let at = bytes.indexOf(0xff); at >= 0; at = bytes.indexOf(0xff, at + 1)) count += bytes[at + 1] === 0xda;
+  return count;
+}
+
+// Returns the orientation, 1 to 8, from a file's EXIF metadata, and changes it to 1 there.
+function takeOrientation(bytes, format) {
+  const view = new DataView(bytes.buffer);
+  try {
+    const head = exifStart(bytes, view, format);
+    if (head === null) return 1;
+    const start = text(bytes, head, 6) === "Exif\0\0" ? head + 6 : head;
+    const little = text(bytes, start, 2) === "II";
+    const directory = start + view.getUint32(start + 4, little);
+    const count = view.getUint16(directory, little);
+    for (let entry = directory + 2; entry < directory + 2 + 12 * count; entry += 12) {
+      if (view.getUint16(entry, little) !== 0x0112 || view.getUint16(entry + 2, little) !== 3) continue;
+      const value = view.getUint16(entry + 8, little);
+      view.setUint16(entry + 8, 1, little);
+      return value >= 1 && value <= 8 ? value : 1;
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // damaged metadata does not make the pixels unusable
+  }
+  return 1;
+}
+
+function exifStart(bytes, view, format) {
+  if (format === "JPEG") {
+    for (const { marker, start } of jpegSegments(bytes, view)) {
+      if (marker === 0xe1 && text(bytes, start, 6) === "Exif\0\0") return start;
+    }
+  }
+  if (format === "PNG") {
+    for (let chunk = 8; chunk + 12 <= bytes.length; chunk += 12 + view.getUint32(chunk)) {
+      if (text(bytes, chunk + 4, 4) === "eXIf") return chunk + 8;
+    }
+  }
+  if (format === "WEBP") {
+    for (let chunk = 12; chunk + 8 <= bytes.length; ) {
+      const length = view.getUint32(chunk + 4, true);
+      if (text(bytes, chunk, 4) === "EXIF") return chunk + 8;
+      chunk += 8 + length + (length % 2);
+    }
+  }
+  return null;
+}
+
+function text(bytes, start, length) {
+  return String.fromCharCode(...bytes.subarray(start, start + Math.min(length, 65536)));
+}
+
+// Returns whether pixels are read as they were written: some browsers add noise, against fingerprinting.
+let exact;
+function canvasIsExact() {
+  if (exact !== undefined) return exact;
+  const pattern = Uint8ClampedArray.from({ length: 64 * 64 * 4 }, (_, index) => (index % 4 === 3 ? 255 : (index * 37) % 256));
+  const context = new OffscreenCanvas(64, 64).getContext("2d", { willReadFrequently: true });
+  context.putImageData(new ImageData(pattern, 64, 64), 0, 0);
+  exact = context.getImageData(0, 0, 64, 64).data.every((value, index) => value === pattern[index]);
+  return exact;
+}
+
+// Returns what Pillow decodes a large JPEG to: at 1/2, 1/4 or 1/8 of its size.
+function draft(bitmap) {
+  const ratio = Math.floor(Math.min(bitmap.width, bitmap.height) / JPEG_SIDE);
+  const scale = [8, 4, 2].find((value) => ratio >= value);
+  if (!scale) return bitmap;
+  const { data, width, height } = reduce(reader(bitmap, 1), 0, 0, bitmap.width, bitmap.height, scale);
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(new ImageData(data, width, height), 0, 0);
+  return canvas;
+}
+
+// Returns size × size RGB pixels of the largest centred square of an image, which is turned by its orientation.
+function square(source, orientation, size) {
+  const [width, height] = orientation < 5 ? [source.width, source.height] : [source.height, source.width];
+  const side = Math.min(width, height);
+  const [left, top] = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
+  const factor = Math.max(1, Math.floor(side / size / REDUCING_GAP));
+  const reduced = reduce(reader(source, orientation), left, top, side, side, factor);
+  let pixels = reduced.data;
+  if (side !== size) {
+    const extent = Math.fround(side / factor); // Pillow's box has single precision
+    const rows = resize(pixels, reduced.width, reduced.height, size, extent);
+    pixels = resize(rows, reduced.height, size, size, extent);
+  }
+  return Uint8Array.from({ length: size * size * 3 }, (_, index) => pixels[Math.floor(index / 3) * 4 + (index % 3)]);
+}
+
+// Returns a function that reads a rectangle of an image, turned by its orientation, on white: RGBA.
+function reader(source, orientation) {
+  const { width: w, height: h } = source;
+  const turn = [[1, 0, 0, 1, 0, 0], [-1, 0, 0, 1, w, 0], [-1, 0, 0, -1, w, h], [1, 0, 0, -1, 0, h],
+    [0, 1, 1, 0, 0, 0], [0, 1, -1, 0, h, 0], [0, -1, -1, 0, h, w], [0, -1, 1, 0, 0, w]][orientation - 1];
+  return (left, top, width, height) => {
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    context.imageSmoothingEnabled = false;
+    context.fillStyle = "white";
+    context.fillRect(0, 0, width, height);
+    context.setTransform(...turn.slice(0, 4), turn[4] - left, turn[5] - top);
+    context.drawImage(source, 0, 0);
+    return context.getImageData(0, 0, width, height).data;
+  };
+}
+
+// Averages blocks of factor × factor pixels of a rectangle: {data (RGBA), width, height}. Blocks at its right and lower
+// edges may be smaller.
+function reduce(readPixels, left, top, width, height, factor) {
+  const result = { width: Math.ceil(width / factor), height: Math.ceil(height / factor) };
+  result.data = new Uint8ClampedArray(result.width * result.height * 4);
+  const band = factor * Math.max(1, Math.floor(BAND / (width * factor)));
+  for (let y = 0; y < height; y += band) {
+    const rows = Math.min(band, height - y);
+    average(readPixels(left, top + y, width, rows), width, rows, factor, result.data.subarray((y / factor) * result.width * 4));
+  }
+  return result;
+}
+
+function average(pixels, width, height, factor, output) {
+  let at = 0;
+  for (let y = 0; y < height; y += factor) {
+    const bottom = Math.min(y + factor, height);
+    for (let x = 0; x < width; x += factor) {
+      const right = Math.min(x + factor, width);
+      const count = (right - x) * (bottom - y);
+      const multiplier = Math.floor(Math.fround(2 ** 32 / Math.fround(256 * count)));
+      let red = count >> 1, green = red, blue = red;
+      for (let row = y; row < bottom; row++) {
+        for (let index = (row * width + x) * 4, end = (row * width + right) * 4; index < end; index += 4) {
+          red += pixels[index];
+          green += pixels[index + 1];
+          blue += pixels[index + 2];
+        }
+      }
+      output[at++] = Math.floor((red * multiplier) / 2 ** 24);
+      output[at++] = Math.floor((green * multiplier) / 2 ** 24);
+      output[at++] = Math.floor((blue * multiplier) / 2 ** 24);
+      output[at++] = 255;
+    }
+  }
+}
+
+// Resizes the rows of RGBA pixels with a bicubic filter and exchanges rows and columns, so that a second call resizes
+// the columns: (height, width) becomes (size, height). `extent` is the part of the width that is used, from the left.
+function resize(pixels, width, height, size, extent) {
+  const output = new Uint8ClampedArray(size * height * 4);
+  const scale = extent / size;
+  for (let x = 0; x < size; x++) {
+    const { first, weights } = filter((x + 0.5) * scale, Math.max(scale, 1), width);
+    for (let y = 0; y < height; y++) {
+      for (let channel = 0; channel < 4; channel++) {
+        let sum = 1 << (PRECISION - 1);
+        let index = (y * width + first) * 4 + channel;
+        for (const weight of weights) {
+          sum += weight * pixels[index];
+          index += 4;
+        }
+        output[(x * height + y) * 4 + channel] = sum >> PRECISION; // clamped to 0–255
+      }
+    }
+  }
+  return output;
+}
+
+// Returns the weights of the pixels around a centre, as integers, and the place of the first.
+function filter(center, scale, width) {
+  const first = Math.max(0, Math.trunc(center - 2 * scale + 0.5));
+  const end = Math.min(width, Math.trunc(center + 2 * scale + 0.5));
+  const shares = Array.from({ length: end - first }, (_, index) => bicubic((index + first - center + 0.5) * (1 / scale)));
+  const total = shares.reduce((sum, share) => sum + share, 0);
+  const weights = shares.map((share) => Math.trunc((share / total) * 2 ** PRECISION + (share / total < 0 ? -0.5 : 0.5)));
+  return { first, weights };
+}
+
+function bicubic(distance) {
+  const a = -0.5;
+  const x = Math.abs(distance);
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
