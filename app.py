@@ -217,4 +217,4 @@ def _is_running(process: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+    sys.exit(command_line.run(main, batches=False))

@@ -15,12 +15,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from classifier import command_line
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
 from classifier.prediction.paths import STANDARD_INPUT, find_files, identity
+from classifier.prediction.rows import FORMATS
 
 if TYPE_CHECKING:  # slow imports follow once the arguments are parsed
     from tqdm import tqdm
@@ -28,26 +29,23 @@ if TYPE_CHECKING:  # slow imports follow once the arguments are parsed
     from classifier.prediction.classifier import Classifier
 
 DEFAULT_MODEL = "pretrained/mlp"  # the app's default, too
-ERRORS = "backslashreplace"  # for file names that are not UTF-8
 
 
 def main(arguments: list[str]) -> None:
     """Loads the model and writes the predictions for all files."""
     options = parse(arguments)
     output = None if options.output is None else output_file(options.output, options.paths)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of TensorFlow: no start-up messages
     from classifier.hub import sources
-    from classifier.prediction.classifier import Classifier
+    from classifier.prediction import runtime
 
-    classifier = Classifier.load(sources.find(options.model))
+    classifier = runtime.load(sources.find(options.model))
     counts: list[int] = []
     if output is None:
-        sys.stdout.reconfigure(encoding="utf-8", errors=ERRORS, newline="")  # type: ignore[union-attr]
-        counts += classify(classifier, options, sys.stdout)
+        counts += classify(classifier, options, sys.stdout.buffer)
     else:
 
         def write(path: Path) -> None:
-            with path.open("w", encoding="utf-8", errors=ERRORS, newline="") as stream:
+            with path.open("wb") as stream:
                 counts.extend(classify(classifier, options, stream, output))
 
         write_atomically(output, write)
@@ -59,7 +57,10 @@ def main(arguments: list[str]) -> None:
 
 
 def classify(
-    classifier: Classifier, options: argparse.Namespace, stream: TextIO, output: Path | None = None
+    classifier: Classifier,
+    options: argparse.Namespace,
+    stream: BinaryIO,
+    output: Path | None = None,
 ) -> tuple[int, int]:
     """Writes the rows of all files, those of a batch at a time.
 
@@ -75,7 +76,6 @@ def classify(
     Raises:
         InputError: there are no files.
     """
-    from classifier.prediction.rows import writer
     from classifier.prediction.stream import classify_files
 
     top = min(options.top, len(classifier.labels.classes))
@@ -84,18 +84,19 @@ def classify(
         states.append(output.stat())
     ours = [identity(state) for state in states if stat.S_ISREG(state.st_mode)]
     files = failed = 0
-    write = writer(options.format, stream, top)
+    rows = FORMATS[options.format](stream, top)
     with progress(options.paths) as bar:
         found = find_files(options.paths, exclude=ours)
         for answers in classify_files(classifier, found, top=top):
-            with bar.external_write_mode(file=stream):
-                write(answers)
+            with bar.external_write_mode(file=sys.stdout):
+                rows.write(answers)
                 stream.flush()
             files += len(answers)
             failed += sum(answer.error is not None for answer in answers)
             bar.update(len(answers))
     if not files:
         raise InputError(f"no files in {', '.join(options.paths)}: name files, or folders of them")
+    rows.close()
     return files, failed
 
 
@@ -151,9 +152,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--format",
-        choices=("text", "csv", "jsonl"),
+        choices=tuple(FORMATS),
         default="text",
-        help="a line of text, a row of CSV or a line of JSON for each file (default: text)",
+        help="; ".join(f"{name}: {rows.description}" for name, rows in FORMATS.items())
+        + " (default: %(default)s)",
     )
     parser.add_argument(
         "--output",
@@ -167,4 +169,4 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+    sys.exit(command_line.run(main, batches=False))  # Keras only answers what ONNX cannot

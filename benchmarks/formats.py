@@ -112,4 +112,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+    sys.exit(command_line.run(main, batches=False))

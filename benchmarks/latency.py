@@ -66,4 +66,4 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+    sys.exit(command_line.run(main, batches=False))

@@ -1,7 +1,8 @@
-"""Common parts of the commands: one-line errors, exit statuses and `--debug`."""
+"""Common parts of the commands: standard streams, one-line errors, exit statuses and `--debug`."""
 
 import argparse
 import atexit
+import io
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 from classifier.environment import prepare_environment
 from classifier.errors import ClassifierError, DiskFullError, InputError
-from classifier.files import DISK_FULL
+from classifier.files import DISK_FULL, temporary_path
 
 OUT_OF_MEMORY = ("OOM when allocating", "RESOURCE_EXHAUSTED")  # of TensorFlow and of JAX
 INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 + SIGINT
@@ -42,26 +43,43 @@ def argument_parser(description: str, **options: Any) -> argparse.ArgumentParser
 
 
 def check_output(path: Path) -> None:
-    """Raises `InputError` if the file of `--output` cannot be written."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"--output {path} is not a regular file: choose another path")
-    if not path.parent.is_dir():
-        raise InputError(f"--output {path}: there is no folder {path.parent}")
+    """Raises `InputError`, before a long computation, if the file of `--output` cannot be written.
+
+    A file is created beside it for a moment, as when it will be written.
+    """
+    temporary = temporary_path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"--output {path} is not a regular file: choose another path")
+        if not path.parent.is_dir():
+            raise InputError(f"--output {path}: there is no folder {path.parent}")
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        reason = f"{error.strerror}, for a temporary file of {len(temporary.name)} characters"
+        raise InputError(f"--output {path} cannot be written ({reason}): choose another") from error
 
 
-def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> int:
+def run(
+    main: Callable[[list[str]], None],
+    arguments: Sequence[str] | None = None,
+    *,
+    batches: bool = True,
+) -> int:
     """Runs a command and prints its exceptions as one line on standard error.
 
     Args:
         main: the command; takes the arguments after the program's name.
         arguments: those arguments; `sys.argv[1:]` if not given.
+        batches: as in `prepare_environment`.
 
     Returns:
         The exit status: 0 success, 2 invalid arguments or input, 1 failure at run time,
         130 interrupted from the keyboard.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    prepare_environment()
+    _prepare_streams()
+    prepare_environment(batches=batches)
     try:
         main(arguments)
         sys.stdout.flush()
@@ -89,6 +107,16 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
         _report(_unexpected(error), arguments)
         return 1
     return 0
+
+
+def _prepare_streams() -> None:
+    """Opens closed standard streams, and has characters escaped that a terminal cannot show."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, as by `>&-`: files would get its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _unexpected(error: Exception) -> str:

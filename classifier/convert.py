@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from classifier import command_line
-from classifier.environment import silent_stderr
+from classifier.environment import import_onnxruntime, silent_stderr
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically, write_text
 
@@ -68,7 +67,6 @@ def main(arguments: list[str]) -> None:
     """Reads the command line and converts."""
     options = parse(arguments)
     check_libraries(options.to)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of TensorFlow: no start-up messages
     from classifier.data.loading import load_split
     from classifier.hub import sources
 
@@ -153,11 +151,10 @@ def to_onnx(
 ) -> Predict:
     """Writes an ONNX file and returns its predictions, (N, S, S, 3) to (N, C)."""
     import onnx
-    import onnxruntime
 
     from classifier.formats.onnx_graph import INPUT, name_classes, write_onnx
 
-    onnxruntime.set_default_logger_severity(3)  # errors only
+    onnxruntime = import_onnxruntime()
     write_onnx(folder, path, half=precision == "half")
     if precision == "int8":
         quantize(path, samples)

@@ -23,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         Exception: whatever `write` raises; the temporary path is removed.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_path(path)
     try:
         write(temporary)
         _flush(temporary)
@@ -35,6 +35,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         _remove(temporary)
+
+
+def temporary_path(path: Path) -> Path:
+    """Returns a new path beside a file or folder, where it is written before it is renamed."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,9 +17,9 @@ import pytest
 import classify
 from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
-from classifier.prediction import stream
+from classifier.prediction import paths, stream
 from classifier.prediction.classifier import Classifier
-from classifier.prediction.paths import Found, find_files, read_names
+from classifier.prediction.paths import InputFile, find_files, read_names
 from classifier.prediction.stream import Answer, classify_files
 from interface.choose_models import EMBEDDED_ORDER
 from model_folders import CLASSES, LABELS, make_model_folder
@@ -210,7 +210,7 @@ def test_a_damaged_or_hostile_model_is_refused_before_anything_is_written(
     picture = write(tmp_path / "a.jpg")
     result = call_command("classify.py", picture, "--model", folder, "--output", output)
     assert result.returncode == 2
-    assert last_line(result.stderr).startswith("error: config.json describes no Keras 3 model")
+    assert last_line(result.stderr).startswith("error: the model uses None.Lambda")
     assert not output.exists()
 
 
@@ -298,18 +298,24 @@ def test_what_is_no_regular_file_is_an_error_and_never_waited_for(tmp_path: Path
     server.close()
 
 
-def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
-    write(tmp_path / "elsewhere" / "a.jpg")
-    (tmp_path / "folder" / "inner").mkdir(parents=True)
-    (tmp_path / "folder" / "inner" / "up").symlink_to(tmp_path / "folder")
-    (tmp_path / "folder" / "other").symlink_to(tmp_path / "elsewhere")
-    found = list(find_files([f"{tmp_path}/folder"]))
-    assert [item.path for item in found] == [
-        f"{tmp_path}/folder/inner/up",
-        f"{tmp_path}/folder/other/a.jpg",
-    ]
-    assert "is a link to one of its parents" in str(found[0].error)
-    assert found[1].error is None
+def test_find_files_searches_each_folder_once_however_it_is_linked(tmp_path: Path) -> None:
+    names = "abcdefghi"
+    for name in names:  # each links to all others: nine folders would make a million paths
+        write(tmp_path / name / f"{name}.jpg")
+        for other in names:
+            (tmp_path / name / f"to-{other}").symlink_to(tmp_path / other)
+    found = [item.path for item in find_files([str(tmp_path)])]
+    assert sorted(Path(path).name for path in found) == [f"{name}.jpg" for name in names]
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert len(list(find_files([str(tmp_path)]))) == len(names)
+
+
+def test_find_files_skips_what_data_sets_skip(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg")
+    for name in ("._a.jpg", ".DS_Store", "Thumbs.db", "@eaDir/a.jpg", ".ipynb_checkpoints/a.jpg"):
+        write(tmp_path / name)
+    assert [item.path for item in find_files([str(tmp_path)])] == [f"{tmp_path}/a.jpg"]
+    assert [item.path for item in find_files([f"{tmp_path}/._a.jpg"])] == [f"{tmp_path}/._a.jpg"]
 
 
 def test_folders_nested_deeper_than_the_stack_are_searched(
@@ -344,18 +350,32 @@ def test_a_folder_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
     ("content", "names"),
     [
         (b"a.jpg\nb c.jpg\n", ["a.jpg", "b c.jpg"]),
-        (b"a\nb\0c\0", ["a\nb", "c"]),
-        (b"\n\na\n\nb", ["a", "b"]),
+        (b"a b\nb\0c\0", ["a b\nb", "c"]),
+        (b"\n\nab\n\nb", ["ab", "b"]),
         (b"caf\xe9\n", ["caf\udce9"]),
         (b"", []),
+        (b"a.jpg\r\n\r\nb.jpg\r\nc.jpg\r", ["a.jpg", "b.jpg", "c.jpg"]),
+        ("\ufeffé.jpg\r\nb.jpg".encode(), ["é.jpg", "b.jpg"]),
+        ("/é/a.jpg\r\n寿司.jpg\r\n".encode("utf-16"), ["/é/a.jpg", "寿司.jpg"]),
+        ("/é/a.jpg\r\n寿司.jpg".encode("utf-16-le"), ["/é/a.jpg", "寿司.jpg"]),
+        ("/é/a.jpg\n寿司.jpg".encode("utf-16-be"), ["/é/a.jpg", "寿司.jpg"]),
     ],
 )
-def test_lists_are_separated_by_nul_or_by_line_ends(content: bytes, names: list[str]) -> None:
+def test_read_names_reads_lists_of_every_system(content: bytes, names: list[str]) -> None:
     reader, writer = os.pipe()
     os.write(writer, content)
     os.close(writer)
     assert list(read_names(reader)) == names
     os.close(reader)
+
+
+def test_find_files_does_not_search_the_disk_for_a_list_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paths, "read_names", lambda _: iter(["/", "/tmp/.."]))
+    found = list(find_files(["-"]))
+    assert [item.path for item in found] == ["/", "/tmp/.."]
+    assert all("whole disk" in str(item.error) for item in found)
 
 
 def test_what_is_no_list_of_paths_does_not_fill_the_memory(tmp_path: Path) -> None:
@@ -372,11 +392,11 @@ def test_files_are_found_and_decoded_no_further_ahead_than_two_batches(
     picture = str(write(tmp_path / "a.jpg", encoded(scene(32, 32), "JPEG")))
     taken = 0
 
-    def endless() -> Iterator[Found]:
+    def endless() -> Iterator[InputFile]:
         nonlocal taken
         while True:
             taken += 1
-            yield Found(picture)
+            yield InputFile(picture)
 
     classifier = Stub()
     batches = classify_files(classifier, endless())
@@ -395,15 +415,15 @@ def test_larger_images_are_answered_in_smaller_batches(
     picture = str(write(tmp_path / "a.jpg", encoded(scene(32, 32), "JPEG")))
     classifier = Stub()
     classifier.image_size = 128
-    sizes = [len(batch) for batch in classify_files(classifier, [Found(picture)] * 20)]
+    sizes = [len(batch) for batch in classify_files(classifier, [InputFile(picture)] * 20)]
     assert sizes == [16, 4]
 
 
 def test_an_error_in_finding_comes_after_the_answers_before_it(tmp_path: Path) -> None:
     picture = str(write(tmp_path / "a.jpg"))
 
-    def failing() -> Iterator[Found]:
-        yield Found(picture)
+    def failing() -> Iterator[InputFile]:
+        yield InputFile(picture)
         raise InputError("standard input is not a list of paths")
 
     batches = classify_files(Stub(), failing())

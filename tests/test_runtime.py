@@ -18,7 +18,7 @@ import pytest
 
 from classifier.convert import sample_images
 from classifier.errors import ClassifierError, InputError
-from classifier.model_folder.folder import ModelFolder
+from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction import runtime as prediction
 from classifier.prediction.classifier import Classifier
 from classifier.prediction.runtime import OnnxModel
@@ -128,16 +128,12 @@ def test_a_layer_that_onnx_runtime_does_not_take_is_answered_by_keras(
     np.testing.assert_allclose(model.probabilities(IMAGES), expected, atol=1e-6)
 
 
-def test_weights_that_the_configuration_does_not_state_are_refused(
+def test_load_refuses_outputs_that_are_not_the_classes(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_model_folder, folder)
-    config = folder / "config.json"
-    config.write_text(config.read_text().replace('"units": 32', '"units": 33'))
-    with pytest.raises(InputError, match=r"33. is stated"):
-        OnnxModel(ModelFolder(folder))
-    with pytest.raises(InputError):
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    ClassNames("shapes", CLASSES[:5]).write(folder)
+    with pytest.raises(InputError, match=r"to \(None, 5\)"):
         prediction.load(ModelFolder(folder))
 
 

@@ -158,7 +158,7 @@ def _walk(
         yield DataFile(parts, "loop")
         return
     with os.scandir(folder) as entries:
-        found = sorted(filter(_belongs, entries), key=lambda entry: entry.name)
+        found = sorted(filter(belongs, entries), key=lambda entry: entry.name)
     if not found and _is_reported_if_empty(parts):
         yield DataFile(parts, "empty folder")
     for entry in found:
@@ -182,7 +182,7 @@ def _walk(
             )
 
 
-def _belongs(entry: os.DirEntry[str]) -> bool:
+def belongs(entry: os.DirEntry[str]) -> bool:
     """Returns whether an entry of a folder is part of the data set, not of the system or a tool."""
     try:
         if entry.is_dir():

@@ -8,12 +8,11 @@ graph.
 
 from __future__ import annotations
 
-import functools
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ import numpy as np
 
 from classifier.errors import InputError
 from classifier.model_folder.folder import WEIGHTS, ModelFolder
-from classifier.model_folder.saved_model import MAX_ELEMENTS, NEW_DEFAULTS, OPERATIONS_MODULE
+from classifier.model_folder.saved_model import MODELS, OPERATIONS_MODULE
 
 if TYPE_CHECKING:
     import h5py
@@ -69,12 +68,10 @@ def translate(
         InputError: as `write_onnx`.
     """
     import h5py
-    import onnx
     from onnx import TensorProto, helper
 
     config, classes, size = folder.config["config"], folder.labels.classes, folder.image_size
     graph = _Graph(half)
-    graph.ranks[INPUT] = 4
     with h5py.File(folder.path / WEIGHTS, "r") as weights:
         result = _model(graph, config, weights, INPUT)
     graph.nodes.append(helper.make_node("Identity", [result], [OUTPUT]))
@@ -86,7 +83,6 @@ def translate(
         ir_version=IR_VERSION,
         producer_name="keras",
     )
-    _check_shapes(onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     name_classes(model, classes)
@@ -100,14 +96,6 @@ def name_classes(model: onnx.ModelProto, classes: Sequence[str]) -> None:
     helper.set_model_props(model, {CLASSES: json.dumps(list(classes), ensure_ascii=False)})
 
 
-def _check_shapes(model: onnx.ModelProto) -> None:
-    """Raises InputError for an array, of one image, that is too large or of an unknown shape."""
-    for value in model.graph.value_info:
-        shape = [size.dim_value for size in value.type.tensor_type.shape.dim]
-        if any(size < 1 for size in shape) or math.prod(shape[1:]) > MAX_ELEMENTS:
-            raise InputError(f"the model works on arrays of shape {shape}: larger than is allowed")
-
-
 class _Graph:
     """The nodes and constants written so far.
 
@@ -115,26 +103,20 @@ class _Graph:
         nodes: in the order of computation.
         constants: the initializers; those of more than `SMALL` numbers have no content.
         weights: the content of the large constants, by name.
-        ranks: the number of axes of each array between two layers, by name.
-        layers: the options and weights of the layers, by their group in the file of weights.
     """
 
     def __init__(self, half: bool) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.weights: dict[str, np.ndarray] = {}
-        self.ranks: dict[str, int] = {}
-        self.layers: dict[str, SimpleNamespace] = {}
         self._half = half
-        self._written: dict[int, tuple[np.ndarray, str]] = {}  # large constants by identity
 
-    def add(self, operator: str, *inputs: str, rank: int | None = None, **attributes: Any) -> str:
-        """Adds a node and returns its output, which by default has the rank of the first input."""
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node and returns the name of its output."""
         from onnx import helper
 
         name = f"{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
-        self.ranks[name] = self.ranks.get(inputs[0], 0) if rank is None else rank
         return name
 
     def add_channels_first(self, operator: str, given: str, *inputs: str, **attributes: Any) -> str:
@@ -143,12 +125,10 @@ class _Graph:
         return self.add("Transpose", self.add(operator, first, *inputs, **attributes), perm=TO_LAST)
 
     def constant(self, values: Any, kind: type = np.float32) -> str:
-        """Returns the name of a constant; a layer's kernel is written once for all its calls."""
+        """Adds a constant and returns its name."""
         from onnx import TensorProto, helper, numpy_helper
 
         array: np.ndarray = np.ascontiguousarray(values, kind)
-        if id(array) in self._written:
-            return self._written[id(array)][1]
         name = f"constant_{len(self.constants)}"
         if array.size <= SMALL:
             self.constants.append(numpy_helper.from_array(array, name))
@@ -160,9 +140,7 @@ class _Graph:
         tensor.external_data.add(key="location", value="weights")  # in `self.weights`
         self.constants.append(tensor)
         self.weights[name] = stored
-        result = self.add("Cast", name, to=TensorProto.FLOAT) if half else name
-        self._written[id(array)] = array, result
-        return result
+        return self.add("Cast", name, to=TensorProto.FLOAT) if half else name
 
     def integers(self, *values: int) -> str:
         """Adds a constant list of integers."""
@@ -229,21 +207,20 @@ def _apply(
         return _OPERATIONS[kind](graph, SimpleNamespace(**config), *given)
     if kind in _UNCHANGED:
         return given[0]
-    if kind in ("Functional", "Sequential", "Model"):
+    if kind in MODELS:
         return _model(graph, config, weights[group], *given)
     if kind not in _LAYERS:
         raise _untranslated(kind)
-    if config.get("data_format") == "channels_first":
-        raise _untranslated(f"{kind} with its channels first")
-    place = f"{weights.name}/{group}"
-    if place not in graph.layers:
-        graph.layers[place] = _layer(kind, config, weights, group)
-    return _LAYERS[kind](graph, graph.layers[place], *given)
+    normalizes = kind.endswith("Normalization")
+    for option, usual in (*_USUAL.items(), *([("axis", -1)] if normalizes else [])):
+        if config.get(option, usual) not in (usual, [usual], [usual, usual]):
+            raise _untranslated(f"{kind} with {option} {config[option]}")
+    return _LAYERS[kind](graph, _layer(kind, config, weights, group), *given)
 
 
 def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -> SimpleNamespace:
     """Returns a layer's options and weights as attributes; kernels are as ONNX has them."""
-    layer = SimpleNamespace(**{**NEW_DEFAULTS, **config})
+    layer = SimpleNamespace(**config)
     for name in _COUNTS & set(config):
         if np.min(config[name]) < 1:
             raise InputError(f"the model has a layer with {name} {config[name]}: below 1")
@@ -258,30 +235,14 @@ def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -
         values = weights[f"{group}/vars/{index}"]
         if values.dtype.kind != "f":
             raise _untranslated(f"weights of type {values.dtype}")
-        stated = _stated_shape(name, config)
-        known = [size for size, expected in zip(values.shape, stated, strict=False) if expected]
-        if stated and (values.ndim != len(stated) or known != list(filter(None, stated))):
-            raise InputError(
-                f"the {name} of a layer {kind} is {values.shape} where {stated} is stated"
-            )
         array = values[()].astype(np.float32, copy=False)
         if name == "depthwise_kernel":
-            layer.groups = array.shape[2]  # a group for each channel
+            name, layer.groups = "kernel", array.shape[2]  # a group for each channel
             array = array.transpose(2, 3, 0, 1).reshape(-1, 1, *array.shape[:2])
         elif array.ndim == 4:
             array = array.transpose(3, 2, 0, 1)  # to (outputs, inputs, height, width)
         setattr(layer, name, np.ascontiguousarray(array))
     return layer
-
-
-def _stated_shape(name: str, config: dict[str, Any]) -> tuple[int | None, ...]:
-    """Returns the shape of a kernel according to the options; None for an unknown size."""
-    window = config.get("kernel_size", ())
-    if name == "kernel":
-        return (*window, None, config.get("units", config.get("filters")))
-    if name == "depthwise_kernel":
-        return (*window, None, config["depth_multiplier"])
-    return (1, 1, None, config["filters"]) if name == "pointwise_kernel" else ()
 
 
 def _untranslated(what: str) -> InputError:
@@ -296,33 +257,16 @@ def _dense(graph: _Graph, layer: Any, given: str) -> str:
 
 
 def _convolution(graph: _Graph, layer: Any, given: str) -> str:
-    return _activated(graph, layer, _convolved(graph, layer, given, layer.kernel, layer.bias))
-
-
-def _depthwise(graph: _Graph, layer: Any, given: str) -> str:
-    name = _convolved(graph, layer, given, layer.depthwise_kernel, layer.bias)
+    operands = [layer.kernel] if layer.bias is None else [layer.kernel, layer.bias]
+    name = graph.add_channels_first(
+        "Conv",
+        given,
+        *map(graph.constant, operands),
+        group=layer.groups,
+        strides=layer.strides,
+        auto_pad=_PADDING[layer.padding],
+    )
     return _activated(graph, layer, name)
-
-
-def _separable(graph: _Graph, layer: Any, given: str) -> str:
-    inner = _convolved(graph, layer, given, layer.depthwise_kernel, None)
-    pointwise = SimpleNamespace(padding="valid", groups=1, strides=(1, 1), dilation_rate=(1, 1))
-    name = _convolved(graph, pointwise, inner, layer.pointwise_kernel, layer.bias)
-    return _activated(graph, layer, name)
-
-
-def _convolved(
-    graph: _Graph, layer: Any, given: str, kernel: np.ndarray, bias: np.ndarray | None
-) -> str:
-    padding: dict[str, Any] = {"auto_pad": _PADDING[layer.padding]}
-    if layer.padding == "same" and max(layer.dilation_rate) > 1:  # with strides of 1, in Keras
-        sides = zip(kernel.shape[2:], layer.dilation_rate, strict=True)
-        total = [(side - 1) * dilation for side, dilation in sides]
-        padding = {"pads": [*(item // 2 for item in total), *(-(-item // 2) for item in total)]}
-    operands = [kernel] if bias is None else [kernel, bias]
-    options = {"group": layer.groups, "strides": layer.strides, "dilations": layer.dilation_rate}
-    constants = map(graph.constant, operands)
-    return graph.add_channels_first("Conv", given, *constants, **options, **padding)
 
 
 def _activated(graph: _Graph, layer: Any, given: str) -> str:
@@ -333,52 +277,34 @@ def _activated(graph: _Graph, layer: Any, given: str) -> str:
         return given
     if function in ("silu", "swish"):
         return graph.add("Mul", given, graph.add("Sigmoid", given))
-    if function == "relu6":
-        return graph.add("Clip", given, graph.constant(0), graph.constant(6))
     if function not in _ACTIVATIONS:
         raise _untranslated(f"the function {function}")
-    operator, attributes = _ACTIVATIONS[function]
-    return graph.add(operator, given, **attributes)
+    attributes = {"axis": -1} if function == "softmax" else {}
+    return graph.add(function.capitalize(), given, **attributes)
 
 
 def _relu(graph: _Graph, layer: Any, given: str) -> str:
-    if layer.threshold:
-        raise _untranslated("ReLU with a threshold")
-    name = graph.add("LeakyRelu", given, alpha=float(layer.negative_slope))
-    if layer.max_value is None:
-        return name
-    return graph.add("Min", name, graph.constant(layer.max_value))
+    name = graph.add("Relu", given)
+    most = layer.max_value
+    return name if most is None else graph.add("Min", name, graph.constant(most))
 
 
-def _pool(operator: str) -> Translate:
-    def translate(graph: _Graph, layer: Any, given: str) -> str:
-        return graph.add_channels_first(
-            operator,
-            given,
-            kernel_shape=layer.pool_size,
-            strides=layer.strides,
-            auto_pad=_PADDING[layer.padding],
-        )
-
-    return translate
+def _pool(operator: str, graph: _Graph, layer: Any, given: str) -> str:
+    return graph.add_channels_first(
+        operator,
+        given,
+        kernel_shape=layer.pool_size,
+        strides=layer.strides,
+        auto_pad=_PADDING[layer.padding],
+    )
 
 
-def _global_pool(operator: str) -> Translate:
-    def translate(graph: _Graph, layer: Any, given: str) -> str:
-        name = graph.add_channels_first(operator, given)
-        return name if layer.keepdims else graph.add("Flatten", name, rank=2)
-
-    return translate
-
-
-def _axes(graph: _Graph, axis: Any, given: str) -> list[int]:
-    if axis is None:
-        return list(range(graph.ranks[given]))
-    return [axis] if isinstance(axis, int) else axis
+def _global_pool(operator: str, graph: _Graph, layer: Any, given: str) -> str:
+    name = graph.add_channels_first(operator, given)
+    return name if layer.keepdims else graph.add("Flatten", name)
 
 
 def _batch_normalization(graph: _Graph, layer: Any, given: str) -> str:
-    _check_last_axis(graph, layer.axis, given, "BatchNormalization")
     scale = 1 / np.sqrt(layer.moving_variance.astype(np.float64) + layer.epsilon)
     scale *= layer.gamma if layer.scale else 1
     offset = -layer.moving_mean.astype(np.float64) * scale + (layer.beta if layer.center else 0)
@@ -386,26 +312,14 @@ def _batch_normalization(graph: _Graph, layer: Any, given: str) -> str:
 
 
 def _layer_normalization(graph: _Graph, layer: Any, given: str) -> str:
-    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
-    _check_last_axis(graph, axis, given, "LayerNormalization")
-    if layer.rms_scaling:
-        raise _untranslated("LayerNormalization with rms_scaling")
     gamma = layer.gamma if layer.scale else np.ones(layer.beta.shape)
     operands = map(graph.constant, [gamma, *([layer.beta] if layer.center else [])])
     return graph.add("LayerNormalization", given, *operands, axis=-1, epsilon=layer.epsilon)
 
 
-def _check_last_axis(graph: _Graph, axis: int, given: str, what: str) -> None:
-    if axis not in (-1, graph.ranks[given] - 1):
-        raise _untranslated(f"{what} over another axis than the last")
-
-
 def _normalization(graph: _Graph, layer: Any, given: str) -> str:
     mean, variance = (np.float64(_plain(item)).ravel() for item in (layer.mean, layer.variance))
     deviation = np.maximum(np.sqrt(variance), 1e-7)
-    axis = layer.axis[0] if isinstance(layer.axis, list) and len(layer.axis) == 1 else layer.axis
-    if layer.invert or (mean.size > 1 and axis not in (-1, graph.ranks[given] - 1)):
-        raise _untranslated("Normalization other than by channel")
     centred = graph.add("Sub", given, graph.constant(mean))
     return graph.add("Div", centred, graph.constant(deviation))
 
@@ -421,20 +335,10 @@ def _plain(values: Any) -> Any:
 
 
 def _resizing(graph: _Graph, layer: Any, given: str) -> str:
-    plain = not (layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio or layer.antialias)
-    if layer.interpolation not in _RESIZING or not plain:
-        raise _untranslated(f"Resizing with interpolation {layer.interpolation!r}, or in shape")
     # Of all axes: onnxruntime 1.32 fails where it moves a transposition past a Resize of some.
     images, channels = graph.add("Shape", given, end=1), graph.add("Shape", given, start=3)
     sizes = graph.add("Concat", images, graph.integers(layer.height, layer.width), channels, axis=0)
-    return graph.add("Resize", given, "", "", sizes, **_RESIZING[layer.interpolation])
-
-
-def _upsampling(graph: _Graph, layer: Any, given: str) -> str:
-    if layer.interpolation not in _RESIZING:
-        raise _untranslated(f"UpSampling2D with interpolation {layer.interpolation!r}")
-    scales = graph.constant((1, *layer.size, 1))
-    return graph.add("Resize", given, "", scales, **_RESIZING[layer.interpolation])
+    return graph.add("Resize", given, "", "", sizes, mode="linear")
 
 
 def _cropping(graph: _Graph, layer: Any, given: str) -> str:
@@ -451,53 +355,22 @@ def _padding(graph: _Graph, layer: Any, given: str) -> str:
 
 
 def _flip(graph: _Graph, operation: Any, given: str) -> str:
-    axes = _axes(graph, operation.axis, given)
-    count = len(axes)
-    lists = ([-1] * count, [LOWEST] * count, axes, [-1] * count)  # starts, ends, axes, steps
-    return graph.add("Slice", given, *(graph.integers(*values) for values in lists))
+    start, end, axis, step = (graph.integers(n) for n in (-1, LOWEST, operation.axis, -1))
+    return graph.add("Slice", given, start, end, axis, step)
 
 
 def _mean(graph: _Graph, operation: Any, given: str) -> str:
-    axes, keep = _axes(graph, operation.axis, given), int(operation.keepdims)
-    rank = graph.ranks[given] - (0 if keep else len(axes))
-    return graph.add("ReduceMean", given, graph.integers(*axes), keepdims=keep, rank=rank)
+    axes = graph.integers(operation.axis)
+    return graph.add("ReduceMean", given, axes, keepdims=int(operation.keepdims))
 
 
 def _reshape(graph: _Graph, operation: Any, given: str) -> str:
     shape = [-1 if size is None else size for size in operation.newshape]
-    return graph.add("Reshape", given, graph.integers(*shape), rank=len(shape))
+    return graph.add("Reshape", given, graph.integers(*shape))
 
 
-def _reshape_layer(graph: _Graph, layer: Any, given: str) -> str:
-    shape = (0, *layer.target_shape)  # 0: the size of the batch
-    return graph.add("Reshape", given, graph.integers(*shape), rank=len(shape))
-
-
-def _merge(operator: str) -> Translate:
-    def translate(graph: _Graph, layer: Any, *given: str) -> str:
-        if len({graph.ranks[name] for name in given}) > 1:
-            raise _untranslated("a sum or product of arrays of different ranks")
-        return functools.reduce(lambda total, name: graph.add(operator, total, name), given)
-
-    return translate
-
-
-def _average(graph: _Graph, layer: Any, *given: str) -> str:
-    return graph.add("Div", _merge("Add")(graph, layer, *given), graph.constant(len(given)))
-
-
-def _concatenate(graph: _Graph, layer: Any, *given: str) -> str:
-    return graph.add("Concat", *given, axis=layer.axis)
-
-
-def _one_to_one(operator: str, rank: int | None = None, **attributes: str) -> Translate:
-    """Translates a layer whose attributes have other names in ONNX."""
-
-    def translate(graph: _Graph, layer: Any, given: str) -> str:
-        values = {name: getattr(layer, ours) for name, ours in attributes.items()}
-        return graph.add(operator, given, rank=rank, **values)
-
-    return translate
+def _add(graph: _Graph, layer: Any, *given: str) -> str:
+    return reduce(lambda total, name: graph.add("Add", total, name), given)
 
 
 # The weights of each kind of layer, in the order in which Keras numbers them.
@@ -508,67 +381,48 @@ _WEIGHTS = {
     "DepthwiseConv2D": "depthwise_kernel bias",
     "LayerNormalization": "gamma beta",
     "Normalization": "mean variance",
-    "SeparableConv2D": "depthwise_kernel pointwise_kernel bias",
 }
 # Options that must be at least 1: libraries divide by some of them.
-_COUNTS = {"groups", "height", "width", "size", "kernel_size", "pool_size", "strides"}
-_COUNTS |= {"dilation_rate"}
+_COUNTS = {"groups", "height", "width", "kernel_size", "pool_size", "strides"}
+# Options that are translated only as they are in plain classifiers.
+_USUAL = {
+    "antialias": False,
+    "crop_to_aspect_ratio": False,
+    "data_format": "channels_last",
+    "dilation_rate": 1,
+    "interpolation": "bilinear",
+    "invert": False,
+    "negative_slope": 0.0,
+    "pad_to_aspect_ratio": False,
+    "rms_scaling": False,
+    "threshold": 0.0,
+}
 _PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
-_HALF_PIXEL = {"coordinate_transformation_mode": "half_pixel"}
-_RESIZING: dict[str, dict[str, Any]] = {
-    "bilinear": {"mode": "linear", **_HALF_PIXEL},
-    "nearest": {"mode": "nearest", "nearest_mode": "round_prefer_ceil", **_HALF_PIXEL},
-}
-_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "elu": ("Elu", {}),
-    "exponential": ("Exp", {}),
-    "gelu": ("Gelu", {}),
-    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
-    "hard_silu": ("HardSwish", {}),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
-    "log_softmax": ("LogSoftmax", {"axis": -1}),
-    "mish": ("Mish", {}),
-    "relu": ("Relu", {}),
-    "selu": ("Selu", {}),
-    "sigmoid": ("Sigmoid", {}),
-    "softmax": ("Softmax", {"axis": -1}),
-    "softplus": ("Softplus", {}),
-    "softsign": ("Softsign", {}),
-    "tanh": ("Tanh", {}),
-}
+_ACTIVATIONS = {"gelu", "relu", "sigmoid", "softmax", "tanh"}  # operators of these names
 # Layers that change nothing at inference.
 _UNCHANGED = {"InputLayer", "Identity", "Dropout", "SpatialDropout2D", "GaussianNoise"}
-_UNCHANGED |= {"RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom"}
+_UNCHANGED |= {f"Random{name}" for name in ("Flip", "Translation", "Rotation", "Zoom")}
 _UNCHANGED |= {"RandomContrast", "RandomBrightness"}
 _OPERATIONS = {"Flip": _flip, "Reshape": _reshape, "Mean": _mean}
 _LAYERS: dict[str, Translate] = {
     "Activation": _activated,
-    "Add": _merge("Add"),
-    "Average": _average,
-    "AveragePooling2D": _pool("AveragePool"),
+    "Add": _add,
+    "AveragePooling2D": partial(_pool, "AveragePool"),
     "BatchNormalization": _batch_normalization,
-    "Concatenate": _concatenate,
+    "Concatenate": lambda graph, layer, *given: graph.add("Concat", *given, axis=layer.axis),
     "Conv2D": _convolution,
     "Cropping2D": _cropping,
     "Dense": _dense,
-    "DepthwiseConv2D": _depthwise,
-    "ELU": _one_to_one("Elu", alpha="alpha"),
-    "Flatten": _one_to_one("Flatten", rank=2),
-    "GlobalAveragePooling2D": _global_pool("GlobalAveragePool"),
-    "GlobalMaxPooling2D": _global_pool("GlobalMaxPool"),
+    "DepthwiseConv2D": _convolution,
+    "Flatten": lambda graph, layer, given: graph.add("Flatten", given),
+    "GlobalAveragePooling2D": partial(_global_pool, "GlobalAveragePool"),
+    "GlobalMaxPooling2D": partial(_global_pool, "GlobalMaxPool"),
     "LayerNormalization": _layer_normalization,
-    "LeakyReLU": _one_to_one("LeakyRelu", alpha="negative_slope"),
-    "MaxPooling2D": _pool("MaxPool"),
-    "Maximum": _merge("Max"),
-    "Multiply": _merge("Mul"),
+    "MaxPooling2D": partial(_pool, "MaxPool"),
     "Normalization": _normalization,
     "ReLU": _relu,
     "Rescaling": _rescaling,
-    "Reshape": _reshape_layer,
     "Resizing": _resizing,
-    "SeparableConv2D": _separable,
-    "Softmax": _one_to_one("Softmax", axis="axis"),
-    "Subtract": _merge("Sub"),
-    "UpSampling2D": _upsampling,
+    "Softmax": lambda graph, layer, given: graph.add("Softmax", given, axis=layer.axis),
     "ZeroPadding2D": _padding,
 }

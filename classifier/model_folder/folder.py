@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -43,10 +44,10 @@ MAX_FILE_BYTES = {  # files above this size are not read
     CONFIG: 4 * MEGABYTE,
     METADATA: MEGABYTE,
     WEIGHTS: 1024 * MEGABYTE,
-    LABELS: MEGABYTE,
+    LABELS: 8 * MEGABYTE,  # the longest names of `MAX_CLASSES` classes and superclasses
     TRAINING: 4 * MEGABYTE,
     HISTORY: 16 * MEGABYTE,
-    EVALUATION: 64 * MEGABYTE,
+    EVALUATION: 64 * MEGABYTE,  # three bytes for each cell of the confusion matrix
     PREDICTIONS: 256 * MEGABYTE,
     CARD: 4 * MEGABYTE,
     PLOTS: 16 * MEGABYTE,  # each
@@ -54,9 +55,11 @@ MAX_FILE_BYTES = {  # files above this size are not read
     ONNX: 1024 * MEGABYTE,
 }
 MAX_PLOTS = 100
-MAX_CLASSES = 10_000
+MAX_CLASSES = 4_000
 MAX_NAME_LENGTH = 200  # characters
 MAX_UNPACKED_BYTES = 1024 * MEGABYTE
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class ClassNames:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A trained model and its records; files are read on access.
+    """A trained model and its records; a file is read on access, and again once it has changed.
 
     Attributes:
         path: the folder.
@@ -122,6 +125,9 @@ class ModelFolder:
     """
 
     path: Path
+    _contents: dict[str, tuple[tuple[int, ...], Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -129,12 +135,12 @@ class ModelFolder:
     @property
     def labels(self) -> ClassNames:
         """The class names; raises `InputError` if `labels.json` is missing or invalid."""
-        return ClassNames.read(self.path)
+        return self._read(LABELS, lambda path: ClassNames.read(path.parent))
 
     @property
     def config(self) -> dict[str, Any]:
         """The layers and their options, as Keras wrote them; raises `InputError`."""
-        return _read_json(self.path / CONFIG)
+        return self._read(CONFIG, _read_json)
 
     @property
     def image_size(self) -> int:
@@ -144,31 +150,17 @@ class ModelFolder:
     @property
     def training(self) -> dict[str, Any]:
         """How the model was trained; empty without `training.json`."""
-        training = self._json(TRAINING) or {}
-        if isinstance(training.get("settings"), dict):
-            training["settings"] = current_names(training["settings"])
-        return training
+        return self._read_record(TRAINING, _read_training) or {}
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """The content of `evaluation.json`, None if the model was not evaluated."""
-        return self._json(EVALUATION)
+        return self._read_record(EVALUATION, _read_json)
 
     @property
     def history(self) -> list[dict[str, float]]:
         """A row per epoch, without empty cells; empty without `history.csv`."""
-        path = self.path / HISTORY
-        if not path.exists():
-            return []
-        _check_size(path)
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                return [
-                    {key: float(value) for key, value in row.items() if key and value}
-                    for row in csv.DictReader(file)
-                ]
-        except (ValueError, TypeError, csv.Error) as error:
-            raise InputError(f"{path} is not a table of numbers with a header: {error}") from error
+        return self._read_record(HISTORY, _read_history) or []
 
     @property
     def plots(self) -> list[Path]:
@@ -262,8 +254,8 @@ class ModelFolder:
             )
         for name in self.files():
             _check_size(self.path / name, name.partition("/")[0])
-        config = self.config
-        saved_model.check(config, self.path / WEIGHTS, classes=len(self.labels.classes))
+        config, _ = self.config, self.labels
+        saved_model.check(config, self.path / WEIGHTS)
         if complete:
             self._check_complete(config)
 
@@ -276,9 +268,18 @@ class ModelFolder:
         self.check()
         return saved_model.load(self.path, classes=len(self.labels.classes))
 
-    def _json(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, read: Callable[[Path], Content]) -> Content:
+        """Returns what a file holds, which is parsed only if it has changed."""
         path = self.path / name
-        return _read_json(path) if path.exists() else None
+        _check_size(path)
+        status = path.stat()
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._contents.get(name, ((), None))[0] != state:
+            self._contents[name] = state, read(path)
+        return self._contents[name][1]
+
+    def _read_record(self, name: str, read: Callable[[Path], Content]) -> Content | None:
+        return self._read(name, read) if (self.path / name).exists() else None
 
     def _check_complete(self, config: dict[str, Any]) -> None:
         if config.get("compile_config"):
@@ -306,6 +307,54 @@ class ModelFolder:
                 f"{self.path / EVALUATION} and {PREDICTIONS} are of different images: evaluate "
                 "the model again with `python -m evaluation`"
             )
+
+
+def check_limits(labels: ClassNames, *, weight_bytes: int, evaluated_images: int) -> None:
+    """Raises `InputError`, before a training, if a model folder could not hold its results.
+
+    Args:
+        labels: the names of the C classes and of the superclasses.
+        weight_bytes: the size of the weights, as they will be stored.
+        evaluated_images: N; `predictions.npz` holds N × C probabilities in float16.
+    """
+    for what, names in (("classes", labels.classes), ("superclasses", labels.superclasses)):
+        if names is not None and not 2 <= len(names) <= MAX_CLASSES:
+            raise InputError(
+                f"{labels.dataset} has {len(names):,} {what}: a model takes 2 to {MAX_CLASSES:,}. "
+                "Add or merge some"
+            )
+        for name in names or ():
+            if not is_name(name):
+                raise InputError(
+                    f"the name {name[:60]!a} among the {what} of {labels.dataset} is empty, longer "
+                    f"than {MAX_NAME_LENGTH} characters or holds some that are not printed: rename "
+                    "it"
+                )
+    sizes = {WEIGHTS: weight_bytes, PREDICTIONS: 2 * evaluated_images * len(labels.classes)}
+    for name, size in sizes.items():
+        if size > MAX_FILE_BYTES[name]:
+            raise InputError(
+                f"{name} would have {size:,} bytes, more than the {MAX_FILE_BYTES[name]:,} that a "
+                "model folder holds: choose a smaller network, or fewer classes or test images"
+            )
+
+
+def _read_training(path: Path) -> dict[str, Any]:
+    training = _read_json(path)
+    if isinstance(training.get("settings"), dict):
+        training["settings"] = current_names(training["settings"])
+    return training
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {key: float(value) for key, value in row.items() if key and value}
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is not a table of numbers with a header: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,8 +88,6 @@ class Classifier:
         Raises:
             InputError: it is not a model folder, or its model is not allowed.
         """
-        # Otherwise TensorFlow logs the features of the processor.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         if not isinstance(folder, ModelFolder):
             folder = ModelFolder(Path(folder))
         return cls(keras_predict(folder.load_model()), folder)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from classifier.data.data_files import belongs
 from classifier.errors import InputError
 
 STANDARD_INPUT = "-"
 CHUNK = 2**16  # bytes of standard input that are read at a time
-MAX_PATH_BYTES = 2**16  # Linux allows 4,096: longer input is not a list of paths
+MAX_PATH_LENGTH = 2**16  # Linux allows 4,096 bytes: longer input is not a list of paths
 
 Identity = tuple[int, int]  # device and inode, which identify a file or folder
 
 
 @dataclass(frozen=True)
-class Found:
+class InputFile:
     """A file to classify.
 
     Attributes:
@@ -31,16 +33,15 @@ class Found:
     error: str | None = None
 
 
-def find_files(names: Iterable[str], *, exclude: Iterable[Identity] = ()) -> Iterator[Found]:
+def find_files(names: Iterable[str], *, exclude: Iterable[Identity] = ()) -> Iterator[InputFile]:
     """Yields files and the files in folders, whatever their suffix, as they are found.
 
-    Folders are searched recursively, sorted by name; links are followed, except to a parent folder.
-    Unreadable files are yielded with their error. Only the names in the current folder and its
-    parents are in memory.
+    Folders are searched recursively, sorted by name; links are followed, but each folder is
+    searched once. Files of the system and of tools are skipped as in data sets. Unreadable files
+    are yielded with their error.
 
     Args:
-        names: files and folders; `-` reads paths from standard input, one per line, or separated
-            by NUL characters as from `find -print0`.
+        names: files and folders; `-` reads paths from standard input, as `read_names`.
         exclude: files to skip in folders, such as the command's output.
 
     Raises:
@@ -48,29 +49,44 @@ def find_files(names: Iterable[str], *, exclude: Iterable[Identity] = ()) -> Ite
     """
     excluded = frozenset(exclude)
     for name in names:
-        for path in read_names(0) if name == STANDARD_INPUT else (name,):
-            yield from _search(path, excluded)
+        if name != STANDARD_INPUT:
+            yield from _search(name, excluded)
+            continue
+        for path in read_names(0):
+            if os.path.realpath(path) == os.path.realpath("/"):  # of a list that is misread
+                yield InputFile(path, "is the whole disk: name it as an argument")
+            else:
+                yield from _search(path, excluded)
 
 
 def read_names(descriptor: int) -> Iterator[str]:
     """Yields the paths in a file descriptor as soon as they are read.
 
-    They are separated by NUL characters if the first chunk contains one, else by line ends.
+    They are separated by NUL characters, as from `find -print0`, if there is one before the first
+    line end, else by line ends, also those of Windows. The text is UTF-8 or, as PowerShell writes
+    it, UTF-16.
 
     Raises:
         InputError: a path is too long.
     """
-    separator, rest = b"", b""
-    while chunk := os.read(descriptor, CHUNK):
-        rest += chunk
-        separator = separator or next((mark for mark in (b"\0", b"\n") if mark in rest), b"")
+    start = b""
+    while len(start) < 2 and (chunk := os.read(descriptor, CHUNK)):
+        start += chunk
+    encoding = _encoding(start)
+    errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    separator, rest, chunk = "", "", start
+    while chunk:
+        rest += decoder.decode(chunk)
+        separator = separator or next((mark for mark in ("\0", "\n") if mark in rest), "")
         if separator:
             *names, rest = rest.split(separator)
-            yield from (os.fsdecode(name) for name in names if name)
-        if len(rest) > MAX_PATH_BYTES:
+            yield from filter(None, (name.removesuffix("\r") for name in names))
+        if len(rest) > MAX_PATH_LENGTH:
             raise InputError("standard input is not a list of paths: give one path a line")
-    if rest:
-        yield os.fsdecode(rest)
+        chunk = os.read(descriptor, CHUNK)
+    if rest := rest.removesuffix("\r"):
+        yield rest
 
 
 def identity(status: os.stat_result) -> Identity:
@@ -78,11 +94,21 @@ def identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def _search(start: str, excluded: frozenset[Identity]) -> Iterator[Found]:
+def _encoding(start: bytes) -> str:
+    """Returns the encoding of a list: UTF-16 by its mark, or by an ASCII character at its start."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if start[1:2] == b"\0":
+        return "utf-16-le"
+    return "utf-16-be" if start[:1] == b"\0" else "utf-8-sig"
+
+
+def _search(start: str, excluded: frozenset[Identity]) -> Iterator[InputFile]:
     # A list instead of recursion: folders may be nested deeper than Python's recursion limit.
-    levels: list[tuple[Iterator[str], Identity | None]] = [(iter((start,)), None)]
+    levels: list[Iterator[str]] = [iter((start,))]
+    searched: set[Identity] = set()
     while levels:
-        path = next(levels[-1][0], None)
+        path = next(levels[-1], None)
         if path is None:
             levels.pop()
             continue
@@ -90,17 +116,16 @@ def _search(start: str, excluded: frozenset[Identity]) -> Iterator[Found]:
             status = Path(path).stat()
             if not stat.S_ISDIR(status.st_mode):
                 if len(levels) == 1 or identity(status) not in excluded:
-                    yield Found(path)
-            elif identity(status) in (level[1] for level in levels):
-                yield Found(path, "the folder is a link to one of its parents: skipped")
-            else:
-                levels.append((_entries(path), identity(status)))
+                    yield InputFile(path)
+            elif identity(status) not in searched:
+                searched.add(identity(status))
+                levels.append(_entries(path))
         except (OSError, ValueError) as error:  # a ValueError for a NUL character
-            yield Found(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+            yield InputFile(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _entries(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
+        names = sorted(entry.name for entry in entries if belongs(entry))
     start = folder if folder.endswith("/") else f"{folder}/"
     return (start + name for name in names)

@@ -1,18 +1,18 @@
-"""Writes predictions as text, CSV or JSON lines."""
+"""Writes predictions in the formats of `FORMATS`: a format is a class and its entry there."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 from classifier.data.data_files import printable
 from classifier.prediction.stream import Answer
 
 DIGITS = 6  # decimals of a probability
-
-Write = Callable[[Iterable[Answer]], None]
+ERRORS = "backslashreplace"  # for file names that are not UTF-8
 
 
 def columns(top: int) -> list[str]:
@@ -35,26 +35,62 @@ def row(answer: Answer, top: int) -> dict[str, Any]:
     return values
 
 
-def writer(form: str, stream: TextIO, top: int) -> Write:
-    """Returns a function that writes answers as "csv", "jsonl" or "text".
+class TextRows:
+    """Lines of text for people; the base of the other formats."""
 
-    The header of CSV is written at once.
-    """
-    if form == "csv":
-        table = csv.DictWriter(stream, columns(top))
-        table.writeheader()
-        return lambda answers: table.writerows(row(answer, top) for answer in answers)
-    line = _json if form == "jsonl" else _text
-    return lambda answers: stream.writelines(line(answer, top) + "\n" for answer in answers)
+    description = "a line of text for each file"
+
+    def __init__(self, stream: BinaryIO, top: int) -> None:
+        """Starts to write.
+
+        Args:
+            stream: takes the rows.
+            top: the number of classes in a row.
+        """
+        self.stream, self.top = stream, top
+
+    def write(self, answers: Sequence[Answer]) -> None:
+        """Writes a row for each answer."""
+        for answer in answers:
+            self.put(f"{self.line(answer)}\n")
+
+    def close(self) -> None:
+        """Writes what follows the last row; the stream remains open."""
+
+    def line(self, answer: Answer) -> str:
+        """Returns the row of an answer."""
+        path = printable(answer.path)
+        if answer.prediction is None:
+            return f"{path}: error: {answer.error}"
+        pairs = answer.prediction.confidences.items()
+        return f"{path}: " + ", ".join(f"{label} {share:.1%}" for label, share in pairs)
+
+    def put(self, text: str) -> None:
+        """Writes text in UTF-8."""
+        self.stream.write(text.encode("utf-8", ERRORS))
 
 
-def _json(answer: Answer, top: int) -> str:
-    return json.dumps(row(answer, top), ensure_ascii=False)
+class CsvRows(TextRows):
+    """CSV with a header."""
+
+    description = "a row of CSV for each file"
+
+    def __init__(self, stream: BinaryIO, top: int) -> None:
+        super().__init__(stream, top)
+        self._table = csv.DictWriter(SimpleNamespace(write=self.put), columns(top))
+        self._table.writeheader()
+
+    def write(self, answers: Sequence[Answer]) -> None:
+        self._table.writerows(row(answer, self.top) for answer in answers)
 
 
-def _text(answer: Answer, top: int) -> str:
-    path = printable(answer.path)
-    if answer.prediction is None:
-        return f"{path}: error: {answer.error}"
-    pairs = answer.prediction.confidences.items()
-    return f"{path}: " + ", ".join(f"{label} {share:.1%}" for label, share in pairs)
+class JsonRows(TextRows):
+    """JSON lines, whose keys are the columns of CSV."""
+
+    description = "a line of JSON for each file"
+
+    def line(self, answer: Answer) -> str:
+        return json.dumps(row(answer, self.top), ensure_ascii=False)
+
+
+FORMATS: dict[str, type[TextRows]] = {"text": TextRows, "csv": CsvRows, "jsonl": JsonRows}

@@ -6,6 +6,8 @@ import logging
 
 import numpy as np
 
+from classifier.environment import import_onnxruntime
+from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier
 
@@ -42,13 +44,11 @@ class OnnxModel(Classifier):
         Raises:
             Exception: a layer is not translated, or ONNX Runtime refuses the model.
         """
-        import onnxruntime
-
         from classifier.formats.onnx_graph import INPUT, translate
 
+        onnxruntime = import_onnxruntime()
         model, weights = translate(folder)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only
         options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch
         # Threads that spin between two layers would take the core from the server.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -58,4 +58,6 @@ class OnnxModel(Classifier):
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         super().__init__(lambda images: session.run(None, {INPUT: images})[0], folder, BATCH)
-        self.probabilities(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
+        answer = self.probabilities(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))
+        if answer.shape != (1, len(self.labels.classes)):
+            raise InputError(f"the model answers {answer.shape}, not with a number for each class")

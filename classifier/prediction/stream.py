@@ -18,7 +18,7 @@ import numpy as np
 
 from classifier.data.images import ImageError, open_image, to_model_input
 from classifier.prediction.classifier import TOP, Classifier, Prediction, rank
-from classifier.prediction.paths import Found
+from classifier.prediction.paths import InputFile
 
 BATCH_BYTES = 256 * 32 * 32 * 3  # bytes of pixels per batch: 256 images of 32×32
 MIN_BATCH = 8  # images
@@ -43,7 +43,7 @@ class Answer:
 
 
 def classify_files(
-    classifier: Classifier, files: Iterable[Found], *, top: int = TOP
+    classifier: Classifier, files: Iterable[InputFile], *, top: int = TOP
 ) -> Iterator[list[Answer]]:
     """Classifies files in order, in batches.
 
@@ -67,16 +67,16 @@ def classify_files(
         for batch in batches:
             decoded = [(path, future.result()) for path, future in batch]
             images = [pixels for _, pixels in decoded if not isinstance(pixels, str)]
-            found = iter(classifier.probabilities(np.stack(images)) if images else ())
+            rows = iter(classifier.probabilities(np.stack(images)) if images else ())
             yield [
                 Answer(path, error=pixels)
                 if isinstance(pixels, str)
-                else Answer(path, rank(next(found), classifier.labels, pixels, top))
+                else Answer(path, rank(next(rows), classifier.labels, pixels, top))
                 for path, pixels in decoded
             ]
 
 
-def _decoded(files: Iterable[Found], size: int, limit: int) -> Generator[list[Decoding]]:
+def _decoded(files: Iterable[InputFile], size: int, limit: int) -> Generator[list[Decoding]]:
     """Yields batches of files that are decoded ahead of the model, at most two batches ahead.
 
     Pillow decodes outside of the GIL.
@@ -88,8 +88,8 @@ def _decoded(files: Iterable[Found], size: int, limit: int) -> Generator[list[De
     def feed() -> None:
         end = None
         try:
-            for found in files:
-                waiting.put((found.path, pool.submit(_decode, found, size)))
+            for file in files:
+                waiting.put((file.path, pool.submit(_decode, file, size)))
         except BaseException as error:  # also because the pool has been shut down
             end = error
         waiting.put(end)
@@ -121,13 +121,13 @@ def _decoded(files: Iterable[Found], size: int, limit: int) -> Generator[list[De
                 waiting.get_nowait()
 
 
-def _decode(found: Found, size: int) -> np.ndarray | str:
+def _decode(file: InputFile, size: int) -> np.ndarray | str:
     """Returns the pixels, uint8, (size, size, 3), or an error message."""
-    if found.error is not None:
-        return found.error
+    if file.error is not None:
+        return file.error
     try:
-        with _open(found.path) as file:
-            return to_model_input(open_image(file), size)
+        with _open(file.path) as content:
+            return to_model_input(open_image(content), size)
     except ImageError as error:
         return str(error)
     except Exception as error:  # one file must not stop the run, whatever a library raises
