@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from classifier.data.image_formats import NAMES
 from classifier.data.images import MAX_ASPECT, MAX_MEGABYTES, MAX_MEGAPIXELS
 from evaluation.locales import LOCALES, Locale, read_table
 
@@ -19,6 +20,7 @@ LIMITS = {
     "{max_megabytes}": f"{MAX_MEGABYTES}",
     "{max_megapixels}": f"{MAX_MEGAPIXELS}",
     "{max_aspect}": f"{MAX_ASPECT}",
+    "{image_formats}": ", ".join(NAMES),
 }
 _FOLDER = Path(__file__).parent
 

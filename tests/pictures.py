@@ -73,10 +73,11 @@ def good_pictures() -> dict[str, bytes]:
         "hostile_exif.jpg": encoded(picture, "JPEG", exif=b"Exif\0\0II*\0" + b"\xff" * 500),
         "looping_exif.jpg": encoded(picture, "JPEG", exif=_looping_exif()),
         "orientation_99.jpg": encoded(picture, "JPEG", exif=orientation(99)),
+        "motion_photo.jpg": motion_photo(),
+        "two_pictures.mpo": encoded(picture, "MPO", save_all=True, append_images=[picture]),
         "script_in_comment.jpg": encoded(picture, "JPEG", comment=b"<script>alert(1)</script>"),
         "text_chunk.png": encoded(picture, "PNG", pnginfo=_text_chunk()),
         **with_odd_metadata(),
-        **_gifs_with_odd_extensions(),
     }
     for value in range(1, 9):
         files[f"orientation_{value}.jpg"] = encoded(picture, "JPEG", exif=orientation(value))
@@ -137,10 +138,21 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "line.gif": (gif_header(65_535, 2), "too_narrow"),
         "eleven_megabytes.bmp": (encoded(Image.new("RGB", (2000, 1900)), "BMP"), "too_large"),
         "ten_megabytes_and_one.jpg": (jpeg + bytes(10 * 2**20 - len(jpeg) + 1), "too_large"),
-        "many_scans.jpg": (_many_scans(), "too_large"),
-        "slow.ppm": (b"P3\n1500 1500\n255\n" + b"7 " * 750_000, "too_large"),
+        "many_comments.png": (many_comments(), "damaged"),
     }
     return files
+
+
+def motion_photo() -> bytes:
+    """Returns a JPEG with the video behind it that phones append, here of noise."""
+    return encoded(scene(), "JPEG") + np.random.default_rng(0).bytes(8 * 2**20)
+
+
+def many_comments() -> bytes:
+    """Returns a PNG whose comments unpack to more than Pillow's limit for all of them."""
+    png = encoded(scene(), "PNG")
+    comment = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(20_000_000)))
+    return png[:33] + comment * 80 + png[33:]
 
 
 def orientation(value: int) -> bytes:
@@ -222,36 +234,24 @@ def with_odd_metadata() -> dict[str, bytes]:
         "large_international_comment": (b"iTXt", b"Comment\0\1\0\0\0" + large),
         "large_plain_comment": (b"tEXt", b"Comment\0" + b"a" * 3_000_000),
         "damaged_comment": (b"zTXt", b"Comment\0\0not packed"),
-        "unknown_packing": (b"zTXt", b"Comment\0\7" + zlib.compress(b"x")),
         "empty_comment": (b"zTXt", b""),
         "large_xmp": (b"iTXt", xmp + b"\1\0\0\0" + zlib.compress(b"<x" * 5_000_000)),
         "damaged_xmp": (b"iTXt", xmp + b"\0\0\0\0\xff\xfe tiff:Orientation=9"),
         "large_profile": (b"iCCP", b"icc\0\0" + large),
         "damaged_profile": (b"iCCP", b"icc\0\0zzzz"),
-        "empty_profile": (b"iCCP", b""),
         "damaged_exif": (b"eXIf", b"\xff" * 300),
         "empty_exif": (b"eXIf", b""),
-        "cut_gamma": (b"gAMA", b""),
-        "cut_primaries": (b"cHRM", b"1"),
-        "cut_resolution": (b"pHYs", b"1"),
-        "cut_intent": (b"sRGB", b""),
-        "cut_animation": (b"acTL", b""),
         "unknown_chunk": (b"abCd", b"1" * 100_000),
     }
     files = {f"{name}.png": png[:33] + _chunk(*chunk) + png[33:] for name, chunk in chunks.items()}
     comment = _chunk(*chunks["large_comment"])
     files["comment_at_the_end.png"] = png[:-12] + comment + png[-12:]
-    files["many_comments.png"] = png[:33] + comment * 80 + png[33:]
-    files["wrong_checksum.png"] = png[:33] + _flipped(_chunk(b"tIME", bytes(7)), 16) + png[33:]
     segments = {
         "damaged_exif": (0xE1, b"Exif\0\0II*\0" + b"\xff" * 500),
         "cut_exif": (0xE1, b"Exif\0\0"),
-        "cut_profile": (0xE2, b"ICC_PROFILE\0"),
         "profile_of_missing_parts": (0xE2, b"ICC_PROFILE\0\7\x09abc"),
         "damaged_list_of_pictures": (0xE2, b"MPF\0II*\0" + b"\xff" * 40),
         "damaged_photoshop": (0xED, b"Photoshop 3.0\x008BIM\3\xed\0\0\xff\xff\xff\xff1"),
-        "cut_adobe": (0xEE, b"Adobe"),
-        "cut_jfif": (0xE0, b"JFIF"),
         "large_xmp": (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"\xff" * 60_000),
         "empty_comment": (0xFE, b""),
     }
@@ -259,31 +259,6 @@ def with_odd_metadata() -> dict[str, bytes]:
         head = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2)
         files[f"{name}.jpg"] = jpeg[:2] + head + content + jpeg[2:]
     return files
-
-
-@cache
-def _gifs_with_odd_extensions() -> dict[str, bytes]:
-    """Returns GIFs with much before the first frame that says nothing of its pixels."""
-    files = {}
-    gif = encoded(scene(mode="L"), "GIF")  # with a table of 256 colours
-    blocks = {
-        "many_comments": b"!\xfe\1a\0" * 200_000,
-        "comment_in_many_blocks": b"!\xfe" + b"\1a" * 400_000 + b"\0",
-        "many_controls": b"!\xf9\4\0\0\0\0\0" * 100_000,
-        "cut_comment": b"!\xfe\0",
-        "unknown_extension": b"!\x42\3abc\0",
-    }
-    for name, block in blocks.items():
-        files[f"{name}.gif"] = gif[:781] + block + gif[781:]
-    return files
-
-
-def _many_scans() -> bytes:
-    """A progressive JPEG whose last scan is repeated two hundred times."""
-    jpeg = encoded(scene(), "JPEG", progressive=True)
-    last = jpeg.rindex(b"\xff\xda")
-    scan = jpeg[last:-2]
-    return jpeg[:-2] + scan * 200 + jpeg[-2:]
 
 
 def _looping_exif() -> bytes:

@@ -1,5 +1,6 @@
 """Any picture of a visitor becomes 32×32 RGB pixels, or one line that says why not."""
 
+import importlib
 import io
 import time
 from pathlib import Path
@@ -8,24 +9,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from classifier.data.image_formats import IMAGE_FORMATS, ImageFormat
 from classifier.data.images import (
-    MAX_BYTES,
-    REDUCING_GAP,
+    OWN_DATA,
+    UPLOADS,
     ImageError,
+    decode,
     open_image,
     to_model_input,
-    to_rgb,
 )
+from classifier.data.preprocessing import REDUCING_GAP, to_rgb
+from classifier.errors import InputError
 from pictures import (
     GREEN,
     bad_pictures,
     encoded,
     good_pictures,
     orientation,
+    png_header,
     scene,
     with_odd_metadata,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 5.0  # of the processor: others may use the machine
 
 
@@ -48,10 +54,6 @@ def test_a_bad_picture_is_refused_with_one_line(name: str) -> None:
     assert refusal.value.reason == reason
     assert "\n" not in str(refusal.value)
     assert refusal.value.exit_status == 2
-
-
-def test_the_corpus_of_pictures_is_large() -> None:
-    assert len(bad_pictures()) + len(good_pictures()) >= 60
 
 
 def test_a_picture_of_the_models_size_comes_through_bit_for_bit() -> None:
@@ -78,19 +80,6 @@ def test_metadata_is_skipped_and_the_pixels_are_read(name: str) -> None:
     form = "PNG" if name.endswith(".png") else "JPEG"
     expected = to_model_input(open_image(encoded(scene(), form)))
     assert np.array_equal(to_model_input(open_image(with_odd_metadata()[name])), expected)
-
-
-@pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_the_orientation_counts_beside_metadata_that_are_skipped(form: str) -> None:
-    content = encoded(scene(), form, exif=orientation(3))
-    name, head = ("cut_profile.jpg", 2) if form == "JPEG" else ("large_comment.png", 33)
-    plain = encoded(scene(), form)
-    odd = with_odd_metadata()[name]
-    added = odd[head : head + len(odd) - len(plain)]
-    both = content[:head] + added + content[head:]
-    expected = to_model_input(open_image(content))
-    assert np.array_equal(to_model_input(open_image(both)), expected)
-    assert not np.array_equal(to_model_input(open_image(odd)), expected)
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
@@ -190,6 +179,32 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         open_image(tmp_path / "nothing.png")
 
 
+def test_own_photographs_may_be_larger_than_uploads() -> None:
+    photograph = encoded(scene(), "JPEG") + bytes(UPLOADS.bytes)
+    with pytest.raises(ImageError, match="larger than 10 MB"):
+        open_image(photograph)
+    assert open_image(photograph, OWN_DATA).size == scene().size
+    with pytest.raises(ImageError, match="larger than 100 MB"):
+        open_image(bytes(OWN_DATA.bytes + 1), OWN_DATA)
+    picture = encoded(Image.new("1", (11_000, 10_000)), "PNG")
+    with pytest.raises(ImageError, match="more than 50 megapixels"):
+        open_image(picture)
+    assert decode(picture, 32, name="large").max() == 0
+    with pytest.raises(InputError, match="more than 120 megapixels"):
+        decode(png_header(11_000, 11_000), 32, name="too large")
+
+
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS, ids=lambda image_format: image_format.name)
+def test_a_format_is_what_pillow_and_the_documents_call_it(image_format: ImageFormat) -> None:
+    plugin = importlib.import_module(f"PIL.{image_format.plugin}")
+    known = Image.registered_extensions()
+    for identifier in image_format.identifiers:
+        assert Image.OPEN[identifier][0].__module__ == plugin.__name__
+    assert {known[suffix] for suffix in image_format.suffixes} <= {*image_format.identifiers, "MPO"}
+    for page in ("docs/your-own-data.md", "docs/api.md"):
+        assert image_format.name in (ROOT / page).read_text(), page
+
+
 def test_a_huge_file_is_not_read_to_its_end() -> None:
     class Endless(io.RawIOBase):
         given = 0
@@ -201,7 +216,7 @@ def test_a_huge_file_is_not_read_to_its_end() -> None:
 
     with pytest.raises(ImageError, match="larger than 10 MB"):
         open_image(Endless())  # type: ignore[arg-type]
-    assert Endless.given <= MAX_BYTES + 1
+    assert Endless.given <= UPLOADS.bytes + 1
 
 
 def _transposed(image: Image.Image, orientation_value: int) -> Image.Image:

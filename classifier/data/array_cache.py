@@ -1,9 +1,7 @@
-"""A cache of decoded splits on disk.
+"""A cache of decoded splits on disk: one file for each source, split, column and size.
 
-A split is stored in two parts under the user's cache folder: its arrays, named by the fingerprint
-of their content, and a small index file per source. Two sources with equal data share the arrays.
-Files are written atomically and checked against their fingerprint when they are read: a damaged
-entry is rebuilt.
+A file holds the images and the labels in NumPy's format, then the rest as JSON. It is written
+atomically and mapped into memory when it is read; if it is damaged, the split is built again.
 """
 
 import contextlib
@@ -19,15 +17,15 @@ import numpy as np
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 
-from classifier.data.labelled_images import LabelledImages, label_images
-from classifier.files import write_atomically, write_text
+from classifier.data.labelled_images import LabelledImages
+from classifier.files import write_atomically
 
-FORMAT = 6  # part of every key: raise it when the preprocessing changes what is stored
+FORMAT = 7  # part of every key: raise it when the preprocessing changes what is stored
 MAX_SPLITS = 24  # beyond this many, the least recently used splits are evicted
 LOCK_SECONDS = 900  # how long another process may take to download and decode the same data
-ORPHAN_SECONDS = 3600  # younger arrays without an index may belong to a running process
+ORPHAN_SECONDS = 3600  # younger temporary files may belong to a running process
 STORED = (
-    *("classes", "superclasses", "superclass_of", "dataset", "revision"),
+    *("classes", "superclasses", "superclass_of", "dataset", "revision", "fingerprint"),
     *("files", "remarks", "splits"),
 )
 # What a missing, damaged or unreadable cache raises (no home folder: RuntimeError; a lock's timeout
@@ -39,9 +37,7 @@ def cache_folder() -> Path:
     """Returns the folder of the cache: `CIFAR100_MLP_CACHE`, else one in the user's cache."""
     if named := os.environ.get("CIFAR100_MLP_CACHE"):
         return Path(named).expanduser()
-    if user_cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(user_cache).expanduser() / "cifar100-mlp"
-    return Path("~/.cache/cifar100-mlp").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cifar100-mlp"
 
 
 def find(location: str, state: str | None = None) -> LabelledImages | None:
@@ -53,13 +49,19 @@ def find(location: str, state: str | None = None) -> LabelledImages | None:
             a source that cannot be reached).
     """
     with contextlib.suppress(*CACHE_ERRORS):
-        index_file = _index_file(location)
-        index = json.loads(index_file.read_text(encoding="utf-8"))
+        path = _file(location)
+        # `open_memmap` reads only plain arrays; `np.load` also opens zips and pickles.
+        images = open_memmap(path, mode="r")
+        with path.open("rb") as file:
+            file.seek(images.offset + images.nbytes)
+            labels = np.lib.format.read_array(file, allow_pickle=False)
+            index = json.loads(file.read())
         if index["location"] != location or state not in (None, index["state"]):
             return None
-        split = _read(index)
-        os.utime(index_file)  # marks the entry as used
-        return split
+        labels.flags.writeable = False
+        stored: dict[str, Any] = {name: _as_tuple(index[name]) for name in STORED}
+        os.utime(path)  # marks the entry as used
+        return LabelledImages(images.view(np.ndarray), labels, **stored)
     return None
 
 
@@ -89,45 +91,33 @@ def load_or_build(
         return split
 
 
-def _index_file(location: str) -> Path:
-    key = hashlib.sha256(f"{FORMAT}\n{location}".encode()).hexdigest()[:32]
-    return cache_folder() / "index" / f"{key}.json"
-
-
-def _array_files(fingerprint: str) -> tuple[Path, Path]:
-    arrays = cache_folder() / "arrays"
-    return arrays / f"{fingerprint}.images.npy", arrays / f"{fingerprint}.labels.npy"
-
-
-def _read(index: dict[str, Any]) -> LabelledImages:
-    """Raises ValueError or OSError if the stored arrays are missing or damaged."""
-    # `open_memmap` reads only plain arrays; `np.load` also opens zips and pickles.
-    images, labels = (open_memmap(file, mode="r") for file in _array_files(index["fingerprint"]))
-    split = label_images(images, labels, **index["split"])
-    if split.fingerprint != index["fingerprint"] or len(split.files) not in (0, len(images)):
-        raise ValueError("the stored split is damaged")
-    return split
-
-
-def _store(location: str, state: str, split: LabelledImages) -> None:
-    images_file, labels_file = _array_files(split.fingerprint)
-    images_file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(images_file, lambda path: save_array(path, split.images))
-    write_atomically(labels_file, lambda path: save_array(path, split.labels))
-    index = {
-        "location": location,
-        "state": state,
-        "fingerprint": split.fingerprint,
-        "split": {name: getattr(split, name) for name in STORED},
-    }
-    write_text(_index_file(location), json.dumps(index, indent=1))  # `_lock` has made its folder
-    _evict_oldest()
-
-
 def save_array(path: Path, array: np.ndarray) -> None:
     """Writes an array without pickled objects to a file of exactly this name."""
     with path.open("wb") as file:  # given a name, `np.save` would add its own suffix
         np.save(file, array, allow_pickle=False)
+
+
+def _file(location: str) -> Path:
+    key = hashlib.sha256(f"{FORMAT}\n{location}".encode()).hexdigest()[:32]
+    return cache_folder() / f"{key}.split"
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _store(location: str, state: str, split: LabelledImages) -> None:
+    index = {name: getattr(split, name) for name in STORED}
+    index |= {"location": location, "state": state}
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, split.images, allow_pickle=False)
+            np.save(file, split.labels, allow_pickle=False)
+            file.write(json.dumps(index).encode())
+
+    write_atomically(_file(location), write)  # `_lock` has made its folder
+    _evict_oldest()
 
 
 @contextlib.contextmanager
@@ -135,26 +125,16 @@ def _lock(location: str) -> Iterator[None]:
     """Holds the entry's lock; continues without it after a timeout of `LOCK_SECONDS`."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(*CACHE_ERRORS):
-            path = _index_file(location).with_suffix(".lock")
+            path = _file(location).with_suffix(".lock")
             path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(path, timeout=LOCK_SECONDS))
         yield
 
 
 def _evict_oldest() -> None:
-    """Removes the least recently used splits, unreferenced arrays and temporary files."""
-    indices, arrays = cache_folder() / "index", cache_folder() / "arrays"
-    used = sorted(indices.glob("*.json"), key=lambda file: -file.stat().st_mtime)
-    retained = {_read_fingerprint(file) for file in used[:MAX_SPLITS]}
-    for file in used[MAX_SPLITS:]:
+    """Removes the least recently used splits, and the temporary files of processes that ended."""
+    used = sorted(cache_folder().glob("*.split"), key=lambda file: -file.stat().st_mtime)
+    temporary = cache_folder().glob(".*.tmp")
+    old = [file for file in temporary if time.time() - file.stat().st_mtime > ORPHAN_SECONDS]
+    for file in (*used[MAX_SPLITS:], *old):
         file.unlink(missing_ok=True)
-    for file in (*arrays.iterdir(), *indices.glob(".*")):
-        unused = file.name.partition(".")[0] not in retained
-        if unused and time.time() - file.stat().st_mtime > ORPHAN_SECONDS:
-            file.unlink(missing_ok=True)
-
-
-def _read_fingerprint(index_file: Path) -> str | None:
-    with contextlib.suppress(*CACHE_ERRORS):
-        return str(json.loads(index_file.read_text(encoding="utf-8"))["fingerprint"])
-    return None

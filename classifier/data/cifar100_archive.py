@@ -71,11 +71,14 @@ def read(
                 f"{path.name} holds no file {needed} of CIFAR-100: {ADVICE}, or the folder of your "
                 "images, unpacked"
             )
-    names = _names(files.pop("meta"), path.name)
-    labels = {
-        name: _labels(content, names, f"the {name} split of {path.name}")
-        for name, content in files.items()
-    }
+    try:
+        meta = files.pop("meta")
+        names = {column: [_text(name) for name in meta[f"{column}_names"]] for column in COLUMNS}
+        labels = {name: _labels(content, names, name) for name, content in files.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path.name} does not hold what CIFAR-100 does ({error}): {ADVICE}"
+        ) from error
     images = files[split]["data"].reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
     if size != SIDE:
         images = np.stack([to_model_input(Image.fromarray(image), size) for image in images])
@@ -156,35 +159,25 @@ def _read_to_end(stream: IO[bytes]) -> None:
             return
 
 
-def _names(meta: dict[str, Any], source: str) -> dict[str, list[str]]:
-    """Returns the names of the classes of each column."""
-    names = {}
-    for column in COLUMNS:
-        values = meta.get(f"{column}_names")
-        if not isinstance(values, list) or not values:
-            raise InputError(f"{source}/meta holds no list {column}_names: {ADVICE}")
-        names[column] = [_text(value) for value in values]
-        if not all(isinstance(name, str) for name in names[column]):
-            raise InputError(f"{source}/meta holds names that are not text: {ADVICE}")
-    return names
-
-
 def _labels(
-    content: dict[str, Any], names: dict[str, list[str]], where: str
+    content: dict[str, Any], names: dict[str, list[str]], split: str
 ) -> dict[str, np.ndarray]:
-    """Returns the labels of each column, (N,), of a file with N images, both checked."""
-    data: Any = content.get("data")
-    is_array = isinstance(data, np.ndarray) and data.dtype == np.uint8
-    if not is_array or data.shape[1:] != (PIXELS,) or not len(data):
-        raise InputError(f"{where} holds no images (data: uint8, N × {PIXELS}): {ADVICE}")
+    """Returns the labels of each column, (N,), of a file with N images, all checked.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: the file holds something else.
+        InputError: a label is out of range.
+    """
+    data = content["data"]
+    if not (data.dtype == np.uint8 and data.shape[1:] == (PIXELS,) and len(data)):
+        raise ValueError(f"{split} has no images, uint8, N × {PIXELS}")
     labels = {}
     for column in COLUMNS:
         key = f"{column}s"
-        values = content.get(key)
-        labels[column] = np.asarray(values if isinstance(values, (list, np.ndarray)) else [])
+        labels[column] = np.asarray(content[key])
         if labels[column].shape != (len(data),) or labels[column].dtype.kind not in "iu":
-            raise InputError(f"{where} holds no {key} with an integer for each image: {ADVICE}")
-        check_labels(labels[column], len(names[column]), where=f"column {key} in {where}")
+            raise ValueError(f"{split} has no {key} with an integer for each image")
+        check_labels(labels[column], len(names[column]), where=f"column {key} in {split}")
     return labels
 
 

@@ -37,32 +37,35 @@ def find_label_column(table: Dataset, dataset: str, name: str | None = None) -> 
     Raises:
         InputError: there is no such column, or several could be meant.
     """
-    from datasets import ClassLabel
-
-    columns = [
-        column
-        for column, feature in table.features.items()
-        if isinstance(feature, ClassLabel) and feature.names
-    ]
+    columns = [column for column in table.column_names if holds_labels(table.features[column])]
     chosen = choose_label_column(columns, name)
     if chosen is not None:
         return chosen
-    available = f"ClassLabel columns: {', '.join(columns) or 'none'}"
+    available = f"columns of labels: {', '.join(columns) or 'none'}"
     if name is not None:
-        missing = "no column" if name not in table.column_names else "no ClassLabel column"
-        raise InputError(f"{dataset} has {missing} named {name!r}; {available}")
-    if len(columns) == 1:
-        return columns[0]
+        raise InputError(f"{dataset} has no column of labels named {name!r}; {available}")
+    named = [column for column in columns if getattr(table.features[column], "names", None)]
+    if len(named) == 1:
+        return named[0]
     if columns:
         raise InputError(
-            f"{dataset} has no column fine_label or label and more than one ClassLabel: name the "
-            f"target with --label-column; {available}"
+            f"{dataset} has no column fine_label or label: name the target with --label-column; "
+            f"{available}"
         )
     raise InputError(
-        f"{dataset} has no label column (of type ClassLabel; its columns: "
-        f"{', '.join(table.column_names)}): give a data set whose labels `datasets` reads "
-        "as ClassLabel, such as images in folders by class"
+        f"{dataset} has no label column (its columns: {', '.join(table.column_names)}): give a "
+        "data set whose labels are classes, texts or integers, such as images in folders by class"
     )
+
+
+def holds_labels(feature: object) -> bool:
+    """Returns whether a column holds labels: classes with names, texts or integers."""
+    from datasets import ClassLabel, Value
+
+    if isinstance(feature, ClassLabel):
+        return bool(feature.names)
+    kinds = ("string", "large_string", "int", "uint", "bool")
+    return isinstance(feature, Value) and feature.dtype.startswith(kinds)
 
 
 def find_image_column(table: Dataset, dataset: str) -> str:

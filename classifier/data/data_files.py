@@ -5,7 +5,6 @@ ZIPs are read entry by entry and never unpacked: paths in them have no effect on
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import io
@@ -14,30 +13,25 @@ import os
 import stat
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from classifier.data.images import MAX_BYTES, is_image
+from classifier.data.image_formats import IMAGE_SUFFIXES
+from classifier.data.images import OWN_DATA, is_image
 from classifier.data.split import split_of
 from classifier.errors import InputError
 
-# Suffixes of the formats that are read. It is an error if a file with one of them is not an image;
-# for any other file the content decides.
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp"}
-IMAGE_SUFFIXES |= {".avif", ".avifs", ".bmp", ".dib", ".tif", ".tiff"}
-IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm"}
 SYSTEM_FILES = frozenset((".ds_store", "thumbs.db", "desktop.ini"))  # of macOS and Windows
-MACOS_COPIES = "__MACOSX"  # a folder in ZIPs: for each file one of the system's
-# Folders of tools, recognised by an entry in them: their files do not belong to the data set.
-# `@eaDir` holds the thumbnails of a NAS.
-TOOL_FOLDERS = {".git": "HEAD", ".cache": "huggingface", ".ipynb_checkpoints": ".", "@eaDir": "."}
+# Folders of tools and of the system: `@eaDir` holds the thumbnails of a NAS, `__MACOSX` in a ZIP a
+# file of the system for each other file.
+TOOL_FOLDERS = frozenset((".git", ".cache", ".ipynb_checkpoints", "@eaDir", "__MACOSX"))
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 MAX_METADATA_BYTES = 2**30
 MAX_ENTRIES = 5_000_000  # of a ZIP
-UTF8_FLAG = 0x800  # of an entry of a ZIP
 # What the methods of compression raise; that of bzip2 is an OSError.
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
 
@@ -52,14 +46,12 @@ class DataFile:
             "broken link".
         state: changes when the file changes.
         open: opens it for reading; None if it cannot be read.
-        identity: device and inode, equal for links to the same file; None if unknown.
     """
 
     parts: tuple[str, ...]
     kind: str
     state: str = ""
     open: Callable[[], BinaryIO] | None = None
-    identity: tuple[int, int] | None = None
 
     @property
     def path(self) -> str:
@@ -102,14 +94,48 @@ def state(place: Path) -> str:
 def walk(folder: Path) -> Iterator[DataFile]:
     """Yields every file below a folder, except those of the system and of tools.
 
-    ZIPs are not opened. A link to a parent folder has the kind "loop", a dangling link the kind
-    "broken link", a pipe, socket or device the kind "special file". A folder that holds nothing but
-    files of the system and of tools has the kind "empty folder".
+    Links are followed, but each folder is read once: at its own place if it lies below `folder`,
+    else at the first link to it. A further link, or one to a folder above, has the kind "link to a
+    folder above it or read elsewhere". ZIPs are not opened. A dangling link has the kind "broken
+    link", a pipe, socket or device the kind "special file". A folder with nothing but files of the
+    system and of tools has the kind "empty folder".
 
     Raises:
         OSError: a folder cannot be read.
     """
-    yield from _walk(folder, (), frozenset(_identity(f.stat()) for f in folder.resolve().parents))
+    seen = {_identity(above.stat()) for above in folder.resolve().parents}
+    places: deque[tuple[Path, tuple[str, ...], bool]] = deque([(folder, (), False)])
+    while places:
+        place, parts, is_link = places.popleft()
+        if _identity(place.stat()) in seen:
+            yield DataFile(parts, "link to a folder above it or read elsewhere")
+            continue
+        seen.add(_identity(place.stat()))
+        with os.scandir(place) as entries:
+            found = sorted(filter(belongs, entries), key=lambda entry: entry.name)
+        if parts and not found:
+            yield DataFile(parts, "empty folder")
+        for entry in reversed(found):
+            below = (*parts, entry.name)
+            try:
+                status = entry.stat()
+            except OSError:  # a dangling link, or a cycle of links
+                yield DataFile(below, "broken link")
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                yield _file(entry, below, status)
+            elif is_link or entry.is_symlink():
+                places.append((Path(entry.path), below, True))  # after all that are no links
+            else:
+                places.appendleft((Path(entry.path), below, False))
+
+
+def belongs(entry: os.DirEntry[str]) -> bool:
+    """Returns whether an entry of a folder is part of the data set, not of the system or a tool."""
+    try:
+        return not (entry.name in TOOL_FOLDERS if entry.is_dir() else _is_system_file(entry.name))
+    except OSError:  # a cycle of links
+        return True
 
 
 def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
@@ -124,7 +150,7 @@ def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
         archives: closes the ZIPs; the files can be read while it is open.
 
     Raises:
-        InputError: a link leads in a circle, or a ZIP cannot be read.
+        InputError: a ZIP cannot be read.
         OSError: a folder cannot be read.
     """
     if place.is_file():
@@ -132,10 +158,6 @@ def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
     files = list(walk(place))
     siblings: dict[tuple[str, ...], set[str]] = {}  # folders and images in each folder
     for file in files:
-        if file.kind == "loop":
-            raise InputError(
-                f"{printable(place.name)}/{file.path} is a link to a folder above it: remove it"
-            )
         for depth in range(len(file.parts) - (not file.named_as_image)):
             siblings.setdefault(file.parts[:depth], set()).add(file.parts[depth])
     found = []
@@ -150,56 +172,11 @@ def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
     return sorted(found, key=lambda file: file.parts)
 
 
-def _walk(
-    folder: Path, parts: tuple[str, ...], above: frozenset[tuple[int, int]]
-) -> Iterator[DataFile]:
-    identity = _identity(folder.stat())
-    if identity in above:
-        yield DataFile(parts, "loop")
-        return
-    with os.scandir(folder) as entries:
-        found = sorted(filter(belongs, entries), key=lambda entry: entry.name)
-    if not found and _is_reported_if_empty(parts):
-        yield DataFile(parts, "empty folder")
-    for entry in found:
-        path, below = Path(entry.path), (*parts, entry.name)
-        try:
-            status = entry.stat()
-        except OSError:  # a dangling link, or a cycle of links
-            yield DataFile(below, "broken link")
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            yield from _walk(path, below, above | {identity})
-        elif not stat.S_ISREG(status.st_mode):
-            yield DataFile(below, "special file")
-        else:
-            yield DataFile(
-                below,
-                _kind(entry.name),
-                _state(status),
-                lambda path=path: path.open("rb"),  # type: ignore[misc]
-                _identity(status) if status.st_nlink == 1 else None,
-            )
-
-
-def belongs(entry: os.DirEntry[str]) -> bool:
-    """Returns whether an entry of a folder is part of the data set, not of the system or a tool."""
-    try:
-        if entry.is_dir():
-            return not _is_of_a_tool(entry.name, lambda marker: Path(entry.path, marker).exists())
-        return not (_is_system_file(entry.name) and entry.is_file())
-    except OSError:  # a cycle of links
-        return True
-
-
-def _is_of_a_tool(name: str, holds: Callable[[str], bool]) -> bool:
-    """Returns whether a folder is one of `TOOL_FOLDERS`; `holds` tells whether it has an entry."""
-    marker = TOOL_FOLDERS.get(name)
-    return marker is not None and (marker == "." or holds(marker))
-
-
-def _is_reported_if_empty(parts: tuple[str, ...]) -> bool:
-    return bool(parts) and not any(part in TOOL_FOLDERS or part == MACOS_COPIES for part in parts)
+def _file(entry: os.DirEntry[str], parts: tuple[str, ...], status: os.stat_result) -> DataFile:
+    if not stat.S_ISREG(status.st_mode):
+        return DataFile(parts, "special file")
+    path = Path(entry.path)
+    return DataFile(parts, _kind(entry.name), _state(status), lambda: path.open("rb"))
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -214,51 +191,40 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
     """Returns the files in a ZIP with paths as if it were a folder."""
     name = printable(path.name)
     try:
-        archive = archives.enter_context(zipfile.ZipFile(path))
+        # macOS writes names in UTF-8 without the flag that says so.
+        archive = archives.enter_context(zipfile.ZipFile(path, metadata_encoding="utf-8"))
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         raise InputError(
-            f"{name} is not a complete ZIP ({error}): download or create it again"
+            f"{name} is not a complete ZIP with names in UTF-8 ({error}): download or create it "
+            "again"
         ) from error
     files: dict[tuple[str, ...], DataFile] = {}
     folders: set[tuple[str, ...]] = set()
     for entry in archive.infolist():
-        inner = _entry_name(entry)
-        if entry.create_system == 0:  # old Windows programs write backslashes
-            inner = inner.replace("\\", "/")
+        inner = entry.filename
         parts = tuple(part for part in inner.split("/") if part not in ("", "."))
         if ".." in parts or inner.startswith("/"):
             raise InputError(
                 f"{name} holds a path outside of it ({printable(inner)}): it may be "
                 "malicious; do not use it"
             )
-        if not parts or entry.is_dir() or _is_system_file(parts[-1]):
+        if not parts or not TOOL_FOLDERS.isdisjoint(parts[: len(parts) - (not entry.is_dir())]):
+            continue
+        if entry.is_dir() or _is_system_file(parts[-1]):
             folders.add(parts if entry.is_dir() else parts[:-1])
             continue
         if parts in files or len(files) >= MAX_ENTRIES:
             raise InputError(
                 f"{name} holds {printable(inner)} twice or too many files: create it again"
             )
-        if entry.flag_bits & 1:
-            raise InputError(f"{name} is encrypted: unpack it, and give the folder")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             files[parts] = DataFile(parts, "link or special file in a ZIP")
         else:
             files[parts] = DataFile(
                 parts, _kind(parts[-1]), open=functools.partial(_open_entry, archive, entry, name)
             )
-    known = {parts[:depth] for parts in (*files, *folders) for depth in range(1, len(parts) + 1)}
-
-    def is_of_a_tool(parts: tuple[str, ...]) -> bool:
-        return _is_of_a_tool(parts[-1], lambda marker: (*parts, marker) in known)
-
-    of_tools = set(filter(is_of_a_tool, known))
-    files = {
-        parts: file
-        for parts, file in files.items()
-        if not any(parts[:depth] in of_tools for depth in range(1, len(parts)))
-    }
-    not_empty = {parts[:depth] for parts in (*files, *folders) for depth in range(1, len(parts))}
-    for parts in filter(_is_reported_if_empty, folders - not_empty):
+    not_empty = {parts[:depth] for parts in (*files, *folders) for depth in range(len(parts))}
+    for parts in folders - not_empty - {()}:
         files[parts] = DataFile(parts, "empty folder")
     # A ZIP of a folder often has that folder as its only entry.
     skip = bool(prefix) and all(
@@ -267,24 +233,18 @@ def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[D
     return [replace(file, parts=(*prefix, *file.parts[skip:])) for file in files.values()]
 
 
-def _entry_name(entry: zipfile.ZipInfo) -> str:
-    """Returns the name of an entry: in UTF-8 also where, as on macOS, no flag says so."""
-    if not entry.flag_bits & UTF8_FLAG:
-        with contextlib.suppress(UnicodeError):
-            return entry.filename.encode("cp437").decode()
-    return entry.filename
-
-
 def _open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> BinaryIO:
     """Returns the content of an entry, of an image at most what `open_image` accepts."""
     is_metadata = entry.filename.lower().endswith(METADATA_FILES)
     try:
         with archive.open(entry) as stream:
-            return io.BytesIO(stream.read(MAX_METADATA_BYTES if is_metadata else MAX_BYTES + 1))
+            return io.BytesIO(
+                stream.read(MAX_METADATA_BYTES if is_metadata else OWN_DATA.bytes + 1)
+            )
     except (*DAMAGED, NotImplementedError, RuntimeError) as error:
         raise InputError(
-            f"{printable(entry.filename)} in {name} is damaged or compressed by an unknown "
-            f"method ({error}): create the ZIP again, or unpack it and give the folder"
+            f"{printable(entry.filename)} in {name} cannot be unpacked "
+            f"({error}): create the ZIP again, or unpack it and give the folder"
         ) from error
 
 

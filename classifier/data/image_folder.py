@@ -7,7 +7,6 @@ classes, unless a metadata file labels the images. No other name has a meaning.
 
 from __future__ import annotations
 
-import mimetypes
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -54,8 +53,7 @@ def recognises(place: Path) -> bool:
     if tables:  # decide by which of the two lie in folders of splits
         return any(map(_is_in_split, images)) and not any(map(_is_in_split, tables))
     return bool(images) or any(
-        file.kind in (".zip", "loop") or (file.kind not in OTHER_DATA and file.is_image)
-        for file in files
+        file.kind == ".zip" or (file.kind not in OTHER_DATA and file.is_image) for file in files
     )
 
 
@@ -71,9 +69,7 @@ def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledI
     dataset = printable(place.name)
     refuse_config(source, dataset)
     with ExitStack() as archives:
-        labels, unlabelled, files = read_labels(
-            list_files(place, archives), dataset, source.label_column
-        )
+        labels, files = read_labels(list_files(place, archives), dataset, source.label_column)
         splits, outside, depth = _find_layout(files, labels, dataset)
         parts = {name: _label(members, depth, labels) for name, members in splits.items()}
         split = require_split(split, parts, dataset)
@@ -81,7 +77,7 @@ def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledI
         part = parts[split]
         if split == ("train" if "train" in parts else min(parts)):  # reported only once
             part.skipped += outside
-        _check_labelled(part, splits[split], where, unlabelled)
+        _check_labelled(part, splits[split], split, dataset)
         classes = _classes(parts, dataset)
         part.skipped += [row.file for row in part.rows if not row.file.is_image]
         rows = [row for row in part.rows if row.file.is_image]
@@ -97,7 +93,7 @@ def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledI
         *_superclasses(parts, classes),
         dataset=dataset,
         files=[row.file.path for row in rows],
-        remarks=_remarks(part, rows, where),
+        remarks=[f"Not read in {where}: {_summary(part.skipped)}."] if part.skipped else [],
         splits=sorted(parts),
     )
 
@@ -212,10 +208,11 @@ def _label(files: list[DataFile], depth: int, labels: Mapping[tuple[str, ...], L
     return part
 
 
-def _check_labelled(part: _Part, files: list[DataFile], where: str, unlabelled: list[str]) -> None:
-    """Raises InputError for a split without labels; `unlabelled` says why metadata has none."""
+def _check_labelled(part: _Part, files: list[DataFile], split: str, dataset: str) -> None:
+    """Raises InputError for a split without labels."""
     if part.rows:
         return
+    where = f"the {split} split of {dataset}"
     images = [file for file in files if file.is_image]
     if not images:
         others = _summary(part.skipped) or "no files at all"
@@ -223,18 +220,15 @@ def _check_labelled(part: _Part, files: list[DataFile], where: str, unlabelled: 
             f"{where} holds no image that can be read ({others}): give folders of images for "
             f"each class, as {READABLE}"
         )
-    metadata = f" ({'; '.join(unlabelled)})" if unlabelled else ""
+    fraction = "" if split == "train" else ". Or test on images of train: --test-fraction 0.2"
     raise InputError(
         f"{where} has no labels: its images ({len(images)}; the first is {images[0].path}) lie in "
-        f"no class folder{metadata}; {ADVICE}"
+        f"no class folder, and no metadata file labels them; {ADVICE}{fraction}"
     )
 
 
 def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
-    """Returns the classes of all splits, sorted, with their indices.
-
-    A folder without images whose name begins with a dot or two underscores is not a class.
-    """
+    """Returns the classes of all splits, sorted, with their indices."""
     names: set[str] = set()
     for split, part in parts.items():
         members: dict[str, list[DataFile]] = {}
@@ -243,9 +237,6 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
         for name, files in members.items():
             if _holds_image(files):
                 names.add(name)
-            elif name.startswith((".", "__")) and not any(map(_has_image_type, files)):
-                part.rows = [row for row in part.rows if row.label.name != name]
-                part.skipped += files
             else:
                 raise InputError(
                     f"the class {printable(name)!r} has no image that can be read in the {split} "
@@ -262,12 +253,6 @@ def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
     return {name: index for index, name in enumerate(sorted(names))}
 
 
-def _has_image_type(file: DataFile) -> bool:
-    """Returns whether a file's suffix is that of any image format, readable or not."""
-    kind = mimetypes.guess_type(f"file{file.kind}")[0] or ""
-    return kind.startswith("image/") or file.kind in (".heic", ".heif")
-
-
 def _superclasses(
     parts: Mapping[str, _Part], classes: Mapping[str, int]
 ) -> tuple[Sequence[str] | None, tuple[int, ...] | None]:
@@ -279,21 +264,6 @@ def _superclasses(
     labels = np.array([classes[name] for name, _ in pairs])
     groups = np.array([names.index(str(superclass)) for _, superclass in pairs])
     return group_classes(labels, groups, len(classes), names)
-
-
-def _remarks(part: _Part, rows: list[_Row], where: str) -> list[str]:
-    """Returns a sentence for each thing that a user should know: skipped files, duplicates."""
-    remarks = []
-    if part.skipped:
-        remarks.append(f"Not read in {where}: {_summary(part.skipped)}.")
-    times = Counter(row.file.identity for row in rows)
-    repeated = [row.file for row in rows if row.file.identity and times[row.file.identity] > 1]
-    if repeated:
-        remarks.append(
-            f"In {where} {len(repeated)} images are links to the same files ({repeated[0].path} "
-            "is the first)."
-        )
-    return remarks
 
 
 def _summary(files: list[DataFile]) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from classifier.data.columns import SUPERCLASS_COLUMN, find_image_column, find_label_column
+from classifier.data.columns import (
+    SUPERCLASS_COLUMN,
+    find_image_column,
+    find_label_column,
+    holds_labels,
+)
 from classifier.data.images import decode
 from classifier.data.labelled_images import (
     LabelledImages,
@@ -53,8 +59,9 @@ def read_split(
     label_column = find_label_column(table, dataset, label_column)
     if not len(table):
         raise InputError(f"{where} has no rows: give a data set with images")
-    labels = _labels(table, label_column, image_column, where)
     files = _files(table, image_column)
+    names = _class_names(tables, label_column)
+    labels = _labels(table, label_column, names, where, files)
     images = np.empty((len(table), size, size, 3), np.uint8)
     for row, stored in enumerate(_column(table, image_column)):
         value = stored.as_py() or {}
@@ -66,11 +73,12 @@ def read_split(
     return label_images(
         images,
         labels,
-        table.features[label_column].names,
-        *_superclasses(tables, label_column, image_column, dataset),
+        names,
+        *_superclasses(tables, label_column, names),
         dataset=dataset,
         revision=revision,
         files=files if all(files) else [],
+        remarks=_remarks(table, label_column, names, dataset),
         splits=sorted(tables),
     )
 
@@ -87,40 +95,63 @@ def _files(table: Dataset, image_column: str) -> list[str]:
     return [Path(path or "").name for path in paths]
 
 
-def _labels(table: Dataset, column: str, image_column: str, where: str) -> np.ndarray:
+def _class_names(tables: DatasetDict, column: str) -> list[str]:
+    """Returns the names of a column: as declared, else its values in all splits, sorted."""
+    names = getattr(next(iter(tables.values())).features[column], "names", None)
+    if names is not None:
+        return list(names)
+    values = {value for table in tables.values() for value in _column(table, column).unique()}
+    found = sorted(value.as_py() for value in values if value.is_valid)
+    return [value if isinstance(value, str) else json.dumps(value) for value in found]
+
+
+def _indices(table: Dataset, column: str, names: Sequence[str]) -> np.ndarray:
+    """Returns the index of each row's label into the names, int64, (N,); -1 where it has none."""
+    from pyarrow import array, compute, string
+
+    stored = _column(table, column)
+    if getattr(table.features[column], "names", None) is None:
+        stored = compute.index_in(compute.cast(stored, string()), value_set=array(names, string()))
+    return compute.fill_null(stored, -1).to_numpy().astype(np.int64)
+
+
+def _labels(
+    table: Dataset, column: str, names: Sequence[str], where: str, files: Sequence[str]
+) -> np.ndarray:
     """Returns int64 labels, (N,), all of them in range."""
-    stored, files = _column(table, column), _files(table, image_column)
-    missing = np.flatnonzero(stored.is_null().to_numpy())
+    missing = np.flatnonzero(_column(table, column).is_null().to_numpy())
     if missing.size:
         file = f" ({files[missing[0]]})" if files[missing[0]] else ""
         raise InputError(
             f"row {missing[0]}{file} of column {column} in {where} has "
             f"no label ({missing.size} in all): add one, or remove the row"
         )
-    labels = stored.to_numpy().astype(np.int64)
-    number = table.features[column].num_classes
-    check_labels(labels, number, where=f"column {column} in {where}", files=files)
+    labels = _indices(table, column, names)
+    check_labels(labels, len(names), where=f"column {column} in {where}", files=files)
     return labels
 
 
+def _remarks(table: Dataset, column: str, names: Sequence[str], dataset: str) -> list[str]:
+    if getattr(table.features[column], "names", None) is not None:
+        return []
+    return [
+        f"The column {column} of {dataset} names no classes: its {len(names):,} values are the "
+        f"classes, sorted, from {names[0]} to {names[-1]}."
+    ]
+
+
 def _superclasses(
-    tables: DatasetDict, label_column: str, image_column: str, dataset: str
+    tables: DatasetDict, label_column: str, names: Sequence[str]
 ) -> tuple[Sequence[str] | None, tuple[int, ...] | None]:
     """Returns the superclasses and the index of each class into them, if the tables have them."""
-    from datasets import ClassLabel
-
     features = next(iter(tables.values())).features
-    superclasses = features.get(SUPERCLASS_COLUMN)
-    if label_column == SUPERCLASS_COLUMN or not isinstance(superclasses, ClassLabel):
+    feature = features.get(SUPERCLASS_COLUMN)
+    if label_column == SUPERCLASS_COLUMN or not holds_labels(feature):
         return None, None
+    superclasses = _class_names(tables, SUPERCLASS_COLUMN)
     labels, groups = (
-        np.concatenate(
-            [
-                _labels(table, column, image_column, f"the {split} split of {dataset}")
-                for split, table in tables.items()
-            ]
-        )
-        for column in (label_column, SUPERCLASS_COLUMN)
+        np.concatenate([_indices(table, column, values) for table in tables.values()])
+        for column, values in ((label_column, names), (SUPERCLASS_COLUMN, superclasses))
     )
-    classes = features[label_column].num_classes
-    return group_classes(labels, groups, classes, superclasses.names)
+    labelled = (labels >= 0) & (groups >= 0)  # a test split may have no labels
+    return group_classes(labels[labelled], groups[labelled], len(names), superclasses)

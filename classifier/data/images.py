@@ -1,59 +1,58 @@
-"""Decodes untrusted image files and converts them to square RGB arrays for a model."""
+"""Opens untrusted image files, within limits, and refuses others in one line."""
 
 from __future__ import annotations
 
-import io
+import importlib
 import threading
 import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import (
-    AvifImagePlugin,  # noqa: F401
-    Image,
-    ImageCms,
-    ImageOps,
-    TiffImagePlugin,  # noqa: F401
-    UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from classifier.data.image_formats import IMAGE_FORMATS, PILLOW_FORMATS, READABLE
+from classifier.data.preprocessing import load_pixels, read_header, to_model_input
 from classifier.errors import InputError
-from classifier.settings import DEFAULT_IMAGE_SIZE
 
-# Formats that Pillow decodes by itself and in bounded time: none that calls another program (EPS,
-# WMF) and none that is not an image format (HDF5, GRIB, MPEG). MPO comes with JPEG.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
-READABLE = "JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF or PPM"
+__all__ = ["READABLE", "ImageError", "decode", "is_image", "open_image", "to_model_input"]
 
-MAX_MEGABYTES = 10
-MAX_BYTES = MAX_MEGABYTES * 2**20
-MAX_MEGAPIXELS = 50
-MAX_PIXELS = MAX_MEGAPIXELS * 10**6
 MAX_ASPECT = 1000
-# Each scan of a progressive JPEG decodes all pixels once more. Encoders write about ten scans; a
-# file with ten thousand would keep a core busy for an hour.
-MAX_JPEG_SCANS = 100
-# Pillow decodes these in Python loops, at a microsecond per byte.
-SLOW_CODECS = {"ppm", "ppm_plain", "bmp_rle"}
-MAX_SLOW_CODEC_BYTES = 2**20
-MAX_SLOW_CODEC_PIXELS = 4_000_000
-MAX_AVIF_PIXELS = 25_000_000  # 50 megapixels take over three seconds on two cores
-# JPEGs are decoded at the smallest scale (1, 1/2, 1/4 or 1/8) that leaves this many pixels on the
-# shorter side: more than any model takes, and several times as fast.
-JPEG_SIDE = 512
-REDUCING_GAP = 3.0  # as Pillow recommends: hardly to be told from the filter without it
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGE_IMAGE_PIXELS = 12_000_000  # larger images are decoded one at a time, to limit the memory
-GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 
-Image.preinit()  # JPEG, PNG, GIF, BMP, PPM; with those imported above, all that `FORMATS` needs
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest image file, in bytes (of 2**20) and in pixels (of 10**6)."""
+
+    megabytes: int
+    megapixels: int
+
+    @property
+    def bytes(self) -> int:
+        """The size of the file."""
+        return self.megabytes * 2**20
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.megapixels * 10**6
+
+
+UPLOADS = Limits(megabytes=10, megapixels=50)
+OWN_DATA = Limits(megabytes=100, megapixels=120)  # of data sets and files on one's own machine
+MAX_MEGABYTES, MAX_MEGAPIXELS, MAX_BYTES = UPLOADS.megabytes, UPLOADS.megapixels, UPLOADS.bytes
+
+for image_format in IMAGE_FORMATS:  # else Pillow would import all plug-ins at the first image
+    importlib.import_module(f"PIL.{image_format.plugin}")
+# Texts in PNGs, such as the settings that an image was generated with, may be longer than Pillow's
+# default of one megabyte; its limit for all texts of a file stays.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # Our limits are stricter than the one that Pillow warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of damaged metadata
 
 _large_image_lock = threading.Semaphore()
 
@@ -71,30 +70,37 @@ class ImageError(InputError):
         self.reason = reason
 
 
-def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
-    """Decodes the first frame of an image, within limits on bytes, pixels, aspect ratio and time.
-
-    Metadata that cannot be read is skipped.
+def open_image(source: str | Path | bytes | BinaryIO, limits: Limits = UPLOADS) -> Image.Image:
+    """Decodes the first frame of an image, within limits on bytes, pixels and aspect ratio.
 
     Args:
         source: a path, the bytes of a file, or a file opened for binary reading.
+        limits: on the size of the file and of the image.
 
     Returns:
         The image in the mode of its file; large JPEGs are scaled down.
 
     Raises:
-        ImageError: the image is not readable, too large, damaged, or in no format of `FORMATS`.
+        ImageError: the image is not readable, too large, damaged, or not of `IMAGE_FORMATS`.
     """
-    content = _read(source)
-    if content.startswith(GIF_SIGNATURES):
-        content = _without_gif_extensions(content)
+    content = _read(source, limits)
     try:
-        return _decode(content)
-    except ImageError as error:
-        bare = _without_metadata(content)
-        if error.reason not in ("damaged", "unknown_format") or len(bare) == len(content):
-            raise
-        return _decode(bare)
+        image = read_header(content)
+    except UnidentifiedImageError:
+        raise _unidentified(content) from None
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels(limits) from error
+    except Exception as error:  # a manipulated file can make a plugin raise anything
+        raise _damaged() from error
+    _check_dimensions(image, limits)
+    large = image.width * image.height >= LARGE_IMAGE_PIXELS
+    with _large_image_lock if large else nullcontext():
+        try:
+            return load_pixels(image)
+        except MemoryError as error:
+            raise too_costly() from error
+        except Exception as error:
+            raise _damaged() from error
 
 
 def decode(source: Path | bytes | BinaryIO, size: int, *, name: str) -> np.ndarray:
@@ -109,7 +115,7 @@ def decode(source: Path | bytes | BinaryIO, size: int, *, name: str) -> np.ndarr
         InputError: the image cannot be decoded.
     """
     try:
-        return to_model_input(open_image(source), size)
+        return to_model_input(open_image(source, OWN_DATA), size)
     except ImageError as error:
         reason = str(error).partition(":")[0]
         raise InputError(
@@ -118,174 +124,34 @@ def decode(source: Path | bytes | BinaryIO, size: int, *, name: str) -> np.ndarr
 
 
 def is_image(file: BinaryIO) -> bool:
-    """Returns whether a file starts like an image of one of `FORMATS`; decodes nothing."""
+    """Returns whether a file starts like an image of one of `IMAGE_FORMATS`; decodes nothing."""
     try:
-        Image.open(file, formats=FORMATS)
+        Image.open(file, formats=PILLOW_FORMATS)
     except Exception as error:  # a file of another kind can make a plugin raise anything
         return isinstance(error, Image.DecompressionBombError)
     return True
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts an image of any mode to RGB: EXIF orientation applied, transparency on white.
-
-    Colour profiles are not applied: the models were trained without, and the colour engine would
-    run an untrusted profile. The given image itself is turned, and returned if it is RGB.
-    """
-    with suppress(Exception):  # damaged metadata does not make the pixels unusable
-        ImageOps.exif_transpose(image, in_place=True)
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _to_8_bits(image)
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB") or image
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    if image.mode == "La":
-        image = image.convert("LA")
-    layer = image if image.mode == "RGBA" else image.convert("RGBA")
-    background = Image.new("RGB", layer.size, "white")
-    background.paste(layer, mask=layer)
-    return background
-
-
-def to_model_input(image: Image.Image, size: int = DEFAULT_IMAGE_SIZE) -> np.ndarray:
-    """Converts an image to the pixels that a model takes.
-
-    The largest centred square is cropped and resized with an antialiasing filter; the pixels of an
-    RGB image that already has the size are unchanged.
-
-    Args:
-        image: an image from `open_image` or from Pillow.
-        size: the side of the result in pixels.
-
-    Returns:
-        uint8, (size, size, 3), RGB 0–255.
-    """
-    return np.asarray(_square(to_rgb(image), size), dtype=np.uint8)
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    if image.size == (size, size):
-        return image
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = left, top, left + side, top + side
-    factor = int(side / size / REDUCING_GAP)
-    if factor > 1:  # what `resize` does with `reducing_gap`, without a copy of the square
-        square = 0, 0, side / factor, side / factor
-        return image.reduce(factor, box).resize((size, size), Image.Resampling.BICUBIC, square)
-    # Crop before resizing: with `box`, the filter would use pixels outside of it.
-    return image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
-
-
-def _read(source: str | Path | bytes | BinaryIO) -> bytes:
+def _read(source: str | Path | bytes | BinaryIO, limits: Limits) -> bytes:
     """Returns the bytes; reads at most one more than the limit."""
     try:
         if isinstance(source, bytes):
             content = source
         elif isinstance(source, (str, Path)):
             with Path(source).open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
+                content = file.read(limits.bytes + 1)
         else:
-            content = source.read(MAX_BYTES + 1)
+            content = source.read(limits.bytes + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError("unreadable", f"the image cannot be read: {reason}") from error
     if not content:
         raise ImageError("empty", "the file is empty: choose an image")
-    if len(content) > MAX_BYTES:
+    if len(content) > limits.bytes:
         raise ImageError(
-            "too_large", f"the file is larger than {MAX_MEGABYTES} MB: choose a smaller image"
+            "too_large", f"the file is larger than {limits.megabytes} MB: choose a smaller image"
         )
     return content
-
-
-def _decode(content: bytes) -> Image.Image:
-    try:
-        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise _unidentified(content) from None
-    except Image.DecompressionBombError as error:
-        raise _too_many_pixels() from error
-    except Exception as error:  # a manipulated file can make a plugin raise anything
-        raise _damaged() from error
-    _check_dimensions(image)
-    _check_decoding_time(image, content)
-    large = image.width * image.height >= LARGE_IMAGE_PIXELS
-    with _large_image_lock if large else nullcontext():
-        try:
-            image.draft(None, (JPEG_SIDE, JPEG_SIDE))
-            image.load()
-        except MemoryError as error:
-            raise too_costly() from error
-        except Exception as error:
-            raise _damaged() from error
-    return image
-
-
-def _without_metadata(content: bytes) -> bytes:
-    """Returns a PNG or JPEG without its metadata, except for the orientation.
-
-    Pillow refuses PNGs with text that unpacks to more than a megabyte, or a damaged time stamp.
-    """
-    if content.startswith(PNG_SIGNATURE):
-        return PNG_SIGNATURE + b"".join(_png_chunks(content))
-    if content.startswith(b"\xff\xd8"):
-        return b"".join(_jpeg_segments(content))
-    return content
-
-
-def _png_chunks(content: bytes) -> Iterator[bytes]:
-    """Yields the critical chunks, whose names start with a capital, and the orientation."""
-    start = len(PNG_SIGNATURE)
-    while start + 12 <= len(content):
-        length = int.from_bytes(content[start : start + 4])
-        chunk = content[start : start + 12 + length]
-        kind, checksum = chunk[4:8], chunk[-4:]
-        is_valid = zlib.crc32(chunk[4:-4]).to_bytes(4) == checksum
-        if kind[:1].isupper() or (kind in (b"tRNS", b"eXIf") and is_valid and length):
-            yield chunk
-        start += len(chunk)
-
-
-def _jpeg_segments(content: bytes) -> Iterator[bytes]:
-    """Yields the segments, without comments and application data other than colour information."""
-    yield content[:2]
-    start = 2
-    while content[start : start + 1] == b"\xff" and start + 4 <= len(content):
-        marker = content[start + 1]
-        if marker in (0xDA, 0xFF) or 0xD0 <= marker <= 0xD9:  # pixels, or a marker without a length
-            break
-        length = 2 + int.from_bytes(content[start + 2 : start + 4])
-        segment = content[start : start + length]
-        has_colours = segment[4:9] == b"JFIF\0" or segment[4:9] == b"Adobe"
-        is_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
-        if not is_metadata or (has_colours and len(segment) >= 16) or segment[4:8] == b"Exif":
-            yield segment
-        start += length
-    yield content[start:]
-
-
-def _without_gif_extensions(content: bytes) -> bytes:
-    """Returns a GIF without the extensions before its first frame, except for transparency.
-
-    Pillow concatenates the blocks of comments one by one, in quadratic time: 10 MB of blocks of one
-    byte would take hours.
-    """
-    colours = content[10:11] or b"\0"
-    head = 13 + (3 << (colours[0] & 7) + 1 if colours[0] & 0x80 else 0)
-    start, control = head, b""
-    while content[start : start + 1] == b"!":
-        end = start + 2
-        while end < len(content) and content[end]:
-            end += 1 + content[end]
-        if content[start + 1 : start + 2] == b"\xf9":
-            control = content[start : end + 1]
-        start = end + 1
-    return content[:head] + control + content[start:]
 
 
 def _unidentified(content: bytes) -> ImageError:
@@ -304,7 +170,7 @@ def _unidentified(content: bytes) -> ImageError:
     )
 
 
-def _check_dimensions(image: Image.Image) -> None:
+def _check_dimensions(image: Image.Image, limits: Limits) -> None:
     width, height = image.size
     if width < 1 or height < 1:
         raise _damaged()
@@ -314,20 +180,8 @@ def _check_dimensions(image: Image.Image) -> None:
             f"the image has {width} × {height} pixels, an aspect ratio above "
             f"{MAX_ASPECT}:1: crop it",
         )
-    if width * height > MAX_PIXELS:
-        raise _too_many_pixels()
-
-
-def _check_decoding_time(image: Image.Image, content: bytes) -> None:
-    scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
-    codecs = {tile[0] for tile in getattr(image, "tile", ())}
-    pixels = image.width * image.height
-    max_pixels = MAX_AVIF_PIXELS if image.format == "AVIF" else MAX_PIXELS
-    max_bytes = MAX_BYTES
-    if not codecs.isdisjoint(SLOW_CODECS):
-        max_pixels, max_bytes = MAX_SLOW_CODEC_PIXELS, MAX_SLOW_CODEC_BYTES
-    if scans > MAX_JPEG_SCANS or pixels > max_pixels or len(content) > max_bytes:
-        raise too_costly()
+    if width * height > limits.pixels:
+        raise _too_many_pixels(limits)
 
 
 def too_costly() -> ImageError:
@@ -338,42 +192,12 @@ def too_costly() -> ImageError:
     )
 
 
-def _too_many_pixels() -> ImageError:
+def _too_many_pixels(limits: Limits) -> ImageError:
     return ImageError(
         "too_many_pixels",
-        f"the image has more than {MAX_MEGAPIXELS} megapixels: choose a smaller one",
+        f"the image has more than {limits.megapixels} megapixels: choose a smaller one",
     )
 
 
 def _damaged() -> ImageError:
     return ImageError("damaged", "the image is damaged or truncated: choose another file")
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scales a greyscale image of 16 or 32 bits or of floats to 0–255; keeps transparency.
-
-    16-bit values are divided by 257: white stays white. 32-bit integers and floats have no fixed
-    white: if all values are at most 1 (floats), 255 or 65535, that is white; otherwise they are
-    scaled from minimum to maximum.
-    """
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        grey = values / np.float32(257)
-    else:
-        grey = _rescale(np.nan_to_num(values.astype(np.float64)), image.mode == "F")
-    result = Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
-        return Image.merge("LA", (result, Image.fromarray(alpha)))
-    return result
-
-
-def _rescale(values: np.ndarray, fractions: bool) -> np.ndarray:
-    low, high = values.min(), values.max()
-    if low >= 0:
-        for white in (1.0, 255.0, 65535.0) if fractions else (255.0, 65535.0):
-            if high <= white:
-                return values * (255.0 / white)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.nan_to_num((values / 2 - low / 2) / (high / 2 - low / 2) * 255.0)

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from classifier.data.class_names import check_spellings
 from classifier.errors import InputError
 
 
@@ -75,7 +75,7 @@ def label_images(
         InputError: two classes or superclasses have the same name but for its spelling.
     """
     for group in (classes, superclasses or ()):
-        _check_spellings(group, dataset)
+        check_spellings(group, dataset)
     images = np.ascontiguousarray(images, dtype=np.uint8).view()
     labels = np.ascontiguousarray(labels, dtype=np.int32).view()
     for array in (images, labels):  # like those that are mapped from the cache
@@ -99,18 +99,6 @@ def label_images(
         remarks=tuple(remarks),
         splits=tuple(splits),
     )
-
-
-def _check_spellings(names: Sequence[str], dataset: str) -> None:
-    """Raises InputError if names differ only in their Unicode normal form or spaces around them."""
-    spellings: dict[str, str] = {}
-    for name in names:
-        other = spellings.setdefault(unicodedata.normalize("NFC", name).strip(), name)
-        if other != name:
-            raise InputError(
-                f"a class has two spellings in {dataset} that differ in their Unicode normal form "
-                f"or in spaces around them ({other!a} and {name!a}): use one of them"
-            )
 
 
 def check_labels(

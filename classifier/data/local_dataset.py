@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.data import image_folder
 from classifier.data.data_files import printable
-from classifier.data.labelled_images import LabelledImages, check_labels
+from classifier.data.labelled_images import LabelledImages
 from classifier.data.source import DataSource
 from classifier.data.split import split_of
 from classifier.errors import ClassifierError, InputError
@@ -74,7 +73,7 @@ def load_tables(path: str, name: str, config: str | None = None, **options: Any)
 
     Raises:
         InputError: there is no readable data set.
-        ClassifierError: the disk is full or a connection broke.
+        ClassifierError: a connection broke.
     """
     import datasets
 
@@ -82,14 +81,12 @@ def load_tables(path: str, name: str, config: str | None = None, **options: Any)
         options["name"] = config
     with _quiet():
         try:
-            return datasets.load_dataset(path, **_with_exact_splits(path, name, **options))
+            return datasets.load_dataset(path, **_with_exact_splits(path, name, options))
         except Exception as error:  # each file format has its own errors
-            if "Class label" in _reason(error):
-                _raise_label_out_of_range(path, name, **options)
             raise _readable_error(error, name) from error
 
 
-def _with_exact_splits(path: str, name: str, **options: Any) -> dict[str, Any]:
+def _with_exact_splits(path: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Adds the files of each split to the options where a file would be in two.
 
     Unless a README names the files of a split, `datasets` takes all that have its name anywhere in
@@ -112,22 +109,17 @@ def _with_exact_splits(path: str, name: str, **options: Any) -> dict[str, Any]:
 
 
 def _check_parquet(files: Sequence[Path], name: str) -> None:
-    """Raises InputError for a damaged file and for one that numbers its classes differently.
+    """Raises InputError for a file that numbers its classes differently.
 
-    `datasets` does not say which file is damaged, and reads the labels of all files by the names
-    of the classes in the first. Files of the Hub, which are not here, are not checked.
+    `datasets` reads the labels of all files by the names of the classes in the first. Files of the
+    Hub, which are not here, are not checked.
     """
     import datasets
     import pyarrow.parquet
 
     numbered: dict[str, tuple[list[str] | None, str]] = {}
     for file in filter(Path.is_file, files):
-        try:
-            schema = pyarrow.parquet.read_schema(file)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(
-                f"{printable(file.name)} of {name} is not a complete Parquet file: write it again"
-            ) from error
+        schema = pyarrow.parquet.read_schema(file)
         for column, feature in datasets.Features.from_arrow_schema(schema).items():
             names = getattr(feature, "names", None)  # of a ClassLabel
             first, other = numbered.setdefault(column, (names, file.name))
@@ -163,7 +155,7 @@ def _quiet() -> Iterator[None]:
 
 def _readable_error(error: Exception, name: str) -> ClassifierError:
     from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DataFilesNotFoundError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
 
     for cause in causes(error):
         if isinstance(cause, ClassifierError):
@@ -173,57 +165,21 @@ def _readable_error(error: Exception, name: str) -> ClassifierError:
                 f"the connection was lost while downloading {name} ({_first_line(cause)}): "
                 "try again"
             )
-        if getattr(cause, "errno", None) == errno.ENOSPC or "disk space" in str(cause):
-            return ClassifierError(
-                f"no space left on the disk to prepare {name}: free some, or set HF_HOME to a "
-                "folder on another disk"
-            )
     if isinstance(error, (DataFilesNotFoundError, EmptyDatasetError)):
         return InputError(
             f"{name} holds no data files: give a folder or Hub repository with images in folders "
             "by class, or with Parquet files"
         )
-    reason = _reason(error)
+    if isinstance(error, DatasetGenerationError):
+        error = error.__cause__ or error
+    reason = _first_line(error)
     if reason.startswith(("Config name is missing", "BuilderConfig")):
-        raise InputError(f"{name} has several configurations ({reason}): name one with --config")
-    if reason.startswith("BatchSize must be greater than 0"):
-        reason = "a Parquet file without rows"
+        names = " ".join(str(error).splitlines()[:2]).rstrip(".")
+        return InputError(f"{name} has several configurations ({names}): name one with --config")
     return InputError(
         f"{name} cannot be read as a data set ({reason}): check that `datasets.load_dataset` "
         "reads it"
     )
-
-
-def _reason(error: Exception) -> str:
-    """Returns the first line of the message; of a `DatasetGenerationError`, of its cause."""
-    from datasets.exceptions import DatasetGenerationError
-    from datasets.table import CastError
-
-    for cause in causes(error):
-        if isinstance(cause, CastError):  # its first line says nothing
-            return f"all its files must have the same columns, but {cause.details().rstrip('.')}"
-    if isinstance(error, DatasetGenerationError):
-        return _first_line(error.__cause__ or error.__context__ or error)
-    return _first_line(error)
-
-
-def _raise_label_out_of_range(path: str, name: str, **options: Any) -> None:
-    """Raises InputError with the row of an invalid label, which `datasets` does not name."""
-    import datasets
-
-    features = datasets.load_dataset_builder(path, **options).info.features or {}
-    classes = {
-        column: feature.num_classes
-        for column, feature in features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    plain = datasets.Features({**features, **dict.fromkeys(classes, datasets.Value("int64"))})
-    with contextlib.suppress(datasets.exceptions.DatasetsError):  # labels that are text
-        for split, table in datasets.load_dataset(path, features=plain, **options).items():
-            for column, number in classes.items():
-                labels = table.with_format("numpy", columns=[column])[:][column]
-                where = f"column {column} in the {split} split of {name}"
-                check_labels(labels, number, where=where)
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ def is_metadata(file: DataFile) -> bool:
 
 def read_labels(
     files: Sequence[DataFile], dataset: str, label_column: str | None
-) -> tuple[dict[tuple[str, ...], Label], list[str], list[DataFile]]:
+) -> tuple[dict[tuple[str, ...], Label], list[DataFile]]:
     """Reads the labels of these files from the metadata files among them.
 
     Args:
@@ -46,9 +46,8 @@ def read_labels(
         label_column: the label column, as in `columns.choose_label_column`.
 
     Returns:
-        The label of each file by its path; for each metadata file without labels (with captions,
-        for instance) what it has instead; and all files but the metadata that was used. Metadata
-        without labels has the kind "metadata without labels".
+        The label of each file by its path; and all files but the metadata that was used. Metadata
+        without labels (with captions, for instance) has the kind "metadata without labels".
 
     Raises:
         InputError: a metadata file cannot be read, has a column twice, or one with labels names no
@@ -56,7 +55,6 @@ def read_labels(
     """
     labels: dict[tuple[str, ...], Label] = {}
     columns: dict[str, None] = {}
-    unlabelled = []
     others = []
     known = {_normal(file.parts): file.parts for file in files}
     known |= {file.parts: file.parts for file in files}
@@ -67,37 +65,18 @@ def read_labels(
         header = _columns(file, dataset)
         columns |= dict.fromkeys(header)
         column = choose_label_column(header, label_column)
-        rows: Iterable[tuple[int, dict[str, Any]]] = ()
-        found = f"the columns {printable(', '.join(map(repr, header)))}" if header else "no columns"
-        if column is not None and FILE_NAME in header:
-            rows = _rows(file, dataset, [FILE_NAME, column, SUPERCLASS_COLUMN])
-            found = "no rows"
         before = len(labels)
-        for line, row in rows:
-            source = f"line {line} of {file.path}"
-            name = _text(row.get(FILE_NAME), source)
-            path = _find(name, file.parts[:-1], known)
-            if path is None:
-                fault = f"the file {printable(name)!r}, which does not exist below its folder"
-                raise InputError(
-                    f"{source} in {dataset} names {fault if name else 'no file'}: correct or "
-                    "remove the row"
-                )
-            if path in labels:
-                raise InputError(
-                    f"{source} in {dataset} names {printable(name)!r} again, after "
-                    f"{labels[path].source}: remove one of them"
-                )
-            superclass = None if column == SUPERCLASS_COLUMN else row.get(SUPERCLASS_COLUMN)
-            label = _text(row.get(str(column)), source)
-            if not label.strip():
-                raise InputError(
-                    f"{printable('/'.join(path))} of {dataset} has no label in {source}: add one, "
-                    "or remove the row"
-                )
-            labels[path] = Label(label, _text(superclass, source) or None, source)
+        if column is not None and FILE_NAME in header:
+            for line, row in _rows(file, dataset, [FILE_NAME, column, SUPERCLASS_COLUMN]):
+                source = f"line {line} of {file.path} in {dataset}"
+                path, label = _label(row, column, source, file, known)
+                if path in labels:
+                    raise InputError(
+                        f"{source} names {printable(path[-1])!r} again, after "
+                        f"{labels[path].source}: remove one of them"
+                    )
+                labels[path] = label
         if len(labels) == before:
-            unlabelled.append(f"{file.path} has {found}")
             others.append(replace(file, kind="metadata without labels", open=None))
     if label_column not in (None, "label", *columns):
         available = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
@@ -105,7 +84,31 @@ def read_labels(
             f"{dataset} has no column named {printable(str(label_column))!r}: choose one of "
             f"{printable(', '.join(available))}"
         )
-    return labels, unlabelled, others
+    return labels, others
+
+
+def _label(
+    row: dict[str, Any],
+    column: str,
+    source: str,
+    file: DataFile,
+    known: dict[tuple[str, ...], tuple[str, ...]],
+) -> tuple[tuple[str, ...], Label]:
+    """Returns the path and the label of a row; raises InputError if one is missing."""
+    name = _text(row.get(FILE_NAME), source)
+    path = _find(name, file.parts[:-1], known)
+    if path is None:
+        fault = f"the file {printable(name)!r}, which does not exist below its folder"
+        raise InputError(
+            f"{source} names {fault if name else 'no file'}: correct or remove the row"
+        )
+    label = _text(row.get(column), source)
+    if not label.strip():
+        raise InputError(
+            f"{printable('/'.join(path))} has no label in {source}: add one, or remove the row"
+        )
+    superclass = None if column == SUPERCLASS_COLUMN else row.get(SUPERCLASS_COLUMN)
+    return path, Label(label, _text(superclass, source) or None, source)
 
 
 def _find(
@@ -142,9 +145,22 @@ def _columns(file: DataFile, dataset: str) -> list[str]:
     if file.kind != ".csv":
         return list(dict.fromkeys(key for _, row in _rows(file, dataset) for key in row))
     try:
-        return next(csv.reader(io.StringIO(_read_text(file, "replace"), newline="")), [])
+        lines, options = _csv(_read_text(file, "replace"))
+        return next(csv.reader(lines, **options), [])
     except csv.Error:
         return []
+
+
+def _csv(text: str) -> tuple[io.StringIO, dict[str, Any]]:
+    """Returns the lines of a CSV and the options to read them: the first that find `file_name`.
+
+    Spreadsheets write semicolons or tabs where the comma is the decimal sign.
+    """
+    for delimiter in (";", "\t", ","):
+        options: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": True, "strict": True}
+        if FILE_NAME in next(csv.reader(io.StringIO(text, newline=""), **options), []):
+            break
+    return io.StringIO(text, newline=""), options
 
 
 def _rows(
@@ -157,7 +173,8 @@ def _rows(
             _check_unique(columns, parquet.schema_arrow.names)
             yield from enumerate(parquet.read(columns=list(columns)).to_pylist(), start=1)
         elif file.kind == ".csv":
-            reader = csv.DictReader(io.StringIO(_read_text(file), newline=""), strict=True)
+            lines, options = _csv(_read_text(file))
+            reader = csv.DictReader(lines, **options)
             _check_unique(columns, reader.fieldnames or ())
             for row in reader:
                 yield reader.line_num, row
@@ -183,8 +200,8 @@ def _json_row(line: str, number: int) -> dict[str, Any]:
     """Returns an object of JSON; raises ValueError with the line's number if it holds none."""
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {number}: {getattr(error, 'msg', error)}") from error
+    except (ValueError, RecursionError):
+        row = None
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is not an object of JSON")  # no mistake
     return row
