@@ -74,7 +74,8 @@ def answers(files: object) -> list[Answer]:
 def test_every_picture_is_answered_as_the_app_answers_it(
     tmp_path: Path, model: ModelFolder
 ) -> None:
-    pictures = {**good_pictures(), **{name: item for name, (item, _) in bad_pictures().items()}}
+    bad = {name: item for name, (item, why) in bad_pictures().items() if why != "too_large"}
+    pictures = {**good_pictures(), **bad}
     for name, content in pictures.items():
         write(tmp_path / name, content)
     classifier = Classifier.load(model)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from classifier.data.images import ImageError, open_image, to_model_input
+from classifier.data.images import OWN_DATA, ImageError, open_image, to_model_input
 from classifier.prediction.classifier import TOP, Classifier, Prediction, rank
 from classifier.prediction.paths import InputFile
 
@@ -127,7 +127,7 @@ def _decode(file: InputFile, size: int) -> np.ndarray | str:
         return file.error
     try:
         with _open(file.path) as content:
-            return to_model_input(open_image(content), size)
+            return to_model_input(open_image(content, OWN_DATA), size)
     except ImageError as error:
         return str(error)
     except Exception as error:  # one file must not stop the run, whatever a library raises
