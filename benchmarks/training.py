@@ -1,15 +1,13 @@
-"""Measures the training throughput of Keras, compared with PyTorch and a plain matrix product.
+"""Measures the training throughput of Keras, compared with PyTorch.
 
 python -m pip install -r benchmarks/requirements.txt
 python -m benchmarks.training                 # with nothing else running on the machine
 python -m benchmarks.training --rows cnn-64:float32 cnn-64:bfloat16     # only these
 
-A row is a network in a number format. Keras, PyTorch and the matrix product run in separate
-processes, in interleaved rounds (Keras, PyTorch, matrix product, Keras, …), so that changes in the
-speed of the machine affect all of them; the table shows the medians of the rounds and their range.
-Keras and PyTorch train the same network on the same images with the same batch size, optimiser and
-augmentation (`NETWORKS`). The matrix product is the throughput of TensorFlow or PyTorch, whichever
-is faster, on the best of several shapes, including those of the residual MLP.
+A row is a network in a number format. Keras and PyTorch run in separate processes, in interleaved
+rounds, so that changes in the speed of the machine affect both; the table shows the medians of the
+rounds and their range. Both train the same network on the same images with the same batch size,
+optimiser and augmentation (`NETWORKS`).
 
 It writes `training.json` and `training.md`; rows that were measured before, on the same machine
 with the same libraries, stay:
@@ -18,10 +16,7 @@ with the same libraries, stay:
      "rows": {"cnn-64:float32": {
          "command", "date", "load_before", "images", "batch_size", "rounds",
          "flops_per_image": of one training step,
-         "matrix_product": GFLOP/s, of the faster library,
-         "matrix_products": {"tensorflow": [one per round], …},
-         "variants": {"keras": {"images_per_second": [one per round], "median",
-                                "share_of_matrix_product"}, …}}}}
+         "variants": {"keras": {"images_per_second": [one per round], "median"}, …}}}}
 """
 
 import argparse
@@ -31,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +81,13 @@ ROWS = tuple(f"{network}:{precision}" for network in NETWORKS for precision in P
 
 VARIANTS = {  # name: (title, arguments of the process that measures it)
     "keras": ("Keras", ["benchmarks.training_keras"]),
-    "keras-plain": ("Keras, not accelerated", ["benchmarks.training_keras", "--plain"]),
     "pytorch": ("PyTorch", ["benchmarks.training_pytorch"]),
     "pytorch-compiled": (
         "PyTorch, `torch.compile`",
         ["benchmarks.training_pytorch", "--compile"],
     ),
 }
-USUAL = ("keras", "pytorch")
-MATRIX_PRODUCTS = ("tensorflow", "pytorch")
+DEFAULT_VARIANTS = ("keras", "pytorch")
 
 
 def main(arguments: list[str]) -> None:
@@ -115,7 +108,7 @@ def stated(rows: Collection[dict[str, Any]]) -> str:
 
 
 def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures every variant and the matrix product in interleaved rounds."""
+    """Measures every variant in interleaved rounds."""
     network, precision = row.split(":")
     _, settings, images = NETWORKS[network]
     sizes = {
@@ -125,9 +118,6 @@ def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
     sized = [network, "--precision", precision, "--images", str(sizes["images"])]
     sized += ["--batch-size", str(sizes["batch_size"])]
     calls = {name: [*VARIANTS[name][1], *sized] for name in options.variants}
-    for library in MATRIX_PRODUCTS:
-        arguments = ["benchmarks.matrix_product", library, "--precision", precision]
-        calls[f"matrix product, {library}"] = arguments
     answers: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
     with contextlib.ExitStack() as stack:
         processes = {
@@ -139,19 +129,15 @@ def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
                 print(f"{row} round {number + 1}: {name} {answers[name][-1]}", flush=True)
     from benchmarks.training_keras import training_flops
 
-    flops = training_flops(settings)
-    products = {
-        name: [x["gflops"] for x in answers[f"matrix product, {name}"]] for name in MATRIX_PRODUCTS
-    }
-    product = max(statistics.median(rounds) for rounds in products.values())
     speeds = {name: [x["images_per_second"] for x in answers[name]] for name in options.variants}
     return {
         **sizes,
         "rounds": options.rounds,
-        "flops_per_image": flops,
-        "matrix_product": product,
-        "matrix_products": products,
-        "variants": summarise(speeds, product, flops),
+        "flops_per_image": training_flops(settings),
+        "variants": {
+            name: {"images_per_second": rounds, "median": statistics.median(rounds)}
+            for name, rounds in speeds.items()
+        },
     }
 
 
@@ -214,30 +200,13 @@ def worker_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def summarise(speeds: dict[str, list[float]], product: float, flops: int) -> dict[str, Any]:
-    """Returns for each variant its rounds, their median, and its share of the matrix product.
-
-    Args:
-        speeds: images per second of each round, by variant.
-        product: GFLOP/s of the matrix product.
-        flops: operations per image.
-    """
-    summary = {}
-    for name, rounds in speeds.items():
-        median = statistics.median(rounds)
-        share = round(median * flops / (product * 1e9), 4)
-        figures = {"images_per_second": rounds, "median": median, "share_of_matrix_product": share}
-        summary[name] = figures
-    return summary
-
-
-def merged(file: Path, rows: dict[str, Any], order: Sequence[str] = ROWS) -> dict[str, Any]:
-    """Returns these rows, and those of a file that was measured on this machine, in an order."""
+def merged(file: Path, rows: dict[str, Any]) -> dict[str, Any]:
+    """Returns these rows, and those of a file that was measured on this machine."""
     same = output.machine()
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if all(before.get(name) == value for name, value in same.items()):
         rows = {**before.get("rows", {}), **rows}
-    return {**same, "rows": {name: rows[name] for name in order if name in rows}}
+    return {**same, "rows": {name: rows[name] for name in ROWS if name in rows}}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -245,7 +214,7 @@ def table(result: dict[str, Any]) -> str:
     rows, machine = result["rows"], result["machine"]
     variants = [name for name in VARIANTS if any(name in row["variants"] for row in rows.values())]
     titles = [f"{VARIANTS[name][0]}, images/s" for name in variants]
-    header = ["network", "format", *titles, "Keras / PyTorch", "GFLOP/s", "of the matrix product"]
+    header = ["network", "format", *titles, "Keras / PyTorch", "GFLOP/s"]
     lines = [_cells(name, row, variants) for name, row in rows.items()]
     rounds = sorted({row["rounds"] for row in rows.values()})
     note = (
@@ -260,13 +229,13 @@ def table(result: dict[str, Any]) -> str:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
-    description = "Measures how fast Keras trains, beside PyTorch and the machine's matrix product."
+    description = "Measures how fast Keras trains, beside PyTorch."
     parser = output.parser("training", description)
     parser.add_argument(
         "--rows", nargs="+", choices=ROWS, default=ROWS, metavar="NETWORK:FORMAT", help="which"
     )
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=USUAL)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=DEFAULT_VARIANTS)
     parser.add_argument("--images", type=int, metavar="N", help="timed, a round")
     parser.add_argument("--batch-size", type=int, metavar="N")
     options = parser.parse_args(arguments)
@@ -291,12 +260,8 @@ def _cells(name: str, row: dict[str, Any], variants: list[str]) -> list[str]:
         )
     both = "keras" in found and "pytorch" in found
     cells.append(f"**{medians['keras'] / medians['pytorch']:.2f}×**" if both else "")
-    if "keras" in found:
-        cells.append(f"{medians['keras'] * row['flops_per_image'] / 1e9:.0f}")
-        cells.append(f"{found['keras']['share_of_matrix_product']:.0%}")
-    else:
-        cells += ["", ""]
-    return cells
+    operations = medians.get("keras", 0) * row["flops_per_image"] / 1e9
+    return [*cells, f"{operations:.0f}" if "keras" in found else ""]
 
 
 def _version(result: dict[str, Any], library: str) -> str:
