@@ -160,7 +160,7 @@ def test_ctrl_c_puts_the_trial_back_into_the_queue(tmp_path, small_dataset, caps
     assert queued.params == stopped.params
 
 
-@pytest.mark.parametrize("name", ["a?b", "a#b", "50%", "a%20b", "{braces}", "with/slash"])
+@pytest.mark.parametrize("name", ["a?b#c%20{d}", "with/slash"])
 def test_study_names_and_folders_with_any_character_keep_their_own_database(
     tmp_path, small_dataset, monkeypatch, name
 ):
