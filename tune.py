@@ -10,14 +10,16 @@ The same command with the same storage resumes the study, or adds a worker to it
 from __future__ import annotations
 
 import argparse
+import datetime
+import functools
 import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from classifier import command_line
-from classifier.data.source import DEFAULT_DATASET, DataSource
+from classifier import command_line, provenance
+from classifier.data.source import DataSource, add_data_arguments
 from classifier.environment import import_quietly
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable
@@ -26,100 +28,41 @@ from classifier.settings import load_preset, parse_overrides
 
 if TYPE_CHECKING:
     from classifier.search.search_space import SearchSpace
+    from classifier.training.training_data import TrainingData
 
 DEFAULT_PRESET = "mlp-baseline"
+SHARED = (
+    "search",
+    "sampler",
+    "pruner",
+    "dataset",
+)  # by all workers of a study, beside the settings
 
 
 def main(arguments: list[str]) -> None:
     """Runs trials until the study is complete; writes the results."""
     options = parse(arguments)
     import_optuna()
-    space = choose_space(options)
-    options.study_name = options.study_name or space.settings.preset
-    folder = Path(options.output or Path("runs") / f"{options.study_name}-search")
-    options.storage = options.storage or f"sqlite:///{folder / 'study.db'}"
-    import_quietly("keras")
-    check_targets(options, folder)
-    search(options, space, folder, command=command_to_repeat(arguments))
-
-
-def search(options: argparse.Namespace, space: SearchSpace, folder: Path, *, command: str) -> None:
-    """Opens the study, runs trials, and writes the results, also when it is interrupted."""
-    from classifier.search import results, storage, worker
-    from classifier.search.trial import run_trial
-    from classifier.training.training_data import load_training_data
-
-    opened = storage.open_storage(options.storage)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = space.settings
-    worker.say(f"Loading {options.dataset} …")
-    data = load_training_data(DataSource(options.dataset, options.label_column), settings)
-    for remark in data.remarks:
-        worker.say(remark)
-    study = worker.open_study(
-        opened,
-        options.study_name,
-        pruner=worker.build_pruner(options.pruner, settings.epochs),
-        config={
-            "settings": settings.to_dict(),
-            "search": dict(space.section),
-            "sampler": options.sampler,
-            "pruner": options.pruner,
-            "data set": data.split.fingerprint,
-        },
-    )
-    found = results.Results(study, space, data, options.sampler, command)
-    shown = storage.without_password(options.storage)
-    worker.say(f"Study {study.study_name} in {shown}; {found.sentence()}")
-    try:
-        worker.Worker(
-            study,
-            space,
-            sampler=options.sampler,
-            trials=options.trials,
-            grace=options.grace,
-            folder=folder,
-            train=lambda trial, drawn, state: run_trial(trial, drawn, data, state),
-            after_trial=lambda: found.write_tables(folder),
-        ).run()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped; the study is kept in {shown}. Resume it with the same command"
-        ) from None
-    finally:
-        found.write_tables(folder)
-    for line in found.write_plots(folder):
-        worker.say(line)
-    best = found.best
-    if best is None:
-        raise ClassifierError(
-            f"no trial of the study {study.study_name!r} is complete, so there is no best one: "
-            "search other settings, or more --trials"
-        )
-    if options.write_preset:
-        found.write_preset(Path(options.write_preset), best)
-        worker.say(f"Preset: {options.write_preset}")
-    worker.say(f"Results: {folder}\n{found.sentence()}")
-
-
-def choose_space(options: argparse.Namespace) -> SearchSpace:
-    """Returns the search space, and the settings common to all trials."""
-    from classifier.search.search_space import load_search_space
+    from classifier.search import results, search_space, storage
 
     changes = parse_overrides(options.set, epochs=options.epochs, seed=options.seed)
     settings = load_preset(options.preset).replace(**changes)
-    space = load_search_space(options.preset, settings, fixed=changes)
+    space = search_space.load_search_space(options.preset, settings, changes)
     if options.sampler == "grid":
         space.grid()  # is it finite?
-    return space
+    options.study_name = options.study_name or settings.preset
+    # A name is no path: a slash in it would put the folder elsewhere.
+    name = options.study_name.replace("/", "-")
+    folder = Path(options.output or Path("runs") / f"{name}-search")
+    options.storage = options.storage or storage.sqlite_url(folder / "study.db")
+    results.check_targets(folder, options.study_name, options.write_preset)
+    require_writable(folder)
+    words = map(storage.without_password, arguments)
+    search(options, space, folder, shlex.join(["python", "tune.py", *words]))
 
 
 def import_optuna() -> None:
-    """Imports Optuna and limits its log messages.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Imports Optuna and limits its log messages; raises InputError if it is not installed."""
     try:
         import optuna
     except ImportError:
@@ -128,22 +71,75 @@ def import_optuna() -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
-def check_targets(options: argparse.Namespace, folder: Path) -> None:
-    """Raises InputError if results or preset cannot be written."""
-    from classifier.search import results
+def search(options: argparse.Namespace, space: SearchSpace, folder: Path, command: str) -> None:
+    """Opens the study, runs trials, and writes the results."""
+    from classifier.search import results, storage
+    from classifier.training.training_data import load_training_data
 
-    results.check_folder(folder, options.study_name)
+    database = storage.open_storage(options.storage, grace=options.grace)
+    folder.mkdir(parents=True, exist_ok=True)
+    source = DataSource.from_options(options)
+    print(f"Loading {source.dataset} …", flush=True)
+    data = load_training_data(source, space.settings)
+    for remark in data.remarks:
+        print(remark)
+    import_quietly("keras")
+    from classifier.search import trials
+
+    about = describe(options, space, data, command)
+    pruner = trials.build_pruner(options.pruner, space.settings.epochs)
+    config = {**about["settings"], **{name: about[name] for name in SHARED}}
+    study = storage.open_study(database, options.study_name, pruner=pruner, config=config)
+    shown = storage.without_password(options.storage)
+    print(f"Study {study.study_name} in {shown}; {results.sentence(study, space)}", flush=True)
+    write_tables = functools.partial(results.write_tables, study, space, about, folder)
+    try:
+        trials.run(
+            study,
+            space,
+            sampler=options.sampler,
+            trials=options.trials,
+            train=functools.partial(trials.train_trial, data=data),
+            after_trial=write_tables,
+        )
+    except KeyboardInterrupt:
+        kept = f"stopped; the study is kept in {shown}. Resume it with the same command"
+        raise KeyboardInterrupt(kept) from None
+    write_tables()
+    for line in results.write_plots(study, folder):
+        print(line)
+    if results.best_trial(study) is None:
+        raise ClassifierError(
+            f"no trial of the study {study.study_name!r} is complete, so there is no best one: "
+            "search other settings, or more --trials"
+        )
     if options.write_preset:
-        results.check_preset_target(Path(options.write_preset))
-    require_writable(folder)
+        results.write_preset(options.write_preset, study, space, about)
+        print(f"Preset: {options.write_preset}")
+    print(f"Results: {folder}\n{results.sentence(study, space)}")
 
 
-def command_to_repeat(arguments: list[str]) -> str:
-    """Returns the command line without the password of the storage."""
-    from classifier.search.storage import without_password
-
-    words = [without_password(word) if "://" in word else word for word in arguments]
-    return shlex.join(["python", "tune.py", *(word for word in words if word != "--debug")])
+def describe(
+    options: argparse.Namespace, space: SearchSpace, data: TrainingData, command: str
+) -> dict[str, Any]:
+    """Returns what `study.json` tells about a search, beside its trials."""
+    return {
+        "command": command,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": provenance.machine(),
+        "versions": provenance.library_versions(),
+        "git_commit": provenance.git_commit(),
+        "study": options.study_name,
+        "sampler": options.sampler,
+        "pruner": options.pruner,
+        "settings": space.settings.to_dict(),
+        "search": dict(space.section),
+        "dataset": {
+            "fingerprint": data.split.fingerprint,
+            "training_images": len(data.training.images),
+            "validation_images": len(data.validation.images),
+        },
+    }
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -151,73 +147,43 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = command_line.argument_parser(
         "Searches for better settings of a preset, alone or with other workers."
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--preset",
         metavar="NAME|FILE",
         default=DEFAULT_PRESET,
-        help=f"preset, or YAML file, with a `search` section (default: {DEFAULT_PRESET})",
+        help="preset, or YAML file, with a `search` section (default: %(default)s)",
     )
-    parser.add_argument(
-        "--dataset",
-        default=DEFAULT_DATASET,
-        help="Hub id (@revision allowed), folder, ZIP, Toronto archive or its folder "
-        f"(default: {DEFAULT_DATASET})",
-    )
-    parser.add_argument("--label-column", metavar="NAME", help="column of the labels, if ambiguous")
-    parser.add_argument("--sampler", choices=SAMPLERS, required=True, help="search method")
-    parser.add_argument(
-        "--trials",
-        type=int,
-        metavar="N",
-        required=True,
-        help="total number of trials of the study, over all workers",
-    )
-    parser.add_argument(
-        "--epochs", type=int, metavar="N", help="maximum number of epochs of a trial"
-    )
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="random seed of trainings and sampler"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override any setting; it is then not searched",
-    )
-    parser.add_argument(
-        "--pruner",
-        choices=PRUNERS,
-        default="median",
-        help="stops unpromising trials early (default: median)",
-    )
-    parser.add_argument(
+    add_data_arguments(parser)
+    add("--sampler", choices=SAMPLERS, required=True, help="search method")
+    add("--trials", type=positive, metavar="N", required=True, help="of all workers together")
+    add("--epochs", type=int, metavar="N", help="maximum number of epochs of a trial")
+    add("--seed", type=int, metavar="N", help="random seed of trainings and sampler")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="fixes a setting")
+    add("--pruner", choices=PRUNERS, default="median", help="stops poor trials (default: median)")
+    add(
         "--storage",
         metavar="URL",
-        help="sqlite:///FILE, postgresql://USER@HOST/NAME, journal:FILE or grpc:HOST:PORT "
-        "(default: a file in --output)",
+        help="sqlite:///FILE or postgresql://USER@HOST/NAME (default: a file in --output)",
     )
-    parser.add_argument("--study-name", metavar="NAME", help="default: the name of the preset")
-    parser.add_argument(
+    add("--study-name", metavar="NAME", help="default: the name of the preset")
+    add(
         "--grace",
-        type=int,
+        type=positive,
         default=60,
         metavar="SECONDS",
-        help="time without a heartbeat after which the trial of a worker is lost (default: 60)",
+        help="without a heartbeat of its worker, until a trial is lost (default: %(default)s)",
     )
-    parser.add_argument(
-        "--output", metavar="DIR", help="folder of the results (default: runs/<study>-search)"
-    )
-    parser.add_argument(
-        "--write-preset",
-        metavar="FILE.yaml",
-        help="write the settings of the best trial to this file",
-    )
-    options = parser.parse_args(arguments)
-    for name in ("trials", "grace"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be 1 or more")
-    return options
+    add("--output", metavar="DIR", help="of the results (default: runs/<study>-search)")
+    add("--write-preset", metavar="FILE.yaml", type=Path, help="of the best trial's settings")
+    return parser.parse_args(arguments)
+
+
+def positive(text: str) -> int:
+    """Returns a positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"give a positive integer. Received: {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ NO_TEACHER = "teacher="
 VIEWS = "distillation_views=6"  # the teacher's answers are most of the time of so short a training
 TIED = ("mlp-tied", VIEWS)
 ROWS = (
-    Row("baseline", "the classic recipe", ALONE, "mlp-baseline"),
+    Row("baseline", "baseline (dense ReLU, dropout, L2)", ALONE, "mlp-baseline"),
     Row("augmentation", "+ flips, crops, mixup", ALONE, "mlp-baseline", AUGMENTATION),
     Row(
         "residual",
@@ -92,10 +92,18 @@ ROWS = (
         (*LOCAL, NO_TEACHER, "prune_threshold=0"),
     ),
     Row("pruning", "+ pruning during training", ALONE, "mlp", (*LOCAL, NO_TEACHER)),
-    Row("teacher", "+ the CNN's answers as targets", TAUGHT, "mlp", (*LOCAL, VIEWS), 1),
-    Row("tied", "+ first half as convolutions", TAUGHT, "mlp", (*NO_VIEWS, VIEWS), 1, TIED),
-    Row("views", "+ four views averaged", TAUGHT, "mlp", (VIEWS,), 1, TIED),
-    Row("cnn", "the convolutional network", CONVOLUTIONAL, "cnn", (), 1),
+    Row("teacher", "+ knowledge distillation from the CNN", TAUGHT, "mlp", (*LOCAL, VIEWS), 1),
+    Row(
+        "tied",
+        "+ first half of the epochs as convolutions",
+        TAUGHT,
+        "mlp",
+        (*NO_VIEWS, VIEWS),
+        1,
+        TIED,
+    ),
+    Row("views", "+ test-time augmentation, four views", TAUGHT, "mlp", (VIEWS,), 1, TIED),
+    Row("cnn", "CNN (ResNet-9)", CONVOLUTIONAL, "cnn", (), 1),
 )
 
 

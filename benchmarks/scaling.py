@@ -90,7 +90,7 @@ def calculate(figures: dict[str, float], batch_size: int) -> dict[str, Any]:
         "bytes": figures["bytes"],
         "bandwidth": figures["bytes"] / figures["all_reduce"],  # 2 (P - 1) / P is 1 for two
     }
-    foretold = {
+    predicted = {
         network: {
             str(workers): step_seconds(terms, batch_size, workers, bandwidth)
             for workers in PREDICTED
@@ -98,7 +98,7 @@ def calculate(figures: dict[str, float], batch_size: int) -> dict[str, Any]:
         for network, bandwidth in NETWORKS.items()
     }
     measured = {"1": figures["alone"], "2": figures["two_workers"]}
-    return {"terms": terms, "foretold": foretold, "measured": measured}
+    return {"terms": terms, "predicted": predicted, "measured": measured}
 
 
 def step_seconds(
@@ -163,14 +163,14 @@ def run(what: str, cores: list[int], *arguments: str, together: bool = False) ->
 
 def table(result: dict[str, Any]) -> str:
     """Returns measured and calculated times as Markdown."""
-    names = list(result["foretold"])
+    names = list(result["predicted"])
     rows = []
     for workers in PREDICTED:
         measured = result["measured"].get(str(workers))
         cells = [str(workers), f"{1000 * measured:.0f} ms" if measured else ""]
         for name in names:
-            seconds = result["foretold"][name][str(workers)]
-            speed_up = result["foretold"][name]["1"] / seconds
+            seconds = result["predicted"][name][str(workers)]
+            speed_up = result["predicted"][name]["1"] / seconds
             cells.append(f"{1000 * seconds:.0f} ms ({speed_up:.1f}×)")
         rows.append(cells)
     header = ["workers", "measured", f"calculated: {names[0]}", *names[1:]]

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from benchmarks.training import CLASSES, NETWORKS, WARM_UP, answer_each_line, worker_parser
+from benchmarks.training import CLASSES, WARM_UP
 from classifier.architectures import build_network, flops_per_image
 from classifier.settings import Settings
 from classifier.training import fusion, precision
@@ -36,23 +36,18 @@ class Stopwatch(keras.callbacks.Callback):
         self.seconds = now - self._start
 
 
-def trainer(
-    settings: Settings, number_format: str, images: int, *, plain: bool = False
-) -> Callable[[], dict[str, float]]:
+def trainer(settings: Settings, number_format: str, images: int) -> Callable[[], float]:
     """Returns a function that trains on random images, as `train.py` does between two validations.
 
     Args:
         settings: of the network, the optimiser, the augmentation and the batch.
         number_format: "float32" or "bfloat16".
-        images: the number that is timed, in whole batches.
-        plain: whether layers and operations stay those of Keras; a long training replaces and fuses
-            them where that is faster.
+        images: the number that is timed, in whole batches; the function returns images per second.
     """
     steps = images // settings.batch_size
     precision.set_policy(number_format)
-    network = build(settings) if plain else accelerate(build(settings))
-    fuse = not plain and fusion.is_possible()
-    trainee = TrainingModel(network, Augmentation(settings), fuse=fuse)
+    network = accelerate(build(settings))
+    trainee = TrainingModel(network, Augmentation(settings), fuse=fusion.is_possible())
     trainee.compile(
         optimizer=build_optimizer(settings, WARM_UP + steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
@@ -62,11 +57,10 @@ def trainer(
     data = random_images((WARM_UP + steps) * settings.batch_size)
     batches = Batches(lambda epoch: data, batch_size=settings.batch_size, seed=0)
 
-    def train() -> dict[str, float]:
+    def train() -> float:
         stopwatch = Stopwatch()
         trainee.fit(batches, shuffle=False, verbose=0, callbacks=[MallocTuning(), stopwatch])
-        speed = steps * settings.batch_size / stopwatch.seconds
-        return {"images_per_second": round(speed, 1)}
+        return round(steps * settings.batch_size / stopwatch.seconds, 1)
 
     return train
 
@@ -94,16 +88,3 @@ def random_images(count: int) -> Images:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     return Images(images, np.eye(CLASSES, dtype="float32")[random.integers(0, CLASSES, count)])
-
-
-def main() -> None:
-    """Trains one round for each line of standard input."""
-    parser = worker_parser()
-    parser.add_argument("--plain", action="store_true")
-    options = parser.parse_args()
-    settings = NETWORKS[options.network][1].replace(batch_size=options.batch_size)
-    answer_each_line(trainer(settings, options.precision, options.images, plain=options.plain))
-
-
-if __name__ == "__main__":
-    main()

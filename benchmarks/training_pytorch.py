@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.training import CLASSES, NETWORKS, WARM_UP, answer_each_line, worker_parser
+from benchmarks.training import CLASSES, WARM_UP
 from classifier.settings import Settings
 
 SIZE = 32
@@ -157,20 +157,16 @@ def sampling_matrix(offset: Tensor, extent: Tensor, mirrored: Tensor) -> Tensor:
     return (1 - (places[:, :, None] - pixels).abs()).clamp(min=0)
 
 
-def trainer(
-    settings: Settings, number_format: str, images: int, *, compiled: bool = False
-) -> Callable[[], dict[str, float]]:
-    """Returns a function that trains on random images; with `torch.compile` if compiled."""
+def trainer(settings: Settings, number_format: str, images: int) -> Callable[[], float]:
+    """Returns a function that trains on random images and returns their number per second."""
     torch.manual_seed(0)
-    network: nn.Module = Network(settings)
+    network = Network(settings)
     optimizer = build_optimizer(network, settings)
-    if compiled:
-        network = torch.compile(network)  # type: ignore[assignment]
     loss_function = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     steps = images // settings.batch_size
     network.train()
 
-    def train() -> dict[str, float]:
+    def train() -> float:
         start = 0.0
         for number, (pixels, targets) in enumerate(batches(WARM_UP + steps, settings.batch_size)):
             if number == WARM_UP:
@@ -181,8 +177,7 @@ def trainer(
                 loss = loss_function(network(pixels), targets)
             loss.backward()
             optimizer.step()
-        speed = steps * settings.batch_size / (time.perf_counter() - start)
-        return {"images_per_second": round(speed, 1)}
+        return round(steps * settings.batch_size / (time.perf_counter() - start), 1)
 
     return train
 
@@ -209,16 +204,3 @@ def batches(steps: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     targets = functional.one_hot(torch.randint(0, CLASSES, (count,)), CLASSES).float()
     for chosen in torch.randperm(count).split(batch_size):
         yield images[chosen], targets[chosen]
-
-
-def main() -> None:
-    """Trains one round for each line of standard input."""
-    parser = worker_parser()
-    parser.add_argument("--compile", action="store_true")
-    options = parser.parse_args()
-    settings = NETWORKS[options.network][1].replace(batch_size=options.batch_size)
-    answer_each_line(trainer(settings, options.precision, options.images, compiled=options.compile))
-
-
-if __name__ == "__main__":
-    main()

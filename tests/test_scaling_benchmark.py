@@ -30,7 +30,7 @@ def test_the_calculation_finds_the_terms_of_what_was_measured():
     found = scaling.calculate(figures(), 512)
     assert found["terms"] == pytest.approx(TERMS)
     assert found["measured"] == {"1": figures()["alone"], "2": 0.4}
-    assert found["foretold"]["loopback"]["1"] == pytest.approx(figures()["whole_batch"])
+    assert found["predicted"]["loopback"]["1"] == pytest.approx(figures()["whole_batch"])
 
 
 def test_workers_share_the_computing_and_pay_for_the_gradients():

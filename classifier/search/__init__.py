@@ -1,4 +1,4 @@
-"""Hyperparameter search with optuna: search space, storage, workers, trials and results."""
+"""Hyperparameter search with optuna: search space, storage, trials and results."""
 
 SAMPLERS = ("grid", "random", "tpe")
 PRUNERS = ("median", "hyperband", "none")

@@ -1,124 +1,105 @@
-"""Opens the storage of a study, which workers on several machines can share."""
+"""Opens the database of a study, which workers on several machines can share."""
 
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy.exc
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.engine import make_url
+import optuna
+from optuna.pruners import BasePruner
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from classifier.errors import ClassifierError, InputError
 
-URL_FORMS = "sqlite:///FILE, postgresql://USER@HOST/NAME, journal:FILE or grpc:HOST:PORT"
+URL_FORMS = "sqlite:///FILE or postgresql://USER@HOST/NAME"
 DRIVER_INSTALL = "pip install 'psycopg[binary]'"  # SQLAlchemy 2.1 takes psycopg for postgresql://
 PASSWORD = re.compile(r"(://[^:/@]*:).*(@)")
-CONNECT_TIMEOUT = 10  # seconds to connect to a server
-LOCK_TIMEOUT = 60  # seconds to wait while another worker writes to the same SQLite file
+# Seconds: to connect, and to wait while another program, such as a backup, locks an SQLite file.
+TIMEOUTS = {"postgresql": {"connect_timeout": 10}, "sqlite": {"timeout": 300}}
 MAX_ATTEMPTS = 5  # to create the tables of a new database, which other workers may do at once
+MAX_RETRIES = 3  # of a trial whose worker was killed: perhaps its settings do that
 
 
-def open_storage(url: str) -> BaseStorage:
-    """Opens the storage at a URL, or creates it.
-
-    Args:
-        url: one of `URL_FORMS`.
-
-    Raises:
-        InputError: the URL is invalid, or a package for it is not installed.
-        ClassifierError: the storage does not answer, or is not a storage of studies.
-    """
-    scheme, _, rest = url.partition(":")
-    if scheme == "journal" and rest and not rest.startswith("//"):
-        return _open_journal(Path(rest))
-    if scheme == "grpc":
-        return _open_grpc(rest)
-    if scheme == "sqlite" or scheme.partition("+")[0] == "postgresql":
-        return _open_database(url)
-    raise _invalid(url)
-
-
-def _invalid(url: str) -> InputError:
-    return InputError(f"--storage takes {URL_FORMS}. Received: {without_password(url)!r}")
+def sqlite_url(file: Path) -> str:
+    """Returns the URL of an SQLite file, in which `?`, `#` and `%` of its path are quoted."""
+    return URL.create("sqlite", database=str(file)).render_as_string()
 
 
 def without_password(url: str) -> str:
     """Returns the URL with its password hidden."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        return PASSWORD.sub(r"\1***\2", url)
+    return PASSWORD.sub(r"\1***\2", url)
 
 
-def _open_journal(path: Path) -> JournalStorage:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
-    except OSError as error:
-        reason = error.strerror or error
-        raise ClassifierError(f"cannot store a study in {path}: {reason}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not the journal of a study ({error})") from error
+def open_storage(url: str, *, grace: int = 60) -> RDBStorage:
+    """Opens the database at a URL of `URL_FORMS`, or creates it.
 
+    A trial without a heartbeat for `grace` seconds is failed and queued again by other workers.
 
-def _open_grpc(address: str) -> GrpcStorageProxy:
-    host, _, port = address.strip("/").rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise InputError(f"--storage grpc takes HOST:PORT. Received: {address!r}")
-    try:
-        import grpc  # noqa: F401 - optuna would fail later, with a long message
-
-        proxy = GrpcStorageProxy(host=host, port=int(port))
-        proxy.wait_server_ready(timeout=CONNECT_TIMEOUT)
-    except ImportError:
-        raise InputError(
-            "--storage grpc needs grpcio and protobuf: pip install grpcio protobuf"
-        ) from None
-    except ConnectionError as error:
-        raise ClassifierError(
-            f"no study server answers at {host}:{port} within {CONNECT_TIMEOUT} s: start one with "
-            "optuna.storages.run_grpc_proxy_server, or correct --storage"
-        ) from error
-    return proxy
-
-
-def _open_database(url: str) -> RDBStorage:
+    Raises:
+        InputError: the URL is invalid, or a package for it is not installed.
+        ClassifierError: the database does not answer, or is not one of studies.
+    """
     shown = without_password(url)
     try:
-        database = make_url(url).database
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise _invalid(url) from None
-    is_file = url.startswith("sqlite:")
-    if not database or database == ":memory:":
-        needed = "a file, as in sqlite:///runs/study.db" if is_file else "a database"
-        raise InputError(f"--storage {url.partition(':')[0]} needs {needed}. Received: {shown!r}")
-    options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT}
-    if is_file:
-        options = {"timeout": LOCK_TIMEOUT}
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        address = URL.create("unknown")
+    kind, database = address.get_backend_name(), address.database
+    if kind not in TIMEOUTS or not database or database == ":memory:":
+        raise InputError(f"--storage takes {URL_FORMS}. Received: {shown!r}")
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            if is_file:
+            if kind == "sqlite":
                 Path(database).parent.mkdir(parents=True, exist_ok=True)
-            return RDBStorage(url, engine_kwargs={"connect_args": options, "pool_pre_ping": True})
-        except ImportError as error:
-            raise InputError(
-                f"--storage {shown} needs a driver that is not installed; for "
-                f"postgresql://… run: {DRIVER_INSTALL}"
-            ) from error
-        except sqlalchemy.exc.ArgumentError:
-            raise _invalid(url) from None
-        except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, RuntimeError) as error:
-            # Another worker may have created the tables at the same time.
-            raced = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(
-                error
+            return RDBStorage(
+                # Quoted, since Optuna takes braces for fields of a format string.
+                address.render_as_string(hide_password=False),
+                engine_kwargs={"connect_args": TIMEOUTS[kind], "pool_pre_ping": True},
+                heartbeat_interval=max(1, grace // 4),
+                grace_period=grace,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
             )
+        except ImportError as error:
+            raise InputError(f"--storage {shown} needs a driver: {DRIVER_INSTALL}") from error
+        except (SQLAlchemyError, OSError, RuntimeError) as error:
+            # Optuna does not expect another worker to create the same tables at the same time.
+            raced = re.search("already exists|unique", str(error), re.IGNORECASE)
             if attempt == MAX_ATTEMPTS or not raced:
-                reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-                raise ClassifierError(f"cannot store a study in {shown}: {reason}") from error
+                raise ClassifierError(
+                    f"cannot store a study in {shown}: {reason(error)}"
+                ) from error
             time.sleep(0.2 * attempt)
     raise AssertionError("unreachable")
+
+
+def open_study(
+    storage: RDBStorage, name: str, *, pruner: BasePruner, config: dict[str, Any]
+) -> optuna.Study:
+    """Opens a study, or creates it with a configuration that all its trials share, as JSON.
+
+    Raises:
+        InputError: the study exists with another configuration.
+    """
+    study = optuna.create_study(
+        study_name=name, storage=storage, direction="maximize", pruner=pruner, load_if_exists=True
+    )
+    known = study.user_attrs.get("config")
+    if known is None:
+        study.set_user_attr("config", known := config)
+    for key, value in config.items():
+        if known.get(key) != value:
+            raise InputError(
+                f"the study {name!r} has {key} {known.get(key)!r}, not {value!r}: use the same "
+                "options as before, or another name with --study-name"
+            )
+    return study
+
+
+def reason(error: BaseException) -> str:
+    """Returns the first line of the driver's message, without SQLAlchemy's statement."""
+    cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
+    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]

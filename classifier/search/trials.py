@@ -1,0 +1,170 @@
+"""Runs the trials of a study, each a training; other workers may run trials of the same study.
+
+Workers communicate only through the database. The trial of a killed worker is queued again when its
+heartbeats have stopped (see `storage`); one that is stopped by Ctrl-C is queued again at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import keras
+import optuna
+from optuna.exceptions import StorageInternalError, TrialPruned, UpdateFinishedTrialError
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+
+from classifier.architectures import build_network
+from classifier.architectures.local_start import start_from_patches
+from classifier.errors import ClassifierError
+from classifier.search.search_space import SearchSpace
+from classifier.search.storage import reason
+from classifier.settings import Settings
+from classifier.training import precision
+from classifier.training.distillation import epoch_images
+from classifier.training.fit import fit, top1
+from classifier.training.training_data import TrainingData
+
+# Trials that are sampled at random before TPE starts, and not pruned before a median exists.
+STARTUP_TRIALS = 5
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # towards the number of trials
+
+Train = Callable[[optuna.Trial, Settings], float]
+
+
+def build_pruner(name: str, epochs: int) -> BasePruner:
+    """Returns the pruner "median", "hyperband" or "none" for trainings of a number of epochs."""
+    if name == "median":
+        return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 4))
+    if name == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=epochs)
+    return NopPruner()
+
+
+def build_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
+    """Returns the sampler "grid", "random" or "tpe"."""
+    if name == "grid":
+        return GridSampler(space.grid(), seed=seed)
+    if name == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
+
+
+def run(
+    study: optuna.Study,
+    space: SearchSpace,
+    *,
+    sampler: str,
+    trials: int,
+    train: Train,
+    after_trial: Callable[[], None],
+) -> None:
+    """Runs trials until the study has the requested number, or the grid is complete.
+
+    Args:
+        study: the study that the workers share.
+        space: its search space.
+        sampler: as `build_sampler` takes it.
+        trials: the requested number. When it is reached, each other worker may still run one more.
+        train: trains a trial; returns the validation accuracy.
+        after_trial: called after each trial of this worker.
+
+    Raises:
+        ClassifierError: the database failed, or another worker took a trial over.
+    """
+    study.sampler = build_sampler(sampler, space, space.settings.seed)
+    exhausted = isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study)
+    if exhausted or len(study.get_trials(deepcopy=False, states=COUNTED)) >= trials:
+        return
+    if sampler != "grid":
+        # The unchanged preset is the first trial: the reference for the gain.
+        study.enqueue_trial(space.reference(), skip_if_exists=True)
+    run_trial = partial(objective, space=space, sampler=sampler, train=train)
+    enough = MaxTrialsCallback(trials, states=COUNTED)
+    try:
+        study.optimize(run_trial, callbacks=[enough, lambda study, trial: after_trial()])
+    except (StorageInternalError, ValueError) as error:  # of Optuna; objective catches the others
+        raise ClassifierError(
+            "the database failed, or another worker has taken over a trial without heartbeats "
+            f"({reason(error)}): start this worker again, which repeats the running trial"
+        ) from error
+
+
+def objective(trial: optuna.Trial, *, space: SearchSpace, sampler: str, train: Train) -> float:
+    """Trains a trial; one whose settings do not work counts, as a pruned one.
+
+    A trial that ends for another reason, such as Ctrl-C, is put back into the queue.
+    """
+    if sampler != "grid":
+        # Other workers, and a resumed search, must not sample the same settings again.
+        seed = (space.settings.seed + trial.number) % 2**32
+        trial.study.sampler = build_sampler(sampler, space, seed)
+    try:
+        settings = space.suggest(trial)
+        print(f"Trial {trial.number}: {trial.params}", flush=True)
+        accuracy = train(trial, settings)
+        print(f"Trial {trial.number}: {accuracy:.2%} on validation", flush=True)
+        return accuracy
+    except UpdateFinishedTrialError:
+        raise
+    except (KeyboardInterrupt, OSError, StorageInternalError):
+        frozen = trial.study.get_trials(deepcopy=False)[trial.number]
+        RetryHeartbeatStaleTrialCallback()(trial.study, frozen)
+        raise
+    except Exception as error:  # it diverges, is too large for the memory, or was pruned
+        print(f"Trial {trial.number} ends: {error}", flush=True)
+        trial.set_user_attr("reason", str(error))
+        raise TrialPruned from error
+
+
+def train_trial(trial: optuna.Trial, settings: Settings, *, data: TrainingData) -> float:
+    """Trains like `train.py` and returns the validation accuracy, as in `training.json`.
+
+    Raises:
+        TrialPruned: the pruner stopped it early.
+    """
+    try:
+        precision.set_policy(precision.resolve(settings.precision))
+        keras.utils.set_random_seed(settings.seed)
+        network = build_network(
+            settings, classes=len(data.split.classes), mean=data.mean, deviation=data.deviation
+        )
+        start_from_patches(network, data.training.images, settings)
+        load_epoch, augmentation = epoch_images(data, settings)
+        with tempfile.TemporaryDirectory() as checkpoints:
+            fit(
+                network,
+                settings,
+                load_training=load_epoch,
+                validation=data.validation,
+                checkpoints=Path(checkpoints),
+                augmentation=augmentation,
+                further_callbacks=[Pruning(trial, settings.epochs)],
+            )
+        return top1(network, data.validation)
+    finally:
+        # The next trial builds another network: release the memory of this one.
+        keras.utils.clear_session(free_memory=True)
+        gc.collect()
+
+
+class Pruning(keras.callbacks.Callback):
+    """Reports the validation accuracy after each epoch; only the last epoch is not pruned."""
+
+    def __init__(self, trial: optuna.Trial, epochs: int) -> None:
+        super().__init__()
+        self.trial = trial
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Raises `TrialPruned` if the pruner stops the trial."""
+        self.trial.report(float((logs or {})["val_accuracy"]), step=epoch + 1)
+        if epoch + 1 < self.epochs and self.trial.should_prune():
+            raise TrialPruned("pruned")
