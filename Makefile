@@ -15,7 +15,7 @@ help:
 	@echo "make check    formatter, linter, type checker, documents and docstring examples"
 	@echo "make lock     record the exact set of versions in requirements.lock"
 	@echo "make runtime  refresh onnxruntime-web, which runs the models in the static page (needs npm)"
-	@echo "make space SPACE=user/name MODEL=user/name   upload the Space"
+	@echo "make space SPACE=user/name MODEL=user/name [SDK=static] [HARDWARE=zero-a10g]   upload the Space"
 
 run: $(VENV)/.app
 	$(BIN)/python app.py
@@ -51,7 +51,7 @@ runtime:
 	rm -r package onnxruntime-web-*.tgz
 
 space: $(VENV)/.app
-	$(BIN)/python deploy.py --space "$(SPACE)" --model "$(MODEL)"
+	$(BIN)/python deploy.py --space "$(SPACE)" --model "$(MODEL)" $(if $(SDK),--sdk "$(SDK)") $(if $(HARDWARE),--hardware "$(HARDWARE)")
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

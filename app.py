@@ -30,6 +30,8 @@ from classifier import command_line
 from classifier.errors import ClassifierError, InputError
 
 if TYPE_CHECKING:
+    from gradio import Blocks
+
     from interface.serving import Models
 
 PORTS = range(7860, 7960)  # Gradio's
@@ -79,6 +81,7 @@ def serve(models: Models, options: Namespace) -> None:
     trusting = shared or trusts_proxy()
     models.decoder.start()
     blocks = page.build(models, changing=options.follow is not None)
+    mark_for_zero_gpu(blocks)
     try:
         blocks.launch(
             server_name=f"[{options.host}]" if ":" in options.host else options.host,
@@ -100,6 +103,22 @@ def serve(models: Models, options: Namespace) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     blocks.close(verbose=False)
     gc.freeze()  # skips the last garbage collection, half a second
+
+
+def mark_for_zero_gpu(blocks: Blocks) -> None:
+    """Binds a function marked by `spaces.GPU`: without one, ZeroGPU ends the start of an app.
+
+    It is never called: a picture is classified in milliseconds without a GPU, and no visitor's
+    quota is used (Hub documentation, Spaces ZeroGPU, August 2026).
+    """
+    try:
+        import spaces
+    except ImportError:  # on any other machine
+        return
+    from gradio import State
+
+    with blocks:
+        State().change(spaces.GPU(lambda: None), api_visibility="private")
 
 
 def parse(arguments: list[str]) -> Namespace:

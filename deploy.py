@@ -1,50 +1,48 @@
-"""Deploys the Space: uploads the app and the modules it imports, and sets the served models.
+"""Deploys the Space, with a server or as plain files, or writes the plain files to a folder.
 
 python deploy.py --space user/name --model user/name
+python deploy.py --space user/name --model user/name --hardware zero-a10g
+python deploy.py --sdk static --space user/name --model user/name
+python deploy.py --sdk static --model runs/mine,pretrained/cnn --output site
 """
 
 from __future__ import annotations
 
-import fnmatch
-import logging
-import re
+import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from classifier import command_line
 from classifier.errors import InputError
-from classifier.hub.access import check_repo_id, check_token, find_token
-from classifier.hub.commit import Target, commit_files, head_of
-from classifier.hub.pulling import SERVED_FILES, commit_at
+from classifier.files import require_writable, write_atomically
+from classifier.hub.access import check_token, find_token
+from classifier.hub.commit import commit_files
+from classifier.hub.pulling import commit_at
+from classifier.hub.space_files import SDKS, ZERO_GPU, gradio_files, static_readme
 from classifier.hub_client import (
     FORBIDDEN,
     HubError,
+    check_repo_id,
     connect,
     describe,
-    redact_token,
     status_of,
+    unless_missing,
     with_retries,
 )
-from classifier.model_folder.folder import ModelFolder
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, SpaceInfo
 
-logger = logging.getLogger(__name__)
-
-PROJECT = Path(__file__).resolve().parent
-README = "README.md"
-REQUIREMENTS = "requirements.txt"
-SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
-PACKAGES = ("classifier", "evaluation", "interface")
-EMBEDDED = "pretrained"
-OWNED = tuple(f"{folder}/*" for folder in (*PACKAGES, EMBEDDED))  # deleted when no longer needed
 MODEL_VARIABLE = "MODEL_ID"
-PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")  # in the README
-NOT_UPLOADED = ("*.pyc", "*.pyo", "*.tmp", "*.log", "*~")
+PAYMENT_REQUIRED = 402
+WAYS_OUT = (
+    "--sdk static (free; never sleeps), --hardware zero-a10g (free for two Spaces of an account in "
+    "good standing), or a paid plan for --sdk gradio on other hardware"
+)
 
 
 @dataclass(frozen=True)
@@ -54,157 +52,216 @@ class Deployment:
     page: str
     commit: str
     changed: bool
-    variable_set: bool
+    variable_set: bool = False
 
     def __str__(self) -> str:
         first = "Uploaded" if self.changed else "No file has changed since"
-        if not self.changed and not self.variable_set:
-            first = "Nothing has changed since"
         second = f"Set: {MODEL_VARIABLE}\n" if self.variable_set else ""
         return f"{first}: {self.commit}\n{second}The Space: {self.page}"
 
 
+@dataclass(frozen=True)
+class Request:
+    """The Space to deploy.
+
+    Attributes:
+        space: user/name.
+        models: user/name of each model to serve; for a static page also folders.
+        sdk: "gradio" or "static"; None for that of the Space on the Hub, else gradio.
+        hardware: as the Hub names it, such as "zero-a10g"; None leaves it as it is.
+        force: whether to overwrite a Space of another SDK.
+    """
+
+    space: str
+    models: Sequence[str]
+    sdk: str | None = None
+    hardware: str | None = None
+    force: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command that continues."""
+        words = ["python", "deploy.py", "--space", self.space, "--model", ",".join(self.models)]
+        words += ["--sdk", self.sdk] if self.sdk else []
+        words += ["--hardware", self.hardware] if self.hardware else []
+        words += ["--force"] if self.force else []
+        return shlex.join(words)
+
+
 def main(arguments: list[str]) -> None:
-    """Reads the command line and uploads the Space."""
+    """Reads the command line, and uploads the Space or writes the static page."""
     parser = command_line.argument_parser(
-        "Uploads the Space: the app and what it imports, in one commit."
+        "Deploys the Space: a Gradio app, or a static page that needs no server."
     )
-    parser.add_argument("--space", required=True, metavar="USER/NAME", help="the Space")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--space", metavar="USER/NAME", help="upload this Space")
+    target.add_argument("--output", metavar="DIR", help="write the static page to this folder")
     parser.add_argument(
-        "--model", required=True, metavar="USER/NAME[,USER/NAME…]", help="the models to serve"
+        "--model",
+        required=True,
+        metavar="SOURCE[,SOURCE…]",
+        help="the models to serve, the default first: Hub ids; for --sdk static also folders",
     )
+    parser.add_argument("--sdk", choices=SDKS, help="default: that of the Space, else gradio")
+    parser.add_argument("--hardware", help="such as cpu-basic or zero-a10g; for --sdk gradio")
+    parser.add_argument("--force", action="store_true", help="overwrite a Space of another SDK")
     options = parser.parse_args(arguments)
     models = [name.strip() for name in options.model.split(",") if name.strip()]
-    print(deploy(options.space, models))
+    if not models:
+        raise InputError("--model names no model: give user/name")
+    if options.hardware and (options.sdk == "static" or options.output):
+        raise InputError("--hardware is for --sdk gradio: a static page runs on none")
+    if options.space:
+        print(deploy(Request(options.space, models, options.sdk, options.hardware, options.force)))
+        return
+    if options.sdk != "static":
+        raise InputError("--output is for --sdk static: a Gradio app is started by `make run`")
+    write_static_page(models, Path(options.output))
+    print(f"Static page: {options.output}\nSee it: {_command_to_serve(options.output)}")
 
 
-def deploy(space: str, models: Sequence[str]) -> Deployment:
-    """Uploads the files of the Space and sets its variable with the models to serve.
-
-    Args:
-        space: user/name of the Space; created if it does not exist.
-        models: user/name of each model.
+def deploy(request: Request) -> Deployment:
+    """Creates the Space if it does not exist, and uploads its files in one commit.
 
     Raises:
-        InputError: a name is invalid, a model does not exist, the token has no write access, or
-            the README and the requirements name different versions of Gradio.
-        HubError: the Hub failed repeatedly; the message says what is done and what remains.
+        InputError: a name is invalid, a model does not exist, the token or the account may not do
+            it, or the Space has another SDK.
+        HubError: the Hub failed repeatedly; the message says what is done and how to continue.
     """
-    check_repo_id(space, "SPACE")
-    if not models:
-        raise InputError("MODEL names no model: give user/name")
-    for model in models:
-        check_repo_id(model, "MODEL")
-    token = find_token()
-    api = connect(token)
-    page = f"{api.endpoint}/spaces/{space}"
-    files = space_files(models)
+    check_repo_id(request.space, "--space")
+    api = connect(find_token())
     done: list[str] = []
-    served = ",".join(models)
-    variable = f"to set its variable {MODEL_VARIABLE} to {served} (by hand: {page}/settings)"
-    left = ["to upload the app", variable]
     try:
         check_token(api)
-        for model in models:
-            commit_at(api, model)
-        target = Target(space, "space")
-        if head_of(api, target) is None:
-            with_retries(
-                lambda: api.create_repo(**target.repository, space_sdk="gradio", exist_ok=True)
-            )
-            done.append("the Space is created")
-        target = replace(target, head=head_of(api, target))
-        made = commit_files(api, target, files, owned=OWNED, message="Deploy the app")
-        done.append(f"the app is uploaded ({made.url})")
-        del left[0]
-        variable_set = _set_models(api, space, models)
+        info = unless_missing(lambda: api.space_info(request.space))
+        sdk = _choose_sdk(request, info)
+        hardware = request.hardware or _hardware_of(info)
+        files = _files(api, request, sdk, zero_gpu=hardware == ZERO_GPU)
+        head = _prepare_space(api, request, sdk, info, done)
+        made = commit_files(
+            api,
+            request.space,
+            files,
+            repo_type="space",
+            head=head,
+            # Files of folders that are uploaded, and everything of another SDK, are replaced.
+            owned=["*"] if info and info.sdk != sdk else sorted(_folders(files)),
+            message=f"Deploy the {'app' if sdk == 'gradio' else 'static page'}",
+        )
+        done.append(f"the files are uploaded ({made.commit_url})")
+        is_set = sdk == "gradio" and _set_models(api, request)
     except InputError:
         raise
     except Exception as error:
-        text = redact_token(error, token).rstrip(".")
-        if status_of(error) in FORBIDDEN and not done:
-            raise InputError(f"{text}: the token may not write to {space}") from error
-        raise HubError(
-            f"{text}. Done: {', '.join(done) or 'nothing, the Space serves what it served'}. "
-            f"What remains: {' and '.join(left)}. Continue with: "
-            f"make space SPACE={space} MODEL={served}"
-        ) from error
-    return Deployment(page, made.url, made.changed, variable_set)
+        raise _readable_error(api, request, done, error) from error
+    page = f"{api.endpoint}/spaces/{request.space}"
+    return Deployment(page, made.commit_url, made.oid != head, is_set)
 
 
-def space_files(models: Sequence[str], project: Path = PROJECT) -> dict[str, Path | bytes]:
-    """Returns the content of every file that the Space needs, by its path in it.
+def write_static_page(models: Sequence[str], folder: Path) -> None:
+    """Writes the static page of some models; the folder is replaced when the page is complete.
 
-    Args:
-        models: the models to serve; written into the front matter of its README.
-        project: the root of the repository.
+    Raises:
+        InputError: a model does not exist or cannot be exported, or the folder holds other files.
     """
-    files: dict[str, Path | bytes] = {}
-    for name in SINGLE_FILES:
-        if not (project / name).is_file():
-            raise InputError(f"{project} holds no {name}: run this in a copy of the repository")
-        files[name] = project / name
-    for package in PACKAGES:
-        for path in sorted((project / package).rglob("*")):
-            relative = path.relative_to(project)
-            if path.is_file() and not _is_excluded(relative):
-                files[relative.as_posix()] = path
-    for path in sorted((project / EMBEDDED).glob("[!.]*")):
-        # The models, and comparison.json, which the app shows.
-        inner = [path / name for name in ModelFolder(path).files()] if path.is_dir() else [path]
-        for found in inner:
-            files[found.relative_to(project).as_posix()] = found
-    readme = (project / README).read_text(encoding="utf-8")
-    for name in PICTURE.findall(readme):
-        if (project / name).is_file():
-            files[name] = project / name
-    _check_gradio_version(readme, (project / REQUIREMENTS).read_text(encoding="utf-8"))
-    files[README] = with_models(readme, models).encode()
-    return files
+    from static_page.builder import build_site
+
+    from classifier.hub.sources import locate
+
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.html").is_file():
+        raise InputError(f"{folder} holds other files: choose an empty or new --output")
+    require_writable(folder)
+    resolved = [locate(model) for model in models]
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder.absolute(), lambda temporary: build_site(resolved, temporary))
 
 
-def with_models(readme: str, models: Sequence[str]) -> str:
-    """Returns the text of a README whose front matter names these models and preloads them."""
-    from huggingface_hub import RepoCard
-
-    card = RepoCard(readme)
-    card.data["models"] = list(models)
-    card.data["preload_from_hub"] = [f"{model} {','.join(SERVED_FILES)}" for model in models]
-    return str(card)
+def _command_to_serve(folder: str) -> str:
+    return shlex.join(["python", "-m", "http.server", "-d", folder])
 
 
-def _check_gradio_version(readme: str, requirements: str) -> None:
-    from huggingface_hub import RepoCard
-
-    stated = str(RepoCard(readme).data.get("sdk_version"))
-    pinned = re.search(r"^gradio(?:\[[^\]]*\])?==([\w.]+)", requirements, re.MULTILINE)
-    if pinned is None or pinned[1] != stated:
+def _choose_sdk(request: Request, info: SpaceInfo | None) -> str:
+    current = info.sdk if info else None
+    sdk = request.sdk or current or "gradio"
+    if sdk not in SDKS:
         raise InputError(
-            f"{README} states sdk_version {stated} and {REQUIREMENTS} pins "
-            f"{pinned[1] if pinned else 'no'} gradio: a Space needs the same version in both"
+            f"{request.space} is a {sdk} Space: choose another --space, or replace its files with "
+            f"--force and --sdk {' or '.join(SDKS)}"
         )
+    if current and current != sdk and not request.force:
+        raise InputError(
+            f"{request.space} is a {current} Space: choose another --space, or replace its files "
+            "with --force"
+        )
+    return sdk
 
 
-def _is_excluded(path: Path) -> bool:
-    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-    return hidden or any(fnmatch.fnmatch(path.name, pattern) for pattern in NOT_UPLOADED)
+def _hardware_of(info: SpaceInfo | None) -> str | None:
+    runtime = info.runtime if info else None
+    return str(runtime.requested_hardware or runtime.hardware) if runtime else None
 
 
-def _set_models(api: HfApi, space: str, models: Sequence[str]) -> bool:
-    """Sets `MODEL_ID`, if it has another value: every change restarts the Space.
+def _files(api: HfApi, request: Request, sdk: str, *, zero_gpu: bool) -> dict[str, Path | bytes]:
+    """Returns the content of all files of the Space."""
+    if sdk == "gradio":
+        for model in request.models:
+            check_repo_id(model, "--model")
+            commit_at(api, model)
+        return gradio_files(request.models, zero_gpu=zero_gpu)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "site")
+        write_static_page(request.models, folder)
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return {**files, "README.md": static_readme(request.models)}
 
-    Returns:
-        Whether it was set.
-    """
-    wanted = ",".join(models)
-    try:
-        variable = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
-        if variable is not None and variable.value == wanted:
-            return False
-    except Exception as error:  # a Hub that does not list variables may still accept them
-        logger.info("the variables of %s are not listed: %s", space, describe(error))
-    with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, wanted))
+
+def _prepare_space(
+    api: HfApi, request: Request, sdk: str, info: SpaceInfo | None, done: list[str]
+) -> str:
+    """Creates the Space or requests its hardware, if needed; returns the commit of main."""
+    space = request.space
+    hardware: Any = request.hardware  # the Hub may have other than the library's list
+    if info is None:
+        with_retries(
+            lambda: api.create_repo(
+                space, repo_type="space", space_sdk=sdk, space_hardware=hardware, exist_ok=True
+            )
+        )
+        done.append("the Space is created")
+        info = with_retries(lambda: api.space_info(space))
+    elif hardware and hardware != _hardware_of(info):
+        with_retries(lambda: api.request_space_hardware(space, hardware))
+        done.append(f"its hardware is {hardware}")
+    return str(info.sha)
+
+
+def _folders(files: dict[str, Path | bytes]) -> set[str]:
+    return {f"{name.partition('/')[0]}/*" for name in files if "/" in name}
+
+
+def _set_models(api: HfApi, request: Request) -> bool:
+    """Sets `MODEL_ID`, if it has another value: every change restarts the Space."""
+    wanted = ",".join(request.models)
+    variable = with_retries(lambda: api.get_space_variables(request.space)).get(MODEL_VARIABLE)
+    if variable is not None and variable.value == wanted:
+        return False
+    with_retries(lambda: api.add_space_variable(request.space, MODEL_VARIABLE, wanted))
     return True
+
+
+def _readable_error(api: HfApi, request: Request, done: list[str], error: Exception) -> Exception:
+    """Returns an error of one line that says what is done and how to continue."""
+    text = describe(error)
+    state = f"Done: {', '.join(done)}" if done else "Nothing was changed"
+    if status_of(error) == PAYMENT_REQUIRED or (status_of(error) in FORBIDDEN and not done):
+        return InputError(
+            f"{text}: this account may not have such a Space, or the token may not write to "
+            f"{request.space}. Ways out: {WAYS_OUT}. {state}"
+        )
+    by_hand = f"{MODEL_VARIABLE} can also be set by hand: {api.endpoint}/spaces/{request.space}"
+    hint = f" ({by_hand}/settings)" if len(done) and "uploaded" in done[-1] else ""
+    return HubError(f"{text}. {state}{hint}. Continue with: {request.command}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""The provenance of a result: library versions, machine and git commit."""
+"""The provenance of a result: library versions, machine, git commit; without local paths."""
 
+import json
 import os
 import platform
+import re
+import shlex
 import subprocess
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
-import keras
-
+# Absolute, from the home folder, or outside of the working folder; also those of Windows.
+LOCAL_PATH = re.compile(r"/|~|\.\.([/\\]|$)|[A-Za-z]:[/\\]|\\\\")
 LIBRARIES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "h5py", "datasets")
 
 
@@ -25,6 +28,8 @@ def library_versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Returns the machine: processor, cores, accelerator, system and Keras backend."""
+    import keras
+
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -32,6 +37,56 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "backend": keras.backend.backend(),
     }
+
+
+def without_local_paths(record: Any) -> Any:
+    """Returns a record without the paths of this machine, as it may be published.
+
+    A path outside of the working folder becomes its last part, an absolute one inside of it becomes
+    relative; all else stays. Paths are found in lists and objects, in commands (`command`) and in
+    their options `KEY=VALUE`.
+
+    Args:
+        record: a JSON value, such as the content of `training.json`.
+    """
+    if isinstance(record, dict):
+        return {
+            key: _command_without_local_paths(value)
+            if key == "command" and isinstance(value, str)
+            else without_local_paths(value)
+            for key, value in record.items()
+        }
+    if isinstance(record, list):
+        return [without_local_paths(value) for value in record]
+    return _public_path(record) if isinstance(record, str) else record
+
+
+def _command_without_local_paths(command: str) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError:  # not a command of a shell
+        return command
+    return shlex.join(map(_word_without_local_paths, words))
+
+
+def _word_without_local_paths(word: str) -> str:
+    key, separator, value = word.partition("=")
+    if not separator:
+        return _public_path(word)
+    try:
+        value = json.dumps(without_local_paths(json.loads(value)), ensure_ascii=False)
+    except ValueError:
+        value = _public_path(value)
+    return f"{key}={value}"
+
+
+def _public_path(text: str) -> str:
+    if not LOCAL_PATH.match(text):
+        return text
+    if Path(text).is_relative_to(Path.cwd()):
+        return Path(text).relative_to(Path.cwd()).as_posix()
+    path = PurePath(text) if "\\" not in text else PureWindowsPath(text)
+    return path.name
 
 
 def git_commit() -> str | None:
@@ -61,6 +116,8 @@ def _processor() -> str:
 
 
 def _accelerator() -> str | None:
+    import keras
+
     if keras.backend.backend() == "jax":
         import jax
 

@@ -143,7 +143,7 @@ def _target(options: argparse.Namespace, folder: Path) -> Path:
     from classifier.hub import sources
 
     if sources.local_folder(options.source) is None:
-        return RESULTS / sources.hub_id(options.source).replace("/", "--")
+        return RESULTS / sources.parse_hub_id(options.source)[0].replace("/", "--")
     if options.limit is None:
         return folder
     return RESULTS / Path(options.source).expanduser().resolve().name

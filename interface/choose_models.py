@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from classifier.errors import ClassifierError, InputError
-from classifier.hub.pulling import START_UP_SECONDS
 from classifier.hub.sources import PRETRAINED, embedded_models, locate
 from interface.serving import Served
 
@@ -64,7 +63,7 @@ def _found(sources: Sequence[str], revision: str | None) -> list[Served | Classi
 
     def attempt(source: str) -> Served | ClassifierError:
         try:
-            return Served(**vars(locate(source, revision=revision, timeout=START_UP_SECONDS)))
+            return Served(**vars(locate(source, revision=revision)))
         except ClassifierError as error:
             return error
 

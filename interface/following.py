@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from classifier.hub import Follower, Found
+from classifier.hub import Follower, ResolvedModel
 from interface.serving import Models, Served
 
 
@@ -20,8 +20,8 @@ def follow(models: Models, revision: str | None, seconds: float) -> list[Followe
         The running followers.
     """
 
-    def replace(name: str, found: Found) -> None:
-        models.replace(Served(name, found.folder, found.source, found.revision))
+    def replace(name: str, model: ResolvedModel) -> None:
+        models.replace(Served(name, model.folder, model.source, model.revision))
 
     followers = []
     for served in models:

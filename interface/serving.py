@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from classifier.errors import ClassifierError, InputError
-from classifier.hub import Found
+from classifier.hub import ResolvedModel
 from classifier.model_folder.folder import ClassNames
 from classifier.prediction.classifier import TOP, Prediction, rank
 from interface.decoder import Decoder
@@ -37,7 +37,7 @@ class UnknownModelError(InputError):
 
 
 @dataclass(frozen=True)
-class Served(Found):
+class Served(ResolvedModel):
     """A model that the app serves, with its records."""
 
     @property

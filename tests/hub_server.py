@@ -1,8 +1,6 @@
 """A Hugging Face Hub on loopback: real commits, revisions, LFS and tokens, and faults to order."""
 
-import asyncio
 import base64
-import contextlib
 import hashlib
 import json
 import re
@@ -30,10 +28,8 @@ class Fault:
     """What the server does instead of, or to, an answer.
 
     Attributes:
-        action: "status" answers with `status`; "drop request" closes the connection after half of
-            what is uploaded; "drop answer" closes it after half of the answer's body; "lose answer"
-            does what was asked for and closes the connection then; "slow" waits `seconds` first;
-            "silence" never answers; "damage request" and "damage answer" change a byte.
+        action: "status" answers with `status`; "lose answer" does what was asked for and closes
+            the connection then; "silence" never answers; "answer" answers as usual, after `then`.
         method: GET, POST …; any if empty.
         path: regular expression that is searched for in the path.
         times: how often; None: for ever.
@@ -47,7 +43,6 @@ class Fault:
     times: int | None = 1
     status: int = 503
     headers: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
     then: Callable[[], object] | None = None
 
     def concerns(self, method: str, path: str) -> bool:
@@ -101,6 +96,7 @@ class Repository:
     pull_requests: dict[str, str] = field(default_factory=dict)
     variables: dict[str, dict[str, str]] = field(default_factory=dict)
     sdk: str | None = None
+    hardware: str = "cpu-basic"
 
     def resolve(self, revision: str) -> Commit | None:
         """Returns the commit of a branch, tag, pull request, hash or shortened hash."""
@@ -166,6 +162,7 @@ class Hub:
         self.storage: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
+        self.paid_plan = True
         self.tokens = {
             self.WRITE: ("user", "write"),
             self.READ: ("user", "read"),
@@ -192,6 +189,15 @@ class Hub:
     def spaces(self) -> dict[str, Repository]:
         """The Spaces by name."""
         return {name: repo for (kind, name), repo in self.repositories.items() if kind == "spaces"}
+
+    def check_plan(self, sdk: str | None, hardware: str) -> None:
+        """Refuses a Space that needs a paid plan, as the Hub has done since July 2026."""
+        if not self.paid_plan and sdk != "static" and hardware != "zero-a10g":
+            raise _Refusal(
+                402,
+                "Static Spaces are free for everyone, but hosting Gradio and Docker Spaces on free "
+                f"{hardware} requires a PRO subscription",
+            )
 
     def create(self, kind: str, name: str, **options: Any) -> Repository:
         """Makes a repository with the first commit that the Hub makes itself."""
@@ -372,7 +378,10 @@ def _add_accounts(app: FastAPI, hub: Hub, access: _Access) -> None:
         if (kind, name) in hub.repositories:
             return JSONResponse({"error": "You already created this repo", "url": url}, 409)
         private = body.get("visibility") == "private" or bool(body.get("private"))
-        made = hub.create(kind, name, private=private, sdk=body.get("sdk"))
+        space = {"sdk": body.get("sdk"), "hardware": body.get("hardware") or "cpu-basic"}
+        if kind == "spaces":
+            hub.check_plan(**space)
+        made = hub.create(kind, name, private=private, **space)
         for variable in body.get("variables") or []:
             made.variables[variable["key"]] = variable
         return {"url": url, "name": name, "id": name}
@@ -386,9 +395,23 @@ def _add_accounts(app: FastAPI, hub: Hub, access: _Access) -> None:
         repository.variables[body["key"]] = body
         return repository.variables
 
+    @app.post("/api/spaces/{user}/{repo}/hardware")
+    async def request_hardware(request: Request, user: str, repo: str) -> Any:
+        access.writable(request, f"{user}/{repo}")
+        repository = access.readable(request, "spaces", f"{user}/{repo}")
+        hardware = (await request.json())["flavor"]
+        hub.check_plan(repository.sdk, hardware)
+        repository.hardware = hardware
+        return _runtime(repository)
+
     @app.get("/api/spaces/{user}/{repo}/variables")
     async def get_variables(request: Request, user: str, repo: str) -> Any:
         return access.readable(request, "spaces", f"{user}/{repo}").variables
+
+
+def _runtime(repository: Repository) -> dict[str, Any]:
+    hardware = {"current": repository.hardware, "requested": repository.hardware}
+    return {"stage": "RUNNING", "hardware": hardware}
 
 
 def _add_reading(app: FastAPI, hub: Hub, access: _Access) -> None:
@@ -407,6 +430,7 @@ def _add_reading(app: FastAPI, hub: Hub, access: _Access) -> None:
             "siblings": [{"rfilename": path} for path in commit.files],
             "lastModified": commit.date,
             "createdAt": commit.date,
+            **({"sdk": repository.sdk, "runtime": _runtime(repository)} if repository.sdk else {}),
         }
 
     @app.get("/api/{kind}/{user}/{repo}")
@@ -687,24 +711,16 @@ class _FaultyApp:
     ) -> None:
         await JSONResponse({"error": "ordered"}, fault.status, fault.headers)(scope, receive, send)
 
-    async def _slow(
+    async def _answer(
         self, fault: Fault, scope: Message, receive: Receive, send: Send, drop: Any
     ) -> None:
-        await asyncio.sleep(fault.seconds)
-        with contextlib.suppress(Exception):
-            await self.app(scope, receive, send)
+        await self.app(scope, receive, send)
 
     async def _silence(
         self, fault: Fault, scope: Message, receive: Receive, send: Send, drop: Any
     ) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        drop()
-
-    async def _drop_request(
-        self, fault: Fault, scope: Message, receive: Receive, send: Send, drop: Any
-    ) -> None:
-        await receive()
         drop()
 
     async def _lose_answer(
@@ -714,45 +730,6 @@ class _FaultyApp:
             drop()
 
         await self.app(scope, receive, swallow)
-
-    async def _drop_answer(
-        self, fault: Fault, scope: Message, receive: Receive, send: Send, drop: Any
-    ) -> None:
-        async def halve(message: Message) -> None:
-            if message["type"] == "http.response.body" and message.get("body"):
-                half = message["body"][: max(len(message["body"]) // 2, 1)]
-                await send({**message, "body": half, "more_body": True})
-                await asyncio.sleep(0.05)
-                drop()
-                return
-            await send(message)
-
-        with contextlib.suppress(Exception):
-            await self.app(scope, receive, halve)
-
-    async def _damage_answer(
-        self, fault: Fault, scope: Message, receive: Receive, send: Send, drop: Any
-    ) -> None:
-        async def damage(message: Message) -> None:
-            body = message.get("body")
-            await send({**message, "body": _damaged(body)} if body else message)
-
-        await self.app(scope, receive, damage)
-
-    async def _damage_request(
-        self, fault: Fault, scope: Message, receive: Receive, send: Send, drop: Any
-    ) -> None:
-        async def damage() -> Message:
-            message = await receive()
-            body = message.get("body")
-            return {**message, "body": _damaged(body)} if body else message
-
-        await self.app(scope, damage, send)
-
-
-def _damaged(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 def _bound_socket() -> socket.socket:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from classifier.data.images import open_image, to_model_input
-from classifier.hub.publishing import INFERENCE_ENDPOINT_FILES
+from classifier.hub.published_files import published_files
 from model_folders import make_model_folder
 
 TURNED = Image.Exif()
@@ -24,10 +24,10 @@ TURNED[0x0112] = 6  # the orientation: a quarter of a turn
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an endpoint finds: the published model folder with the handler in it."""
-    path = make_model_folder(tmp_path_factory.mktemp("endpoint") / "model").path
-    for name, content in INFERENCE_ENDPOINT_FILES.items():
-        data = content.read_bytes() if isinstance(content, Path) else content
-        (path / name).write_bytes(data)
+    folder = make_model_folder(tmp_path_factory.mktemp("endpoint") / "model")
+    path = folder.path
+    for name, content in published_files(folder).items():
+        (path / name).write_bytes(content.read_bytes() if isinstance(content, Path) else content)
     return path
 
 

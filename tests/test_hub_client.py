@@ -1,93 +1,70 @@
-"""The one client of the Hub: shared by all threads, bounded in time, switched off by one alone."""
+"""The one client of the Hub: shared by all threads, with a time-out for every request."""
 
 import threading
-import time
-from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from huggingface_hub import close_session, get_session
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import http_backoff
 
 from classifier import hub_client
-from classifier.hub_client import HubUnreachableError, connect, limited_retries
+from classifier.hub_client import connect, is_hub_id, with_retries
 from hub_server import Hub
 
 
-def in_a_thread(call: Callable[[], Any]) -> Any:
-    """Calls in another thread and returns what it returns, or the exception."""
-    outcome: list[Any] = []
-
-    def work() -> None:
-        try:
-            outcome.append(call())
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join(60)
-    return outcome[0]
-
-
-def test_all_threads_and_rooms_share_one_client_that_nobody_closes(hub: Hub) -> None:
+def test_connect_shares_one_client_between_threads(hub: Hub) -> None:
     connect()
     client = get_session()
-    for _ in range(3):
-        in_a_thread(connect)
-        with limited_retries():
-            connect().whoami()
+    threads = [threading.Thread(target=connect) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert get_session() is client
     assert not client.is_closed
 
 
-def test_offline_in_one_thread_leaves_the_others_online(hub: Hub) -> None:
-    with limited_retries(offline=True):
-        with pytest.raises(HubUnreachableError):
-            connect().whoami()
-        assert in_a_thread(connect().whoami)["name"] == "user"
-    assert connect().whoami()["name"] == "user"
-
-
-def test_a_silent_hub_is_left_without_the_retries_of_the_library(
+def test_requests_time_out_also_where_the_library_sets_no_limit(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_client, "READ_TIMEOUT", 0.1)
-    monkeypatch.setattr(hub_client, "MAX_SILENCE", 0.2)
-    hub.fail("silence", "/whoami", times=None)
-    with limited_retries(), pytest.raises(HubUnreachableError, match="no answer"):
-        http_backoff("GET", f"{hub.endpoint}/api/whoami-v2")
-    assert hub.asked("whoami") == 1
-
-
-def test_a_client_made_anew_has_the_deadlines_too(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_client, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(hub_client, "TIMEOUT", 0.2)
     connect()
-    close_session()  # as the library does after a lost connection
+    close_session()  # as the library does after a lost connection: the next client is a new one
     silence = hub.fail("silence", "/api/models", times=None)
-    start = time.monotonic()
     with pytest.raises(Exception, match="timed out"):
-        connect().model_info("user/name")  # the library asks for no timeout here
-    assert time.monotonic() - start < 8
+        connect().model_info("user/name")
     silence.times = 0
 
 
-def test_a_longer_wait_than_is_reasonable_is_not_waited_for(hub: Hub) -> None:
-    hub.fail("status", "/whoami", status=429, headers={"Retry-After": "3600"}, times=None)
-    start = time.monotonic()
-    with pytest.raises(HfHubHTTPError):
-        hub_client.with_retries(lambda: get_session_whoami(hub))
-    assert time.monotonic() - start < 60
-    assert hub.asked("whoami") == 1
+def test_with_retries_does_not_wait_for_an_hour(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    monkeypatch.setattr(hub_client.time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
+    for value in ("3600", later):
+        hub.fail("status", "/whoami", status=429, headers={"Retry-After": value})
+        with pytest.raises(HfHubHTTPError):
+            with_retries(connect().whoami)
+    assert hub.asked("whoami") == 2
 
 
-def get_session_whoami(hub: Hub) -> Any:
-    """Asks once, without the retries that some of the library's calls have."""
-    from huggingface_hub.utils import hf_raise_for_status
+@pytest.mark.parametrize(
+    ("header", "waits"),
+    [
+        ("7", 7.0),
+        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0.0),
+        ("soon", 1.0),
+    ],
+)
+def test_with_retries_waits_as_retry_after_says(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, header: str, waits: float
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(hub_client.time, "sleep", waited.append)
+    hub.fail("status", "/whoami", status=503, headers={"Retry-After": header})
+    assert with_retries(connect().whoami)["name"] == "user"
+    assert waited == [waits]
 
-    answer = get_session().get(f"{hub.endpoint}/api/whoami-v2")
-    hf_raise_for_status(answer)
-    return answer.json()
+
+def test_is_hub_id_takes_what_the_hub_takes() -> None:
+    assert all(map(is_hub_id, ("mnist", "user/name", "user/na-me_1.x")))
+    assert not any(map(is_hub_id, ("", "a/b/c", "user/na me", "user/x.git", "../up", "a@b")))

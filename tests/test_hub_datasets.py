@@ -2,19 +2,16 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 from classifier.data.loading import load_split
-from classifier.model_folder.folder import ModelFolder
 from data_files import encode
 from hub_server import Hub
 
@@ -34,14 +31,14 @@ def dataset(hub: Hub, small_dataset: Path) -> str:
     return DATASET
 
 
-def test_load_dataset_reads_the_default_id_from_the_hub(hub: Hub, dataset: str) -> None:
+def test_load_dataset_reads_the_default_id(hub: Hub, dataset: str) -> None:
     from datasets import load_dataset
 
     tables = load_dataset(dataset)
     assert {name: len(table) for name, table in tables.items()} == {"train": 240, "test": 60}
 
 
-def test_a_split_of_images_on_the_hub_is_what_lies_below_its_folder(
+def test_load_split_takes_images_below_the_split_folder_only(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CIFAR100_MLP_CACHE", str(tmp_path))
@@ -59,7 +56,7 @@ def test_a_split_of_images_on_the_hub_is_what_lies_below_its_folder(
 
 
 @pytest.mark.slow
-def test_a_training_on_the_default_id_is_published_and_loads_with_keras_alone(
+def test_train_push_publishes_a_model_that_keras_alone_loads(
     hub: Hub, repo_id: str, dataset: str, run_command: Run, tmp_path: Path
 ) -> None:
     tiny = ("--set", "hidden_units=[16]", "--epochs", "2", "--set", "learning_rate=0.05")
@@ -93,7 +90,7 @@ def test_a_training_on_the_default_id_is_published_and_loads_with_keras_alone(
     assert "Nothing has changed" in again.stdout
 
 
-def test_a_model_of_a_local_copy_is_published_under_the_id_that_is_given(
+def test_push_dataset_id_names_the_data_set_on_the_card(
     hub: Hub, repo_id: str, small_dataset: Path, call_command: Run, tmp_path: Path
 ) -> None:
     def card() -> ModelCard:
@@ -107,14 +104,14 @@ def test_a_model_of_a_local_copy_is_published_under_the_id_that_is_given(
     )
     assert result.returncode == 0, result.stderr
     assert card().data.datasets == ["user/small"]
-    assert "--dataset-id user/small" in card().text  # in the command that trains it again
+    assert "--dataset user/small" in card().text  # in the command that trains it again
     push = ("train.py", "--push", "--from", tmp_path / "run", "--repo-id", repo_id)
     result = call_command(*push, "--dataset-id", "user/other", HF_TOKEN=Hub.WRITE)
     assert result.returncode == 0, result.stderr
     assert card().data.datasets == ["user/other"]
 
 
-def test_another_id_than_that_of_the_hub_is_refused_before_the_training(
+def test_train_refuses_another_dataset_id_than_that_of_the_hub(
     hub: Hub, dataset: str, call_command: Run, tmp_path: Path
 ) -> None:
     result = call_command(
@@ -162,11 +159,10 @@ def top1_with_keras_alone(repo_id: str, folder: Path) -> float:
         (("--repo-id", "user/name"), {"HF_TOKEN": Hub.READ}, "is read-only"),
         (("--repo-id", "no-name"), {"HF_TOKEN": Hub.WRITE}, "must be user/name"),
         (("--repo-id", "user/name"), {}, "needs a token"),
-        (("--repo-id", "user/name", "--dataset-id", "x"), {"HF_TOKEN": Hub.WRITE}, "--dataset-id"),
         (("--repo-id", "user/name", "--branch", "b", "--create-pr"), {}, "not allowed with"),
     ],
 )
-def test_wrong_calls_of_push_end_with_status_2_and_one_line(
+def test_push_invalid_call_is_one_line_with_status_2(
     hub: Hub,
     tiny_model_folder: Path,
     call_command: Run,
@@ -182,35 +178,3 @@ def test_wrong_calls_of_push_end_with_status_2_and_one_line(
     assert result.returncode == 2
     assert said in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
-
-
-def test_figures_that_the_images_do_not_give_are_refused_by_the_command(
-    hub: Hub,
-    repo_id: str,
-    tiny_model_folder: Path,
-    small_dataset: Path,
-    call_command: Run,
-    tmp_path: Path,
-) -> None:
-    from evaluation.report import as_json, summarise
-
-    folder = ModelFolder(tmp_path / "model")
-    shutil.copytree(tiny_model_folder, folder.path)
-    probabilities, labels = folder.predictions() or (None, None)
-    assert probabilities is not None
-    assert labels is not None
-    flattered = np.eye(probabilities.shape[1], dtype="float16")[labels]
-    np.savez_compressed(folder.path / "predictions.npz", probabilities=flattered, labels=labels)
-    evaluation: dict[str, Any] = {
-        **(folder.evaluation or {}),
-        **summarise(flattered, labels, folder.labels),
-    }
-    (folder.path / "evaluation.json").write_text(as_json(evaluation))
-    result = call_command(
-        *("train.py", "--push", "--from", folder.path, "--repo-id", repo_id),
-        *("--dataset", small_dataset),
-        HF_TOKEN=Hub.WRITE,
-    )
-    assert result.returncode == 2
-    assert "the images give" in result.stderr
-    assert not hub.models

@@ -19,19 +19,21 @@ import yaml
 from huggingface_hub import RepoCard
 from packaging.requirements import Requirement
 
-import deploy
 from classifier import hub_client
 from classifier.errors import InputError
 from classifier.hub import HubError
+from classifier.hub.space_files import PROJECT, gradio_files, zero_gpu_requirements
+from deploy import Request, deploy
 from hub_server import Hub
 from model_folders import make_model_folder
 from ports import free_port
 
-PROJECT = deploy.PROJECT
+COPY = ("app.py", "README.md", "requirements.txt", "LICENSE")
+WAYS_OUT = r"--sdk static .*--hardware zero-a10g .*paid plan"
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other without the waits that a real fault needs."""
     monkeypatch.setattr(hub_client, "BACKOFF", (0.01,) * 4)
 
@@ -39,8 +41,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def model(hub: Hub, repo_id: str) -> str:
     """The name of a model on the Hub."""
-    hub.create("models", repo_id)
+    hub.put(hub.create("models", repo_id), dict.fromkeys(MODEL_FILES, b"{}"))
     return repo_id
+
+
+MODEL_FILES = ("config.json", "model.weights.h5", "labels.json")
 
 
 @pytest.fixture
@@ -49,132 +54,263 @@ def name(repo_id: str) -> str:
     return repo_id.replace("model", "space")
 
 
-def test_the_space_holds_what_the_app_needs_and_nothing_else(
-    hub: Hub, model: str, name: str
-) -> None:
-    deployment = deploy.deploy(name, [model])
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the single files of the project."""
+    for file in COPY:
+        shutil.copy(PROJECT / file, tmp_path)
+    return tmp_path
+
+
+def card_of(hub: Hub, name: str) -> dict[str, Any]:
+    """Returns the front matter of a Space's README."""
+    return RepoCard(hub.spaces[name].main.files["README.md"].content.decode()).data.to_dict()
+
+
+# A Gradio Space
+
+
+def test_deploy_uploads_what_the_app_needs(hub: Hub, model: str, name: str) -> None:
+    deployment = deploy(Request(name, [model, model]))
     repository = hub.spaces[name]
     files = set(repository.main.files) - {".gitattributes"}
-    assert {"app.py", "README.md", "requirements.txt", "LICENSE"} <= files
-    assert "classifier/model_folder/folder.py" in files
-    assert "evaluation/report.py" in files
-    assert any(file.startswith("interface/") for file in files)
-    assert any(fnmatch.fnmatch(file, "pretrained/*/model.weights.h5") for file in files)
-    # The tab that compares is drawn from it.
-    assert "pretrained/comparison.json" in files
-    assert not fnmatch.filter(files, "benchmarks/*")
-    for pattern in ("tests/*", "presets/*", ".*", "*.pyc", "train.py", "Makefile"):
+    assert {*COPY, "classifier/model_folder/folder.py", "evaluation/report.py"} <= files
+    assert fnmatch.filter(files, "pretrained/*/model.weights.h5")
+    assert "pretrained/comparison.json" in files  # the tab that compares is drawn from it
+    for pattern in ("tests/*", "presets/*", "benchmarks/*", ".*", "*.pyc", "train.py", "Makefile"):
         assert not fnmatch.filter(files, pattern), pattern
+    assert b"../shared" not in repository.main.files["pretrained/cnn/training.json"].content
     assert len(repository.commits) == 2  # the Hub's own first one, and ours
     assert repository.sdk == "gradio"
+    assert repository.variables["MODEL_ID"]["value"] == f"{model},{model}"
     assert deployment.page == f"{hub.endpoint}/spaces/{name}"
     assert deployment.commit in str(deployment)
 
 
-def test_the_readme_names_and_preloads_the_model_and_the_variable_is_set(
-    hub: Hub, model: str, name: str
-) -> None:
-    deploy.deploy(name, [model])
-    repository = hub.spaces[name]
-    data = RepoCard(repository.main.files["README.md"].content.decode()).data.to_dict()
+def test_deploy_names_and_preloads_the_models(hub: Hub, model: str, name: str) -> None:
+    deploy(Request(name, [model]))
+    data = card_of(hub, name)
     assert data["models"] == [model]
     (preload,) = data["preload_from_hub"]
     assert preload.startswith(f"{model} ")
     assert "model.weights.h5" in preload
-    assert repository.variables["MODEL_ID"]["value"] == model
     before = RepoCard((PROJECT / "README.md").read_text(encoding="utf-8")).data.to_dict()
     changed = {key for key in data if data[key] != before.get(key)}
     assert changed == {"models", "preload_from_hub"}
 
 
-def test_several_models_are_served_in_their_order(hub: Hub, model: str, name: str) -> None:
-    second = f"{model}-two"
-    hub.create("models", second)
-    deploy.deploy(name, [model, second])
-    assert hub.spaces[name].variables["MODEL_ID"]["value"] == f"{model},{second}"
-
-
-def test_a_second_deployment_changes_nothing_and_says_so(hub: Hub, model: str, name: str) -> None:
-    deploy.deploy(name, [model])
-    again = deploy.deploy(name, [model])
+def test_deploy_again_changes_nothing_but_old_files(hub: Hub, model: str, name: str) -> None:
+    deploy(Request(name, [model]))
+    again = deploy(Request(name, [model]))
     assert not again.changed
-    assert "Nothing has changed" in str(again)
+    assert "No file has changed" in str(again)
     assert hub.asked("POST .*/variables") == 1
-
-
-def test_files_that_the_app_has_no_more_go_and_others_stay(hub: Hub, model: str, name: str) -> None:
-    deploy.deploy(name, [model])
     hub.put(hub.spaces[name], {"interface/old.py": b"x = 1\n", "notes.md": b"somebody's own"})
-    deploy.deploy(name, [model])
+    deploy(Request(name, [model]))
     files = hub.spaces[name].main.files
     assert "interface/old.py" not in files
     assert "notes.md" in files
 
 
-def test_a_passing_fault_ends_in_one_commit(hub: Hub, model: str, name: str) -> None:
+def test_deploy_survives_transient_faults(hub: Hub, model: str, name: str) -> None:
     hub.fail("lose answer", "/commit/")
     hub.fail("status", "/variables", status=500)
-    deploy.deploy(name, [model])
+    deploy(Request(name, [model]))
     assert len(hub.spaces[name].commits) == 2
 
 
-def test_a_lasting_fault_names_the_command_that_goes_on(hub: Hub, model: str, name: str) -> None:
-    hub.fail("status", "/commit/", times=None)
-    with pytest.raises(HubError, match=f"make space SPACE={name} MODEL={model}"):
-        deploy.deploy(name, [model])
-
-
-@pytest.mark.parametrize("method", ["POST", ""])
-@pytest.mark.parametrize("status", [405, 404, 403, 501])
-def test_a_hub_without_variables_gets_the_app_and_the_same_command_goes_on(
-    hub: Hub, model: str, name: str, status: int, method: str
-) -> None:
-    refusal = hub.fail("status", "/variables", method=method, status=status, times=None)
-    with pytest.raises(HubError) as caught:
-        deploy.deploy(name, [model])
-    said = str(caught.value)
-    assert f"the Hub answered {status}" in said
-    done, remains = said.split("What remains: ")
-    commit = f"{hub.endpoint}/spaces/{name}/commit/{hub.spaces[name].main.sha}"
-    assert f"Done: the Space is created, the app is uploaded ({commit})" in done
-    assert remains.startswith(f"to set its variable MODEL_ID to {model}")
-    assert f"make space SPACE={name} MODEL={model}" in remains
-    assert "app.py" in hub.spaces[name].main.files
-    assert len(hub.spaces[name].commits) == 2
-    refusal.times = 0
-    again = deploy.deploy(name, [model])
-    assert not again.changed
-    assert str(again).startswith("No file has changed since: ")
-    assert "Set: MODEL_ID" in str(again)
-    assert hub.spaces[name].variables["MODEL_ID"]["value"] == model
-
-
-def test_a_hub_that_lists_no_variables_takes_them_all_the_same(
-    hub: Hub, model: str, name: str
-) -> None:
-    hub.fail("status", "/variables", method="GET", status=405, times=None)
-    deploy.deploy(name, [model])
-    assert hub.spaces[name].variables["MODEL_ID"]["value"] == model
-
-
-def test_the_command_ends_with_status_1_and_one_line_where_variables_are_refused(
+def test_deploy_lasting_fault_says_what_is_done_and_how_to_continue(
     hub: Hub, model: str, name: str, call_command: Callable[..., Any]
 ) -> None:
-    hub.fail("status", "/variables", status=405, times=None)
-    result = call_command(*("deploy.py", "--space", name, "--model", model), HF_TOKEN=Hub.WRITE)
-    assert result.returncode == 1
+    arguments = ("deploy.py", "--space", name, "--model", model)
+    command = f"Continue with: python {' '.join(arguments)}"
+    for path, done in (("/commit/", ""), ("/variables", ", the files are uploaded")):
+        fault = hub.fail("status", path, status=405, times=None)
+        result = call_command(*arguments, HF_TOKEN=Hub.WRITE)
+        fault.times = 0
+        assert result.returncode == 1
+        (line,) = result.stderr.strip().splitlines()
+        assert "the Hub answered 405" in line
+        assert f"the Space is created{done}" in line or (done and done[2:] in line)
+        assert line.endswith(command)
+    result = call_command(*arguments, HF_TOKEN=Hub.WRITE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Set: MODEL_ID" in result.stdout
+    assert f"{hub.endpoint}/spaces/{name}" in result.stdout
+
+
+def test_deploy_never_overwrites_a_concurrent_push(hub: Hub, model: str, name: str) -> None:
+    deploy(Request(name, [model]))
+    space = hub.spaces[name]
+    hub.put(space, {"interface/old.py": b"x = 1\n"})
+    hub.fail("answer", "/preupload/", then=lambda: hub.put(space, {"app.py": b"theirs"}))
+    with pytest.raises(HubError, match="somebody has pushed"):
+        deploy(Request(name, [model]))
+    assert space.main.files["app.py"].content == b"theirs"
+
+
+def test_deploy_refuses_invalid_calls_before_anything_is_made(
+    hub: Hub, model: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for space, models, said in (
+        ("space", [model], "--space"),
+        (name, ["model"], "--model"),
+        (name, ["user/nothing"], "no accessible model"),
+        ("other/space", [model], "may not write to other/space"),
+    ):
+        with pytest.raises(InputError, match=said):
+            deploy(Request(space, models))
+    monkeypatch.setenv("HF_TOKEN", Hub.READ)
+    with pytest.raises(InputError, match="is read-only"):
+        deploy(Request(name, [model]))
+    assert not hub.spaces
+
+
+# What an account may host
+
+
+def test_deploy_gradio_without_a_paid_plan_names_three_ways_out(
+    hub: Hub, model: str, name: str, call_command: Callable[..., Any]
+) -> None:
+    hub.paid_plan = False
+    result = call_command("deploy.py", "--space", name, "--model", model, HF_TOKEN=Hub.WRITE)
+    assert result.returncode == 2
     (line,) = result.stderr.strip().splitlines()
-    assert "What remains: to set its variable MODEL_ID" in line
+    assert re.search(f"the Hub answered 402 .*{WAYS_OUT}.*Nothing was changed", line)
+    assert not hub.spaces
 
 
-def test_a_lost_upload_says_that_all_remains(hub: Hub, model: str, name: str) -> None:
-    hub.fail("status", "/commit/", times=None)
-    with pytest.raises(HubError, match=r"Done: the Space is created\. .*to upload the app and"):
-        deploy.deploy(name, [model])
+def test_deploy_on_zero_gpu_without_a_paid_plan(hub: Hub, model: str, name: str) -> None:
+    hub.paid_plan = False
+    for hardware in ("zero-a10g", None):  # the second time it is what the Space has
+        deploy(Request(name, [model], hardware=hardware))
+        space = hub.spaces[name]
+        assert (space.sdk, space.hardware) == ("gradio", "zero-a10g")
+        assert card_of(hub, name)["python_version"] == "3.12"
+        requirements = space.main.files["requirements.txt"].content.decode()
+        assert not re.search(r"^(gradio|spaces|huggingface_hub)\b", requirements, re.MULTILINE)
+        assert "spaces.GPU" in space.main.files["app.py"].content.decode()
+    with pytest.raises(InputError, match=f"402.*{WAYS_OUT}"):
+        deploy(Request(name, [model], hardware="cpu-upgrade"))
+    assert space.hardware == "zero-a10g"
 
 
-def test_every_module_that_the_app_imports_is_uploaded() -> None:
-    files = deploy.space_files(["user/name"])
+def test_deploy_requests_the_hardware_of_a_space(hub: Hub, model: str, name: str) -> None:
+    deploy(Request(name, [model]))
+    assert card_of(hub, name)["python_version"] == "3.11"
+    deploy(Request(name, [model], hardware="zero-a10g"))
+    assert hub.spaces[name].hardware == "zero-a10g"
+    assert card_of(hub, name)["python_version"] == "3.12"
+
+
+def test_zero_gpu_requirements_list_what_the_extras_bring() -> None:
+    text = "# all\ngradio[mcp]==6.31.0\nhuggingface_hub==2.4.0\nspaces\nnumpy==2.4.6\n"
+    lines = zero_gpu_requirements(text).splitlines()
+    assert [Requirement(line).name for line in lines] == ["mcp", "pydantic", "numpy"]
+    assert lines[-1] == "numpy==2.4.6"
+
+
+# A static page
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the page small: what its builder writes is the subject of its own tests."""
+    builder = pytest.importorskip("static_page.builder")
+
+    def build(models: Any, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "scripts").mkdir()
+        (folder / "scripts" / "page.js").write_text("// " + " ".join(m.name for m in models))
+        (folder / "index.html").write_text("<!doctype html>")
+
+    monkeypatch.setattr(builder, "build_site", build)
+
+
+@pytest.mark.usefixtures("page")
+def test_deploy_static_without_a_paid_plan(hub: Hub, model: str, name: str, tmp_path: Path) -> None:
+    hub.paid_plan = False
+    mine = make_model_folder(tmp_path / "run" / "model").path.parent
+    request = Request(name, [str(mine), "pretrained/cnn"], "static")
+    assert deploy(request).changed
+    space = hub.spaces[name]
+    assert space.sdk == "static"
+    assert set(space.main.files) == {
+        *(".gitattributes", "README.md", "index.html", "scripts/page.js")
+    }
+    data = card_of(hub, name)
+    assert (data["sdk"], data["app_file"]) == ("static", "index.html")
+    assert not {"sdk_version", "python_version", "preload_from_hub"} & set(data)
+    assert space.main.files["scripts/page.js"].content == b"// run cnn"
+    assert not space.variables
+    assert not deploy(request).changed
+    assert len(space.commits) == 2
+
+
+@pytest.mark.usefixtures("page")
+def test_deploy_replaces_a_space_of_another_sdk_only_with_force(
+    hub: Hub, model: str, name: str
+) -> None:
+    deploy(Request(name, [model]))
+    with pytest.raises(InputError, match=r"is a gradio Space.*--force"):
+        deploy(Request(name, ["pretrained/cnn"], "static"))
+    assert "app.py" in hub.spaces[name].main.files
+    deploy(Request(name, ["pretrained/cnn"], "static", force=True))
+    assert set(hub.spaces[name].main.files) == {
+        *(".gitattributes", "README.md", "index.html", "scripts/page.js")
+    }
+
+
+@pytest.mark.usefixtures("page")
+def test_output_writes_the_page_whole_or_not_at_all(
+    hub: Hub, tmp_path: Path, call_command: Callable[..., Any]
+) -> None:
+    def write(models: str, folder: str) -> Any:
+        return call_command(
+            *("deploy.py", "--sdk", "static", "--model", models),
+            *("--output", tmp_path / folder),
+        )
+
+    for models in ("pretrained/cnn", "pretrained/mlp,pretrained/cnn"):  # the second replaces it
+        assert write(models, "my site").returncode == 0
+    script = tmp_path / "my site" / "scripts" / "page.js"
+    assert script.read_text() == "// mlp cnn"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    for models, folder, said in (
+        ("user/nothing", "my site", "no accessible model"),
+        ("pretrained/cnn", "other", "holds other files"),
+    ):
+        result = write(models, folder)
+        assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1)
+        assert said in result.stderr
+    assert script.read_text() == "// mlp cnn"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my site", "other"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--output", "site"), "--output is for --sdk static"),
+        (("--output", "site", "--space", "user/name"), "not allowed with"),
+        ((), "one of the arguments"),
+        (("--space", "user/x", "--sdk", "static", "--hardware", "zero-a10g"), "runs on none"),
+        (("--space", "user/x", "--model", ","), "names no model"),
+    ],
+)
+def test_command_invalid_arguments_are_one_line_with_status_2(
+    call_command: Callable[..., Any], arguments: tuple[str, ...], said: str
+) -> None:
+    result = call_command("deploy.py", "--model", "user/name", *arguments)
+    assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1)
+    assert said in result.stderr
+
+
+# The files of a Gradio Space
+
+
+def test_gradio_files_hold_every_imported_module() -> None:
+    files = gradio_files(["user/name"])
     ours = {path.stem for path in PROJECT.glob("*.py")} | {
         path.parent.name for path in PROJECT.glob("*/__init__.py")
     }
@@ -189,52 +325,28 @@ def test_every_module_that_the_app_imports_is_uploaded() -> None:
                     assert f"{path}.py" in files or f"{path}/__init__.py" in files, (name, module)
 
 
-def test_the_comparison_beside_the_embedded_models_is_uploaded(tmp_path: Path) -> None:
-    for file in deploy.SINGLE_FILES:
-        shutil.copy(PROJECT / file, tmp_path)
-    (tmp_path / "pretrained").mkdir()
-    (tmp_path / "pretrained" / "comparison.json").write_text("{}")
-    (tmp_path / "pretrained" / ".hidden").write_text("{}")
-    files = deploy.space_files(["user/name"], tmp_path)
-    assert [name for name in files if name.startswith("pretrained")] == [
-        "pretrained/comparison.json"
-    ]
+def test_gradio_files_hold_local_pictures_of_the_readme(project: Path) -> None:
+    with (project / "README.md").open("a", encoding="utf-8") as readme:
+        readme.write("\n![The app](docs/shown.png) and ![another](https://example.org/far.png)\n")
+    (project / "docs").mkdir()
+    for name in ("shown.png", "other.png"):
+        (project / "docs" / name).write_bytes(b"\0")
+    files = gradio_files(["user/name"], project=project)
+    assert "docs/shown.png" in files
+    assert "docs/other.png" not in files
 
 
-def test_wrong_calls_are_refused_before_anything_is_made(
-    hub: Hub, model: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for spaces, models, said in (
-        ("space", [model], "SPACE"),
-        (name, [], "MODEL"),
-        (name, ["model"], "MODEL"),
-        (name, ["user/nothing"], "no accessible model"),
-        ("other/space", [model], "may not write"),
-    ):
-        with pytest.raises(InputError, match=said):
-            deploy.deploy(spaces, models)
-    monkeypatch.setenv("HF_TOKEN", Hub.READ)
-    with pytest.raises(InputError, match="is read-only"):
-        deploy.deploy(name, [model])
-    assert not hub.spaces
-
-
-def test_another_gradio_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
-    for file in deploy.SINGLE_FILES:
-        shutil.copy(PROJECT / file, tmp_path)
-    readme = tmp_path / "README.md"
+def test_gradio_files_refuse_two_versions_of_gradio(project: Path) -> None:
+    readme = project / "README.md"
     text = readme.read_text(encoding="utf-8")
     readme.write_text(re.sub(r"sdk_version: .*", "sdk_version: 1.2.3", text), encoding="utf-8")
     with pytest.raises(InputError, match=r"sdk_version 1\.2\.3"):
-        deploy.space_files(["user/name"], tmp_path)
+        gradio_files(["user/name"], project=project)
 
 
-def test_the_front_matter_is_what_a_space_needs() -> None:
+def test_readme_front_matter_is_what_a_space_needs() -> None:
     data = RepoCard((PROJECT / "README.md").read_text(encoding="utf-8")).data.to_dict()
-    requirements = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
-    assert f"gradio[mcp]=={data['sdk_version']}" in requirements
-    assert data["sdk"] == "gradio"
-    assert data["app_file"] == "app.py"
+    assert (data["sdk"], data["app_file"]) == ("gradio", "app.py")
     assert re.fullmatch(r"3\.\d+", str(data["python_version"]))
     assert data["datasets"] == ["uoft-cs/cifar100"]
     assert len(data["short_description"]) <= 60
@@ -242,21 +354,8 @@ def test_the_front_matter_is_what_a_space_needs() -> None:
     assert {data["colorFrom"], data["colorTo"]} <= colours
 
 
-def test_the_pictures_of_the_readme_are_uploaded_with_it(tmp_path: Path) -> None:
-    for file in deploy.SINGLE_FILES:
-        shutil.copy(PROJECT / file, tmp_path)
-    with (tmp_path / "README.md").open("a", encoding="utf-8") as readme:
-        readme.write("\n![The app](docs/shown.png) and ![another](https://example.org/far.png)\n")
-    (tmp_path / "docs").mkdir()
-    for name in ("shown.png", "other.png"):
-        (tmp_path / "docs" / name).write_bytes(b"\0")
-    files = deploy.space_files(["user/name"], tmp_path)
-    assert "docs/shown.png" in files
-    assert "docs/other.png" not in files
-
-
 @pytest.mark.slow
-def test_requirements_alone_start_the_app_laid_out_as_the_space_is(
+def test_requirements_alone_start_the_app_of_a_space(
     hub: Hub, repo_id: str, name: str, tmp_path: Path
 ) -> None:
     made = make_model_folder(tmp_path / "model")
@@ -264,7 +363,7 @@ def test_requirements_alone_start_the_app_laid_out_as_the_space_is(
         hub.create("models", repo_id),
         {file: (made.path / file).read_bytes() for file in made.files()},
     )
-    deploy.deploy(name, [repo_id])
+    deploy(Request(name, [repo_id]))
     repository = hub.spaces[name]
     root = tmp_path / "space"
     for path, blob in repository.main.files.items():
@@ -344,17 +443,19 @@ def ask_for_models(address: str, app: subprocess.Popen[bytes]) -> list[dict[str,
     return Client(address, verbose=False).predict(api_name="/models")
 
 
-def test_the_command_uploads_as_the_makefile_calls_it(
-    hub: Hub, model: str, name: str, call_command: Callable[..., object]
-) -> None:
-    result = call_command(*("deploy.py", "--space", name, "--model", model), HF_TOKEN=Hub.WRITE)
-    assert result.returncode == 0, result.stderr  # type: ignore[attr-defined]
-    assert f"{hub.endpoint}/spaces/{name}" in result.stdout  # type: ignore[attr-defined]
-    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    assert 'deploy.py --space "$(SPACE)" --model "$(MODEL)"' in makefile
+def test_makefile_passes_its_variables() -> None:
+    run = subprocess.run(
+        ["make", "-n", "-o", ".venv/.app", "space", "SPACE=a/b", "MODEL=c/d", "SDK=static"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert '--space "a/b" --model "c/d" --sdk "static"' in run.stdout
+    assert "--hardware" not in run.stdout
 
 
-def test_the_workflow_uploads_only_after_green_tests() -> None:
+def test_workflow_deploys_only_after_successful_tests() -> None:
     text = (PROJECT / ".github" / "workflows" / "space.yml").read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
     jobs = workflow["jobs"]

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 COMMIT = re.compile("[0-9a-f]{40}")
 # Ends of names that mean a file rather than a Hub id.
 FILES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".zip", ".parquet")
-# `name` or `user/name`, optionally with `@revision`.
-HUB_ID = re.compile(r"(?P<name>[\w.-]{1,96}(/[\w.-]{1,96})?)(@(?P<revision>[^\s@]+))?", re.ASCII)
 
 
 def load_from_hub(
@@ -72,13 +70,15 @@ def load_from_hub(
 
 def parse_hub_id(dataset: str) -> tuple[str, str | None]:
     """Returns the repository and the revision; raises InputError if it is not a Hub id."""
-    match = HUB_ID.fullmatch(dataset)
-    if match is None or ".." in dataset or dataset.startswith(".") or dataset.endswith(FILES):
+    from classifier.hub_client import is_hub_id
+
+    name, at, revision = dataset.partition("@")
+    if not is_hub_id(name) or dataset.endswith(FILES) or bool(at) != bool(revision):
         raise InputError(
             f"there is no file or folder {dataset!r}, and it is not a Hub id: give user/name, "
             "user/name@revision, a folder, a ZIP of images, or the Toronto archive"
         )
-    return match["name"], match["revision"]
+    return name, revision or None
 
 
 def _state(commit: str) -> str:
@@ -119,15 +119,8 @@ def _find_commit(name: str, revision: str | None) -> str:
 def _download(name: str, config: str | None, commit: str) -> DatasetDict:
     """Returns the tables of a commit, downloaded as far as they are not cached."""
     from classifier.data.local_dataset import load_tables
-    from classifier.hub_client import HubUnreachableError, limited_retries
 
-    try:
-        with limited_retries():
-            tables = load_tables(name, name, config, revision=commit)
-    except HubUnreachableError as error:
-        raise ClassifierError(
-            f"the Hub stopped answering while {name} was downloaded ({error}): try again later"
-        ) from error
+    tables = load_tables(name, name, config, revision=commit)
     if _commit_of(tables) not in (None, commit):
         raise ClassifierError(
             f"{name} could not be downloaded at commit {commit[:7]}: check the network and "
@@ -169,11 +162,9 @@ def _load_offline(
 def _load_cached_tables(name: str, revision: str | None, config: str | None) -> DatasetDict | None:
     """Returns the tables in the cache of `datasets`, None if they are of another revision."""
     from classifier.data.local_dataset import load_tables
-    from classifier.hub_client import limited_retries
 
     try:
-        with limited_retries(offline=True):
-            tables = load_tables(name, name, config)
+        tables = load_tables(name, name, config)  # from the cache: the Hub cannot be reached
     except ClassifierError:
         return None
     return tables if revision in (None, "main", _commit_of(tables)) else None

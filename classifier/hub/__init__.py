@@ -2,15 +2,15 @@
 
 from classifier.hub.following import Follower
 from classifier.hub.publishing import Publication, publish
-from classifier.hub.pulling import Found, ModelNotFoundError, pull
+from classifier.hub.pulling import ModelNotFoundError, ResolvedModel, pull
 from classifier.hub_client import HubError
 
 __all__ = [
     "Follower",
-    "Found",
     "HubError",
     "ModelNotFoundError",
     "Publication",
+    "ResolvedModel",
     "publish",
     "pull",
 ]

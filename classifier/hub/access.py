@@ -1,4 +1,4 @@
-"""Checks repository ids and tokens of the Hub."""
+"""Finds and checks the token of the Hub."""
 
 from __future__ import annotations
 
@@ -15,37 +15,18 @@ TOKEN_HINT = (
 )
 
 
-def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
-    """Returns a repository's name if it is a valid `user/name`, else raises `InputError`."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        reason = str(error).split(": ")[0].rstrip(".")
-        raise InputError(
-            f"{option} {repo_id!r} is not a valid name ({reason}): give user/name"
-        ) from None
-    if repo_id.count("/") != 1:
-        raise InputError(f"{option} must be user/name. Received: {repo_id!r}")
-    return repo_id
-
-
 def find_token(token: str | None = None) -> str:
     """Returns the token for writing: the given one, `HF_TOKEN`, or the stored one.
 
     Raises:
-        InputError: there is no token, or it is malformed.
+        InputError: there is no token.
     """
     from huggingface_hub import constants, get_token
 
     token = token or get_token()
-    hint = TOKEN_HINT.format(endpoint=constants.ENDPOINT)
     if not token:
+        hint = TOKEN_HINT.format(endpoint=constants.ENDPOINT)
         raise InputError(f"publishing needs a token of the Hub, and there is none: {hint}")
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        raise InputError(f"the token of the Hub contains invalid characters: {hint}")
     return token
 
 

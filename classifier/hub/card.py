@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classifier import command_line
+from classifier import command_line, provenance
 from classifier.errors import InputError
 from classifier.files import write_text
-from classifier.hub.access import check_repo_id
 from classifier.hub.dataset_id import hub_dataset
-from classifier.hub.sources import HUB_SCHEME, embedded_models, find
+from classifier.hub.sources import HUB_SCHEME, PRETRAINED, embedded_models, find
+from classifier.hub_client import is_hub_id
 from classifier.model_folder.folder import CARD, EVALUATION, ONNX, TRAINING, ModelFolder
 from classifier.model_folder.saved_model import MIN_KERAS_VERSION
 
@@ -22,38 +24,12 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
-# The description of each architecture; the tag `mlp` marks those that flatten the image.
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "mlp": {
-        "kind": "a plain multilayer perceptron",
-        "summary": "An image classifier made of dense layers",
-        "details": ": the flattened pixels are the input of dense layers with ReLU and a softmax "
-        "output",
-        "tags": ["mlp", "multilayer-perceptron"],
-    },
-    "residual_mlp": {
-        "kind": "a network of dense layers with residual connections",
-        "summary": "An image classifier made of dense layers",
-        "details": ": the flattened pixels are the input of residual inverted-bottleneck blocks of "
-        "dense layers (layer normalisation, SiLU) and a softmax output",
-        "tags": ["mlp", "residual-mlp"],
-    },
-    "tied": {
-        "kind": "a network of convolutions and dense layers",
-        "summary": "An image classifier made of convolutions and dense layers",
-        "details": ": the first training stage of a network of dense layers, in which the first "
-        "layers share their weights between positions",
-        "tags": ["cnn"],
-    },
-    "cnn": {
-        "kind": "a small convolutional network",
-        "summary": "An image classifier made of 3×3 convolutions with batch normalisation and "
-        "residual connections",
-        "details": ": a convolutional network for comparison with networks of dense layers",
-        "tags": ["cnn"],
-    },
+ARCHITECTURES = {
+    "mlp": "a plain multilayer perceptron",
+    "residual_mlp": "a network of dense layers with residual connections",
+    "cnn": "a small convolutional network",
 }
-OTHER_ARCHITECTURE = {"kind": "this network", "summary": "An image classifier", "tags": []}
+TIED = "a network of convolutions and dense layers"  # the first stage of the preset mlp
 OPTIMIZERS = {"sgd": "SGD with Nesterov momentum", "adamw": "AdamW", "lion": "Lion"}
 SCHEDULES = {
     "plateau": "a learning rate that is reduced when the validation loss stagnates",
@@ -69,6 +45,22 @@ AUGMENTATIONS = {
     "cutmix": "CutMix",
     "mixup": "mixup",
 }
+# The table of results: key in evaluation.json, name, format; a push compares it with the card.
+RESULTS = (
+    ("top1", "Top-1 accuracy", "percent"),
+    ("top5", "Top-5 accuracy", "percent"),
+    ("superclass_top1", "Superclass accuracy", "percent"),
+    ("balanced_accuracy", "Balanced accuracy", "percent"),
+    ("macro_precision", "Macro precision", "number"),
+    ("macro_recall", "Macro recall", "number"),
+    ("macro_f1", "Macro F1", "number"),
+    ("macro_average_precision", "Macro average precision", "number"),
+    ("macro_roc_auc", "Macro ROC AUC", "number"),
+    ("expected_calibration_error", "Expected calibration error", "number"),
+    ("loss", "Cross-entropy", "number"),
+)
+# Those of the metadata, with the names of their metrics on the Hub.
+METADATA_RESULTS = {"top1": "accuracy", "top5": "top_5_accuracy", "macro_f1": "f1"}
 # Parts of training.json that are not repeated in the card's last table.
 RENDERED_KEYS = ("preset", "settings", "dataset", "parameters", "command", "machine", "versions")
 
@@ -92,7 +84,8 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    training, evaluation, labels = folder.training, folder.evaluation, folder.labels
+    training = provenance.without_local_paths(folder.training)
+    evaluation, labels = folder.evaluation, folder.labels
     if not training or not evaluation:
         missing = TRAINING if not training else EVALUATION
         raise InputError(f"{folder.path} has no {missing}: the card needs it")
@@ -103,9 +96,9 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
     keys = ("dataset", "dataset_revision", "dataset_fingerprint")
     evaluated_on = hub_dataset(*map(evaluation.get, keys)) or evaluation.get("dataset") or dataset
     evaluation["dataset"] = evaluated_on
-    architecture = ARCHITECTURES.get(
-        "tied" if settings.get("tied") else settings.get("architecture", ""), OTHER_ARCHITECTURE
-    )
+    name = str(settings.get("architecture", ""))
+    kind = TIED if settings.get("tied") else ARCHITECTURES.get(name, "a neural network")
+    flattens = "mlp" in name and not settings.get("tied")
     data = ModelCardData(
         model_name=_name(folder),
         language="en",
@@ -114,9 +107,9 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
         pipeline_tag="image-classification",
         datasets=[on_hub] if on_hub else None,
         base_model=_base_model(training),
-        tags=["image-classification", "keras", *architecture["tags"]],
+        tags=["image-classification", "keras", "mlp" if flattens else "cnn"],
         metrics=["accuracy", "f1"],
-        eval_results=_results(evaluation),
+        eval_results=_metadata_results(evaluation),
         ignore_metadata_errors=False,
     )
     card = ModelCard.from_template(
@@ -128,7 +121,11 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
         settings=settings,
         evaluation=evaluation,
         classes={row["name"]: row for row in evaluation["per_class"]},
-        architecture=architecture,
+        kind=kind,
+        flattens=flattens,
+        results=results(evaluation),
+        command=_command(training, on_hub),
+        needed=_needed_folders(training, on_hub),
         procedure=_procedure(settings),
         plots=[path.stem for path in folder.plots],
         facts=_facts(training),
@@ -150,9 +147,19 @@ def _name(folder: ModelFolder) -> str:
     return str(folder.training.get("preset") or folder.path.name)
 
 
-def _results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
+def results(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns the rows of the table of results that an evaluation has: name, formatted value."""
+    return [
+        (name, FORMATS[form](evaluation[key]))
+        for key, name, form in RESULTS
+        if isinstance(evaluation.get(key), (int, float))
+    ]
+
+
+def _metadata_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
+    names = {key: name for key, name, _ in RESULTS}
     return [
         EvalResult(
             task_type="image-classification",
@@ -162,15 +169,36 @@ def _results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
             dataset_split=evaluation["split"],
             dataset_revision=evaluation.get("dataset_revision"),
             metric_type=kind,
-            metric_name=name,
+            metric_name=names[key],
             metric_value=evaluation[key],
         )
-        for key, kind, name in (
-            ("top1", "accuracy", "Top-1 accuracy"),
-            ("top5", "top_5_accuracy", "Top-5 accuracy"),
-            ("macro_f1", "f1", "Macro F1"),
-        )
+        for key, kind in METADATA_RESULTS.items()
     ]
+
+
+def _command(training: Mapping[str, Any], on_hub: str | None) -> str:
+    """Returns the command of the training; a local copy of a data set becomes its Hub id."""
+    words = shlex.split(training.get("command") or "")
+    if on_hub and "--dataset" in words:
+        words[words.index("--dataset") + 1] = on_hub
+        if "--dataset-id" in words:
+            position = words.index("--dataset-id")
+            del words[position : position + 2]
+    return shlex.join(words)
+
+
+def _needed_folders(training: Mapping[str, Any], on_hub: str | None) -> list[str]:
+    """Returns what the command of the training expects in its working folder."""
+    words = shlex.split(training.get("command") or "")
+    value = dict(pairwise(words)).get
+    data, start = value("--dataset"), value("--init-from")
+    teacher = (training.get("settings") or {}).get("teacher")
+    needed = [f"the data set `{data}`"] if data and not on_hub else []
+    for role, source in (("initial model", start), ("teacher", teacher)):
+        embedded = str(source).startswith(f"{PRETRAINED.name}/")
+        if source and not embedded and not _hub_model(source):
+            needed.append(f"the {role} `{source}`")
+    return needed
 
 
 def _base_model(training: Mapping[str, Any]) -> str | None:
@@ -178,15 +206,17 @@ def _base_model(training: Mapping[str, Any]) -> str | None:
     source = training.get("init_from") or ""
     if isinstance(source, Mapping):  # a model from the Hub has a revision, a folder has none
         source = f"{HUB_SCHEME}{source.get('source')}" if source.get("revision") else ""
-    name = str(source).removeprefix(HUB_SCHEME).partition("@")[0]
+    return _hub_model(str(source))
+
+
+def _hub_model(source: str) -> str | None:
+    """Returns the Hub id of a source as the user gave it, None for a folder."""
+    name = source.removeprefix(HUB_SCHEME).partition("@")[0]
     # A relative path looks like a Hub id: exclude existing paths and the folders of runs.
-    is_path = name.split("/")[0] in ("pretrained", "runs") or Path(name).exists()
-    if is_path and not str(source).startswith(HUB_SCHEME):
+    is_path = name.split("/")[0] in (PRETRAINED.name, "runs") or Path(name).exists()
+    if (is_path and not source.startswith(HUB_SCHEME)) or name.count("/") != 1:
         return None
-    try:
-        return check_repo_id(name)
-    except InputError:
-        return None
+    return name if is_hub_id(name) else None
 
 
 def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dict[str, Any]]:

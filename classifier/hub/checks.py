@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from classifier import provenance
 from classifier.errors import InputError
-from classifier.hub_client import is_transient, with_retries
 from classifier.model_folder.folder import CARD, EVALUATION, ModelFolder
 
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
+
 TOLERANCE = 1e-3  # the largest difference between two figures that is accepted as rounding
-NEEDED_METADATA = ("license", "library_name", "pipeline_tag")
 Figures = Callable[[], Mapping[str, Any]]
 
 
@@ -43,30 +47,30 @@ def check_figures(folder: ModelFolder, figures: Figures, source: str, *, deep: b
 
 
 def check_card(folder: ModelFolder) -> None:
-    """Checks the card's metadata, locally and with the Hub's validator; raises `InputError`."""
+    """Checks a model card; the Hub validates its metadata again when it is committed.
+
+    Raises:
+        InputError: its metadata cannot be read, it states other figures than `evaluation.json`, or
+            it names a path of this machine.
+    """
     from huggingface_hub import ModelCard
 
+    path = folder.path / CARD
+    again = "write the card again: " + shlex.join(
+        ["python", "-m", "classifier.hub.card", str(folder.path)]
+    )
     try:
         card = ModelCard(folder.card or "", ignore_metadata_errors=False)
     except Exception as error:  # YAML errors; malformed results can raise anything
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the metadata of {folder.path / CARD} cannot be read ({reason}): write the card again"
-        ) from error
-    data = card.data
-    missing = [name for name in NEEDED_METADATA if not data.get(name)]
-    if missing or not data.get("eval_results"):
-        raise InputError(
-            f"the metadata of {folder.path / CARD} lacks {', '.join(missing) or 'model-index'}: "
-            "write the card again"
-        )
-    try:
-        with_retries(card.validate)
-    except ValueError as error:
-        if is_transient(error):
-            raise
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"the Hub refuses the metadata of the card: {reason}") from error
+        raise InputError(f"the metadata of {path} cannot be read ({reason}): {again}") from error
+    for name, stated, value in _stated_figures(card, folder.evaluation or {}):
+        if stated != value:
+            raise InputError(f"{path} states {name} {stated}, and {EVALUATION} {value}: {again}")
+    public = provenance.without_local_paths(folder.training)
+    for text, shared in zip(_texts(folder.training), _texts(public), strict=True):
+        if text != shared and text in card.text:
+            raise InputError(f"{path} names {text}, a path of this machine: {again}")
 
 
 def check_model(folder: ModelFolder) -> None:
@@ -82,6 +86,31 @@ def check_model(folder: ModelFolder) -> None:
             f"the model in {folder.path} does not return probabilities: its weights "
             "are damaged; train it again"
         )
+
+
+def _stated_figures(
+    card: ModelCard, evaluation: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields the figures of a card and of `evaluation.json`: name, both values."""
+    from classifier.hub.card import METADATA_RESULTS, RESULTS, results  # is a command, too
+
+    names = {key: name for key, name, _ in RESULTS}
+    stated: Any = card.data
+    for key, kind in METADATA_RESULTS.items():
+        for result in stated.eval_results or []:
+            if result.metric_type == kind:
+                yield f"model-index: {names[key]}", result.metric_value, evaluation.get(key)
+    table = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", card.text, re.MULTILINE))
+    for name, value in results(evaluation):
+        yield name, table.get(name, value), value  # a card of one's own may have other tables
+
+
+def _texts(record: Any) -> Iterator[str]:
+    if isinstance(record, str):
+        yield record
+    elif isinstance(record, (dict, list)):
+        for value in record.values() if isinstance(record, dict) else record:
+            yield from _texts(value)
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:

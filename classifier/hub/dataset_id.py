@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from classifier.errors import InputError
 from classifier.files import write_text
-from classifier.hub.access import check_repo_id
+from classifier.hub_client import check_repo_id, is_hub_id
 from classifier.model_folder.folder import EVALUATION, LABELS, TRAINING, ModelFolder
 
-HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 # Local copies are recognised by the fingerprints of their splits at 32×32 pixels.
 KNOWN_FINGERPRINTS = {
     "7b0fbb77ff59ea4f0e5a818b7163a407": "uoft-cs/cifar100",  # train
@@ -32,7 +30,7 @@ def hub_dataset(name: str | None, revision: str | None, fingerprint: str | None)
         return KNOWN_FINGERPRINTS[str(fingerprint)]
     # A name without a slash may be a folder that is named like an unrelated data set on the Hub.
     on_the_hub = bool(name) and (revision is not None or "/" in str(name))
-    return name if on_the_hub and HUB_ID.fullmatch(str(name)) else None
+    return name if on_the_hub and is_hub_id(str(name)) else None
 
 
 def check_dataset_id(dataset_id: str, name: str | None, revision: str | None) -> None:

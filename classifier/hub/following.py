@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from classifier.hub.pulling import Found, commit_at, pull
+from classifier.hub.pulling import ResolvedModel, commit_at, pull
 from classifier.hub_client import HubError, connect, describe
 
 POLL_SECONDS = 300.0
@@ -22,8 +22,8 @@ class Follower:
         refused: a newer commit that was refused, None if there is none.
 
     Example:
-        >>> def swap(found):
-        ...     classifier = Classifier.load(found.folder)
+        >>> def swap(model):
+        ...     classifier = Classifier.load(model.folder)
         ...     classifier.classify(test_image)  # raises if it cannot
         ...     served["user/name"] = classifier
         >>> follower = Follower("user/name", accept=swap, commit=served_commit)  # doctest: +SKIP
@@ -34,7 +34,7 @@ class Follower:
         self,
         repo_id: str,
         *,
-        accept: Callable[[Found], object],
+        accept: Callable[[ResolvedModel], object],
         revision: str | None = None,
         commit: str | None = None,
         interval: float = POLL_SECONDS,
@@ -70,10 +70,10 @@ class Follower:
             commit = commit_at(connect(), self.repo_id, self.revision)
             if commit in (self.commit, self.refused):
                 return False
-            found = pull(self.repo_id, revision=self.revision, timeout=None)
-            if found.source != "hub":
+            model = pull(self.repo_id, revision=self.revision)
+            if model.source != "hub":
                 return False  # the Hub became unreachable: the next poll tries again
-            self._accept(found)
+            self._accept(model)
         except Exception as error:  # the old model stays
             if commit is None or isinstance(error, HubError):  # the Hub may be down
                 logger.warning("cannot get a new %s: %s", self._name, describe(error))
@@ -82,8 +82,8 @@ class Follower:
             reason = " ".join(str(error).split()) or type(error).__name__
             logger.warning("refused commit %s of %s: %s", commit[:7], self._name, reason)
             return False
-        self.commit, self.refused = found.revision, None
-        logger.info("now serving commit %s of %s", str(found.revision)[:7], self._name)
+        self.commit, self.refused = model.revision, None
+        logger.info("now serving commit %s of %s", str(model.revision)[:7], self._name)
         return True
 
     @property

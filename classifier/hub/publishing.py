@@ -7,80 +7,66 @@ import json
 import logging
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from classifier.errors import ClassifierError, InputError
-from classifier.hub.access import check_repo_id, check_token, find_token
+from classifier.errors import InputError
+from classifier.hub.access import check_token, find_token
 from classifier.hub.checks import Figures, check_card, check_figures, check_model
-from classifier.hub.commit import (
-    MAIN,
-    CommitResult,
-    Target,
-    commit_files,
-    differences,
-    head_of,
-    remote_files,
-)
+from classifier.hub.commit import MAIN, commit_files, head_of
+from classifier.hub.published_files import OWNED, published_files
 from classifier.hub_client import (
     FORBIDDEN,
-    INVALID,
     HubError,
+    check_repo_id,
     connect,
-    redact_token,
+    describe,
     status_of,
     unless_missing,
     with_retries,
 )
-from classifier.model_folder.folder import (
-    EVALUATION,
-    MAX_FILE_BYTES,
-    ONNX,
-    PLOTS,
-    RUNS,
-    ModelFolder,
-)
-from classifier.model_folder.saved_model import MIN_KERAS_VERSION
+from classifier.model_folder.folder import EVALUATION, ModelFolder
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
-OWNED = (f"{PLOTS}/*", f"{RUNS}/*", ONNX)  # deleted on the Hub when the folder no longer has them
-# The handler of an Inference Endpoint, and the packages that its container lacks.
-INFERENCE_ENDPOINT_FILES: dict[str, Path | bytes] = {
-    "handler.py": Path(__file__).with_name("handler.py"),
-    "requirements.txt": f"keras>={MIN_KERAS_VERSION}\npillow\n".encode(),
-}
+    from huggingface_hub import CommitInfo, HfApi
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Publication(CommitResult):
+class Publication:
     """A published model folder.
 
     Attributes:
         repo_id: user/name.
-        create_pr: whether a pull request was requested.
+        commit: the hash of the commit.
+        url: its page.
+        changed: False if the branch had exactly these files before.
+        branch: the branch, None if a pull request was requested.
+        pull_request: the page of the pull request, None if there is none.
         tag: the tag of the commit, None if there is none.
     """
 
-    repo_id: str = ""
-    create_pr: bool = False
+    repo_id: str
+    commit: str
+    url: str
+    changed: bool
+    branch: str | None = MAIN
+    pull_request: str | None = None
     tag: str | None = None
 
     @property
     def loading_line(self) -> str:
         """The line of Python that loads the model with Keras and huggingface_hub."""
-        if self.reference == MAIN:
+        if self.branch == MAIN or not self.changed:
             return f'keras.saving.load_model("hf://{self.repo_id}")'
         download = f'huggingface_hub.snapshot_download("{self.repo_id}", revision="{self.commit}")'
         return f"keras.saving.load_model({download})"
 
     def __str__(self) -> str:
         first = "Published" if self.changed else "Nothing has changed since"
-        if self.create_pr and not self.changed:
+        if self.branch is None and not self.changed:
             first += ", so no pull request was opened"
         lines = [f"{first}: {self.url}"]
         if self.pull_request:
@@ -113,11 +99,11 @@ class _Request:
         words += ["--force"] if self.force else []
         return shlex.join(words)
 
-    @property
-    def files(self) -> dict[str, Path | bytes]:
-        """The files of the model folder and those of the Inference Endpoint."""
-        ours = {name: self.folder.path / name for name in self.folder.files()}
-        return {**ours, **INFERENCE_ENDPOINT_FILES}
+
+def commit_message(folder: ModelFolder) -> str:
+    """Returns the first line of the commit that publishes a model folder."""
+    name = folder.training.get("preset") or folder.path.name
+    return f"{name}: top-1 {_top1(folder):.2%}"
 
 
 def publish(
@@ -158,60 +144,60 @@ def publish(
     """
     request = _Request(folder, repo_id, private, branch, create_pr, tag, force)
     check_repo_id(repo_id)
-    if branch and create_pr:
-        raise InputError("--branch and --create-pr exclude each other: a pull request goes to main")
     folder.check(complete=True)
     check_figures(folder, recomputed, "predictions.npz gives", deep=True)
-    token = find_token(token)
-    api = connect(token)
-    with _readable_errors(request, token):
+    check_card(folder)
+    api = connect(find_token(token))
+    with _readable_errors(request):
         check_token(api)
-        check_card(folder)
-        target, tags = _resolve(api, request)
-        _check_score(api, request, target)
-        _check_tag(api, request, target, tags.get(tag or ""))
+        head = _find_head(api, request)
+        if head:
+            _check_score(api, request, head)
     if measured is not None:
         check_figures(folder, measured, "the images give", deep=False)
     check_model(folder)
-    with _readable_errors(request, token):
-        committed = _upload(api, request, target)
-        _tag(api, request, committed)
-    return Publication(**vars(committed), repo_id=repo_id, create_pr=create_pr, tag=tag)
+    with _readable_errors(request):
+        head = head or _create_repository(api, request)
+        made = _upload(api, request, head)
+        if tag:
+            with_retries(lambda: api.create_tag(repo_id, tag=tag, revision=made.oid, exist_ok=True))
+    target = None if create_pr else branch or MAIN
+    return Publication(
+        repo_id, made.oid, made.commit_url, made.oid != head, target, made.pr_url, tag
+    )
 
 
-def _resolve(api: HfApi, request: _Request) -> tuple[Target, dict[str, str]]:
-    """Returns the target, whose head is that of main for a new branch, and the tags."""
-    branch = request.branch or MAIN
+def _find_head(api: HfApi, request: _Request) -> str | None:
+    """Returns the commit to publish on top of, None without a repository; checks the tag.
+
+    For a new branch it is the head of main.
+    """
     info = unless_missing(lambda: api.repo_info(request.repo_id))
-    head = info.sha if info else None
-    target = Target(request.repo_id, "model", branch, head, request.create_pr)
     if info is None:
-        return target, {}
+        return None
     if request.private and info.private is False:
         raise InputError(
             f"{request.repo_id} exists and is public: make it private in its settings on "
             f"{api.endpoint}, or leave out --private"
         )
-    if not (request.branch or request.tag):
-        return target, {}
     refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
-    tags = {ref.name: ref.target_commit for ref in refs.tags}
-    heads = {ref.name: ref.target_commit for ref in refs.branches}
-    return replace(target, head=heads.get(branch, target.head)), tags
+    for tag in refs.tags:
+        if tag.name == request.tag:
+            raise InputError(
+                f"{request.repo_id} has a tag {tag.name} already, on commit "
+                f"{tag.target_commit[:7]}: choose another --tag, or leave it out"
+            )
+    heads = {branch.name: branch.target_commit for branch in refs.branches}
+    return heads.get(request.branch or MAIN, info.sha)
 
 
-def _check_score(api: HfApi, request: _Request, target: Target) -> None:
+def _check_score(api: HfApi, request: _Request, head: str) -> None:
     """Raises InputError if the published model has a higher top-1, unless forced."""
-    file = remote_files(api, target).get(EVALUATION)
-    if file is None or file.size > MAX_FILE_BYTES[EVALUATION]:
-        return
-    path = with_retries(
-        lambda: api.hf_hub_download(target.repo_id, EVALUATION, revision=target.head)
-    )
+    path = unless_missing(lambda: api.hf_hub_download(request.repo_id, EVALUATION, revision=head))
     try:
-        published = float(json.loads(Path(path).read_bytes())["top1"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return
+        published = float(json.loads(Path(path or "").read_bytes())["top1"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # none, or not ours
     top1 = _top1(request.folder)
     if top1 >= published:
         return
@@ -221,83 +207,53 @@ def _check_score(api: HfApi, request: _Request, target: Target) -> None:
     logger.warning("this model scores worse: %s; published because of --force", figures)
 
 
-def _check_tag(api: HfApi, request: _Request, target: Target, tagged: str | None) -> None:
-    """Raises InputError if the tag is on a commit, unless the upload would leave it there."""
-    if tagged is None:
-        return
-    if (
-        tagged != target.head
-        or request.create_pr
-        or any(differences(api, target, request.files, OWNED))
-    ):
-        raise InputError(
-            f"{request.repo_id} has a tag {request.tag} already, on commit {tagged[:7]}: choose "
-            "another --tag"
-        )
+def _create_repository(api: HfApi, request: _Request) -> str:
+    """Creates the repository and returns its first commit, which the Hub makes."""
+    repo_id, private = request.repo_id, request.private or None
+    with_retries(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+    return str(head_of(api, repo_id))
 
 
-def _upload(api: HfApi, request: _Request, target: Target) -> CommitResult:
-    if target.head is None:
+def _upload(api: HfApi, request: _Request, head: str) -> CommitInfo:
+    repo_id, branch = request.repo_id, request.branch or MAIN
+    if branch != MAIN:
         with_retries(
-            lambda: api.create_repo(request.repo_id, private=request.private or None, exist_ok=True)
+            lambda: api.create_branch(repo_id, branch=branch, revision=head, exist_ok=True)
         )
-        target = replace(target, head=head_of(api, replace(target, revision=MAIN)))
-    if target.revision != MAIN and head_of(api, target) is None:
-        _create_branch(api, target)
-        target = replace(target, head=head_of(api, target))
-    name = request.folder.training.get("preset") or request.folder.path.name
-    message = f"{name}: top-1 {_top1(request.folder):.2%}"
-    return commit_files(api, target, request.files, owned=OWNED, message=message)
-
-
-def _create_branch(api: HfApi, target: Target) -> None:
-    name, start = target.revision, target.head
-    try:
-        with_retries(
-            lambda: api.create_branch(target.repo_id, branch=name, revision=start, exist_ok=True)
-        )
-    except Exception as error:
-        if status_of(error) != INVALID:
-            raise
-        raise InputError(f"--branch {name!r} is not a valid name for a branch") from error
+    return commit_files(
+        api,
+        repo_id,
+        published_files(request.folder),
+        message=commit_message(request.folder),
+        head=head,
+        owned=OWNED,
+        branch=branch,
+        create_pr=request.create_pr,
+    )
 
 
 def _top1(folder: ModelFolder) -> float:
     return (folder.evaluation or {})["top1"]
 
 
-def _tag(api: HfApi, request: _Request, committed: CommitResult) -> None:
-    tag, commit = request.tag, committed.commit
-    if tag is None:
-        return
-    with_retries(lambda: api.create_tag(request.repo_id, tag=tag, revision=commit, exist_ok=True))
-    refs = with_retries(lambda: api.list_repo_refs(request.repo_id))
-    if commit not in (ref.target_commit for ref in refs.tags if ref.name == tag):
-        raise HubError(f"the model is published as {committed.url}, but tag {tag} exists")
-
-
 @contextlib.contextmanager
-def _readable_errors(request: _Request, token: str) -> Iterator[None]:
+def _readable_errors(request: _Request) -> Iterator[None]:
     """Converts errors of the Hub and its client to one line that says how to continue."""
+    go_on = f"continue with: {request.command}"
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            "interrupted: what is published is complete, and so is the local folder. "
-            f"Continue with: {request.command}"
+            f"interrupted: what is published is complete, and so is the local folder; {go_on}"
         ) from None
+    except InputError:
+        raise
     except Exception as error:
-        text = redact_token(error, token)
-        if isinstance(error, InputError):
-            raise InputError(text) from error
         if status_of(error) in FORBIDDEN:
             raise InputError(
-                f"{text}: the token has no write access to {request.repo_id}; choose another "
-                "name or token"
+                f"{describe(error)}: the token has no write access to {request.repo_id}; choose "
+                "another name or token"
             ) from error
-        if isinstance(error, ClassifierError) and not isinstance(error, HubError):
-            raise ClassifierError(text) from error
         raise HubError(
-            f"{text.rstrip('.')}. What is published is complete, and so is the local folder; "
-            f"continue with: {request.command}"
+            f"{describe(error)}. What is published is complete, and so is the local folder; {go_on}"
         ) from error

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from classifier.errors import ClassifierError, InputError
-from classifier.files import write_text
-from classifier.hub.access import check_repo_id
-from classifier.hub.commit import MAIN, Target, remote_files
 from classifier.hub_client import (
     FORBIDDEN,
     MISSING,
     HubError,
+    check_repo_id,
     connect,
     describe,
     status_of,
     with_retries,
 )
-from classifier.model_folder.folder import (
-    MAX_FILE_BYTES,
-    NEEDED_TO_PUBLISH,
-    NEEDED_TO_SERVE,
-    ModelFolder,
-)
+from classifier.model_folder.folder import NEEDED_TO_PUBLISH, NEEDED_TO_SERVE, ModelFolder
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi, RepoFile
+    from huggingface_hub import HfApi, ModelInfo
 
-T = TypeVar("T")
-START_UP_SECONDS = 8.0  # leaves 2 s for the rest: the app starts within 10 s
-START_UP_BACKOFF = (1.0, 2.0)  # seconds between attempts at the start of an app
+# Seconds to wait for the commit of a branch, twice: the app starts within 10 s of a silent Hub.
+COMMIT_TIMEOUT = 4.0
 # All but plots and event files: the app draws its own figures.
 SERVED_FILES = NEEDED_TO_PUBLISH
 
@@ -47,7 +35,7 @@ class ModelNotFoundError(InputError):
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedModel:
     """A model folder, already checked, and where it is from.
 
     Attributes:
@@ -65,21 +53,12 @@ class Found:
     reason: str | None = None
 
 
-def pull(
-    repo_id: str,
-    *,
-    revision: str | None = None,
-    timeout: float | None = START_UP_SECONDS,
-) -> Found:
+def pull(repo_id: str, *, revision: str | None = None) -> ResolvedModel:
     """Downloads and checks the files for serving a model; uses the cache if the Hub fails.
-
-    A download that takes longer than `timeout` continues in the background; the next call finds it
-    in the cache.
 
     Args:
         repo_id: user/name.
         revision: a branch, tag or commit; main if not given.
-        timeout: seconds after which the cache is used; None waits as long as the Hub answers.
 
     Raises:
         ModelNotFoundError: the model does not exist on the Hub, or access is denied.
@@ -87,162 +66,79 @@ def pull(
         HubError: the Hub fails and the revision is not in the cache.
     """
     check_repo_id(repo_id, "the model")
-    api = connect()
     try:
-        return _run_in_thread(lambda: _from_hub(api, repo_id, revision)).result(timeout)
+        info = _model_info(connect(), repo_id, revision)
+        # By commit: the branch in the cache still points to the last complete model.
+        with _not_found_as_input_error(repo_id, revision):
+            folder = _download(repo_id, info.sha)
     except InputError:
         raise
     except Exception as error:
-        reason = describe(error)
-        if timeout is not None and isinstance(error, FutureTimeout):
-            reason = f"{api.endpoint} did not answer within {timeout:.0f} s"
-        return _from_cache(repo_id, revision, reason, error)
+        return _from_cache(repo_id, revision, error)
+    with contextlib.suppress(Exception):  # lets the branch in the cache point to this commit
+        _download(repo_id, revision)
+    return ResolvedModel(repo_id, folder, "hub", info.sha)
 
 
 def commit_at(api: HfApi, repo_id: str, revision: str | None = None) -> str:
-    """Returns the commit that a branch or tag points to on the Hub.
+    """Returns the commit that a branch or tag of a model on the Hub points to.
 
     Raises:
         ModelNotFoundError: as in `pull`.
+        InputError: the repository is not a model folder.
         Exception: any error of the client, if the Hub cannot be reached.
     """
-    with _raise_not_found(repo_id, revision):
+    return str(_model_info(api, repo_id, revision).sha)
+
+
+def _model_info(api: HfApi, repo_id: str, revision: str | None) -> ModelInfo:
+    with _not_found_as_input_error(repo_id, revision):
         info = with_retries(
-            lambda: api.model_info(repo_id, revision=revision, timeout=START_UP_SECONDS),
-            backoff=START_UP_BACKOFF,
+            lambda: api.model_info(repo_id, revision=revision, timeout=COMMIT_TIMEOUT), attempts=2
         )
-    if not info.sha:
-        raise ModelNotFoundError(f"{repo_id} on the Hub is empty: publish a model to it first")
-    return info.sha
-
-
-def _from_hub(api: HfApi, repo_id: str, revision: str | None) -> Found:
-    commit = commit_at(api, repo_id, revision)
-    with _raise_not_found(repo_id, revision):
-        remote = remote_files(api, Target(repo_id, "model", head=commit))
-        files = {name: file for name, file in remote.items() if name in SERVED_FILES}
-        _check_listing(files, repo_id)
-        # By commit: the branch in the cache still points to the last complete model. In daemon
-        # threads: a program that ends would wait for the threads of `snapshot_download`.
-        downloads = [
-            _run_in_thread(partial(api.hf_hub_download, repo_id, name, revision=commit))
-            for name in files
-        ]
-        paths = [download.result() for download in downloads]
-        path = Path(paths[0]).parent
-        _redownload_damaged(api, repo_id, commit, files)
-    folder = ModelFolder(path)
-    folder.check()
-    if revision != commit:
-        _update_cached_reference(path, revision or MAIN, commit)
-    return Found(repo_id, folder, "hub", commit)
-
-
-def _update_cached_reference(snapshot: Path, revision: str, commit: str) -> None:
-    """Lets the branch in the cache point to a commit that is complete and checked.
-
-    The file belongs to the cache layout that huggingface_hub documents.
-    """
-    reference = snapshot.parents[1] / "refs" / revision
-    with contextlib.suppress(OSError):  # a read-only cache can still be used
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        write_text(reference, commit)
-
-
-def _check_listing(files: dict[str, RepoFile], repo_id: str) -> None:
-    """Raises InputError, before any download, if a repository is not a model folder."""
-    missing = [name for name in NEEDED_TO_SERVE if name not in files]
+    missing = set(NEEDED_TO_SERVE) - {file.rfilename for file in info.siblings or []}
     if missing:
         raise InputError(
-            f"{repo_id} on the Hub is not a model folder: it lacks {', '.join(missing)}"
+            f"{repo_id} on the Hub is not a model folder: it lacks {', '.join(sorted(missing))}"
         )
-    for name, file in files.items():
-        if file.size > MAX_FILE_BYTES[name]:
-            raise InputError(
-                f"{name} of {repo_id} on the Hub has {file.size:,} bytes: more than the "
-                f"{MAX_FILE_BYTES[name]:,} that are allowed"
-            )
+    return info
 
 
-def _redownload_damaged(api: HfApi, repo_id: str, commit: str, files: dict[str, RepoFile]) -> None:
-    """Downloads files with a wrong checksum again.
-
-    Raises:
-        HubError: the checksum of a file is wrong again; it is removed from the cache.
-    """
-
-    def damaged() -> set[str]:
-        found = api.verify_repo_checksums(repo_id, revision=commit).mismatches
-        names = {item["path"] for item in found} & set(files)
-        # Files outside of LFS have Git's hash. If none of them matches, the Hub uses other hashes.
-        plain = {name for name, file in files.items() if file.lfs is None}
-        return names - plain if plain <= names else names
-
-    first = damaged()
-    for name in first:
-        api.hf_hub_download(repo_id, name, revision=commit, force_download=True)
-    for name in first and damaged():
-        path = Path(api.hf_hub_download(repo_id, name, revision=commit, local_files_only=True))
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise HubError(
-            f"{name} of {repo_id} was damaged twice in the download: its checksum is wrong"
-        )
+@contextlib.contextmanager
+def _not_found_as_input_error(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Converts errors about a missing or inaccessible model to `ModelNotFoundError`."""
+    try:
+        yield
+    except Exception as error:
+        if status_of(error) not in MISSING | FORBIDDEN:
+            raise
+        name = repo_id if revision is None else f"{repo_id}@{revision}"
+        raise ModelNotFoundError(
+            f"there is no accessible model {name} on the Hub ({describe(error)}): check the "
+            "spelling; if it is private or gated, accept its terms and log in with `hf auth login`"
+        ) from error
 
 
-def _from_cache(repo_id: str, revision: str | None, reason: str, error: Exception) -> Found:
+def _download(repo_id: str, revision: str | None, *, offline: bool = False) -> ModelFolder:
     from huggingface_hub import snapshot_download
 
-    label = repo_id if revision is None else f"{repo_id} at {revision}"
-    files = list(SERVED_FILES)
+    path = snapshot_download(
+        repo_id, revision=revision, allow_patterns=list(SERVED_FILES), local_files_only=offline
+    )
+    folder = ModelFolder(Path(path))
+    folder.check()
+    return folder
+
+
+def _from_cache(repo_id: str, revision: str | None, error: Exception) -> ResolvedModel:
+    reason = describe(error)
     try:
-        path = snapshot_download(
-            repo_id, revision=revision, allow_patterns=files, local_files_only=True
-        )
-        folder = ModelFolder(Path(path))
-        folder.check()
+        folder = _download(repo_id, revision, offline=True)
     except (OSError, ClassifierError) as cached:
+        label = repo_id if revision is None else f"{repo_id} at {revision}"
         state = "damaged" if isinstance(cached, ClassifierError) else "missing or incomplete"
         raise HubError(
             f"cannot get {label} from the Hub ({reason}), and in the local cache it is {state}: "
             "check the network and try again"
         ) from error
-    return Found(repo_id, folder, "cache", folder.path.name, reason)
-
-
-@contextlib.contextmanager
-def _raise_not_found(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Converts errors about a missing or inaccessible model to `ModelNotFoundError`."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise ModelNotFoundError(
-            f"{repo_id} is gated: accept its terms on the Hub, and log in with `hf auth login`"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelNotFoundError(
-            f"{repo_id} has no revision {revision!r} on the Hub: name a branch, a tag or a commit"
-        ) from error
-    except Exception as error:
-        if status_of(error) not in MISSING | FORBIDDEN:
-            raise
-        raise ModelNotFoundError(
-            f"there is no accessible model {repo_id} on the Hub: check the spelling, and log "
-            "in with `hf auth login` if it is private"
-        ) from error
-
-
-def _run_in_thread(call: Callable[[], T]) -> Future[T]:
-    """Calls a function in a daemon thread, which does not delay the end of the program."""
-    future: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="hub-download", daemon=True).start()
-    return future
+    return ResolvedModel(repo_id, folder, "cache", folder.path.name, reason)

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from classifier.errors import InputError
-from classifier.hub.access import check_repo_id
-from classifier.hub.pulling import Found, ModelNotFoundError, pull
+from classifier.hub.pulling import ModelNotFoundError, ResolvedModel, pull
+from classifier.hub_client import check_repo_id
 from classifier.model_folder.folder import CONFIG, LABELS, ModelFolder
 
 HUB_SCHEME = "hf://"
@@ -19,21 +19,20 @@ def find(source: str) -> ModelFolder:
 
     Sources and errors are those of `locate`.
     """
-    found = locate(source)
-    if found.reason:
-        commit = str(found.revision)[:7]
-        logger.warning("%s: using commit %s from the cache (%s)", source, commit, found.reason)
-    return found.folder
+    resolved = locate(source)
+    if resolved.reason:
+        commit = str(resolved.revision)[:7]
+        logger.warning("%s: using commit %s from the cache (%s)", source, commit, resolved.reason)
+    return resolved.folder
 
 
-def locate(source: str, *, revision: str | None = None, timeout: float | None = None) -> Found:
+def locate(source: str, *, revision: str | None = None) -> ResolvedModel:
     """Resolves a source to a model folder and its origin.
 
     Args:
         source: a model folder, a run folder with `model/` in it, a Hub id (`user/name`), or
-            `hf://user/name`.
-        revision: of a model on the Hub: a branch, a tag or a commit.
-        timeout: seconds after which the cache is used; None waits as long as the Hub answers.
+            `hf://user/name`; both may end with `@revision`.
+        revision: of a model on the Hub: a branch, a tag or a commit; by default that of the source.
 
     Raises:
         InputError: there is no such folder or model on the Hub, or a folder was given a revision.
@@ -46,9 +45,10 @@ def locate(source: str, *, revision: str | None = None, timeout: float | None = 
         local.check()
         path = local.path.resolve()
         name = path.parent.name if path.name == "model" else path.name
-        return Found(name, local, "embedded" if path.parent == PRETRAINED else "folder")
+        return ResolvedModel(name, local, "embedded" if path.parent == PRETRAINED else "folder")
     try:
-        return pull(hub_id(source), revision=revision, timeout=timeout)
+        name, stated = parse_hub_id(source)
+        return pull(name, revision=revision or stated)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"there is no folder {source!r} here, and {error}") from error
 
@@ -79,12 +79,13 @@ def local_folder(source: str) -> ModelFolder | None:
     )
 
 
-def hub_id(source: str) -> str:
-    """Returns the Hub id of a source that is not a folder; raises `InputError` if it is none."""
-    name = source.removeprefix(HUB_SCHEME).strip("/")
+def parse_hub_id(source: str) -> tuple[str, str | None]:
+    """Returns the Hub id and the revision of a source that is not a folder, else `InputError`."""
+    name, _, revision = source.removeprefix(HUB_SCHEME).partition("@")
     try:
-        return check_repo_id(name, "the source")
+        return check_repo_id(name.strip("/"), "the source"), revision or None
     except InputError:
         raise InputError(
-            f"{source!r} is neither a local folder nor a Hub id: name a model folder, or user/name"
+            f"{source!r} is neither a local folder nor a Hub id: name a model folder, user/name or "
+            "user/name@revision"
         ) from None
