@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from huggingface_hub.utils import httpx
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
-TIMEOUT = 20.0  # seconds to connect, or until the next bytes, of requests that have no time-out
+TIMEOUT = 20.0  # seconds to connect, or until the next bytes of a response
 BACKOFF = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts, as in huggingface_hub
 MAX_RETRY_AFTER = 120.0  # a longer `Retry-After` is not waited for
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -77,7 +77,7 @@ def connect(token: str | None = None) -> HfApi:
 
 
 def install_client() -> None:
-    """Sets the time-out of all requests of huggingface_hub and `datasets` in this process; once."""
+    """Limits all requests of huggingface_hub and `datasets` in this process; once."""
     with _installing:
         _install()
 
@@ -181,10 +181,12 @@ def _install() -> None:
 
 
 def _set_timeout(request: httpx.Request) -> None:
-    """Sets the time-outs that a request lacks: many calls of the library switch them off."""
+    """Limits the time-outs of a request: many calls of the libraries set none, or minutes."""
     given = request.extensions.get("timeout") or {}
     kinds = ("connect", "read", "write", "pool")
-    request.extensions["timeout"] = {kind: given.get(kind) or TIMEOUT for kind in kinds}
+    request.extensions["timeout"] = {
+        kind: min(given.get(kind) or TIMEOUT, TIMEOUT) for kind in kinds
+    }
 
 
 def _set_retry_after(response: httpx.Response) -> None:

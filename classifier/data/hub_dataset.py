@@ -161,12 +161,18 @@ def _load_offline(
 
 def _load_cached_tables(name: str, revision: str | None, config: str | None) -> DatasetDict | None:
     """Returns the tables in the cache of `datasets`, None if they are of another revision."""
+    import datasets
+
     from classifier.data.local_dataset import load_tables
 
+    mode = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True  # the library would wait for the Hub before
     try:
-        tables = load_tables(name, name, config)  # from the cache: the Hub cannot be reached
+        tables = load_tables(name, name, config)
     except ClassifierError:
         return None
+    finally:
+        datasets.config.HF_HUB_OFFLINE = mode
     return tables if revision in (None, "main", _commit_of(tables)) else None
 
 
