@@ -73,11 +73,7 @@ def main(arguments: list[str]) -> None:
             "models of one size"
         )
     split = load_split(DataSource(options.dataset, options.label_column), "test", size=sizes.pop())
-    for folder in folders.values():
-        report.check_classes(folder.labels, split)
-    chosen = stratified_subset(split.labels, options.limit)
-    images, labels = split.images[chosen], split.labels[chosen]
-    comparison = compare(folders, images, labels, split)
+    comparison = compare(folders, split)
     comparison = {**output.command_and_date("compare", arguments), **comparison}
     write(comparison, options.output)
     if options.output is None:

@@ -15,9 +15,14 @@ from evaluation.locales import ENGLISH
 
 if TYPE_CHECKING:
     from classifier.data.labelled_images import LabelledImages
+    from classifier.data.source import DataSource
 
 RESULTS = Path("evaluation-results")
 MAX_NAMES = 5  # of classes and of pairs of classes
+OTHER_DATA = (
+    "the model folder holds the figures of the test split of the model's own data set: name that "
+    "data set with --dataset, or a folder for these figures with --output"
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -25,27 +30,34 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     start = time.monotonic()
     # Imported after the arguments are parsed: --help and wrong options are answered at once.
-    from classifier.data import loading as data
+    from classifier.data.loading import load_split
     from classifier.data.source import DataSource
     from classifier.hub import sources
     from evaluation import report
 
     folder = sources.find(options.source)
+    trained_on = folder.training.get("dataset", {})
+    source = DataSource.from_options(options, trained_on)
     target = options.output or _target(options, folder.path)
     require_writable(target)
-    split = data.load_split(
-        DataSource(options.dataset, options.label_column),
-        options.split,
-        size=folder.image_size,
-    )
+    in_model_folder = target.resolve() == folder.path.resolve()
+    test = (options.split, source.test_split, source.test_fraction)
+    own_test = ("test", trained_on.get("test_split"), trained_on.get("test_fraction"))
+    if in_model_folder and (test != own_test or options.limit is not None):
+        raise InputError(OTHER_DATA)
+    training = None if options.split == "train" else _training_split(source, folder.image_size)
+    fingerprint = training and training.fingerprint
+    if in_model_folder and (not training or fingerprint != trained_on.get("fingerprint")):
+        raise InputError(OTHER_DATA)
+    split = load_split(source, options.split, size=folder.image_size)
+    split = report.to_model_classes(folder.labels, split)
     for remark in split.remarks:
         print(remark, file=sys.stderr)
-    report.check_classes(folder.labels, split)
     evaluation = report.evaluate(
         folder,
         split,
         split_name=options.split,
-        training_split=_training_split(options, folder.image_size),
+        training_split=training,
         limit=options.limit,
         output=target,
     )
@@ -89,7 +101,7 @@ def summary(evaluation: dict[str, Any], source: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from classifier.data.source import DEFAULT_DATASET
+    from classifier.data.source import add_data_arguments
 
     parser = argument_parser(
         "Measure a model on a data set: writes evaluation.json, predictions.npz and plots/.",
@@ -100,13 +112,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="a model folder, a run folder, a Hub id or hf://user/name",
     )
-    parser.add_argument(
-        "--dataset",
-        default=DEFAULT_DATASET,
-        help="a Hub id, a folder, a ZIP, or the Toronto archive (default: %(default)s)",
-    )
+    add_data_arguments(parser)
     parser.add_argument("--split", default="test", help="the split to evaluate on (default: test)")
-    parser.add_argument("--label-column", metavar="NAME", help="column of the labels, if ambiguous")
     parser.add_argument(
         "--output",
         type=Path,
@@ -123,15 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _training_split(options: argparse.Namespace, size: int) -> LabelledImages | None:
+def _training_split(source: DataSource, size: int) -> LabelledImages | None:
     """Returns the training split for the search of duplicates; None, with a message, if missing."""
     from classifier.data.loading import load_split
-    from classifier.data.source import DataSource
 
-    if options.split == "train":
-        return None
     try:
-        source = DataSource(options.dataset, options.label_column)
         return load_split(source, "train", size=size)
     except InputError as error:
         print(f"duplicates are not counted: {error}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import io
 import json
 import math
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classifier.data.class_names import match_classes
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import find_duplicates, load_split
 from classifier.data.source import DataSource
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 CONFIDENCE_LEVEL = 0.95
 RANKED_CLASSES = 10  # best and worst classes in the report
 CONFUSED_PAIRS = 20
+NAMED = 5  # classes in a message
 
 
 def evaluate(
@@ -45,7 +49,7 @@ def evaluate(
 
     Args:
         folder: the model folder.
-        split: the images; their classes must be those of the model.
+        split: the images; their classes are matched with the model's by name.
         split_name: the name of the split in the report.
         training_split: the training images; without them duplicates are not counted.
         limit: the number of images to evaluate, chosen by `samples.stratified_subset`.
@@ -56,12 +60,12 @@ def evaluate(
         The content of `evaluation.json`.
 
     Raises:
-        InputError: the classes differ from the model's, or `output` cannot be written to.
+        InputError: images of other classes than the model's, or `output` cannot be written to.
         ClassifierError: the files cannot be written.
     """
     if not isinstance(folder, ModelFolder):
         folder = ModelFolder(Path(folder))
-    check_classes(folder.labels, split)
+    split = to_model_classes(folder.labels, split)
     target = folder.path if output is None else Path(output)
     require_writable(target)
     chosen = stratified_subset(split.labels, limit)
@@ -135,20 +139,30 @@ def summarise(
     }
 
 
-def check_classes(names: ClassNames, split: LabelledImages) -> None:
-    """Raises InputError, naming the first difference, unless a split has the model's classes."""
-    advice = "Name the data set that the model was trained on with --dataset"
-    if len(names.classes) != len(split.classes):
+def to_model_classes(names: ClassNames, split: LabelledImages) -> LabelledImages:
+    """Returns a split with the model's classes, which are matched by name, in the model's order.
+
+    Its remarks name the model's classes that the data set lacks.
+
+    Raises:
+        InputError: images belong to classes that the model does not know.
+    """
+    found = match_classes(split.classes, names.classes)
+    unknown = [split.classes[label] for label in np.unique(split.labels) if found[label] is None]
+    if unknown:
         raise InputError(
-            f"the model knows {len(names.classes)} classes, the data set {split.dataset} has "
-            f"{len(split.classes)}. {advice}"
+            f"the model does not know {_some(unknown)} of {split.dataset}: name the data set that "
+            "it was trained on with --dataset"
         )
-    for index, (ours, theirs) in enumerate(zip(names.classes, split.classes, strict=True)):
-        if ours != theirs:
-            raise InputError(
-                f"class {index} is '{ours}' in the model and '{theirs}' in the data set "
-                f"{split.dataset}. {advice}"
-            )
+    absent = [name for index, name in enumerate(names.classes) if index not in found]
+    remark = [f"{split.dataset} lacks {_some(absent)}: they have no figures."] if absent else []
+    index = np.array([-1 if number is None else number for number in found], np.int32)
+    return dataclasses.replace(
+        split,
+        labels=index[split.labels],
+        classes=names.classes,
+        remarks=(*split.remarks, *remark),
+    )
 
 
 def recompute(folder: ModelFolder) -> dict[str, Any]:
@@ -162,8 +176,9 @@ def measure_again(
 ) -> dict[str, Any]:
     """Evaluates a folder's model again on the split that its `evaluation.json` names."""
     name = (folder.evaluation or {}).get("split", "test")
-    split = load_split(DataSource(dataset, label_column), name, size=folder.image_size)
-    check_classes(folder.labels, split)
+    options = argparse.Namespace(dataset=dataset, label_column=label_column)
+    source = DataSource.from_options(options, folder.training.get("dataset"))
+    split = to_model_classes(folder.labels, load_split(source, name, size=folder.image_size))
     return summarise(_load(folder).probabilities(split.images), split.labels, folder.labels)
 
 
@@ -247,15 +262,21 @@ def top1_interval(correct: int, samples: int) -> list[float]:
     return [round(float(interval.low), 6), round(float(interval.high), 6)]
 
 
+def _some(names: Sequence[str]) -> str:
+    """Lists the first few names of classes."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f"the class{'es' if len(names) > 1 else ''} {', '.join(names[:NAMED])}{more}"
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 6)
 
 
 def _load(folder: ModelFolder) -> Classifier:
-    # Imported here: figures of given predictions do not need Keras.
-    from classifier.prediction.classifier import Classifier
+    # Imported here: figures of given predictions need no model.
+    from classifier.prediction import runtime
 
-    return Classifier.load(folder)
+    return runtime.load(folder)
 
 
 def _files(

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from classifier.data.labelled_images import label_images
 from classifier.data.loading import find_duplicates, load_split
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
@@ -242,19 +241,6 @@ def test_a_subset_keeps_the_proportions_of_the_classes_and_is_always_the_same():
     assert (stratified_subset(labels, 5000) == np.arange(1000)).all()
     with pytest.raises(InputError, match="at least 1"):
         stratified_subset(labels, 0)
-
-
-def test_a_data_set_with_other_classes_is_refused_with_the_first_difference():
-    def split_of(*classes: str):
-        images = np.zeros((6, 32, 32, 3), np.uint8)
-        labels = np.arange(6) % len(classes)
-        return label_images(images, labels, classes, None, None, dataset="other/set")
-
-    report.check_classes(NAMES, split_of(*NAMES.classes))
-    with pytest.raises(InputError, match="class 2 is 'maple_tree' in the model and 'beech' in"):
-        report.check_classes(NAMES, split_of("apple", "bear", "beech", "oak_tree", "tram", "bus"))
-    with pytest.raises(InputError, match="knows 6 classes, the data set other/set has 2"):
-        report.check_classes(NAMES, split_of("cat", "dog"))
 
 
 @pytest.mark.parametrize(

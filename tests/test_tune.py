@@ -257,7 +257,7 @@ def test_search_spaces_of_all_presets_are_valid():
         (["--storage", "sqlite://"], "--storage takes sqlite:///FILE", 2),
         (["--storage", "postgresql://me:secret@here"], "--storage takes sqlite:///FILE", 2),
         (["--storage", "postgresql://me:secret@here:port/x"], "://me:***@here:port/x'", 2),
-        (["--storage", "sqlite:////dev/null/study.db"], "cannot store a study in", 1),
+        (["--storage", "sqlite:///pyproject.toml/study.db"], "cannot store a study in", 1),
         (["--storage", "sqlite:///pyproject.toml"], "file is not a database", 1),
         (["--write-preset", "best.txt"], "--write-preset best.txt: give a file", 2),
         (["--write-preset", "presets/mlp.yaml"], "was not written by a search", 2),
