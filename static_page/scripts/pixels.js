@@ -3,10 +3,6 @@
 // The browser decodes; crop, reduction and resizing follow Pillow (src/libImaging/Reduce.c and Resample.c) with its
 // rounding, so that the pixels are those of `to_model_input`.
 
-const REDUCING_GAP = 3;
-const JPEG_SIDE = 512;
-const MAX_JPEG_SCANS = 100;
-const MAX_AVIF_PIXELS = 25e6;
 const PRECISION = 22; // bits of the integer weights
 const BAND = 2 ** 20; // pixels read from the canvas at a time, to limit the memory
 
@@ -20,7 +16,7 @@ export class ImageError extends Error {
 }
 
 // Returns {size: Uint8Array of size × size RGB pixels} for each of the sizes.
-// `limits` holds megabytes, megapixels and aspect, as classifier.data.images has them.
+// `limits` holds the constants of classifier/data/images.py, by their names in lower case.
 export async function decode(file, sizes, limits) {
   const bytes = await read(file, limits);
   const image = identify(bytes);
@@ -33,15 +29,15 @@ export async function decode(file, sizes, limits) {
     throw new ImageError("damaged");
   });
   try {
-    const source = image.format === "JPEG" ? draft(bitmap) : bitmap;
-    return Object.fromEntries(sizes.map((size) => [size, square(source, orientation, size)]));
+    const source = image.format === "JPEG" ? draft(bitmap, limits.jpeg_side) : bitmap;
+    return Object.fromEntries(sizes.map((size) => [size, square(source, orientation, size, limits.reducing_gap)]));
   } finally {
     bitmap.close();
   }
 }
 
 async function read(file, limits) {
-  if (file.size > limits.megabytes * 2 ** 20) throw new ImageError("too_large");
+  if (file.size > limits.max_bytes) throw new ImageError("too_large");
   const content = await file.arrayBuffer().catch(() => {
     throw new ImageError("unreadable");
   });
@@ -126,9 +122,9 @@ function avifSize(bytes, view) {
 
 function check({ format, width, height }, bytes, limits) {
   if (width < 1 || height < 1) throw new ImageError("damaged");
-  if (Math.max(width, height) > limits.aspect * Math.min(width, height)) throw new ImageError("too_narrow");
-  if (width * height > limits.megapixels * 1e6) throw new ImageError("too_many_pixels");
-  const isSlow = format === "AVIF" ? width * height > MAX_AVIF_PIXELS : format === "JPEG" && scans(bytes) > MAX_JPEG_SCANS;
+  if (Math.max(width, height) > limits.max_aspect * Math.min(width, height)) throw new ImageError("too_narrow");
+  if (width * height > limits.max_pixels) throw new ImageError("too_many_pixels");
+  const isSlow = format === "AVIF" ? width * height > limits.max_avif_pixels : format === "JPEG" && scans(bytes) > limits.max_jpeg_scans;
   if (isSlow) throw new ImageError("too_large");
 }
 
@@ -197,8 +193,8 @@ function canvasIsExact() {
 }
 
 // Returns what Pillow decodes a large JPEG to: at 1/2, 1/4 or 1/8 of its size.
-function draft(bitmap) {
-  const ratio = Math.floor(Math.min(bitmap.width, bitmap.height) / JPEG_SIDE);
+function draft(bitmap, side) {
+  const ratio = Math.floor(Math.min(bitmap.width, bitmap.height) / side);
   const scale = [8, 4, 2].find((value) => ratio >= value);
   if (!scale) return bitmap;
   const { data, width, height } = reduce(reader(bitmap, 1), 0, 0, bitmap.width, bitmap.height, scale);
@@ -208,11 +204,11 @@ function draft(bitmap) {
 }
 
 // Returns size × size RGB pixels of the largest centred square of an image, which is turned by its orientation.
-function square(source, orientation, size) {
+function square(source, orientation, size, gap) {
   const [width, height] = orientation < 5 ? [source.width, source.height] : [source.height, source.width];
   const side = Math.min(width, height);
   const [left, top] = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
-  const factor = Math.max(1, Math.floor(side / size / REDUCING_GAP));
+  const factor = Math.max(1, Math.floor(side / size / gap));
   const reduced = reduce(reader(source, orientation), left, top, side, side, factor);
   let pixels = reduced.data;
   if (side !== size) {
