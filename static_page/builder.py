@@ -31,8 +31,9 @@ SCRIPTS, RUNTIME = ROOM / "scripts", ROOM / "runtime"
 SERVICE_WORKER = "service_worker.js"  # at the top: it controls the pages of its own folder
 THUMBNAIL = 160  # pixels, of the examples on their buttons; screens of phones show 80 of them
 SETTINGS = ("JPEG_SIDE", "REDUCING_GAP")  # of the resizing; the limits begin with MAX_
-# The texts that scripts and templates name, as "key", or `key_${…}` for all that begin so.
-_NAMED_TEXT = re.compile(r"""["'`](\w+)["'`]|`(\w+_)\$\{""")
+# The texts that scripts and templates name, as "key", or `key_${…}` and key_{{ … }} for all that
+# begin so.
+_NAMED_TEXT = re.compile(r"""["'`](\w+)["'`]|(\w+_)(?:\$\{|\{\{)""")
 
 
 def build_site(models: Sequence[Found], folder: Path) -> None:

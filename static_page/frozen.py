@@ -19,10 +19,8 @@ from interface import compare, downloads, figures
 from interface.serving import Models
 
 # The addresses in the pages that the app answers, and pictures that stand in the page.
-_ADDRESS = re.compile(
-    r'(?<=["\'])(?:(?:figures|comparison|downloads)/[^"\']+|data:image/png;base64,[^"\']+)'
-)
 _DATA = "data:image/png;base64,"
+_ADDRESS = re.compile(rf"(?:(?<=\")(?:figures|comparison|downloads)/|{_DATA})[^\"\\]+")
 
 
 def freeze(models: Models, pages: Mapping[str, str], folder: Path) -> None:
