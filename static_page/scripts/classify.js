@@ -51,10 +51,12 @@ function ask(task, input, progress) {
   });
 }
 
+const isTooOld = () => !["WebAssembly", "DecompressionStream", "OffscreenCanvas"].every((name) => name in window);
+
 // Loads the runtime and a model once, with a progress bar.
 const loads = new Map();
 function load({ name, url }) {
-  if (!["WebAssembly", "DecompressionStream", "OffscreenCanvas"].every((name) => name in window)) return Promise.reject("browser");
+  if (isTooOld()) return Promise.reject("browser");
   if (!loads.has(name)) {
     const loading = ask("load", { model: absolute(url), runtime: absolute(RUNTIME[1]) }, showProgress);
     loads.set(name, loading.finally(() => (find("#loading").hidden = true)));
@@ -69,13 +71,13 @@ function showProgress({ loaded, total }) {
   find("#loading-text").textContent = text("static_loading", { loaded: megabytes(loaded), total: megabytes(total) });
 }
 
-function choose(file, name) {
+function choose(file, name, example) {
   URL.revokeObjectURL(preview.src);
-  stopCamera();
-  ask("stop", { last });
   picture = { file, name, answers: {}, maps: {} };
   preview.src = file ? URL.createObjectURL(file) : "";
-  keepInAddress("example", file?.example);
+  stopCamera();
+  tell("#problem");
+  keepInAddress("example", example);
   classify();
 }
 
@@ -84,12 +86,10 @@ async function classify() {
   const [current, model] = [picture, chosen()];
   const isCurrent = () => current === picture && model === chosen();
   delete answer.dataset.file;
+  if (worker) ask("stop", { last });
   if (current.file) {
-    try {
-      await predict(current, model);
-    } catch (code) {
-      if (isCurrent()) current.error = code;
-    }
+    const error = await predict(current, model).catch((code) => code);
+    if (isCurrent()) current.error = error;
   }
   if (!isCurrent()) return;
   render();
@@ -103,7 +103,6 @@ async function classify() {
 }
 
 async function predict(current, model) {
-  delete current.error;
   const loading = load(model);
   const sizes = [...new Set(data.models.map((each) => each.image_size))];
   current.decoding ??= ask("decode", { file: current.file, sizes, limits: data.limits });
@@ -119,8 +118,8 @@ function input(current, { url, image_size: size }) {
 async function askOthers(isWanted) {
   const current = picture;
   for (const model of data.models.filter(isWanted)) {
-    await predict(current, model).catch((code) => (current.error = code));
-    if (current === picture) render();
+    await predict(current, model).catch((code) => tell("#problem", `error_${code}`));
+    if (current === picture) renderAll();
   }
 }
 
@@ -282,6 +281,12 @@ function keepInAddress(name, value) {
 const opacity = () => new URL(location.href).searchParams.get("opacity") || "60";
 const showOpacity = () => document.documentElement.style.setProperty("--overlay", opacity() / 100);
 
+// Shows a text, which page.js translates when the language changes.
+function tell(place, key = "") {
+  find(place).dataset.text = key;
+  find(place).textContent = key && text(key);
+}
+
 // The camera and the clipboard
 async function camera() {
   video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
@@ -314,14 +319,12 @@ async function paste() {
 
 async function example(button) {
   const response = await fetch(button.dataset.example);
-  const file = await response.blob();
-  file.example = button.id.replace("example-", "");
-  choose(file, button.dataset.example.split("/").pop());
+  choose(await response.blob(), button.dataset.example.split("/").pop(), button.id.replace("example-", ""));
 }
 
 const actions = {
-  camera: () => camera().catch(() => refuse("camera")),
-  paste: () => paste().catch(() => refuse("clipboard")),
+  camera: () => camera().catch(() => tell("#problem", "error_camera")),
+  paste: () => paste().catch(() => tell("#problem", "error_clipboard")),
   take,
   remove: () => choose(),
   map: explain,
@@ -332,7 +335,7 @@ const actions = {
 document.addEventListener("click", ({ target }) => {
   actions[target.closest("[data-do]")?.dataset.do]?.();
   const button = target.closest("[data-example]");
-  if (button) example(button).catch(() => refuse("connection"));
+  if (button) example(button).catch(() => tell("#problem", "error_connection"));
 });
 document.addEventListener("change", ({ target }) => {
   if (target.name === "model") classify();
@@ -364,7 +367,6 @@ for (const place of ["#picture", "#examples"]) {
 // Offline: what the page has loaded is kept once there is an answer. A frame of another site may refuse it.
 let offline;
 async function keepOffline(urls) {
-  const note = find("#offline");
   try {
     offline ??= navigator.serviceWorker.register("service_worker.js");
     const cache = await caches.open(`static-page-${(await offline).scope}`);
@@ -373,17 +375,17 @@ async function keepOffline(urls) {
     for (const url of new Set(own.filter((url) => url.startsWith(absolute("."))))) {
       if (!(await cache.match(url))) await cache.add(url);
     }
-    note.textContent = text("static_offline");
+    tell("#offline span", "static_offline");
   } catch {
-    const link = Object.assign(document.createElement("a"), { href: location.href, target: "_blank", textContent: text("static_direct") });
-    note.replaceChildren(window.top === window ? text("static_no_storage") : link);
+    if (window.top === window) tell("#offline span", "static_no_storage");
+    else tell("#offline a", "static_direct");
   }
 }
 
 addEventListener("DOMContentLoaded", () => {
   showOpacity();
   render();
-  if (!("WebAssembly" in window)) refuse("browser");
+  if (isTooOld()) tell("#problem", "error_browser");
   const named = new URL(location.href).searchParams.get("example");
   if (named) document.getElementById(`example-${named}`)?.click();
 });
