@@ -97,6 +97,7 @@ def describe(model: Served, packed: Path) -> dict[str, Any]:
         "names": {code: _names(labels.classes, code) for code in LANGUAGES},
         "superclass_names": {code: _names(labels.superclasses or (), code) for code in LANGUAGES},
         "top1": model.top1,
+        "flops": model.training.get("flops_per_image"),
         "confidence": confidence and asdict(confidence),
     }
 

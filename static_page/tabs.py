@@ -72,6 +72,7 @@ def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) ->
         served=first,
         tabs=TABS,
         examples=examples,
+        parts=[Markup(fill("classify_parts", code)) for code in LANGUAGES],
         without_scripts={code: render_without_scripts(models, code) for code in LANGUAGES},
     )
     return pages
