@@ -101,7 +101,8 @@ def test_every_address_in_the_page_is_a_file_of_it(site: Path) -> None:
             assert (site / name).is_file(), (path, name)
     links = re.findall(r'<a\b[^>]*?href="([^"]*)"', "".join(map(Path.read_text, pages)))
     for name in links:
-        assert name.startswith(("https://", "?", "#")) or (site / name).is_file(), name
+        elsewhere = not name or name.startswith(("https://", "?"))  # "" is filled in by scripts
+        assert elsewhere or (site / name).is_file(), name
 
 
 def test_the_scripts_know_models_of_any_size_and_classes(site: Path) -> None:
@@ -284,8 +285,9 @@ def test_the_table_of_the_classes_is_sorted_and_filtered(opened: Open) -> None:
     page = opened("?tab=evaluation")
     rows = page.locator("table.classes tbody tr:visible th")
     expect(rows).to_have_text(list(CLASSES))
-    page.get_by_role("button", name="Class", exact=True).click()
-    page.get_by_role("button", name="Class", exact=True).click()
+    head = page.locator("table.classes thead button").first
+    head.click()
+    head.click()
     expect(rows).to_have_text(sorted(CLASSES, reverse=True))
     page.locator("[data-search]").fill("phi")
     expect(rows).to_have_text(["dolphin"])
