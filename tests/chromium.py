@@ -1,6 +1,7 @@
 """A headless Chromium, and what is asked of every page in it."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +28,20 @@ def browser() -> Iterator[Browser]:
 
 def fits(page: Page) -> None:
     """Waits until nothing is wider than the window."""
-    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+    is_wider = "document.documentElement.scrollWidth > window.innerWidth"
+    deadline = time.monotonic() + SECONDS / 1000
+    while page.evaluate(is_wider) and time.monotonic() < deadline:
+        page.wait_for_timeout(50)  # `wait_for_function` needs `eval`, which pages may forbid
+    assert not page.evaluate(is_wider)
 
 
 def look_for_barriers(page: Page, name: str) -> None:
     """Has axe-core look at what is shown, once no colour changes any more."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    page.wait_for_function("!document.getAnimations().some((one) => one instanceof CSSTransition)")
+    page.evaluate(
+        """Promise.allSettled(document.getAnimations()
+            .filter((one) => one instanceof CSSTransition).map((one) => one.finished))"""
+    )
     result = page.evaluate(
         "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
     )

@@ -97,7 +97,7 @@ async function classify() {
   answer.dataset.file = current.name; // last: programs wait for it
   if (window.innerWidth < 700) answer.scrollIntoView();
   if (current.error) return;
-  if (model.flops < QUICK) explain();
+  if (model.flops && model.flops < QUICK) explain();
   askOthers((other) => loads.has(other.name));
   keepOffline([model.url, ...RUNTIME, ...SCRIPTS]);
 }
@@ -287,7 +287,7 @@ function tell(place, key = "") {
   find(place).textContent = key && text(key);
 }
 
-// The camera and the clipboard
+// The camera
 async function camera() {
   video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
   await video.play();
@@ -311,12 +311,6 @@ function take() {
   canvas.toBlob((blob) => choose(blob, "camera.png"));
 }
 
-async function paste() {
-  const items = await navigator.clipboard.read();
-  const item = items.find(({ types }) => types.some((type) => type.startsWith("image/")));
-  choose(await item.getType(item.types.find((type) => type.startsWith("image/"))), "clipboard.png");
-}
-
 async function example(button) {
   const response = await fetch(button.dataset.example);
   choose(await response.blob(), button.dataset.example.split("/").pop(), button.id.replace("example-", ""));
@@ -324,7 +318,6 @@ async function example(button) {
 
 const actions = {
   camera: () => camera().catch(() => tell("#problem", "error_camera")),
-  paste: () => paste().catch(() => tell("#problem", "error_clipboard")),
   take,
   remove: () => choose(),
   map: explain,
