@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from PIL import Image, ImageOps
 
-from classifier.data import images
+from classifier.data import images, preprocessing
 from classifier.errors import InputError
 from classifier.formats.onnx_graph import write_onnx
 from classifier.hub.pulling import Found
@@ -30,7 +30,6 @@ ROOM = Path(__file__).parent
 SCRIPTS, RUNTIME = ROOM / "scripts", ROOM / "runtime"
 SERVICE_WORKER = "service_worker.js"  # at the top: it controls the pages of its own folder
 THUMBNAIL = 160  # pixels, of the examples on their buttons; screens of phones show 80 of them
-SETTINGS = ("JPEG_SIDE", "REDUCING_GAP")  # of the resizing; the limits begin with MAX_
 # The texts that scripts and templates name, as "key", or `key_${…}` and key_{{ … }} for all that
 # begin so.
 _NAMED_TEXT = re.compile(r"""["'`](\w+)["'`]|(\w+_)(?:\$\{|\{\{)""")
@@ -144,9 +143,14 @@ def theme_variables() -> str:
 
 
 def limits() -> dict[str, float]:
-    """Returns the limits on pictures, and the settings of the resizing, by lower-case names."""
-    named = [name for name in vars(images) if name.startswith("MAX_") or name in SETTINGS]
-    return {name.lower(): getattr(images, name) for name in named}
+    """Returns the limits on pictures, and the settings of the resizing."""
+    return {
+        "max_bytes": images.UPLOADS.bytes,
+        "max_pixels": images.UPLOADS.pixels,
+        "max_aspect": images.MAX_ASPECT,
+        "jpeg_side": preprocessing.JPEG_SIDE,
+        "reducing_gap": preprocessing.REDUCING_GAP,
+    }
 
 
 def script_texts() -> dict[str, dict[str, str]]:

@@ -1,4 +1,5 @@
-// Converts untrusted image files to the pixels that a model takes: the port of classifier/data/images.py.
+// Converts untrusted image files to the pixels that a model takes: the port of
+// classifier/data/images.py and preprocessing.py.
 //
 // The browser decodes; crop, reduction and resizing follow Pillow (src/libImaging/Reduce.c and Resample.c) with its
 // rounding, so that the pixels are those of `to_model_input`.
@@ -16,11 +17,11 @@ export class ImageError extends Error {
 }
 
 // Returns {size: Uint8Array of size × size RGB pixels} for each of the sizes.
-// `limits` holds the constants of classifier/data/images.py, by their names in lower case.
+// `limits` holds the constants of those files: max_bytes, max_pixels, max_aspect, jpeg_side and reducing_gap.
 export async function decode(file, sizes, limits) {
   const bytes = await read(file, limits);
   const image = identify(bytes);
-  check(image, bytes, limits);
+  check(image, limits);
   const orientation = takeOrientation(bytes, image.format);
   if (!canvasIsExact()) throw new ImageError("noisy_canvas");
   // Without colour management; the orientation is applied here, since browsers differ in the formats that they turn.
@@ -120,18 +121,10 @@ function avifSize(bytes, view) {
   return largest;
 }
 
-function check({ format, width, height }, bytes, limits) {
+function check({ width, height }, limits) {
   if (width < 1 || height < 1) throw new ImageError("damaged");
   if (Math.max(width, height) > limits.max_aspect * Math.min(width, height)) throw new ImageError("too_narrow");
   if (width * height > limits.max_pixels) throw new ImageError("too_many_pixels");
-  const isSlow = format === "AVIF" ? width * height > limits.max_avif_pixels : format === "JPEG" && scans(bytes) > limits.max_jpeg_scans;
-  if (isSlow) throw new ImageError("too_large");
-}
-
-function scans(bytes) {
-  let count = 0;
-  for (let at = bytes.indexOf(0xff); at >= 0; at = bytes.indexOf(0xff, at + 1)) count += bytes[at + 1] === 0xda;
-  return count;
 }
 
 // Returns the orientation, 1 to 8, from a file's EXIF metadata, and changes it to 1 there.
