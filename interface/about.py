@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -34,12 +35,22 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
     return [event]
 
 
-def render(served: Served, language: str) -> str:
-    """Returns the model card as Markdown, without metadata and with plots drawn by the app."""
+def render(
+    served: Served, language: str, plot: Callable[[Served, str, str], str] | None = None
+) -> str:
+    """Returns the model card as Markdown, without metadata and with plots drawn by the app.
+
+    Args:
+        served: the model.
+        language: of the headings and notes around it.
+        plot: returns what stands for a plot, of which it takes model, name and language; by
+            default `figure`.
+    """
     card = served.folder.card
     if card is None:
         return word("no_card", language)
-    text = _PLOT.sub(lambda found: _plot(served, found[1], language), _FRONT_MATTER.sub("", card))
+    plot = plot or figure
+    text = _PLOT.sub(lambda found: plot(served, found[1], language), _FRONT_MATTER.sub("", card))
     text = folded(text, language)
     note = word("card_language", language)
     return f"*{note}*\n\n{text}" if note else text
@@ -67,8 +78,9 @@ def folded(card: str, language: str) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _plot(served: Served, figure: str, language: str) -> str:
-    if figure not in DRAWN or served.evaluation is None:
+def figure(served: Served, name: str, language: str) -> str:
+    """Returns a plot of the model card, as the app draws it, as HTML."""
+    if name not in DRAWN or served.evaluation is None:
         return ""
-    classes = default_classes(served) if figure in ("precision_recall", "roc") else ()
-    return image(served, figure, language, tuple(classes))
+    classes = default_classes(served) if name in ("precision_recall", "roc") else ()
+    return image(served, name, language, tuple(classes))

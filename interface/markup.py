@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from interface.translations import locale, static_html, word
 
-_environment = Environment(
+environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
@@ -21,7 +21,9 @@ _environment = Environment(
 )
 
 
-def fill(template: str, language: str, **values: object) -> Markup:
+def fill(
+    template: str, language: str, environment: Environment = environment, **values: object
+) -> Markup:
     """Renders a file of `templates/`, named without its suffix.
 
     Its variables, of which all but `Markup` is escaped, are the values and the functions `word`,
@@ -29,7 +31,7 @@ def fill(template: str, language: str, **values: object) -> Markup:
     """
     notation = locale(language)
     return Markup(
-        _environment.get_template(f"{template}.html").render(
+        environment.get_template(f"{template}.html").render(
             language=language,
             word=partial(word, language=language),
             class_name=notation.name,

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import io
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from app_server import PROJECT, RunningApp, app_that_can_be_busy, busy_models, running_app
+from chromium import DESKTOP, PHONE, SECONDS, fits, look_for_barriers
 from classifier import convert
 from classifier.hub import card
 from classifier.model_folder.folder import ModelFolder
@@ -24,16 +24,11 @@ from model_folders import make_model_folder
 from pictures import bad_pictures, encoded, scene
 
 pytestmark = pytest.mark.browser
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SECONDS = 60_000  # milliseconds: the machine may be busy with other tests
-expect.set_options(timeout=SECONDS)
-PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
 TABS = {
     "en": ("Classify", "Try it", "Evaluation", "Compare", "About"),
     "es": ("Clasificar", "Pruébalo", "Evaluación", "Comparar", "Ficha"),
 }
 INSIDE = ("#picture", "#answers", "#matrix", "#compare", "#card")
-AXE = Path(__file__).parent / "axe-core" / "axe.min.js"  # Deque Systems, MPL 2.0
 
 ANYTHING = re.compile("")
 
@@ -73,17 +68,6 @@ export const InferenceSession = { create: async (address) => {
 """
 
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if path is None:
-        pytest.skip(f"no browser is here: install one of {', '.join(CHROMIUMS)}")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -148,11 +132,6 @@ def size(image: Locator) -> list[int]:
     return image.evaluate(
         "image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])"
     )
-
-
-def fits(page: Page) -> None:
-    """Waits until nothing is wider than the window."""
-    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def has_address(page: Page, part: str) -> None:
@@ -879,7 +858,6 @@ def test_axe_finds_no_barrier_on_any_tab(
     opened: Open, photograph: Path, theme: str, language: str, phone: bool
 ) -> None:
     page = opened(f"?lang={language}&__theme={theme}&zoom=1", phone=phone)
-    page.evaluate(AXE.read_text(encoding="utf-8"))
     look_for_barriers(page, "nothing chosen")
     choose(page, photograph)
     expect(page.locator(".view .layer")).to_be_visible(timeout=SECONDS)
@@ -897,16 +875,6 @@ def test_axe_finds_no_barrier_on_any_tab(
                 "document.querySelectorAll('#card details').forEach((d) => d.open = true)"
             )
         look_for_barriers(page, name)
-
-
-def look_for_barriers(page: Page, name: str) -> None:
-    """Has axe-core look at what is shown, once no colour changes any more."""
-    page.wait_for_function("!document.getAnimations().some((one) => one instanceof CSSTransition)")
-    result = page.evaluate(
-        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
-    )
-    found = {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in result["violations"]}
-    assert found == {}, name
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])

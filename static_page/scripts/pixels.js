@@ -1,12 +1,9 @@
-// Converts untrusted image files to the pixels that a model takes: the port of classifier/data/images.py.
+// Converts untrusted image files to the pixels that a model takes: the port of
+// classifier/data/images.py and preprocessing.py.
 //
 // The browser decodes; crop, reduction and resizing follow Pillow (src/libImaging/Reduce.c and Resample.c) with its
 // rounding, so that the pixels are those of `to_model_input`.
 
-const REDUCING_GAP = 3;
-const JPEG_SIDE = 512;
-const MAX_JPEG_SCANS = 100;
-const MAX_AVIF_PIXELS = 25e6;
 const PRECISION = 22; // bits of the integer weights
 const BAND = 2 ** 20; // pixels read from the canvas at a time, to limit the memory
 
@@ -20,11 +17,11 @@ export class ImageError extends Error {
 }
 
 // Returns {size: Uint8Array of size × size RGB pixels} for each of the sizes.
-// `limits` holds megabytes, megapixels and aspect, as classifier.data.images has them.
+// `limits` holds the constants of those files: max_bytes, max_pixels, max_aspect, jpeg_side and reducing_gap.
 export async function decode(file, sizes, limits) {
   const bytes = await read(file, limits);
   const image = identify(bytes);
-  check(image, bytes, limits);
+  check(image, limits);
   const orientation = takeOrientation(bytes, image.format);
   if (!canvasIsExact()) throw new ImageError("noisy_canvas");
   // Without colour management; the orientation is applied here, since browsers differ in the formats that they turn.
@@ -33,15 +30,15 @@ export async function decode(file, sizes, limits) {
     throw new ImageError("damaged");
   });
   try {
-    const source = image.format === "JPEG" ? draft(bitmap) : bitmap;
-    return Object.fromEntries(sizes.map((size) => [size, square(source, orientation, size)]));
+    const source = image.format === "JPEG" ? draft(bitmap, limits.jpeg_side) : bitmap;
+    return Object.fromEntries(sizes.map((size) => [size, square(source, orientation, size, limits.reducing_gap)]));
   } finally {
     bitmap.close();
   }
 }
 
 async function read(file, limits) {
-  if (file.size > limits.megabytes * 2 ** 20) throw new ImageError("too_large");
+  if (file.size > limits.max_bytes) throw new ImageError("too_large");
   const content = await file.arrayBuffer().catch(() => {
     throw new ImageError("unreadable");
   });
@@ -124,18 +121,10 @@ function avifSize(bytes, view) {
   return largest;
 }
 
-function check({ format, width, height }, bytes, limits) {
+function check({ width, height }, limits) {
   if (width < 1 || height < 1) throw new ImageError("damaged");
-  if (Math.max(width, height) > limits.aspect * Math.min(width, height)) throw new ImageError("too_narrow");
-  if (width * height > limits.megapixels * 1e6) throw new ImageError("too_many_pixels");
-  const isSlow = format === "AVIF" ? width * height > MAX_AVIF_PIXELS : format === "JPEG" && scans(bytes) > MAX_JPEG_SCANS;
-  if (isSlow) throw new ImageError("too_large");
-}
-
-function scans(bytes) {
-  let count = 0;
-  for (let at = bytes.indexOf(0xff); at >= 0; at = bytes.indexOf(0xff, at + 1)) count += bytes[at + 1] === 0xda;
-  return count;
+  if (Math.max(width, height) > limits.max_aspect * Math.min(width, height)) throw new ImageError("too_narrow");
+  if (width * height > limits.max_pixels) throw new ImageError("too_many_pixels");
 }
 
 // Returns the orientation, 1 to 8, from a file's EXIF metadata, and changes it to 1 there.
@@ -197,8 +186,8 @@ function canvasIsExact() {
 }
 
 // Returns what Pillow decodes a large JPEG to: at 1/2, 1/4 or 1/8 of its size.
-function draft(bitmap) {
-  const ratio = Math.floor(Math.min(bitmap.width, bitmap.height) / JPEG_SIDE);
+function draft(bitmap, side) {
+  const ratio = Math.floor(Math.min(bitmap.width, bitmap.height) / side);
   const scale = [8, 4, 2].find((value) => ratio >= value);
   if (!scale) return bitmap;
   const { data, width, height } = reduce(reader(bitmap, 1), 0, 0, bitmap.width, bitmap.height, scale);
@@ -208,11 +197,11 @@ function draft(bitmap) {
 }
 
 // Returns size × size RGB pixels of the largest centred square of an image, which is turned by its orientation.
-function square(source, orientation, size) {
+function square(source, orientation, size, gap) {
   const [width, height] = orientation < 5 ? [source.width, source.height] : [source.height, source.width];
   const side = Math.min(width, height);
   const [left, top] = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
-  const factor = Math.max(1, Math.floor(side / size / REDUCING_GAP));
+  const factor = Math.max(1, Math.floor(side / size / gap));
   const reduced = reduce(reader(source, orientation), left, top, side, side, factor);
   let pixels = reduced.data;
   if (side !== size) {

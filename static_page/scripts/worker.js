@@ -12,25 +12,25 @@ const AGAINST = [36, 118, 255];
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 
-const runtime = {}; // loaded once
+let runtime; // loaded once
 const sessions = {}; // by the address of the model
 let stopped = 0; // occlusion maps with an id up to this one end early
 
 const tasks = {
   // Loads the runtime and a model; the progress is in bytes of the files.
-  async load({ model, runtimeUrl }, progress) {
-    const count = progressOf(progress);
-    runtime.ready ??= fetchUnpacked(runtimeUrl, count).then((bytes) => {
+  async load({ model, runtime: url }, progress) {
+    const count = counter(progress);
+    runtime ??= fetchUnpacked(url, count).then((bytes) => {
       ort.env.wasm.wasmBinary = bytes;
     });
-    sessions[model] ??= Promise.all([fetchUnpacked(model, count), runtime.ready]).then(([bytes]) =>
+    sessions[model] ??= Promise.all([fetchUnpacked(model, count), runtime]).then(([bytes]) =>
       ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] }),
     );
     try {
       await sessions[model];
     } catch (error) {
       delete sessions[model]; // tried again at the next call
-      delete runtime.ready;
+      runtime = undefined;
       throw error;
     }
   },
@@ -81,20 +81,30 @@ onmessage = async ({ data }) => {
     const result = await tasks[task](data, (progress) => postMessage({ id, progress }));
     postMessage({ id, result });
   } catch (error) {
-    postMessage({ id, error: error instanceof ImageError ? error.code : "model", detail: String(error) });
+    postMessage({ id, error: codeOf(error, task) });
   }
 };
 
-// Returns a function that adds bytes to what was loaded, and reports the sum.
-function progressOf(progress) {
-  let loaded = 0;
-  return (bytes) => progress((loaded += bytes));
+function codeOf(error, task) {
+  if (error instanceof ImageError) return error.code;
+  return task === "load" ? "connection" : "model";
+}
+
+// Returns a function that adds to what was loaded and to what there is to load, and reports both.
+function counter(progress) {
+  const sum = { loaded: 0, total: 0 };
+  return (loaded, total = 0) => {
+    sum.loaded += loaded;
+    sum.total += total;
+    progress(sum);
+  };
 }
 
 // Returns the content of a file that is packed by gzip, which some hosts unpack themselves.
 async function fetchUnpacked(url, count) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url}: ${response.status}`);
+  count(0, Number(response.headers.get("Content-Length")));
   const parts = [];
   const reader = response.body.getReader();
   for (let part = await reader.read(); !part.done; part = await reader.read()) {

@@ -1,0 +1,176 @@
+"""Builds the static page: a folder of plain files that classify pictures in the browser."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from PIL import Image, ImageOps
+
+from classifier.data import images, preprocessing
+from classifier.errors import InputError
+from classifier.formats.onnx_graph import write_onnx
+from classifier.hub.pulling import Found
+from classifier.prediction.confidence import Confidence
+from interface.serving import Models, Served
+from interface.theme import COLOURS, CSS_FILE
+from interface.translations import LANGUAGES, class_name, words
+from interface.uploads import examples
+from static_page import tabs
+from static_page.frozen import freeze
+
+ROOM = Path(__file__).parent
+SCRIPTS, RUNTIME = ROOM / "scripts", ROOM / "runtime"
+SERVICE_WORKER = "service_worker.js"  # at the top: it controls the pages of its own folder
+THUMBNAIL = 160  # pixels, of the examples on their buttons; screens of phones show 80 of them
+# The texts that scripts and templates name, as "key", or `key_${…}` and key_{{ … }} for all that
+# begin so.
+_NAMED_TEXT = re.compile(r"""["'`](\w+)["'`]|(\w+_)(?:\$\{|\{\{)""")
+
+
+def build_site(models: Sequence[Found], folder: Path) -> None:
+    """Writes the static page of some models.
+
+    Args:
+        models: the default first.
+        folder: a new or an empty folder. After an error it is incomplete.
+
+    Raises:
+        InputError: a model has a layer that is not translated to ONNX, or the name of another.
+    """
+    served = [Served(**vars(found)) for found in models]
+    names = [model.name for model in served]
+    if len(set(names)) < len(names):
+        raise InputError(f"two models have the same name: rename one. Received: {', '.join(names)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    catalogue = Models(served)
+    try:
+        pictures = write_examples(folder)
+        data = {
+            "models": [describe(model, export(model, folder)) for model in served],
+            "examples": pictures,
+            "limits": limits(),
+            "heads": tabs.heads(catalogue),
+            "texts": script_texts(),
+        }
+        copy_scripts(folder)
+        pages = tabs.render_all(catalogue, pictures, as_json(data))
+        freeze(catalogue, pages, folder)
+    finally:
+        catalogue.stop()
+
+
+def export(model: Served, folder: Path) -> Path:
+    """Writes a model as half-precision ONNX in gzip; the same model gives the same bytes."""
+    path = folder / "models" / f"{model.name}.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_onnx(model.folder, path, half=True)
+    except InputError as error:
+        raise InputError(f"{model.name} cannot become a static page: {error}") from error
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    path.unlink()
+    return packed
+
+
+def describe(model: Served, packed: Path) -> dict[str, Any]:
+    """Returns what the scripts know of a model; they find its file by address and size."""
+    labels = model.labels
+    confidence = Confidence.read(model.training.get("confidence"))
+    return {
+        "name": model.name,
+        "url": f"models/{quote(model.name)}.onnx.gz",
+        "bytes": packed.stat().st_size,
+        "image_size": model.image_size,
+        "classes": labels.classes,
+        "superclasses": labels.superclasses,
+        "superclass_of": labels.superclass_of,
+        "names": {code: _names(labels.classes, code) for code in LANGUAGES},
+        "superclass_names": {code: _names(labels.superclasses or (), code) for code in LANGUAGES},
+        "top1": model.top1,
+        "flops": model.training.get("flops_per_image"),
+        "confidence": confidence and asdict(confidence),
+    }
+
+
+def write_examples(folder: Path) -> list[dict[str, str]]:
+    """Copies the example photographs, and writes a small version of each for its button."""
+    place = folder / "examples"
+    (place / "small").mkdir(parents=True)
+    described = []
+    for path in dict.fromkeys(examples().values()):
+        shutil.copyfile(path, place / path.name)
+        small = place / "small" / f"{path.stem}.jpg"
+        with Image.open(path) as picture:
+            square = ImageOps.fit(picture.convert("RGB"), (THUMBNAIL, THUMBNAIL))
+            square.save(small, quality=80)
+        address, thumbnail = (
+            file.relative_to(folder).as_posix() for file in (place / path.name, small)
+        )
+        described.append({"name": path.stem, "url": address, "thumbnail": thumbnail})
+    return described
+
+
+def copy_scripts(folder: Path) -> None:
+    """Copies the scripts and the runtime, and writes the style sheet."""
+    (folder / SCRIPTS.name).mkdir()
+    for path in sorted(SCRIPTS.glob("*.js")):
+        place = folder if path.name == SERVICE_WORKER else folder / SCRIPTS.name
+        shutil.copyfile(path, place / path.name)
+    if RUNTIME.is_dir():
+        shutil.copytree(RUNTIME, folder / RUNTIME.name)
+    shutil.copyfile(ROOM / "noscript.css", folder / "noscript.css")
+    sheets = (CSS_FILE, ROOM / "static_page.css")
+    rules = [theme_variables(), *(path.read_text(encoding="utf-8") for path in sheets)]
+    (folder / "style.css").write_text("\n".join(rules), encoding="utf-8")
+
+
+def theme_variables() -> str:
+    """Returns the colours of the theme as CSS variables, under the names that Gradio gives them."""
+    rules = []
+    for place, selector in enumerate(("body", ".dark")):
+        lines = (f"--{name.replace('_', '-')}: {both[place]};" for name, both in COLOURS.items())
+        rules.append(f"{selector} {{ {' '.join(lines)} }}")
+    return "\n".join(rules)
+
+
+def limits() -> dict[str, float]:
+    """Returns the limits on pictures, and the settings of the resizing."""
+    return {
+        "max_bytes": images.UPLOADS.bytes,
+        "max_pixels": images.UPLOADS.pixels,
+        "max_aspect": images.MAX_ASPECT,
+        "jpeg_side": preprocessing.JPEG_SIDE,
+        "reducing_gap": preprocessing.REDUCING_GAP,
+    }
+
+
+def script_texts() -> dict[str, dict[str, str]]:
+    """Returns the texts of `words.yaml` that scripts and templates name: language → key → text."""
+    sources = [*SCRIPTS.glob("*.js"), *tabs.TEMPLATES.glob("*.html")]
+    found = [_NAMED_TEXT.findall(path.read_text(encoding="utf-8")) for path in sources]
+    keys = {key for pairs in found for key, _ in pairs}
+    prefixes = tuple({prefix for pairs in found for _, prefix in pairs} - {""})
+    chosen = {
+        key: texts
+        for key, texts in words().items()
+        if key in keys or (prefixes and key.startswith(prefixes))
+    }
+    return {code: {key: texts[code] for key, texts in chosen.items()} for code in LANGUAGES}
+
+
+def as_json(data: object) -> str:
+    """Returns JSON that can stand inside of an HTML element."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _names(names: Sequence[str], language: str) -> list[str]:
+    return [class_name(name, language) for name in names]

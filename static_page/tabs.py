@@ -1,0 +1,214 @@
+"""Renders the tabs of the static page, for each language and model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import FileSystemLoader
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from evaluation import curves
+from evaluation.curves import Curve
+from interface import about, compare, evaluation, header, markup
+from interface.mistakes import ALL
+from interface.serving import Models, Served
+from interface.translations import LANGUAGES, class_name, locale, number
+
+ROOM = Path(__file__).parent
+TEMPLATES = ROOM / "templates"
+# Nothing comes from elsewhere, and neither scripts nor styles stand in the page.
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
+    "connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'"
+)
+TABS = ("classify", "try", "evaluation", "compare", "about")
+LISTED = 6  # classes that one is most often confused with, in each direction
+CURVE_SIDE = 100  # units of the drawing of a curve
+_FOLD = re.compile(r"<p>&lt;details&gt;&lt;summary&gt;(.*?)&lt;/summary&gt;</p>")
+_FOLD_END = "<p>&lt;/details&gt;</p>"
+_FIGURE = re.compile(r"<p>\[\[(\w+)\]\]</p>")
+
+# What both pages show has one template, in the app's folder.
+fill = partial(
+    markup.fill,
+    environment=markup.environment.overlay(
+        loader=FileSystemLoader([TEMPLATES, Path(markup.__file__).parent / "templates"])
+    ),
+)
+
+
+def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) -> dict[str, str]:
+    """Returns the page and its tabs, which it loads when they are opened, as HTML by path.
+
+    Args:
+        models: the default first.
+        examples: name, address and thumbnail of the example photographs.
+        data: JSON for the scripts.
+    """
+    pages: dict[str, str] = {}
+    for language in LANGUAGES:
+        pages[f"tabs/compare-{language}.html"] = render_compare(models, language)
+        for served in models:
+            place = f"tabs/{served.name}"
+            pages[f"{place}/evaluation-{language}.html"] = render_evaluation(served, language)
+            pages[f"{place}/about-{language}.html"] = render_about(models, served, language)
+            if served.evaluation is not None:
+                pages[f"{place}/classes-{language}.html"] = render_classes(served, language)
+    first = models.get()
+    pages["index.html"] = fill(
+        "index",
+        LANGUAGES[0],
+        policy=POLICY,
+        data=Markup(data),
+        head=Markup(header.render(models, LANGUAGES[0])),
+        models=list(models),
+        served=first,
+        tabs=TABS,
+        examples=examples,
+        parts=[Markup(fill("classify_parts", code)) for code in LANGUAGES],
+        without_scripts={code: render_without_scripts(models, code) for code in LANGUAGES},
+    )
+    return pages
+
+
+def heads(models: Models) -> dict[str, dict[str, str]]:
+    """Returns the header of the page as HTML: model → language → header."""
+    return {
+        name: {code: header.render(models, code, name) for code in LANGUAGES}
+        for name in models.names
+    }
+
+
+def render_evaluation(served: Served, language: str) -> str:
+    """Returns the *Evaluation* tab of a model."""
+    names = [class_name(name, language) for name in served.labels.classes]
+    return fill(
+        "evaluation",
+        language,
+        headline=Markup(evaluation.render_headline(served, language)),
+        served=served,
+        every=ALL,
+        choices=sorted(enumerate(names), key=lambda pair: pair[1]),
+        matrices=_figures(
+            lambda level: evaluation.render_matrix(served, level, None, language),
+            evaluation.LEVELS if served.labels.superclasses else evaluation.LEVELS[:1],
+        ),
+        curves=_figures(partial(_curve_figure, served, language), evaluation.KINDS),
+        rest=Markup(evaluation.render_rest(served, language)),
+        classes=Markup(evaluation.render_classes(served, language)),
+    )
+
+
+def render_classes(served: Served, language: str) -> str:
+    """Returns for each class its confusions and curves, of which the page shows one class's."""
+    counts = np.asarray((served.evaluation or {})["confusion_matrix"])
+    drawn: dict[str, Sequence[Curve | None]] = {}
+    if served.predictions is not None:
+        drawn = {
+            "precision_recall": curves.precision_recall_curves(*served.predictions).classes,
+            "roc": curves.roc_curves(*served.predictions).classes,
+        }
+    text = locale(language).text
+    classes = [
+        {
+            "title": text("class_confusions", name=class_name(name, language)),
+            "note": text(
+                "class_confusions_note",
+                right=number(counts[index, index], language),
+                support=number(counts[index].sum(), language),
+            ),
+            "lists": {
+                text("taken_for"): _confused(served, counts[index], index, language),
+                text("taken_from"): _confused(served, counts[:, index], index, language),
+            },
+            "curves": {
+                text(kind): (_path(of_class), number(of_class.area, language, 3))
+                for kind, each in drawn.items()
+                if (of_class := each[index]) is not None
+            },
+        }
+        for index, name in enumerate(served.labels.classes)
+    ]
+    return fill("one_class", language, classes=classes, side=CURVE_SIDE)
+
+
+def render_compare(models: Models, language: str) -> str:
+    """Returns the *Compare* tab."""
+    comparison = compare.suitable(models)
+    names = list(comparison["class_accuracy"]) if comparison else []
+    pairs = [(one, other) for one in names for other in names]
+    return fill(
+        "compare",
+        language,
+        comparison=Markup(compare.render(models, language)),
+        names=names,
+        differences={
+            pair: Markup(compare.render_differences(*pair, language))
+            for pair in (pairs if len(names) > 1 else [])
+        },
+        ablation=Markup(
+            compare.render_ablation(language)
+            if comparison and compare.measured(compare.ABLATION)
+            else ""
+        ),
+    )
+
+
+def render_about(models: Models, served: Served, language: str) -> str:
+    """Returns the *About* tab: where the models are from, and the card of one.
+
+    Cards may be anybody's: HTML in them is escaped, but for the folds that `about` adds.
+    """
+    card = about.render(served, language, lambda _, name, __: f"\n\n[[{name}]]\n\n")
+    text = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
+    text = _FOLD.sub(r"<details><summary>\1</summary>", text).replace(_FOLD_END, "</details>")
+    text = _FIGURE.sub(lambda found: str(about.figure(served, found[1], language)), text)
+    text = text.replace('<a href="http', '<a target="_blank" rel="noopener" href="http')
+    return fill("about", language, models=list(models), card=Markup(text))
+
+
+def render_without_scripts(models: Models, language: str) -> Markup:
+    """Returns what browsers without JavaScript show: the figures of the default model."""
+    served = models.get()
+    parts = [
+        evaluation.render_headline(served, language),
+        evaluation.render_matrix(served, evaluation.LEVELS[0], None, language),
+        *(_curve_figure(served, language, kind) for kind in evaluation.KINDS),
+        evaluation.render_rest(served, language),
+        compare.render(models, language),
+    ]
+    return Markup("\n".join(parts))
+
+
+def _curve_figure(served: Served, language: str, kind: str) -> str:
+    return evaluation.render_curves(served, kind, evaluation.default_classes(served), language)
+
+
+def _figures(render: Any, kinds: Sequence[str]) -> dict[str, Markup]:
+    return {kind: Markup(render(kind)) for kind in kinds}
+
+
+def _confused(
+    served: Served, counts: np.ndarray, chosen: int, language: str
+) -> list[tuple[str, float, bool]]:
+    """Returns the classes that one is most often confused with, as rows of `bars.html`."""
+    others = [index for index in np.argsort(-counts, kind="stable") if index != chosen]
+    return [
+        (class_name(served.labels.classes[index], language), counts[index] / counts.sum(), False)
+        for index in others[:LISTED]
+        if counts[index] > 0
+    ]
+
+
+def _path(curve: Curve) -> str:
+    """Returns a curve of the unit square as an SVG path, in whole units of the drawing."""
+    x, y = (np.rint(CURVE_SIDE * values).astype(int) for values in (curve.x, 1 - curve.y))
+    points = dict.fromkeys(zip(x.tolist(), y.tolist(), strict=True))
+    return "M" + "L".join(f"{right} {down}" for right, down in points)

@@ -1,0 +1,49 @@
+"""A headless Chromium, and what is asked of every page in it."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SECONDS = 60_000  # milliseconds: the machine may be busy with other tests
+PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
+AXE = Path(__file__).parent / "axe-core" / "axe.min.js"  # Deque Systems, MPL 2.0
+expect.set_options(timeout=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if path is None:
+        pytest.skip(f"no browser is here: install one of {', '.join(CHROMIUMS)}")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def fits(page: Page) -> None:
+    """Waits until nothing is wider than the window."""
+    is_wider = "document.documentElement.scrollWidth > window.innerWidth"
+    deadline = time.monotonic() + SECONDS / 1000
+    while page.evaluate(is_wider) and time.monotonic() < deadline:
+        page.wait_for_timeout(50)  # `wait_for_function` needs `eval`, which pages may forbid
+    assert not page.evaluate(is_wider)
+
+
+def look_for_barriers(page: Page, name: str) -> None:
+    """Has axe-core look at what is shown, once no colour changes any more."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.evaluate(
+        """Promise.allSettled(document.getAnimations()
+            .filter((one) => one instanceof CSSTransition).map((one) => one.finished))"""
+    )
+    result = page.evaluate(
+        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
+    )
+    found = {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in result["violations"]}
+    assert found == {}, name

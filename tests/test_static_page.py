@@ -1,0 +1,315 @@
+"""The static page: what its builder writes, and its tabs in a real headless Chromium."""
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from chromium import DESKTOP, PHONE, SECONDS, fits, look_for_barriers
+from classifier.errors import InputError
+from classifier.hub.pulling import Found
+from classifier.model_folder.folder import ModelFolder
+from classifier.prediction.classifier import Classifier, keras_predict
+from model_folders import CLASSES, LABELS, make_model_folder
+from static_page.builder import build_site
+from static_site import served
+
+TABS = ("classify", "try", "evaluation", "compare", "about")
+INSIDE = ("#picture", "#tab-try h2", "#matrix", "#compare", "#card")
+FIRST_LOAD = 200_000  # bytes
+# Every pair of a language, a size and an appearance is there once.
+PAIRWISE = [
+    ("en", False, "light"),
+    ("en", True, "dark"),
+    ("es", False, "dark"),
+    ("es", True, "light"),
+]
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    with served(site) as url:
+        yield url
+
+
+@pytest.fixture
+def opened(site: Path, address: str, browser: Browser) -> Iterator[Open]:
+    """Opens the page; when the test ends, nothing went wrong in it and nobody else was asked."""
+    faults: list[str] = []
+    contexts = []
+
+    def open_page(
+        query: str = "", *, locale: str = "en-GB", phone: bool = False, scripts: bool = True
+    ) -> Page:
+        context = browser.new_context(
+            viewport=PHONE if phone else DESKTOP, locale=locale, java_script_enabled=scripts
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(SECONDS)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda line: faults.append(line.text))
+        page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((address, "data:", "blob:"))
+                else faults.append(asked.url)
+            ),
+        )
+        page.goto(f"{address}/{query}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def page_data(site: Path) -> dict:
+    """Returns what the page tells its scripts."""
+    text = (site / "index.html").read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', text)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def addresses(text: str) -> list[str]:
+    """Returns what the elements of a page load."""
+    loaded = re.findall(r'<(?!a\b)[^>]*?\s(?:src|srcset|href)="([^"]*)"', text)
+    return [name for name in loaded if name not in ("", "#")]  # those that scripts fill in
+
+
+def tab(page: Page, name: str) -> None:
+    page.locator(f"#tabs [role=tab][data-tab-id={name}]").click()
+
+
+def test_every_address_in_the_page_is_a_file_of_it(site: Path) -> None:
+    pages = [*site.glob("*.html"), *site.glob("tabs/**/*.html")]
+    assert len(pages) == 1 + 2 + 2 * 2 * 2 + 2
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        for name in addresses(text):
+            assert (site / name).is_file(), (path, name)
+    links = re.findall(r'<a\b[^>]*?href="([^"]*)"', "".join(map(Path.read_text, pages)))
+    for name in links:
+        elsewhere = not name or name.startswith(("https://", "?"))  # "" is filled in by scripts
+        assert elsewhere or (site / name).is_file(), name
+
+
+def test_the_scripts_know_models_of_any_size_and_classes(site: Path) -> None:
+    data = page_data(site)
+    assert [model["name"] for model in data["models"]] == ["tiny", "user/large"]
+    assert [model["image_size"] for model in data["models"]] == [32, 48]
+    for model in data["models"]:
+        assert model["classes"] == list(CLASSES)
+        assert model["names"]["es"][0] == "manzana"
+        assert model["bytes"] == (site / model["url"]).stat().st_size
+    assert data["limits"]["max_bytes"] == 10 * 2**20
+    for example in data["examples"]:
+        assert (site / example["url"]).is_file()
+
+
+def test_the_scripts_have_all_texts_that_they_name(site: Path) -> None:
+    texts = page_data(site)["texts"]
+    assert texts["en"].keys() == texts["es"].keys()
+    script = "".join(path.read_text(encoding="utf-8") for path in site.glob("scripts/*.js"))
+    page = (site / "index.html").read_text(encoding="utf-8")
+    named = re.findall(r'\btext\("(\w+)"', script) + re.findall(
+        r'data-(?:text|label)="(\w+)"', page
+    )
+    assert len(named) > 10
+    assert set(named) <= texts["en"].keys()
+
+
+def test_the_models_of_the_page_answer_as_keras_does(site: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 48, 48, 3)).astype(np.float32)
+    folder = ModelFolder(site.parent / "large")
+    model = page_data(site)["models"][1]
+    session = onnxruntime.InferenceSession(gzip.decompress((site / model["url"]).read_bytes()))
+    answers = session.run(None, {"images": images})[0]
+    expected = Classifier(keras_predict(folder.load_model()), folder).probabilities(
+        images.astype(np.uint8)
+    )
+    np.testing.assert_allclose(answers, expected, atol=1e-2)
+
+
+def test_a_model_with_a_layer_that_onnx_lacks_is_refused_by_name(tmp_path: Path) -> None:
+    import keras
+
+    images = keras.Input((32, 32, 3))
+    hidden = keras.layers.UnitNormalization(name="unit")(keras.layers.Flatten()(images))
+    model = keras.Model(images, keras.layers.Dense(6, activation="softmax")(hidden))
+    model.save(tmp_path / "odd", zipped=False)
+    LABELS.write(tmp_path / "odd")
+    folder = ModelFolder(tmp_path / "odd")
+    with pytest.raises(InputError, match=r"^odd cannot become a static page: .*UnitNormalization"):
+        build_site([Found("odd", folder, "folder")], tmp_path / "site")
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    found = Found("tiny", make_model_folder(tmp_path / "tiny"), "folder")
+    with pytest.raises(InputError, match="same name"):
+        build_site([found, found], tmp_path / "site")
+
+
+def test_a_card_cannot_put_elements_into_the_page(site: Path, tmp_path: Path) -> None:
+    from interface.serving import Models, Served
+    from static_page.tabs import render_about
+
+    folder = make_model_folder(tmp_path / "tiny")
+    (folder.path / "README.md").write_text(
+        "# Card\n\n<img src=x> <b onclick=x>\n\n## More\n\ntext\n"
+    )
+    served_model = Served("tiny", folder, "folder")
+    models = Models([served_model])
+    text = render_about(models, served_model, "en")
+    models.stop()
+    assert "&lt;img src=x&gt;" in text
+    assert "<b " not in text
+    assert "<details><summary>More</summary>" in text
+    assert text.count("</details>") == 1
+
+
+@pytest.mark.browser
+def test_the_first_load_is_small_and_complete_without_a_click(opened: Open, address: str) -> None:
+    page = opened("?__theme=light")
+    page.wait_for_load_state("networkidle")
+    sizes = page.evaluate(
+        "performance.getEntries().filter((one) => 'decodedBodySize' in one)"
+        ".map((one) => one.decodedBodySize)"
+    )
+    assert len(sizes) > 5
+    assert sum(sizes) < FIRST_LOAD
+    expect(page.locator("h1")).to_contain_text("32 × 32")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("language", "phone", "theme"), PAIRWISE)
+def test_every_tab_is_accessible_and_fits(
+    opened: Open, language: str, phone: bool, theme: str
+) -> None:
+    page = opened(f"?lang={language}&__theme={theme}&zoom=1", phone=phone)
+    expect(page.locator("html")).to_have_attribute("lang", language)
+    for name, inside in zip(TABS, INSIDE, strict=True):
+        tab(page, name)
+        expect(page.locator(inside)).to_be_visible()
+        if name == "evaluation":
+            expect(page.locator("section.one-class:visible")).to_have_count(1)
+        page.evaluate("document.querySelectorAll('#card details').forEach((d) => d.open = true)")
+        fits(page)
+        look_for_barriers(page, name)
+
+
+@pytest.mark.browser
+def test_the_language_is_switched_in_place_and_kept_in_the_address(opened: Open) -> None:
+    page = opened("?tab=evaluation")
+    expect(page.locator("#headline h2")).to_have_text("Accuracy")
+    page.locator("[data-language=es]").click()
+    expect(page.locator("#headline h2")).to_have_text("Exactitud")
+    expect(page.locator("h1")).to_contain_text("Clasificación")
+    expect(page.locator("[data-tab-id=compare]")).to_have_text("Comparar")
+    expect(page.locator("[data-language=es]")).to_be_focused()
+    expect(page).to_have_title(re.compile("Clasificación"))
+    expect(page).to_have_url(re.compile("lang=es"))
+    page.reload()
+    expect(page.locator("#headline h2")).to_have_text("Exactitud")
+
+
+@pytest.mark.browser
+def test_the_browsers_language_and_theme_are_the_default(opened: Open) -> None:
+    page = opened(locale="es-MX")
+    expect(page.locator("html")).to_have_attribute("lang", "es")
+    expect(page.locator("body.dark")).to_have_count(0)
+    page.locator("[data-appearance]").click()
+    expect(page.locator("body.dark")).to_have_count(1)
+    expect(page).to_have_url(re.compile("__theme=dark"))
+    page.reload()
+    expect(page.locator("body.dark")).to_have_count(1)
+
+
+@pytest.mark.browser
+def test_a_model_is_chosen_for_all_tabs(opened: Open) -> None:
+    page = opened("?tab=evaluation")
+    expect(page.locator("#headline .tile").first).to_contain_text("83.3%")
+    page.locator("#model input[value='user/large']").check()
+    expect(page.locator("#headline")).to_contain_text("Not evaluated")
+    expect(page.locator("#head .facts")).to_contain_text("user/large")
+    expect(page.locator("h1")).to_contain_text("48 × 48")
+    tab(page, "about")
+    expect(page.locator(".sources")).to_contain_text("c0ffee")
+    page.reload()
+    expect(page.locator("#model input[value='user/large']")).to_be_checked()
+    expect(page.locator("#card")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_tabs_are_entries_of_the_history_and_open_with_the_keyboard(opened: Open) -> None:
+    page = opened()
+    page.locator("[data-tab-id=classify]").focus()
+    page.keyboard.press("ArrowLeft")  # from the first to the last
+    expect(page.locator("[data-tab-id=about]")).to_be_focused()
+    expect(page.locator("#card")).to_be_visible()
+    page.keyboard.press("Home")
+    expect(page.locator("#picture")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#card")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_choices_on_the_evaluation_tab_are_kept_in_the_address(opened: Open) -> None:
+    page = opened("?tab=evaluation&curve=roc")
+    expect(page.locator("#curves img[alt^='ROC']:visible")).to_have_count(1)
+    page.locator("input[name=level][value=superclass]").check()
+    expect(page.locator("#matrix img[alt*='superclass']:visible")).to_have_count(1)
+    page.locator("#zoom").select_option(label="cloud")
+    expect(page.locator(".one-class h3:visible")).to_have_text("Confusions of “cloud”")
+    page.reload()
+    expect(page.locator(".one-class h3:visible")).to_have_text("Confusions of “cloud”")
+    expect(page.locator("#matrix img[alt*='superclass']:visible")).to_have_count(1)
+    page.locator("#zoom").select_option("-1")
+    expect(page.locator(".one-class h3:visible")).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("zoom"))
+
+
+@pytest.mark.browser
+def test_the_table_of_the_classes_is_sorted_and_filtered(opened: Open) -> None:
+    page = opened("?tab=evaluation")
+    rows = page.locator("table.classes tbody tr:visible th")
+    expect(rows).to_have_text(list(CLASSES))
+    head = page.locator("table.classes thead button").first
+    head.click()
+    head.click()
+    expect(rows).to_have_text(sorted(CLASSES, reverse=True))
+    page.locator("[data-search]").fill("phi")
+    expect(rows).to_have_text(["dolphin"])
+
+
+@pytest.mark.browser
+def test_without_javascript_the_figures_are_shown(opened: Open) -> None:
+    page = opened(scripts=False)
+    expect(page.locator("noscript img:visible")).not_to_have_count(0)
+    expect(page.locator("#picture")).to_be_hidden()
+    loaded = page.locator("noscript img:visible").first
+    loaded.scroll_into_view_if_needed()
+    assert loaded.get_attribute("src")
+
+
+@pytest.mark.browser
+def test_a_tab_that_cannot_be_loaded_says_so_and_is_tried_again(opened: Open) -> None:
+    page = opened()
+    page.route("**/tabs/**", lambda route: route.fulfill(body=""))
+    tab(page, "compare")
+    expect(page.locator("#tab-compare .notice")).to_contain_text("cannot be reached")
+    page.unroute("**/tabs/**")
+    tab(page, "about")
+    tab(page, "compare")
+    expect(page.locator("#compare")).to_be_visible()
