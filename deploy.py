@@ -164,9 +164,8 @@ def write_static_page(models: Sequence[str], folder: Path) -> None:
     Raises:
         InputError: a model does not exist or cannot be exported, or the folder holds other files.
     """
-    from static_page.builder import build_site
-
     from classifier.hub.sources import locate
+    from static_page.builder import build_site
 
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.html").is_file():
         raise InputError(f"{folder} holds other files: choose an empty or new --output")
