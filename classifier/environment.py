@@ -34,7 +34,7 @@ def prepare_environment(*, batches: bool = True) -> None:
     """Sets environment variables that libraries read when this or a child process imports them.
 
     A cache folder of datasets, evaluate or matplotlib that cannot be written is replaced by a
-    temporary one.
+    temporary one, and a home folder that is unknown: libraries would create a folder named `~`.
 
     Args:
         batches: whether models are trained, or predict many images at a time.
@@ -43,10 +43,16 @@ def prepare_environment(*, batches: bool = True) -> None:
         os.environ[name] = os.environ.get(name) or value
     for name in ("tensorflow", "absl", "jax"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - `Path` would raise
+        _replace("HOME")
     for name, folder in _caches().items():
         if not is_writable(folder):
-            os.environ[name] = tempfile.mkdtemp(prefix="cache-")
-            atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
+            _replace(name)
+
+
+def _replace(name: str) -> None:
+    os.environ[name] = tempfile.mkdtemp(prefix="cache-")
+    atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
 
 
 def _caches() -> dict[str, Path]:

@@ -152,6 +152,18 @@ def test_check_output_refuses_what_could_not_be_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_prepare_environment_without_a_home_creates_no_folder_named_tilde(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['pwd'] = None  # no list of users, as in some containers\n"
+        "from classifier.environment import prepare_environment; prepare_environment()\n"
+        "import keras, matplotlib.pyplot, huggingface_hub, datasets\n"
+        "from classifier.data import array_cache; array_cache.cache_folder().mkdir(parents=True)"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_nothing_is_reported_and_nothing_written_but_caches(
     tmp_path: Path, small_dataset: Path
