@@ -6,7 +6,6 @@ import contextlib
 import logging
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,32 +33,18 @@ def read(folder: Path, split: str, source: DataSource, *, size: int) -> Labelled
     from classifier.data.image_table import read_split
 
     folder = folder.resolve()
-    with _without_glob_characters(folder) as (path, options):
-        tables = load_tables(path, folder.name, source.config, **options)
-        kinds = {table.info.builder_name for table in tables.values()}
-        if kinds == {"imagefolder"} and not image_folder.declares_data_files(folder):
-            return image_folder.read(folder, split, source, size=size)
-        return read_split(
-            tables, split, dataset=folder.name, label_column=source.label_column, size=size
+    if GLOB.search(str(folder)):  # `load_dataset` would read other folders, or none
+        raise InputError(
+            f"{printable(str(folder))} holds tables, and its path one of the characters "
+            "[]{}*? or '::': rename it"
         )
-
-
-@contextlib.contextmanager
-def _without_glob_characters(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields a path to the folder that `load_dataset` does not take for a pattern, and options.
-
-    `load_dataset` expands brackets, asterisks and "::" in a path, and then reads other folders or
-    none. For such a path, a temporary folder links to the files.
-    """
-    if not GLOB.search(str(folder)):
-        yield str(folder), {}
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        plain = Path(temporary, "data")
-        plain.mkdir()
-        for entry in folder.iterdir():
-            (plain / entry.name).symlink_to(entry)
-        yield str(plain), {"cache_dir": str(Path(temporary, "cache"))}
+    tables = load_tables(str(folder), folder.name, source.config)
+    kinds = {table.info.builder_name for table in tables.values()}
+    if kinds == {"imagefolder"} and not image_folder.declares_data_files(folder):
+        return image_folder.read(folder, split, source, size=size)
+    return read_split(
+        tables, split, dataset=folder.name, label_column=source.label_column, size=size
+    )
 
 
 def load_tables(path: str, name: str, config: str | None = None, **options: Any) -> DatasetDict:
