@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from classifier.data.source import DataSource
 from classifier.errors import InputError
 from classifier.settings import load_preset
 from classifier.training.training_data import TrainingData, load_training_data
-from conftest import Run
 from data_files import encode
 
 
@@ -99,18 +97,13 @@ class TestNames:
         expected = {"cat": 1, "steam_train": 2, "test": 2, "train": 3}
         assert counts(load(tmp_path / "data")) == expected
 
-    @pytest.mark.parametrize(("first", "second"), [("Train", "Test"), ("TRAINING", "Eval")])
+    @pytest.mark.parametrize(("first", "second"), [("Train", "Test"), ("TRAINING", "Dev")])
     def test_the_case_of_a_split_is_free(self, tmp_path: Path, first: str, second: str) -> None:
         write(tmp_path / "data" / first, {"cat": 3, "dog": 2})
         write(tmp_path / "data" / second, {"cat": 1, "dog": 2})
         assert counts(load(tmp_path / "data")) == {"cat": 3, "dog": 2}
-        assert counts(load(tmp_path / "data", "test")) == {"cat": 1, "dog": 2}
-
-    @pytest.mark.parametrize("split", ["valid", "Dev"])
-    def test_validation_has_many_names(self, tmp_path: Path, split: str) -> None:
-        write(tmp_path / "data", {f"{split}/cat": 2, "train/cat": 3, "test/cat": 1})
-        assert counts(load(tmp_path / "data", "validation")) == {"cat": 2}
-        assert counts(load(tmp_path / "data")) == {"cat": 3}
+        other = "test" if second == "Test" else "validation"
+        assert counts(load(tmp_path / "data", other)) == {"cat": 1, "dog": 2}
 
     def test_two_folders_for_one_split_are_refused(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "test/cat": 2, "eval/cat": 2})
@@ -177,46 +170,12 @@ class TestRepeatedImages:
         assert "test/dog/copy0.png, test/dog/copy1.png" in warning
         assert "\n" not in warning
 
-    def test_a_class_in_test_alone_is_told_by_name(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train/cat": 4, "train/dog": 4, "test/cat": 2, "test/eel": 2})
-        (warning,) = training_data(tmp_path / "data").remarks
-        assert "in the test split alone: eel" in warning
-
-    def test_a_class_of_one_image_is_named_with_its_file(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train/cat": 4, "train/dog": 1, "test/cat": 2})
-        with pytest.raises(InputError, match=r"class 'dog' has a single image \(train/dog/0.png\)"):
-            training_data(tmp_path / "data")
-
-
-def test_the_training_command_reads_a_zip_and_says_what_it_found(
-    tmp_path: Path, call_command: Callable[..., Run]
-) -> None:
-    write(tmp_path / "data", {"train/test": 6, "train/cat": 6, "test/test": 4, "test/cat": 2})
-    (tmp_path / "data/test/cat/0.png").write_bytes((tmp_path / "data/train/cat/5.png").read_bytes())
-    (tmp_path / "data/train/cat/a.heic").write_text("heic")
-    archive = pack(tmp_path / "pets.zip", tmp_path / "data")
-    result = call_command(
-        *("train.py", "--dataset", archive, "--output", tmp_path / "run"),
-        *("--set", "hidden_units=[4]", "--batch-size", 8, "--epochs", 1),
-        CIFAR100_MLP_CACHE=str(tmp_path / "cache"),
-    )
-    assert result.returncode == 0, result.stderr
-    assert "Not read in the train split of pets.zip: 1 .heic (train/cat/a.heic)." in result.stdout
-    assert "1 of the 6 test images are exact duplicates of training images" in result.stdout
-    labels = json.loads((tmp_path / "run/model/labels.json").read_text())
-    assert labels["classes"] == ["cat", "test"]
-    assert labels["dataset"] == "pets.zip"
-    training = json.loads((tmp_path / "run/model/training.json").read_text())["dataset"]
-    assert training["training_images"] + training["validation_images"] == 12
-
 
 class TestTables:
     """Images beside a file that `datasets` knows are divided as without it."""
 
-    @pytest.mark.parametrize(
-        "name", ["train/features.parquet", "features.arrow", "dataset_info.json"]
-    )
-    def test_splits_are_what_lies_below_their_folders(self, tmp_path: Path, name: str) -> None:
+    def test_splits_are_what_lies_below_their_folders(self, tmp_path: Path) -> None:
+        name = "train/features.parquet"
         images = {"train/train": 2, "train/test": 3, "test/steam_train": 4, "test/test": 5}
         write(tmp_path / "data", images)
         (tmp_path / "data" / name).write_text("{}")
@@ -281,22 +240,17 @@ class TestFiles:
         assert load(tmp_path / "data").remarks == split.remarks  # from the cache, too
 
     @pytest.mark.parametrize("packed", [False, True])
-    @pytest.mark.parametrize("file", ["", ".DS_Store", "Thumbs.db", "._0.png"])
-    @pytest.mark.parametrize("top", ["", "train/"])
-    def test_a_class_without_files_of_its_own_is_named(
-        self, tmp_path: Path, top: str, file: str, packed: bool
-    ) -> None:
+    def test_a_class_without_files_of_its_own_is_named(self, tmp_path: Path, packed: bool) -> None:
         data = tmp_path / "data"
-        write(data, {f"{top}cat": 3, f"{top}dog": 2})
-        for place in (f"{top}bird", "__MACOSX/cat"):
-            (data / place / file).parent.mkdir(parents=True, exist_ok=True)
-            (data / place).mkdir(exist_ok=True)
-            if file:
-                (data / place / file).write_text("of the system")
+        write(data, {"train/cat": 3, "train/dog": 2})
+        for name in ("train/bird/.DS_Store", "train/eel/Thumbs.db", "__MACOSX/train/cat/._0.png"):
+            (data / name).parent.mkdir(parents=True)
+            (data / name).write_text("of the system")
+        (data / "train/fox").mkdir()
         split = load(pack(tmp_path / "data.zip", data) if packed else data)
         assert counts(split) == {"cat": 3, "dog": 2}
         (remark,) = split.remarks
-        assert f"1 empty folder ({top}bird)" in remark
+        assert "3 empty folder (train/bird)" in remark
 
     @pytest.mark.parametrize(
         ("name", "said"),
@@ -323,14 +277,6 @@ class TestFiles:
         message = refusal(tmp_path / "data")
         assert "the class 'eel' has no image that can be read" in message
         assert f"{split}/eel/a.heic" in message
-
-    def test_a_pointer_of_git_lfs_is_told(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train/cat": 3})
-        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
-        (tmp_path / "data/train/cat/2.png").write_text(pointer)
-        assert "2.png of data cannot be decoded (the file is a pointer of Git LFS" in refusal(
-            tmp_path / "data"
-        )
 
     def test_a_damaged_image_is_named(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3})
@@ -392,54 +338,34 @@ class TestFiles:
 class TestLayouts:
     """What people have, read or refused with its cause."""
 
-    def test_images_without_class_folders_are_refused(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train": 3, "test": 2})
-        for split, count in (("train", 3), ("test", 2)):
-            message = refusal(tmp_path / "data", split)
-            assert f"the {split} split of data has no labels: its images ({count};" in message
-            assert f"{split}/0.png" in message
-            assert "a folder for each class" in message
-
     def test_a_flat_test_folder_is_refused(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "train/dog": 3, "test": 2})
         assert counts(load(tmp_path / "data")) == {"cat": 3, "dog": 3}
-        assert "the test split of data has no labels" in refusal(tmp_path / "data", "test")
-
-    def test_folders_inside_a_class_belong_to_it(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train/cat/indoors": 1, "train/cat/out/test": 2, "train/dog": 1})
-        assert counts(load(tmp_path / "data")) == {"cat": 3, "dog": 1}
+        message = refusal(tmp_path / "data", "test")
+        assert "the test split of data has no labels: its images (2; the first is test/0" in message
+        assert "--test-fraction" in message
 
     def test_a_folder_around_all_does_no_harm(self, tmp_path: Path) -> None:
         write(tmp_path / "data/pets", {"train/cat": 3, "test/cat": 2})
         assert counts(load(tmp_path / "data", "test")) == {"cat": 2}
 
-    @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x07", "a\u2028b", "\udcff"])
+    @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "\udcff"])
     def test_a_name_that_no_card_can_hold_is_refused(self, tmp_path: Path, name: str) -> None:
         write(tmp_path / "data", {f"train/{name}": 2, "train/dog": 2})
         assert "rename it" in refusal(tmp_path / "data")
 
-    @pytest.mark.parametrize(
-        ("first", "second"), [("caf\xe9", "cafe\u0301"), ("cat", "cat "), ("cat", " cat")]
-    )
-    def test_two_spellings_of_a_name_are_refused(
-        self, tmp_path: Path, first: str, second: str
-    ) -> None:
+    def test_two_spellings_of_a_name_are_refused(self, tmp_path: Path) -> None:
+        first, second = "caf\xe9", "cafe\u0301 "
         write(tmp_path / "data", {f"train/{first}": 2, f"test/{first}": 2})
         assert counts(load(tmp_path / "data")) == {first: 2}
         (tmp_path / "data/test" / first).rename(tmp_path / "data/test" / second)
         assert "two spellings in data" in refusal(tmp_path / "data")
 
-    @pytest.mark.parametrize("name", ["a[b]", "{a,b}", "a::b", "%41"])
+    @pytest.mark.parametrize("name", ["a[b]", "a::b"])
     def test_a_path_may_look_like_a_pattern(self, tmp_path: Path, name: str) -> None:
         write(tmp_path / name / "data", {f"train/{name}": 3, "train/dog": 1})
         write(tmp_path / "ab" / "data", {"train/ab": 2})
         assert counts(load(tmp_path / name / "data")) == {name: 3, "dog": 1}
-
-    def test_a_table_astray_beside_split_folders_does_no_harm(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train/cat": 3, "test/cat": 2})
-        (tmp_path / "data/embeddings.parquet").write_bytes(b"PAR1")
-        (tmp_path / "data/train.csv").write_text("a,b\n1,2\n")
-        assert counts(load(tmp_path / "data")) == {"cat": 3}
 
 
 def pack(archive: Path, folder: Path, prefix: str = "") -> Path:
@@ -488,12 +414,6 @@ class TestZips:
         assert counts(split) == {"cat": 3, "test": 2}
         assert "1 .zip (pets.zip)" in split.remarks[0]
 
-    def test_a_zip_with_labels_is_read(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train": 2})
-        (tmp_path / "data/train/metadata.csv").write_text("file_name,label\n0.png,a\n1.png,b\n")
-        archive = pack(tmp_path / "labelled.zip", tmp_path / "data")
-        assert counts(load(archive)) == {"a": 1, "b": 1}
-
     def test_names_in_utf8_are_read_without_the_flag_that_says_so(self, tmp_path: Path) -> None:
         name = "naïve 猫"
         stand_in = "~" * len(name.encode())  # as macOS writes it: `zipfile` itself sets the flag
@@ -538,12 +458,6 @@ class TestZips:
         (tmp_path / "tables/train.parquet").write_bytes(b"PAR1")
         message = refusal(pack(tmp_path / "tables.zip", tmp_path / "tables"))
         assert "holds no image that can be read (1 .parquet (train.parquet))" in message
-
-    def test_another_file_is_refused_with_what_would_do(self, tmp_path: Path) -> None:
-        (tmp_path / "x.rar").write_bytes(b"Rar!")
-        message = refusal(tmp_path / "x.rar")
-        assert "x.rar is not a folder, a ZIP of images or a complete tar archive" in message
-        assert "or the folder of your images" in message
 
 
 class TestMetadata:
@@ -600,14 +514,6 @@ class TestMetadata:
         split = load(self.write(tmp_path / "data", text, images=2))
         assert split.classes == ("cat", "dog")
         assert split.remarks == ()
-
-    def test_line_separators_in_a_text_do_not_end_a_line_of_json(self, tmp_path: Path) -> None:
-        text = "".join(
-            f'{{"file_name": "{number}.png", "label": "{number}", "text": "a\u2028b\x85c\x0bd"}}\n'
-            for number in range(3)
-        ).replace("\x0b", "\\u000b")
-        folder = self.write(tmp_path / "data", text, name="metadata.jsonl")
-        assert counts(load(folder)) == {"0": 1, "1": 1, "2": 1}
 
     @pytest.mark.parametrize("line", ['{"file_name": ', "[1]", "[" * 99_999, "9" * 5000])
     def test_a_line_that_is_no_object_of_json_is_named(self, tmp_path: Path, line: str) -> None:
@@ -693,13 +599,6 @@ class TestMetadata:
     ) -> None:
         with pytest.raises(InputError, match=said):
             load(self.write_parquet(tmp_path, label=labels))
-
-    def test_a_column_of_parquet_that_is_not_needed_is_not_read(self, tmp_path: Path) -> None:
-        import pyarrow as pa
-
-        far = pa.array([0, 2**62], pa.timestamp("us"))  # a time that Python has no object for
-        folder = self.write_parquet(tmp_path, label=["a", "b"], taken=far)
-        assert counts(load(folder)) == {"a": 1, "b": 1}
 
     @staticmethod
     def write_parquet(place: Path, **columns: Any) -> Path:
