@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,34 +36,46 @@ def load_from_hub(
         InputError: there is no such data set, revision, split or column, or the data is damaged.
         ClassifierError: the Hub cannot be reached and nothing is cached.
     """
+    from huggingface_hub import constants
+
     name, revision = parse_hub_id(source.dataset)
-    how = f"{source.label_column or ''}\n{source.config or ''}"
-    location = f"hub {name}@{revision or 'main'}\n{split}\n{how}\n{size}"
-    if revision and COMMIT.fullmatch(revision):  # a commit never changes: no request is needed
-        stored = array_cache.find(location, _state(revision))
-        if stored:
-            return stored
-    from classifier.data.image_table import read_split
+    location = "\n".join(
+        [
+            f"hub {constants.ENDPOINT} {name}@{revision or 'main'}",
+            *(split, source.label_column or "", source.config or "", str(size)),
+        ]
+    )
+    # A commit never changes: no request is needed.
+    is_commit = revision is not None and COMMIT.fullmatch(revision)
+    if is_commit and (stored := array_cache.find(location, revision)):
+        return stored
     from classifier.hub_client import HubUnreachableError
 
     def build(tables: DatasetDict, commit: str) -> LabelledImages:
+        from classifier.data.image_table import read_split
+
+        column = source.label_column
         return read_split(
-            tables,
-            split,
-            dataset=name,
-            revision=commit,
-            label_column=source.label_column,
-            size=size,
+            tables, split, dataset=name, revision=commit, label_column=column, size=size
         )
 
     try:
         commit = _find_commit(name, revision)
     except HubUnreachableError as error:
-        return _load_offline(name, revision, source.config, location, build, error)
+        found = array_cache.find(location)
+        reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
+        if found is None:
+            tables = _cached_tables(name, revision, source.config, reason)
+            cached = str(_commit_of(tables))
+            found = array_cache.load_or_build(
+                location, lambda: cached, lambda: build(tables, cached)
+            )
+        logging.getLogger(__name__).warning(
+            "%s: using the cached data of commit %s", reason, found.revision
+        )
+        return found
     return array_cache.load_or_build(
-        location,
-        lambda: _state(commit),
-        lambda: build(_download(name, source.config, commit), commit),
+        location, lambda: commit, lambda: build(_download(name, source.config, commit), commit)
     )
 
 
@@ -81,12 +92,6 @@ def parse_hub_id(dataset: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def _state(commit: str) -> str:
-    from huggingface_hub import constants
-
-    return f"{constants.ENDPOINT} {commit}"
-
-
 def _find_commit(name: str, revision: str | None) -> str:
     """Returns the commit that a revision points to, as the Hub says."""
     from huggingface_hub import constants, errors
@@ -98,19 +103,12 @@ def _find_commit(name: str, revision: str | None) -> str:
         if found.sha:
             return found.sha
         raise ValueError("the answer names no commit")
-    except errors.GatedRepoError as error:
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise InputError(
-            f"{name} is gated: accept its terms on {constants.ENDPOINT}/datasets/{name}, then log "
-            "in with `hf auth login`"
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise InputError(
-            f"{name} is neither a file or folder here nor a data set on the Hub: check the "
-            "spelling, and log in with `hf auth login` if it is private"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise InputError(
-            f"{name} has no revision {revision!r} on the Hub: give a branch, a tag or a commit"
+            f"{name} is neither a file or folder here nor, with the revision {revision or 'main'}, "
+            "a data set on the Hub that you may read: check the spelling; log in with `hf auth "
+            f"login` if it is private; if it is gated, accept its terms on {constants.ENDPOINT}"
+            f"/datasets/{name}"
         ) from error
     except Exception as error:  # DNS, sockets, proxies, login pages: all mean that there is no Hub
         raise HubUnreachableError(describe(error)) from error
@@ -129,38 +127,8 @@ def _download(name: str, config: str | None, commit: str) -> DatasetDict:
     return tables
 
 
-def _load_offline(
-    name: str,
-    revision: str | None,
-    config: str | None,
-    location: str,
-    build: Callable[[DatasetDict, str], LabelledImages],
-    error: ClassifierError,
-) -> LabelledImages:
-    """Returns the split from our cache, or from the cache of `datasets`."""
-    from huggingface_hub import constants
-
-    reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
-    found = array_cache.find(location)
-    if found is None:
-        tables = _load_cached_tables(name, revision, config)
-        if tables is None:
-            raise ClassifierError(
-                f"{reason}, and the data is not in the cache: check the network, or give a folder "
-                "or the Toronto archive"
-            ) from error
-        commit = str(_commit_of(tables))
-        found = array_cache.load_or_build(
-            location, lambda: _state(commit), lambda: build(tables, commit)
-        )
-    logging.getLogger(__name__).warning(
-        "%s: using the cached data of commit %s", reason, found.revision
-    )
-    return found
-
-
-def _load_cached_tables(name: str, revision: str | None, config: str | None) -> DatasetDict | None:
-    """Returns the tables in the cache of `datasets`, None if they are of another revision."""
+def _cached_tables(name: str, revision: str | None, config: str | None, reason: str) -> DatasetDict:
+    """Returns the tables in the cache of `datasets`; raises ClassifierError if there are none."""
     import datasets
 
     from classifier.data.local_dataset import load_tables
@@ -170,10 +138,15 @@ def _load_cached_tables(name: str, revision: str | None, config: str | None) -> 
     try:
         tables = load_tables(name, name, config)
     except ClassifierError:
-        return None
+        tables = None
     finally:
         datasets.config.HF_HUB_OFFLINE = mode
-    return tables if revision in (None, "main", _commit_of(tables)) else None
+    if tables is None or revision not in (None, "main", _commit_of(tables)):
+        raise ClassifierError(
+            f"{reason}, and the data is not in the cache: check the network, or give a folder or "
+            "the Toronto archive"
+        )
+    return tables
 
 
 def _commit_of(tables: DatasetDict) -> str | None:
