@@ -355,6 +355,7 @@ def load_in_a_process(tmp_path: Path, *arguments: str, **environment: str) -> tu
     """Returns the exit status and what stands on standard error, as a user would see it."""
     variables = os.environ | {
         "HF_HOME": str(tmp_path / "hf"),
+        "HF_DATASETS_CACHE": str(tmp_path / "datasets"),
         "CIFAR100_MLP_CACHE": str(tmp_path / "cache"),
         "HF_TOKEN": "",
     }
