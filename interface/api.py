@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from classifier.data.images import MAX_MEGABYTES, MAX_MEGAPIXELS, READABLE
-from classifier.prediction.classifier import TOP, Prediction
+from classifier.model_folder.folder import TOP
+from classifier.prediction.classifier import Prediction
 from interface.classify import CONCURRENCY
 from interface.pictures import PHOTOGRAPH
 from interface.serving import Models

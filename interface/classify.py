@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from classifier.data.images import ImageError
 from classifier.errors import InputError
-from classifier.prediction.classifier import TOP, Prediction
+from classifier.model_folder.folder import TOP
+from classifier.prediction.classifier import Prediction
 from classifier.prediction.confidence import Confidence
 from classifier.prediction.occlusion import importance, occlude, overlay
 from interface import uploads

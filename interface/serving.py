@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import ResolvedModel
-from classifier.model_folder.folder import ClassNames
-from classifier.prediction.classifier import TOP, Prediction, rank
+from classifier.model_folder.folder import TOP, ClassNames
+from classifier.prediction.classifier import Prediction, rank
 from interface.decoder import Decoder
 from interface.runtime import Runtime
 from interface.uploads import Upload

@@ -463,3 +463,44 @@ def test_workflow_deploys_only_after_successful_tests() -> None:
     assert "workflow_run.conclusion == 'success'" in jobs["deploy"]["if"]
     (step,) = [step for step in jobs["deploy"]["steps"] if "make space" in step.get("run", "")]
     assert step["env"]["HF_TOKEN"] == "${{ secrets.HF_TOKEN }}"
+
+
+# ZeroGPU brings a module `spaces` that ends the start unless a marked function is bound to an event
+STAND_IN = """
+import gradio
+
+def GPU(function):
+    function.marked = True
+    return function
+
+launch = gradio.Blocks.launch
+
+def launch_if_marked(blocks, *arguments, **options):
+    if not any(getattr(event.fn, "marked", False) for event in blocks.fns.values()):
+        raise RuntimeError("No @spaces.GPU function detected during startup")
+    print("A marked function is bound.", flush=True)
+    return launch(blocks, *arguments, **options)
+
+gradio.Blocks.launch = launch_if_marked
+"""
+
+
+def test_app_starts_on_zero_gpu(tmp_path: Path) -> None:
+    (tmp_path / "spaces.py").write_text(STAND_IN)
+    made = make_model_folder(tmp_path / "tiny")
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path)}
+    command = [sys.executable, "app.py", "--model", made.path, "--port", str(port)]
+    with (tmp_path / "output").open("w+") as output:
+        app = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            served = ask_for_models(f"http://127.0.0.1:{port}", app)
+        finally:
+            app.terminate()
+            app.wait(60)
+            output.seek(0)
+            said = output.read()
+    assert "A marked function is bound." in said
+    assert [model["name"] for model in served] == ["tiny"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from classifier.data.image_formats import IMAGE_FORMATS, PILLOW_FORMATS, READABLE
 from classifier.data.preprocessing import load_pixels, read_header, to_model_input
@@ -47,9 +47,6 @@ MAX_MEGABYTES, MAX_MEGAPIXELS, MAX_BYTES = UPLOADS.megabytes, UPLOADS.megapixels
 
 for image_format in IMAGE_FORMATS:  # else Pillow would import all plug-ins at the first image
     importlib.import_module(f"PIL.{image_format.plugin}")
-# Texts in PNGs, such as the settings that an image was generated with, may be longer than Pillow's
-# default of one megabyte; its limit for all texts of a file stays.
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # Our limits are stricter than the one that Pillow warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of damaged metadata

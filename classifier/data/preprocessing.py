@@ -8,7 +8,7 @@ import io
 from contextlib import suppress
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from classifier.data.image_formats import PILLOW_FORMATS
 
@@ -16,6 +16,9 @@ from classifier.data.image_formats import PILLOW_FORMATS
 # shorter side: more than any model takes, and several times as fast.
 JPEG_SIDE = 512
 REDUCING_GAP = 3.0  # as Pillow recommends: hardly to be told from the filter without it
+# Texts in PNGs, such as the settings that an image was generated with, may be longer than Pillow's
+# default of one megabyte; its limit for all texts of a file stays.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 def read_header(content: bytes) -> Image.Image:

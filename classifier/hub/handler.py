@@ -1,23 +1,22 @@
 """The handler of a Hugging Face Inference Endpoint, published as `handler.py` with the weights.
 
-It needs Keras, one of its backends and Pillow; no other file of the project.
+It needs Keras, one of its backends and Pillow.
 """
 
 import base64
 import binascii
 import importlib.util
-import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM")
-JPEG_SIDE = 512  # pixels: larger JPEGs are decoded at a fraction of their size, as in the training
-TOP = 5  # classes returned if the request has no `top_k`
+# In the published file, the code of these modules stands here.
+from classifier.data.preprocessing import load_pixels, read_header, to_model_input
+from classifier.model_folder.folder import TOP  # classes returned without `top_k`
 
 
 class EndpointHandler:
@@ -85,12 +84,9 @@ def open_image(source: Any) -> Image.Image:
     if not isinstance(source, (bytes, bytearray)):
         raise ValueError("inputs must be an image, as bytes or base64")
     try:
-        image: Image.Image = Image.open(io.BytesIO(source), formats=FORMATS)
-        image.draft(None, (JPEG_SIDE, JPEG_SIDE))
-        image.load()
+        return load_pixels(read_header(bytes(source)))
     except Exception as error:  # Pillow's decoders can raise anything for a damaged file
         raise ValueError(f"inputs is not a readable image: {error}") from None
-    return image
 
 
 def to_pixels(image: Image.Image, side: int) -> np.ndarray:
@@ -99,17 +95,4 @@ def to_pixels(image: Image.Image, side: int) -> np.ndarray:
     Returns:
         float32, (side, side, 3), RGB 0–255.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # 16 bits; `convert` would clip them
-        image = Image.fromarray(np.rint(np.asarray(image) / np.float32(257)).astype("uint8"))
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.new("RGB", layer.size, "white")
-        image.paste(layer, mask=layer.getchannel("A"))
-    image = image.convert("RGB")
-    if image.size != (side, side):
-        square = min(image.size)
-        left, top = (image.width - square) // 2, (image.height - square) // 2
-        image = image.crop((left, top, left + square, top + square))
-        image = image.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    return np.asarray(image, "float32")
+    return to_model_input(image, side).astype("float32")

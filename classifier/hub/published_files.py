@@ -5,9 +5,12 @@ import re
 from pathlib import Path
 
 from classifier import provenance
-from classifier.model_folder.folder import ONNX, PLOTS, RUNS, TRAINING, ModelFolder
+from classifier.data.image_formats import PILLOW_FORMATS
+from classifier.model_folder.folder import ONNX, PLOTS, RUNS, TOP, TRAINING, ModelFolder
 from classifier.model_folder.saved_model import MIN_KERAS_VERSION
 
+CLASSIFIER = Path(__file__).resolve().parents[1]
+MIN_PILLOW_VERSION = "11.3.0"  # the first whose wheels read AVIF
 OWNED = (f"{PLOTS}/*", f"{RUNS}/*", ONNX)  # deleted on the Hub when the folder no longer has them
 # TensorBoard's event files: events.out.tfevents.TIME.HOST.PROCESS.NUMBER.v2
 EVENTS = re.compile(r"(events\.out\.tfevents\.\d+)\..+(\.\d+\.\d+(\.v2)?)$")
@@ -20,8 +23,8 @@ def published_files(folder: ModelFolder) -> dict[str, Path | bytes]:
     """
     return {
         **model_files(folder),
-        "handler.py": Path(__file__).with_name("handler.py"),
-        "requirements.txt": f"keras>={MIN_KERAS_VERSION}\npillow\n".encode(),
+        "handler.py": handler().encode(),
+        "requirements.txt": f"keras>={MIN_KERAS_VERSION}\npillow>={MIN_PILLOW_VERSION}\n".encode(),
     }
 
 
@@ -36,3 +39,20 @@ def model_files(folder: ModelFolder) -> dict[str, Path | bytes]:
     if public != training:
         files[TRAINING] = (json.dumps(public, indent=1, ensure_ascii=False) + "\n").encode()
     return files
+
+
+def handler() -> str:
+    """Returns the handler as it is published: with the code that it imports from this project."""
+    preprocessing = _body("data/preprocessing.py").replace(
+        "from classifier.data.image_formats import PILLOW_FORMATS\n",
+        f"PILLOW_FORMATS = {PILLOW_FORMATS}\n",
+    )
+    text = (CLASSIFIER / "hub" / "handler.py").read_text(encoding="utf-8")
+    start, end = text.index("# In the published file"), text.index("class EndpointHandler")
+    constant = f"TOP = {TOP}  # classes returned without `top_k`"
+    return f"{text[:start]}{preprocessing.strip()}\n\n{constant}\n\n\n{text[end:]}"
+
+
+def _body(path: str) -> str:
+    """Returns the code of a module of this package without its docstring."""
+    return (CLASSIFIER / path).read_text(encoding="utf-8").split('"""', 2)[2]

@@ -39,6 +39,7 @@ NEEDED_TO_PUBLISH = (*NEEDED_TO_SERVE, *RECORDS)
 # Patterns of the files that belong to a model folder; all others are ignored.
 PATTERNS = (*NEEDED_TO_PUBLISH, ONNX, f"{PLOTS}/*.png", f"{RUNS}/**/events.out.tfevents.*")
 
+TOP = 5  # classes in an answer, the most probable first
 MEGABYTE = 2**20
 MAX_FILE_BYTES = {  # files above this size are not read
     CONFIG: 4 * MEGABYTE,

@@ -13,12 +13,11 @@ from PIL import Image
 
 from classifier.data.images import open_image, to_model_input
 from classifier.errors import InputError
-from classifier.model_folder.folder import ClassNames, ModelFolder
+from classifier.model_folder.folder import TOP, ClassNames, ModelFolder
 
 if TYPE_CHECKING:
     import keras
 
-TOP = 5
 BATCH = 256  # images
 Predict = Callable[[np.ndarray], np.ndarray]  # float32, (B, S, S, 3), to float32, (B, C)
 

@@ -17,7 +17,8 @@ from typing import BinaryIO
 import numpy as np
 
 from classifier.data.images import OWN_DATA, ImageError, open_image, to_model_input
-from classifier.prediction.classifier import TOP, Classifier, Prediction, rank
+from classifier.model_folder.folder import TOP
+from classifier.prediction.classifier import Classifier, Prediction, rank
 from classifier.prediction.paths import InputFile
 
 BATCH_BYTES = 256 * 32 * 32 * 3  # bytes of pixels per batch: 256 images of 32×32
