@@ -17,20 +17,19 @@ Top-1 is measured on the test split, as a fraction, and is not used to choose se
 """
 
 import argparse
-import json
 import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import output, readme
+from benchmarks import output
 from benchmarks.compare import training_seconds
 from classifier import command_line
-from classifier.data.source import DEFAULT_DATASET
+from classifier.data.source import DataSource, add_data_arguments
 from classifier.errors import ClassifierError
 from classifier.model_folder.folder import ModelFolder
 
@@ -115,8 +114,6 @@ def main(arguments: list[str]) -> None:
         for seed in options.seeds or range(row.seeds):
             train(row, seed, options)
             write(collect(options, arguments), options.output)
-    if options.output is None:
-        readme.refresh()
     print(table(collect(options, arguments)))
 
 
@@ -129,7 +126,8 @@ def train(row: Row, seed: int, options: argparse.Namespace) -> None:
         if (folder / "run.json").exists():
             arguments += ["--resume"]
         else:
-            arguments += [*words, "--seed", str(seed), "--dataset", options.dataset]
+            data = DataSource.from_options(options).arguments()
+            arguments += [*words, "--seed", str(seed), *data]
         print(shlex.join(["python", *arguments]), flush=True)
         result = subprocess.run([sys.executable, output.PROJECT / arguments[0], *arguments[1:]])
         if result.returncode:
@@ -230,25 +228,19 @@ def table(ablation: dict[str, Any]) -> str:
 
 
 def write(ablation: dict[str, Any], folder: Path | None) -> None:
-    """Writes the table, the figures and all values."""
-    results, numbers = folder or output.RESULTS, folder or NUMBERS
-    text = json.dumps(ablation, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    output.write_files(
-        {
-            numbers / "ablation.json": text,
-            results / "ablation.md": table(ablation),
-            **{results / name: content for name, content in draw(ablation)},
-        }
-    )
-
-
-def draw(ablation: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Draws the light and dark figures; yields file names and their content."""
+    """Writes the table, the figures in light and dark, and all values."""
     from evaluation import plots
     from evaluation.themes import DARK, LIGHT
 
+    results, numbers = folder or output.RESULTS, folder or NUMBERS
+    files: dict[Path, str | bytes] = {
+        numbers / "ablation.json": output.as_json(ablation),
+        results / "ablation.md": table(ablation),
+    }
     for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):
-        yield f"ablation{suffix}.png", plots.png(plots.ablation_bars(ablation["rows"], theme=theme))
+        figure = plots.ablation_bars(ablation["rows"], theme=theme)
+        files[results / f"ablation{suffix}.png"] = plots.png(figure)
+    output.write_files(files, folder)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -257,7 +249,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "ablation",
         "Ablation study: adds components to the baseline one at a time, with the same epochs.",
     )
-    parser.add_argument("--dataset", default=DEFAULT_DATASET, help="default: %(default)s")
+    add_data_arguments(parser)
     parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N")
     names = [row.name for row in ROWS]
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW")

@@ -6,40 +6,27 @@ python -m benchmarks.compare --dataset path/to/cifar100 pretrained/mlp runs/mine
 It writes tables (`comparison.md`, `summary.md`) and figures (`robustness.png`,
 `class_differences.png`, also in dark versions) to `benchmarks/results`, and all values to
 `pretrained/comparison.json`, which the app reads. With `--output`, everything is written to that
-folder. The values:
-
-    {"command", "date", "machine", "versions",
-     "dataset": {"id", "revision", "fingerprint", "split", "images"},
-     "models": [{"name", "category", "seed", "parameters", "flops_per_image", "bytes", "top1",
-                 "top1_interval", "top5", "macro_f1", "superclass_top1",
-                 "expected_calibration_error", "train_top1", "train_test_gap",
-                 "training_seconds", "training_machine",
-                 "latency_ms": {"median", "low", "high", "repetitions"}}],
-     "robustness": {"shift": {"levels": [0, …], "top1": {"mlp": [0.5, …], …}}, …},
-     "robustness_seed", "robustness_images",
-     "class_accuracy": {"mlp": {"apple": 0.8, …}, …}}
+folder.
 
 Models are sorted by increasing top-1. Shares are fractions between 0 and 1; unknown values are
 null. `robustness` is the input of `evaluation.plots.robustness_curves`, with the units of
 `evaluation.corruptions.levels_in_pixels`. Latency is measured with one image on one core.
 """
 
-import argparse
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import output, readme
+from benchmarks import output
 from classifier import command_line
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import load_split
-from classifier.data.source import DEFAULT_DATASET, DataSource
+from classifier.data.source import DataSource, add_data_arguments
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
@@ -63,41 +50,33 @@ ROBUSTNESS_IMAGES = 2000  # of the test split, the classes in proportion; 95% in
 
 def main(arguments: list[str]) -> None:
     """Measures the models and writes the results."""
-    options = parse(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow announces itself at length
+    parser = output.parser(
+        "compare", "Compares trained models: cost, accuracy, and robustness to corrupted images."
+    )
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL_FOLDER", help="default: all of pretrained/"
+    )
+    add_data_arguments(parser)
+    options = parser.parse_args(arguments)
     folders = choose(options.models)
-    sizes = {folder.image_size for folder in folders.values()}
-    if len(sizes) > 1:
-        raise InputError(
-            f"the models take images of {' and '.join(map(str, sorted(sizes)))} pixels: compare "
-            "models of one size"
-        )
-    split = load_split(DataSource(options.dataset, options.label_column), "test", size=sizes.pop())
-    comparison = compare(folders, split)
-    comparison = {**output.command_and_date("compare", arguments), **comparison}
+    size, *others = {folder.image_size for folder in folders.values()}
+    if others:
+        raise InputError("the models take images of several sizes: compare models of one size")
+    split = load_split(DataSource.from_options(options), "test", size=size)
+    comparison = {**output.command_and_date("compare", arguments), **compare(folders, split)}
     write(comparison, options.output)
-    if options.output is None:
-        readme.refresh()
     print(table(comparison))
     print(f"Written to {options.output or output.RESULTS}.")
 
 
-def compare(
-    folders: dict[str, ModelFolder], images: np.ndarray, labels: np.ndarray, split: LabelledImages
-) -> dict[str, Any]:
-    """Measures every model on the same images.
-
-    Args:
-        folders: the models, by name.
-        images: uint8, (N, S, S, 3), of the test split.
-        labels: integers, (N,).
-        split: the split they are from.
+def compare(folders: dict[str, ModelFolder], split: LabelledImages) -> dict[str, Any]:
+    """Measures every model, by name, on the same images.
 
     Returns:
         The content of `comparison.json`, but for the command and the date.
     """
-    measured = {name: measure(folder, name, images, labels) for name, folder in folders.items()}
-    order = sorted(measured, key=lambda name: measured[name]["figures"]["top1"])
+    measured = [measure(folder, name, split) for name, folder in folders.items()]
+    measured.sort(key=lambda result: result["figures"]["top1"])
     return {
         **output.machine(),
         "dataset": {
@@ -105,37 +84,36 @@ def compare(
             "revision": split.revision,
             "fingerprint": split.fingerprint,
             "split": "test",
-            "images": len(labels),
+            "images": len(split.labels),
         },
-        "models": [measured[name]["figures"] for name in order],
+        "models": [result["figures"] for result in measured],
         "robustness": {
             kind: {
                 "levels": levels,
-                "top1": {name: measured[name]["robustness"][kind] for name in order},
+                "top1": {x["figures"]["name"]: x["robustness"][kind] for x in measured},
             }
-            for kind, levels in levels_in_pixels(images.shape[1]).items()
+            for kind, levels in levels_in_pixels(split.images.shape[1]).items()
         },
         "robustness_seed": SEED,
-        "robustness_images": min(ROBUSTNESS_IMAGES, len(labels)),
-        "class_accuracy": {name: measured[name]["class_accuracy"] for name in order},
+        "robustness_images": min(ROBUSTNESS_IMAGES, len(split.labels)),
+        "class_accuracy": {x["figures"]["name"]: x["class_accuracy"] for x in measured},
     }
 
 
-def measure(
-    folder: ModelFolder, name: str, images: np.ndarray, labels: np.ndarray
-) -> dict[str, Any]:
+def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, Any]:
     """Measures the metrics, the accuracy by class and the robustness of one model."""
     from classifier.architectures import flops_per_image
     from classifier.prediction.classifier import Classifier, keras_predict
 
+    split = report.to_model_classes(folder.labels, split)
     latency = one_core_latency(folder)
-    model = folder.load_model()
+    model, training = folder.load_model(), folder.training
     classifier = Classifier(keras_predict(model), folder)
-    probabilities = classifier.probabilities(images)
-    evaluation = report.summarise(probabilities, labels, folder.labels)
-    chosen = stratified_subset(labels, ROBUSTNESS_IMAGES)
+    evaluation = report.summarise(
+        classifier.probabilities(split.images), split.labels, folder.labels
+    )
+    chosen = stratified_subset(split.labels, ROBUSTNESS_IMAGES)
     print(f"{name}: {evaluation['top1']:.1%} top-1, {latency['median']} ms an image", flush=True)
-    training = folder.training
     train_top1 = training.get("train_top1")
     kept = (*SUMMARY_FIGURES, "top1_interval", "macro_f1", "superclass_top1")
     figures = {
@@ -152,7 +130,7 @@ def measure(
     return {
         "figures": figures,
         "class_accuracy": {row["name"]: row["accuracy"] for row in evaluation["per_class"]},
-        "robustness": robustness(classifier, images[chosen], labels[chosen]),
+        "robustness": robustness(classifier, split.images[chosen], split.labels[chosen]),
     }
 
 
@@ -198,8 +176,7 @@ def one_core_latency(folder: ModelFolder) -> dict[str, float]:
         text=True,
     )
     if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ClassifierError(f"the latency of {folder.path} cannot be measured: {reason}")
+        raise ClassifierError(f"the latency of {folder.path} cannot be measured: {result.stderr}")
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -296,28 +273,21 @@ def write(comparison: dict[str, Any], folder: Path | None) -> None:
     """Writes tables, figures and all values."""
     results, numbers = folder or output.RESULTS, folder or sources.PRETRAINED
     others = [] if folder else other_models(results)
-    text = json.dumps(comparison, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    output.write_files(
-        {
-            numbers / "comparison.json": text,
-            results / "comparison.md": table(comparison),
-            results / "summary.md": summary(comparison, others),
-            **{results / name: content for name, content in draw(comparison)},
-        }
-    )
-
-
-def draw(comparison: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Draws the light and dark figures; yields file names and their content."""
+    files: dict[Path, str | bytes] = {
+        numbers / "comparison.json": output.as_json(comparison),
+        results / "comparison.md": table(comparison),
+        results / "summary.md": summary(comparison, others),
+    }
     pictures = examples()
     best = list(comparison["class_accuracy"])[:-3:-1]
     for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):
         figure = plots.robustness_curves(comparison["robustness"], examples=pictures, theme=theme)
-        yield f"robustness{suffix}.png", plots.png(figure)
+        files[results / f"robustness{suffix}.png"] = plots.png(figure)
         if len(best) == 2:
             first, second = (_per_class(comparison, name) for name in best)
             figure = plots.class_differences(first, second, (best[0], best[1]), theme=theme)
-            yield f"class_differences{suffix}.png", plots.png(figure)
+            files[results / f"class_differences{suffix}.png"] = plots.png(figure)
+    output.write_files(files, folder)
 
 
 def examples() -> dict[str, list[np.ndarray]]:
@@ -342,32 +312,6 @@ def choose(names: list[str]) -> dict[str, ModelFolder]:
             raise InputError(f"two models are called {name}: rename the folder of one of them")
         chosen[name] = folder
     return chosen
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = output.parser(
-        "compare", "Compares trained models: cost, accuracy, and robustness to corrupted images."
-    )
-    parser.add_argument(
-        "models", nargs="*", metavar="MODEL_FOLDER", help="default: all of pretrained/"
-    )
-    parser.add_argument(
-        "--dataset",
-        default=DEFAULT_DATASET,
-        help="a Hub id, a folder, a ZIP, or the Toronto archive (default: %(default)s)",
-    )
-    parser.add_argument("--label-column", metavar="NAME", help="column of the labels, if ambiguous")
-    parser.add_argument(
-        "--limit",
-        type=int,
-        metavar="N",
-        help="measure on N test images only, always the same, the classes in proportion",
-    )
-    options = parser.parse_args(arguments)
-    if options.limit is not None and not options.output:
-        parser.error("--limit goes with --output: the figures of a part never replace the whole's")
-    return options
 
 
 def _per_class(comparison: dict[str, Any], name: str) -> dict[str, Any]:

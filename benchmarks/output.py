@@ -63,26 +63,27 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]], align: str) -
 def write(
     benchmark: str, result: Mapping[str, Any], tables: Mapping[str, str], folder: Path | None
 ) -> None:
-    """Writes a result as JSON, and its tables; prints the tables.
+    """Writes a result as `BENCHMARK.json`, and its tables, by file name; prints the tables.
 
-    Args:
-        benchmark: the name of the JSON file.
-        result: its content.
-        tables: Markdown, by file name.
-        folder: by default that of the results; then the tables in the documents are updated too.
+    The folder is by default that of the results.
     """
-    files = {f"{benchmark}.json": json.dumps(result, indent=1) + "\n", **tables}
+    files = {f"{benchmark}.json": as_json(result), **tables}
     output = folder or RESULTS
-    write_files({output / name: text for name, text in files.items()})
-    if folder is None:
-        readme.refresh()
+    write_files({output / name: text for name, text in files.items()}, folder)
     print("\n".join(tables.values()))
     print(f"Written to {output}.")
 
 
-def write_files(files: Mapping[Path, str | bytes]) -> None:
-    """Writes texts (UTF-8) and binary files, each by rename, and makes their folders."""
+def write_files(files: Mapping[Path, str | bytes], folder: Path | None) -> None:
+    """Writes texts (UTF-8) and binary files; the documents follow, unless it is to a `folder`."""
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         data = content.encode() if isinstance(content, str) else content
         write_atomically(path, partial(Path.write_bytes, data=data))
+    if folder is None:
+        readme.refresh()
+
+
+def as_json(result: Mapping[str, Any]) -> str:
+    """Returns strict JSON with indented lines."""
+    return json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

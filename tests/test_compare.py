@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import compare, output
+from benchmarks import compare
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
-from classifier.settings import PRESETS, load_preset
+from classifier.settings import PRESETS, Settings, load_preset
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels
 from evaluation.locales import LOCALES, Locale
-from interface import compare as app_comparison
 
 CURVES = {
     "shift": {
@@ -94,14 +92,6 @@ def test_images_of_any_size_are_corrupted_in_proportion(kind: str, side: int) ->
     same = np.repeat(np.repeat(images, 256 // side, axis=1), 256 // side, axis=2)
     large = np.abs(corrupt(same, kind, LEVELS[kind][-1]).astype(int) - same).mean()
     assert change == pytest.approx(large, rel=0.5)  # pixels are coarse
-
-
-def test_levels_are_todays_pixels_on_images_of_32() -> None:
-    levels = levels_in_pixels(32)
-    assert levels["shift"] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
-    assert levels["blur"] == [0, 0.5, 1, 1.5, 2]
-    assert levels_in_pixels(64)["shift"][-1] == 16
-    assert levels_in_pixels(64)["rotation"] == list(LEVELS["rotation"])
 
 
 @pytest.mark.parametrize("kind", LEVELS)
@@ -189,14 +179,6 @@ def test_each_curve_has_a_point_a_level_and_starts_at_the_top1(comparison: dict)
 
 
 @pytest.mark.slow
-def test_who_knows_nothing_has_flat_curves(comparison: dict) -> None:
-    for curves in comparison["robustness"].values():
-        assert curves["top1"]["worse"] == pytest.approx([1 / 6] * len(curves["levels"]), abs=1e-5)
-    brightness = comparison["robustness"]["brightness"]["top1"]["tiny"]
-    assert brightness[-1] < brightness[0]
-
-
-@pytest.mark.slow
 def test_the_table_is_printed_and_written_and_the_figures_are_pictures(
     compared: tuple[Path, str],
 ) -> None:
@@ -215,26 +197,11 @@ def test_the_table_is_printed_and_written_and_the_figures_are_pictures(
         assert path.stat().st_size < 400_000
 
 
-def test_a_part_of_the_images_never_replaces_the_results_of_all(run_command: Callable) -> None:
-    result = run_command("-m", "benchmarks.compare", "--limit", "10")
-    assert result.returncode == 2
-    assert "--output" in result.stderr
-    assert result.stderr.count("\n") == 1
-
-
 def test_two_models_of_one_name_are_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
     for place in ("a", "b"):
         shutil.copytree(tiny_model_folder, tmp_path / place / "same")
     with pytest.raises(compare.InputError, match="same"):
         compare.choose([str(tmp_path / "a" / "same"), str(tmp_path / "b" / "same")])
-
-
-def test_a_process_kept_to_one_core_says_so(run_command: Callable) -> None:
-    if not hasattr(os, "sched_getaffinity"):
-        pytest.skip("this system cannot keep a process to a core")
-    code = "import os; from benchmarks.latency import *; keep_to_one_core(); "
-    result = run_command("-c", code + "print(len(os.sched_getaffinity(0)))")
-    assert result.stdout.strip() == "1"
 
 
 @pytest.mark.parametrize("locale", LOCALES.values(), ids=LOCALES)
@@ -301,25 +268,8 @@ def test_what_is_stated_of_the_network_without_a_teacher_follows_from_its_predic
         assert summary[name] == pytest.approx(evaluation[name], abs=1e-6)
     assert summary["samples"] == 10_000
     settings = load_preset("mlp-alone")
-    assert training["settings"] == settings.to_dict()
+    assert Settings(**training["settings"]) == settings
     assert (settings.teacher, settings.local_maps, settings.tied) == ("", (), False)
     assert not training.get("init_from")
     history = (RESULTS_ALONE / "history.csv").read_text().splitlines()
     assert len(history) == 1 + settings.epochs
-
-
-def test_the_numbers_go_where_the_app_reads_them(
-    comparison: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert app_comparison.COMPARISON.parent == sources.PRETRAINED
-    results, pretrained = tmp_path / "results", tmp_path / "pretrained"
-    monkeypatch.setattr(compare, "draw", lambda _: [("robustness.png", b"a figure")])
-    monkeypatch.setattr(output, "RESULTS", results)
-    monkeypatch.setattr(sources, "PRETRAINED", pretrained)
-    compare.write(comparison, None)
-    assert {path.name for path in results.iterdir()} == {
-        "comparison.md",
-        "robustness.png",
-        "summary.md",
-    }
-    assert [path.name for path in pretrained.iterdir()] == [app_comparison.COMPARISON.name]
