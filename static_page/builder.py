@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from classifier.data import images, preprocessing
 from classifier.errors import InputError
 from classifier.formats.onnx_graph import write_onnx
-from classifier.hub.pulling import Found
+from classifier.hub.pulling import ResolvedModel
 from classifier.prediction.confidence import Confidence
 from interface.serving import Models, Served
 from interface.theme import COLOURS, CSS_FILE
@@ -36,7 +36,7 @@ THUMBNAIL = 160  # pixels, of the examples on their buttons; screens of phones s
 _NAMED_TEXT = re.compile(r"""["'`](\w+)["'`]|(\w+_)(?:\$\{|\{\{)""")
 
 
-def build_site(models: Sequence[Found], folder: Path) -> None:
+def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
     """Writes the static page of some models.
 
     Args:
