@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from classifier.data import images, preprocessing
 from classifier.errors import InputError
 from classifier.formats.onnx_graph import write_onnx
-from classifier.hub.pulling import Found
+from classifier.hub.pulling import ResolvedModel
 from classifier.prediction.confidence import Confidence
 from interface.serving import Models, Served
 from interface.theme import COLOURS, CSS_FILE
@@ -29,13 +29,14 @@ from static_page.frozen import freeze
 ROOM = Path(__file__).parent
 SCRIPTS, RUNTIME = ROOM / "scripts", ROOM / "runtime"
 SERVICE_WORKER = "service_worker.js"  # at the top: it controls the pages of its own folder
+COMPRESSION = 6  # the highest, 9, takes twice as long for 1% less
 THUMBNAIL = 160  # pixels, of the examples on their buttons; screens of phones show 80 of them
 # The texts that scripts and templates name, as "key", or `key_${…}` and key_{{ … }} for all that
 # begin so.
 _NAMED_TEXT = re.compile(r"""["'`](\w+)["'`]|(\w+_)(?:\$\{|\{\{)""")
 
 
-def build_site(models: Sequence[Found], folder: Path) -> None:
+def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
     """Writes the static page of some models.
 
     Args:
@@ -76,7 +77,7 @@ def export(model: Served, folder: Path) -> Path:
     except InputError as error:
         raise InputError(f"{model.name} cannot become a static page: {error}") from error
     packed = path.with_name(f"{path.name}.gz")
-    packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    packed.write_bytes(gzip.compress(path.read_bytes(), COMPRESSION, mtime=0))
     path.unlink()
     return packed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,10 @@ def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) ->
         examples: name, address and thumbnail of the example photographs.
         data: JSON for the scripts.
     """
-    pages: dict[str, str] = {}
-    for language in LANGUAGES:
-        pages[f"tabs/compare-{language}.html"] = render_compare(models, language)
-        for served in models:
-            place = f"tabs/{served.name}"
+    pages = {f"tabs/compare-{code}.html": render_compare(models, code) for code in LANGUAGES}
+    for served in models:
+        place = f"tabs/{served.name}"
+        for language in LANGUAGES:
             pages[f"{place}/evaluation-{language}.html"] = render_evaluation(served, language)
             pages[f"{place}/about-{language}.html"] = render_about(models, served, language)
             if served.evaluation is not None:
@@ -109,12 +108,6 @@ def render_evaluation(served: Served, language: str) -> str:
 def render_classes(served: Served, language: str) -> str:
     """Returns for each class its confusions and curves, of which the page shows one class's."""
     counts = np.asarray((served.evaluation or {})["confusion_matrix"])
-    drawn: dict[str, Sequence[Curve | None]] = {}
-    if served.predictions is not None:
-        drawn = {
-            "precision_recall": curves.precision_recall_curves(*served.predictions).classes,
-            "roc": curves.roc_curves(*served.predictions).classes,
-        }
     text = locale(language).text
     classes = [
         {
@@ -130,7 +123,7 @@ def render_classes(served: Served, language: str) -> str:
             },
             "curves": {
                 text(kind): (_path(of_class), number(of_class.area, language, 3))
-                for kind, each in drawn.items()
+                for kind, each in _class_curves(served).items()
                 if (of_class := each[index]) is not None
             },
         }
@@ -205,6 +198,16 @@ def _confused(
         for index in others[:LISTED]
         if counts[index] > 0
     ]
+
+
+@lru_cache(1)
+def _class_curves(served: Served) -> dict[str, Sequence[Curve | None]]:
+    if served.predictions is None:
+        return {}
+    return {
+        "precision_recall": curves.precision_recall_curves(*served.predictions).classes,
+        "roc": curves.roc_curves(*served.predictions).classes,
+    }
 
 
 def _path(curve: Curve) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from classifier.hub.pulling import Found
+from classifier.hub.pulling import ResolvedModel
 from classifier.model_folder.folder import EVALUATION, PREDICTIONS
 from model_folders import make_model_folder
 
@@ -24,7 +24,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     large = make_model_folder(place / "large", units=9, size=48)
     for record in (EVALUATION, PREDICTIONS):
         (large.path / record).unlink()
-    models = [Found("tiny", tiny, "folder"), Found("user/large", large, "hub", "c0ffee" + 34 * "0")]
+    models = [
+        ResolvedModel("tiny", tiny, "folder"),
+        ResolvedModel("user/large", large, "hub", "c0ffee" + 34 * "0"),
+    ]
     build_site(models, place / "site")
     return place / "site"
 

@@ -36,7 +36,7 @@ from postgres_server import find_programs, postgres
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "README.es.md", *sorted(f"docs/{p.name}" for p in PROJECT.glob("docs/*.md"))]
 COPIED = ("*.py", "requirements*", "Makefile", "model_card.md", "README.md", "LICENSE")
-FOLDERS = ("classifier", "evaluation", "interface", "benchmarks", "presets")
+FOLDERS = ("classifier", "evaluation", "interface", "static_page", "benchmarks", "presets")
 MODELS = ("mlp-baseline", "mlp", "cnn")
 DATASETS = ("uoft-cs/cifar100", "uoft-cs/cifar10")
 SECONDS = 300  # for a command, on a machine that does other things too
@@ -61,6 +61,7 @@ CHANGES = (  # in a command, before it runs
     (r"^hf auth login", "hf auth login --token $HF_TOKEN"),
     (r"^tensorboard ", "python -m tensorboard.main --inspect "),  # reads the files and ends
     (r"^make ", "make -n "),  # names what it would do
+    (r"^python -m http.server -d (\S+)", r"test -f \1/index.html"),  # serves until it is ended
     # Asks no registry: what is to be installed must be what is installed here.
     (r"^pip install ", "python -m pip install -q --no-index --dry-run "),
     (r"^(python -m benchmarks\..*)", r"\1 --help"),  # hours; their own tests run them small

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from chromium import DESKTOP, PHONE, SECONDS, fits, look_for_barriers
 from classifier.errors import InputError
-from classifier.hub.pulling import Found
+from classifier.hub.pulling import ResolvedModel
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier, keras_predict
 from model_folders import CLASSES, LABELS, make_model_folder
@@ -152,11 +152,11 @@ def test_a_model_with_a_layer_that_onnx_lacks_is_refused_by_name(tmp_path: Path)
     LABELS.write(tmp_path / "odd")
     folder = ModelFolder(tmp_path / "odd")
     with pytest.raises(InputError, match=r"^odd cannot become a static page: .*UnitNormalization"):
-        build_site([Found("odd", folder, "folder")], tmp_path / "site")
+        build_site([ResolvedModel("odd", folder, "folder")], tmp_path / "site")
 
 
 def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
-    found = Found("tiny", make_model_folder(tmp_path / "tiny"), "folder")
+    found = ResolvedModel("tiny", make_model_folder(tmp_path / "tiny"), "folder")
     with pytest.raises(InputError, match="same name"):
         build_site([found, found], tmp_path / "site")
 
