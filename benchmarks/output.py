@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import shlex
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,13 @@ def machine() -> dict[str, Any]:
     from classifier import provenance
 
     return {"machine": provenance.machine(), "versions": provenance.library_versions()}
+
+
+def free_port() -> int:
+    """Returns a port on loopback that no program uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]], align: str) -> str:

@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -39,6 +38,7 @@ STARTS = 3
 SINGLE_CALLS = 100
 CALLS_OF_A_CLIENT = 5
 MEMORY_CLIENTS = 4
+CLASSIFICATIONS = 3000  # of the memory test
 
 # The lower bound: the same endpoint without a model, on unmodified Gradio.
 CONSTANT_APP = """
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
         script.write_text(CONSTANT_APP)
         commands = {"constant": [sys.executable, str(script)], "app": ours}
         starts: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        for _ in range(options.starts):
+        for _ in range(STARTS):
             for name, command in commands.items():
                 with started(command) as app:
                     starts[name].append((app.first_page, app.first_answer))
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
             with started(command) as app:
                 table[name] |= measure(app, options.clients)
                 if command is ours:
-                    remembered = measure_memory(app, options.classifications)
+                    remembered = measure_memory(app)
     result = {
         **state,
         **output.machine(),
@@ -106,20 +106,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = output.parser("serving", description)
     parser.add_argument("--model", action="append", default=[], help="as for app.py")
     parser.add_argument("--clients", type=int, default=200, metavar="N")
-    parser.add_argument(
-        "--classifications", type=int, default=3000, metavar="N", help="of the memory test"
-    )
-    parser.add_argument("--starts", type=int, default=STARTS, metavar="N")
-    options = parser.parse_args(arguments)
-    if min(options.clients, options.starts, options.classifications) < 1:
-        parser.error("at least one client, one start and one classification are needed")
-    return options
+    return parser.parse_args(arguments)
 
 
 @contextlib.contextmanager
 def started(command: Sequence[str]) -> Iterator[Started]:
     """Starts an app and waits for its first page and its first result."""
-    port = _free_port()
+    port = output.free_port()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
     url = f"http://127.0.0.1:{port}"
     start = time.perf_counter()
@@ -191,13 +184,13 @@ def measure(app: Started, clients: int) -> dict[str, float]:
     }
 
 
-def measure_memory(app: Started, classifications: int) -> dict[str, float]:
+def measure_memory(app: Started) -> dict[str, float]:
     """Returns the memory of all processes of a warm app before, after, and at its peak, in MB."""
     callers = [Caller(app.url) for _ in range(MEMORY_CLIENTS)]
     models = [model["name"] for model in callers[0].call("models")[0]]
 
     def ask(caller: Caller) -> None:
-        for number in range(classifications // len(callers)):
+        for number in range(CLASSIFICATIONS // len(callers)):
             caller.classify(models[number % len(models)])
 
     for name in models:
@@ -210,7 +203,7 @@ def measure_memory(app: Started, classifications: int) -> dict[str, float]:
         "end": memory(app.process.pid),
         "peak": memory(app.process.pid, "VmHWM"),
         "models": len(models),
-        "classifications": classifications,
+        "classifications": CLASSIFICATIONS,
     }
 
 
@@ -271,12 +264,6 @@ def _first_page(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.02)
     raise ClassifierError("the app ended before it answered: see its message above")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 if __name__ == "__main__":

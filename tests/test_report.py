@@ -1,6 +1,5 @@
 """The report: every figure of `evaluation.json`, and what makes it honest."""
 
-import io
 import json
 import math
 import subprocess
@@ -82,17 +81,6 @@ def test_the_figures_are_those_that_scikit_learn_finds_in_the_stored_predictions
     assert evaluation["confusion_matrix"] == metrics.confusion_matrix(labels, answers).tolist()
 
 
-def test_calibration_error_of_the_report_is_that_of_the_reliability_diagram(
-    evaluation, predictions
-):
-    drawn = curves.reliability(to_float16(predictions[0]), predictions[1])
-    assert len(drawn.counts) == 15
-    assert drawn.counts.sum() == 500
-    assert evaluation["expected_calibration_error"] == pytest.approx(
-        drawn.expected_calibration_error, abs=1e-6
-    )
-
-
 def test_the_interval_is_wilsons(evaluation):
     share, samples, quantile = evaluation["top1"], 500, 1.959964
     centre = (share + quantile**2 / (2 * samples)) / (1 + quantile**2 / samples)
@@ -103,18 +91,6 @@ def test_the_interval_is_wilsons(evaluation):
     )
     assert "Wilson" in evaluation["interval_method"]
     assert "95%" in evaluation["interval_method"]
-
-
-def test_the_figures_can_be_had_again_from_predictions_npz(evaluation, predictions):
-    file = io.BytesIO()
-    np.savez_compressed(file, probabilities=to_float16(predictions[0]), labels=predictions[1])
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as stored:
-        assert stored["probabilities"].dtype == np.float16
-        again = report.summarise(
-            stored["probabilities"], stored["labels"], NAMES, duplicates=[1, 5, 8]
-        )
-    assert again == evaluation
 
 
 def test_the_embedded_models_figures_follow_from_their_predictions():
@@ -174,14 +150,6 @@ def test_a_class_without_images_has_null_figures_and_the_file_is_strict_json(pre
         mean = np.mean([row[field] for row in present])
         assert again[f"macro_{field}"] == pytest.approx(mean, abs=1e-6)
     assert "maple_tree" not in again["best_classes"] + again["worst_classes"]
-
-
-def test_one_single_image_can_be_evaluated(predictions):
-    probabilities, labels = predictions
-    evaluation = report.summarise(probabilities[:1], labels[:1], NAMES)
-    assert evaluation["samples"] == 1
-    assert evaluation["macro_roc_auc"] is None
-    assert json.loads(report.as_json(evaluation)) == evaluation
 
 
 def test_without_superclasses_there_is_no_superclass_figure(predictions):
@@ -270,11 +238,3 @@ def test_micro_and_macro_curves_have_the_areas_of_scikit_learn(predictions):
         assert getattr(roc, average).area == pytest.approx(area, abs=1e-6)
         drawn = getattr(roc, average)
         assert metrics.auc(drawn.x, drawn.y) == pytest.approx(area, abs=0.005)
-
-
-def test_the_superclass_matrix_counts_every_image_once(evaluation):
-    grouped = curves.superclass_confusion_matrix(
-        np.array(evaluation["confusion_matrix"]), NAMES.superclass_of, 4
-    )
-    assert grouped.sum() == 500
-    assert np.trace(grouped) / 500 == pytest.approx(evaluation["superclass_top1"], abs=1e-6)
