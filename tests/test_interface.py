@@ -58,7 +58,9 @@ def test_every_translation_fills_in_the_same_values() -> None:
 
 
 def test_every_text_that_the_page_uses_is_in_the_table_and_none_is_idle() -> None:
-    files = [path for path in (PROJECT / "interface").rglob("*") if path.suffix in SOURCES]
+    rooms = ("interface", "static_page/templates", "static_page/scripts")
+    found = [path for room in rooms for path in (PROJECT / room).rglob("*")]
+    files = [path for path in found if path.suffix in SOURCES]
     code = "\n".join(path.read_text(encoding="utf-8") for path in files)
     used = set(re.findall(r'\b(?:word|text)\(\s*["\'](\w+)["\']', code))
     assert used <= set(words())
