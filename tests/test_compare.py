@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks import compare, output
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
-from classifier.settings import PRESETS, load_preset
+from classifier.presets import PRESETS, load_preset
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels
 from evaluation.locales import LOCALES, Locale
