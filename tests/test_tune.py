@@ -17,9 +17,9 @@ import train
 import tune
 from classifier import command_line
 from classifier.errors import InputError
+from classifier.presets import PRESETS, load_preset, preset_names
 from classifier.search import storage as storages
 from classifier.search.search_space import NOT_SEARCHED, load_search_space
-from classifier.settings import PRESETS, load_preset, preset_names
 from conftest import PROJECT
 
 PRESET = {"hidden_units": [8], "batch_size": 108, "epochs": 2, "precision": "float32"}
@@ -191,12 +191,12 @@ def test_settings_without_effect_on_a_trial_are_refused_by_name(tmp_path, name):
         ([], "has no `search`"),
         ({"dropuot": [0.1]}, "Did you mean 'dropout'"),
         ({"dropout": []}, "dropout cannot be searched: give a list"),
-        ({"dropout": [0.1, 1.5]}, "dropout must lie between 0 and 1"),
+        ({"dropout": [0.1, 1.5]}, "dropout must be less than 1"),
         ({"dropout": {"low": 0.4, "high": 0.1}}, "`low <= high` must hold"),
         ({"dropout": {"low": 0.1}}, "dropout cannot be searched: .*'high'"),
         ({"dropout": {"low": 0, "high": 0.5, "by": 1}}, "dropout cannot be searched: .*'by'"),
         ({"dropout": {"low": 0, "high": 0.5, "step": 0.3}}, "not divisible by `step`"),
-        ({"width": {"low": 8, "high": 64.5}}, "width must be a whole number"),
+        ({"width": {"low": 8, "high": 64.5}}, "width must be a valid integer"),
         ({"hidden_units": {"low": 8, "high": 64}}, "hidden_units cannot be searched: give a list"),
         ({"optimizer": ["sgd", "adam"]}, "optimizer must be one of"),
     ],
