@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks import compare
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
-from classifier.presets import PRESETS, load_preset
+from classifier.presets import PRESETS, current_names, load_preset
 from classifier.settings import Settings
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS, corrupt
@@ -229,7 +229,7 @@ def test_what_is_stated_of_the_network_without_a_teacher_follows_from_its_predic
         assert summary[name] == pytest.approx(evaluation[name], abs=1e-6)
     assert summary["samples"] == 10_000
     settings = load_preset("mlp-alone")
-    assert Settings(**training["settings"]) == settings
+    assert Settings(**current_names(training["settings"])) == settings
     assert (settings.teacher, settings.local_maps, settings.tied) == ("", (), False)
     assert not training.get("init_from")
     history = (RESULTS_ALONE / "history.csv").read_text().splitlines()
