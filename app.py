@@ -46,11 +46,6 @@ def main(arguments: list[str]) -> None:
     # Before Gradio is imported: it reads its variables then, and would choose another port.
     options.host, options.port = address_to_listen_on(options.host, options.port)
     normalise_root_path()
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # Gradio records so many calls and summarises them after so many: by default after each call,
-    # which took a fifth of its time. The dashboard that shows the summary is off.
-    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
-    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
     from interface.choose_models import choose
     from interface.serving import Models
 

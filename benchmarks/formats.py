@@ -5,7 +5,6 @@ python -m benchmarks.formats --model pretrained/cnn --model pretrained/mlp
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,7 @@ import numpy as np
 from benchmarks import output
 from benchmarks.latency import keep_to_one_core, milliseconds_of
 from classifier import command_line
-from classifier.convert import FORMATS, NEEDED, SUFFIXES, check_libraries, samples_of
+from classifier.convert import FORMATS, check_libraries, is_right, sample_images, samples_of
 from classifier.hub import sources
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from classifier.prediction.classifier import Classifier
 
 PRECISIONS = ("float32", "half", "int8")
-NAMES = {"onnx": "ONNX", "litert": "LiteRT"}
 
 
 def main(arguments: list[str]) -> None:
@@ -35,8 +33,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--dataset", metavar="DATASET", help="measures the top-1 on its test split")
     options = parser.parse_args(arguments)
     keep_to_one_core()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for to in NEEDED:
+    for to in FORMATS:
         check_libraries(to)
     from classifier.data.loading import load_split
 
@@ -44,15 +41,19 @@ def main(arguments: list[str]) -> None:
     rows: list[dict[str, Any]] = []
     for source in options.model:
         folder = sources.find(source)
-        test = None
+        test, calibration = None, sample_images(folder.image_size)
         if options.dataset is not None:
             test = load_split(options.dataset, "test", size=folder.image_size)
-        rows += measure(folder, test)
+            training = load_split(options.dataset, "train", size=folder.image_size)
+            calibration = samples_of(training.images)
+        rows += measure(folder, test, calibration)
     result = {**state, "rows": rows, **output.machine()}
     output.write("formats", result, {"formats.md": table(result)}, options.output)
 
 
-def measure(folder: ModelFolder, test: LabelledImages | None) -> list[dict[str, Any]]:
+def measure(
+    folder: ModelFolder, test: LabelledImages | None, calibration: np.ndarray
+) -> list[dict[str, Any]]:
     """Returns a row for Keras and one for each format and precision of a model."""
     from classifier.convert import BATCH
     from classifier.prediction.classifier import Classifier, keras_predict
@@ -60,15 +61,14 @@ def measure(folder: ModelFolder, test: LabelledImages | None) -> list[dict[str, 
     model = folder.load_model()
     original = Classifier(keras_predict(model), folder)
     size = (folder.path / "model.weights.h5").stat().st_size
-    samples = samples_of(folder.image_size, test)
     rows = [row(original, "Keras", size, test)]
     with TemporaryDirectory() as place:
-        for to in FORMATS:
+        for form in FORMATS.values():
             for precision in PRECISIONS:
-                path = Path(place) / f"model{SUFFIXES[to]}"
-                predict = FORMATS[to](model, folder, path, precision, samples)
+                path = Path(place) / f"model{form.suffix}"
+                predict = form.write(model, folder, path, precision, calibration)
                 converted = Classifier(predict, folder, BATCH)
-                name = f"{NAMES[to]} {precision}".removesuffix(" float32")
+                name = f"{form.title} {precision}".removesuffix(" float32")
                 rows.append(row(converted, name, path.stat().st_size, test))
     return rows
 
@@ -77,14 +77,12 @@ def row(
     classifier: Classifier, form: str, size: int, test: LabelledImages | None
 ) -> dict[str, Any]:
     """Returns the measurements of a model in one format; times in milliseconds."""
-    from classifier.convert import top1_of
-
     side = classifier.image_size
     image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     median = round(float(np.median(milliseconds_of(lambda: classifier.probabilities(image)))), 3)
     top1 = None
     if test is not None:
-        top1 = top1_of(classifier.probabilities(test.images), test)
+        top1 = float(is_right(classifier, test).mean())
     return {
         "model": classifier.folder.path.name,
         "format": form,

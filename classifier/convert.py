@@ -7,16 +7,19 @@ python -m classifier.convert user/name --to litert --int8 --dataset path/to/imag
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from classifier import command_line
+from classifier.data.source import DataSource, add_data_arguments
 from classifier.environment import import_onnxruntime, silent_stderr
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically, write_text
@@ -26,16 +29,45 @@ if TYPE_CHECKING:
 
     from classifier.data.labelled_images import LabelledImages
     from classifier.model_folder.folder import ModelFolder
-    from classifier.prediction.classifier import Predict
+    from classifier.prediction.classifier import Classifier, Predict
 
-SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
-NEEDED = {"onnx": ("onnx", "onnxruntime"), "litert": ("tensorflow",)}
-SAMPLES = 200  # images on which the predictions are compared
+SAMPLES = 200  # images on which the predictions are compared, and int8 is calibrated
 # In the probability of any class, by the precision of the weights; int8 is judged by its top-1.
 MAX_DIFFERENCE = {"float32": 1e-4, "half": 1e-2, "int8": 1.0}
 MAX_TOP1_LOSS = 0.005  # on the test split, if it is given
+NORMAL_95 = 1.96  # standard errors on each side of a 95% interval
 BATCH = 100
 CALIBRATED = 20  # images per batch of the calibration
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The top-1 accuracy of a model before and after its conversion, on the same images.
+
+    Attributes:
+        before: of the model in Keras.
+        after: of the converted model.
+        loss: the difference, and the ends of its 95% interval for paired answers.
+    """
+
+    before: float
+    after: float
+    loss: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, before: np.ndarray, after: np.ndarray) -> Accuracy:
+        """Compares which of N images are classified correctly, two arrays of bool, (N,)."""
+        changes = before.astype(int) - after.astype(int)
+        error = NORMAL_95 * float(changes.std()) / len(changes) ** 0.5
+        loss = float(changes.mean())
+        return cls(float(before.mean()), float(after.mean()), (loss, loss - error, loss + error))
+
+    def __str__(self) -> str:
+        loss, low, high = (100 * value for value in self.loss)
+        return (
+            f"{self.before:.2%} with Keras, {self.after:.2%} converted: {loss:.2f} points lost "
+            f"(95% interval {low:.2f} to {high:.2f})"
+        )
 
 
 @dataclass(frozen=True)
@@ -45,21 +77,20 @@ class Converted:
     Attributes:
         path: the file.
         difference: the largest difference in the probability of any class, over the samples.
-        top1: before and after, on the test split; None if it was not given.
+        accuracy: before and after, on the test split; None if it was not given.
     """
 
     path: Path
     difference: float
-    top1: tuple[float, float] | None = None
+    accuracy: Accuracy | None = None
 
     def __str__(self) -> str:
         lines = [
             f"Written to {self.path}: {self.path.stat().st_size / 10**6:.1f} MB",
             f"Largest difference from Keras in a probability: {self.difference:.1e}",
         ]
-        if self.top1 is not None:
-            before, after = self.top1
-            lines.append(f"Test top-1: {before:.2%} with Keras, {after:.2%} converted")
+        if self.accuracy is not None:
+            lines.append(f"Test top-1: {self.accuracy}")
         return "\n".join(lines)
 
 
@@ -71,17 +102,23 @@ def main(arguments: list[str]) -> None:
     from classifier.hub import sources
 
     folder = sources.find(options.source)
-    path = Path(options.output or f"{name_of(folder)}{SUFFIXES[options.to]}")
-    if path.suffix != SUFFIXES[options.to]:
-        raise InputError(f"--output {path}: name a file that ends with {SUFFIXES[options.to]}")
+    suffix = FORMATS[options.to].suffix
+    path = Path(options.output or f"{name_of(folder)}{suffix}")
+    if path.suffix != suffix:
+        raise InputError(f"--output {path}: name a file that ends with {suffix}")
     command_line.check_output(path)
-    test = None
+    precision = "half" if options.half else "int8" if options.int8 else "float32"
+    test = calibration = None
     if options.dataset is not None:
-        test = load_split(options.dataset, "test", size=folder.image_size)
+        source = DataSource.from_options(options, folder.training.get("dataset"))
+        test = load_split(source, "test", size=folder.image_size)
         if test.classes != folder.labels.classes:
             raise InputError(f"--dataset {options.dataset} has other classes than the model")
-    precision = "half" if options.half else "int8" if options.int8 else "float32"
-    print(convert(folder, options.to, path, precision=precision, test=test))
+        if precision == "int8":
+            calibration = samples_of(load_split(source, "train", size=folder.image_size).images)
+    print(
+        convert(folder, options.to, path, precision=precision, test=test, calibration=calibration)
+    )
     if test is None and precision != "float32":
         print("What it costs in top-1 was not measured: name the data set with --dataset")
 
@@ -93,30 +130,41 @@ def convert(
     *,
     precision: str = "float32",
     test: LabelledImages | None = None,
+    calibration: np.ndarray | None = None,
 ) -> Converted:
     """Converts a model to one file, which is written only if it predicts as Keras does.
 
     Args:
         folder: the model folder; it is checked first.
-        to: "onnx" or "litert".
+        to: a key of `FORMATS`.
         path: the file; the class names are written beside a LiteRT file, one a line, as `.txt`.
         precision: of the weights: "float32", "half" or "int8".
         test: images on which the top-1 is measured before and after.
+        calibration: training images, uint8, (N, S, S, 3), by which int8 chooses the ranges of
+            activations; synthetic ones by default.
 
     Raises:
-        InputError: the model may not be loaded, or a layer cannot be translated.
+        InputError: the model may not be loaded, a layer cannot be translated, or the file of class
+            names exists and holds others.
         ClassifierError: the predictions differ; nothing is written.
     """
     from classifier.prediction.classifier import Classifier, keras_predict
 
+    form = FORMATS[to]
+    names = "".join(f"{name}\n" for name in folder.labels.classes)
+    names_path = path.with_suffix(".txt")
+    if form.names_beside and names_path.exists() and names_path.read_bytes() != names.encode():
+        raise InputError(f"{names_path} exists and holds no class names of this model: move it")
     model = folder.load_model()
     original = Classifier(keras_predict(model), folder)
-    samples = samples_of(folder.image_size, test)
-    difference, top1 = 0.0, None
+    synthetic = sample_images(folder.image_size)
+    samples = synthetic if test is None else samples_of(test.images)
+    difference, accuracy = 0.0, None
 
     def write(temporary: Path) -> None:
-        nonlocal difference, top1
-        predict = FORMATS[to](model, folder, temporary, precision, samples)
+        nonlocal difference, accuracy
+        calibrated = synthetic if calibration is None else calibration
+        predict = form.write(model, folder, temporary, precision, calibrated)
         converted = Classifier(predict, folder, BATCH)
         changes = converted.probabilities(samples) - original.probabilities(samples)
         difference = float(np.abs(changes).max())
@@ -125,29 +173,27 @@ def convert(
                 f"the converted model differs from Keras by {difference:.1e} in a probability, "
                 f"more than {MAX_DIFFERENCE[precision]:.0e}: nothing is written"
             )
-        if test is None:
-            return
-        before, after = (
-            top1_of(classifier.probabilities(test.images), test)
-            for classifier in (original, converted)
-        )
-        if before - after > MAX_TOP1_LOSS:
-            raise ClassifierError(
-                f"the converted model has a test top-1 of {after:.2%}, with Keras it is "
-                f"{before:.2%}: more than {100 * MAX_TOP1_LOSS} points are lost, and nothing is "
-                "written"
-            )
-        top1 = before, after
+        if test is not None:
+            accuracy = Accuracy.of(is_right(original, test), is_right(converted, test))
+            if accuracy.loss[1] > MAX_TOP1_LOSS:
+                raise ClassifierError(
+                    f"test top-1 {accuracy}; more than {100 * MAX_TOP1_LOSS} points are refused, "
+                    "and nothing is written"
+                )
 
     write_atomically(path, write)
-    if to == "litert":
-        names = "".join(f"{name}\n" for name in folder.labels.classes)
-        write_text(path.with_suffix(".txt"), names)
-    return Converted(path, difference, top1)
+    if form.names_beside:
+        write_text(names_path, names)
+    return Converted(path, difference, accuracy)
+
+
+def is_right(classifier: Classifier, test: LabelledImages) -> np.ndarray:
+    """Returns for each image of a split whether it is classified correctly, bool, (N,)."""
+    return classifier.probabilities(test.images).argmax(axis=1) == test.labels
 
 
 def to_onnx(
-    model: keras.Model, folder: ModelFolder, path: Path, precision: str, samples: np.ndarray
+    model: keras.Model, folder: ModelFolder, path: Path, precision: str, calibration: np.ndarray
 ) -> Predict:
     """Writes an ONNX file and returns its predictions, (N, S, S, 3) to (N, C)."""
     import onnx
@@ -157,7 +203,7 @@ def to_onnx(
     onnxruntime = import_onnxruntime()
     write_onnx(folder, path, half=precision == "half")
     if precision == "int8":
-        quantize(path, samples)
+        quantize(path, calibration)
         written = onnx.load(path)
         name_classes(written, folder.labels.classes)
         onnx.save(written, path)
@@ -165,8 +211,8 @@ def to_onnx(
     return lambda images: session.run(None, {INPUT: images})[0]
 
 
-def quantize(path: Path, samples: np.ndarray) -> None:
-    """Quantizes an ONNX file to 8 bits, statically: the ranges of activations are calibrated.
+def quantize(path: Path, images: np.ndarray) -> None:
+    """Quantizes an ONNX file to 8 bits, statically: the ranges of activations are those of images.
 
     Dynamic quantization, which measures the ranges for each image, is tens of times slower in
     onnxruntime.
@@ -178,7 +224,9 @@ def quantize(path: Path, samples: np.ndarray) -> None:
 
     class Samples(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self.left = iter(np.split(samples.astype(np.float32), len(samples) // CALIBRATED))
+            self.left = iter(
+                np.array_split(images.astype(np.float32), -(-len(images) // CALIBRATED))
+            )
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             images = next(self.left, None)
@@ -192,9 +240,13 @@ def quantize(path: Path, samples: np.ndarray) -> None:
 
 
 def to_litert(
-    model: keras.Model, folder: ModelFolder, path: Path, precision: str, samples: np.ndarray
+    model: keras.Model, folder: ModelFolder, path: Path, precision: str, calibration: np.ndarray
 ) -> Predict:
-    """Writes a LiteRT file and returns its predictions, (N, S, S, 3) to (N, C)."""
+    """Writes a LiteRT file and returns its predictions, (N, S, S, 3) to (N, C).
+
+    With "int8" the weights have 8 bits and LiteRT chooses the ranges of activations as it runs
+    (dynamic range): nothing is calibrated.
+    """
     import keras
     import tensorflow as tf
 
@@ -205,14 +257,12 @@ def to_litert(
         options["optimizations"] = [tf.lite.Optimize.DEFAULT]
     if precision == "half":
         options["target_spec"] = {"supported_types": [tf.float16]}
-    named = path.with_name(f"{path.name}{SUFFIXES['litert']}")  # Keras writes no other suffix
     model(np.zeros((1, *model.input_shape[1:]), np.float32))
-    try:
+    with TemporaryDirectory(prefix=".", dir=path.parent) as place:
+        named = Path(place, "model.tflite")  # Keras writes no other suffix
         with silent_stderr():  # TensorFlow's converter logs its steps, also from C++
             model.export(named, format="litert", verbose=False, **options)
         named.replace(path)
-    finally:
-        named.unlink(missing_ok=True)
     with warnings.catch_warnings():  # LiteRT will move to another package
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(str(path))
@@ -228,14 +278,36 @@ def to_litert(
     return predict
 
 
-FORMATS = {"onnx": to_onnx, "litert": to_litert}
+@dataclass(frozen=True)
+class Format:
+    """An export format.
+
+    Attributes:
+        title: its name.
+        suffix: of its files.
+        needs: the libraries that it needs.
+        write: takes a Keras model, its folder, the path, the precision of the weights and images to
+            calibrate with; writes the file and returns its predictions.
+        names_beside: whether the class names are written to a text file; else they are in it.
+    """
+
+    title: str
+    suffix: str
+    needs: tuple[str, ...]
+    write: Callable[[keras.Model, ModelFolder, Path, str, np.ndarray], Predict]
+    names_beside: bool = False
 
 
-def samples_of(size: int, test: LabelledImages | None) -> np.ndarray:
-    """Returns 200 images to compare predictions on: of the test split if it is given."""
-    if test is None:
-        return sample_images(size)
-    return test.images[np.linspace(0, len(test.images) - 1, SAMPLES).astype(int)]
+FORMATS = {
+    "onnx": Format("ONNX", ".onnx", ("onnx", "onnxruntime"), to_onnx),
+    "litert": Format("LiteRT", ".tflite", ("tensorflow",), to_litert, names_beside=True),
+}
+
+
+def samples_of(images: np.ndarray) -> np.ndarray:
+    """Returns up to 200 of the images of a split, spread over all of it."""
+    chosen = np.linspace(0, len(images) - 1, min(SAMPLES, len(images))).astype(int)
+    return images[chosen]
 
 
 def sample_images(size: int) -> np.ndarray:
@@ -253,20 +325,13 @@ def sample_images(size: int) -> np.ndarray:
     return np.stack([picture for pair in zip(smooth, noise, strict=True) for picture in pair])
 
 
-def top1_of(probabilities: np.ndarray, test: LabelledImages) -> float:
-    """Returns the top-1 accuracy on a split."""
-    return float(np.mean(probabilities.argmax(axis=1) == test.labels))
-
-
 def check_libraries(to: str) -> None:
     """Raises InputError if a library that a format needs is not installed."""
-    for name in NEEDED[to]:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
+    for name in FORMATS[to].needs:
+        if importlib.util.find_spec(name) is None:
             raise InputError(
                 f"the conversion to {to} needs {name}: pip install -r requirements.txt"
-            ) from error
+            )
 
 
 def name_of(folder: ModelFolder) -> str:
@@ -280,24 +345,29 @@ def name_of(folder: ModelFolder) -> str:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line; a wrong one ends with exit status 2 and one line."""
     parser = command_line.argument_parser(
-        "Convert a model to one file that ONNX Runtime or LiteRT runs, and check its answers.",
+        "Convert a model to one file that ONNX Runtime or LiteRT runs, and check its answers. With "
+        "--dataset, the top-1 is measured before and after on the test split, and a file that "
+        f"loses more than {100 * MAX_TOP1_LOSS} points is refused.",
         prog="python -m classifier.convert",
     )
     parser.add_argument(
         "source", metavar="SOURCE", help="a model folder, a run folder, a Hub id or hf://user/name"
     )
-    parser.add_argument("--to", required=True, choices=tuple(SUFFIXES), help="the format")
+    parser.add_argument("--to", required=True, choices=tuple(FORMATS), help="the format")
     parser.add_argument(
-        "--output", metavar="FILE", help="default: the model's name, with .onnx or .tflite"
+        "--output",
+        metavar="FILE",
+        help=f"default: the model's name, with {' or '.join(f.suffix for f in FORMATS.values())}",
     )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--half", action="store_true", help="store the weights in float16")
-    weights.add_argument("--int8", action="store_true", help="store and compute in 8 bits")
-    parser.add_argument(
-        "--dataset",
-        help="measure the top-1 before and after on its test split, and refuse to lose more than "
-        "0.5 points: a Hub id, a folder, or the Toronto archive",
+    weights.add_argument(
+        "--int8",
+        action="store_true",
+        help="store the weights in 8 bits; ONNX is calibrated on training images of --dataset, "
+        "LiteRT chooses the ranges of activations as it runs",
     )
+    add_data_arguments(parser, optional=True)
     return parser.parse_args(arguments)
 
 

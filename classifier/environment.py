@@ -23,6 +23,10 @@ VARIABLES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # of datasets and evaluate
     "ORT_DISABLE_TELEMETRY": "1",  # its disable_telemetry_events() comes too late, after the import
+    # Gradio records so many calls and summarises them after so many: by default after each call,
+    # which took a fifth of its time. The dashboard that shows the summary is off.
+    "GRADIO_ANALYTICS_MAX_EVENTS": "200",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9),
 }
 # By itself TensorFlow uses its oneDNN kernels only on processors with AVX-512. On an EPYC with AVX2
 # they train the residual MLP at 1,278 instead of 991 images/s and a ResNet-9 at 186 instead of 122,
@@ -53,6 +57,14 @@ def prepare_environment(*, batches: bool = True) -> None:
 def _replace(name: str) -> None:
     os.environ[name] = tempfile.mkdtemp(prefix="cache-")
     atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
+
+
+def kernels(backend: str) -> str:
+    """Returns whose kernels a Keras backend computes with on a processor, for people to read."""
+    if backend != "tensorflow":
+        return backend
+    (variable,) = BATCH_KERNELS
+    return "oneDNN" if os.environ.get(variable) == "1" else "TensorFlow's own kernels"
 
 
 def _caches() -> dict[str, Path]:

@@ -63,6 +63,7 @@ CHANGES = (  # in a command, before it runs
     (r"^python -m http.server -d (\S+)", r"test -f \1/index.html"),  # serves until it is ended
     # Asks no registry: what is to be installed must be what is installed here.
     (r"^pip install ", "python -m pip install -q --no-index --dry-run "),
+    ("from handler import", "from classifier.hub.handler import"),  # copied from a published model
     (r"^(python -m benchmarks\..*)", r"\1 --help"),  # hours; their own tests run them small
     (r"^(hf jobs hardware)", r"\1 --help"),  # asks the Hub what it rents out
     (r"--preset NAME\b", "--preset mlp"),

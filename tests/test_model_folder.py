@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,19 +59,6 @@ def test_a_complete_folder_passes_and_gives_what_it_holds(folder: ModelFolder) -
     assert labels.dtype == np.int32
 
 
-def test_a_check_imports_neither_keras_nor_a_backend(folder: ModelFolder) -> None:
-    program = (
-        "import sys\nfrom classifier.model_folder.folder import ModelFolder\n"
-        f"ModelFolder({str(folder.path)!r}).check(complete=True)\n"
-        "print([name for name in ('keras', 'tensorflow', 'jax', 'torch') if name in sys.modules])"
-    )
-    project = Path(model_folder.__file__).parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
-
-
 def test_a_folder_loads_uncompiled_with_the_shapes_of_the_contract(folder: ModelFolder) -> None:
     model = folder.load_model()
     assert model.input_shape == (None, 32, 32, 3)
@@ -105,8 +90,8 @@ def test_a_file_is_parsed_once_until_it_changes(
         assert folder.training["preset"] == "tiny"
         assert folder.labels.classes == CLASSES
     assert [path.name for path in parsed] == ["training.json", "labels.json"]
-    write_json(folder.path / "training.json", {"preset": "another"})
-    assert folder.training == {"preset": "another"}
+    write_json(folder.path / "training.json", {"settings": {"sparsity": 0.8}})  # its old name
+    assert folder.training == {"settings": {"prune_threshold": 0.8}}
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "labels.json"])
@@ -114,21 +99,6 @@ def test_a_missing_file_is_named(folder: ModelFolder, name: str) -> None:
     (folder.path / name).unlink()
     with pytest.raises(InputError, match=f"lacks {name}"):
         folder.check()
-
-
-def test_a_folder_that_is_not_there_or_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for name in ("nothing", "file"):
-        with pytest.raises(InputError, match="is not a folder"):
-            ModelFolder(tmp_path / name).check()
-
-
-def test_an_evaluation_of_other_images_than_the_predictions_is_refused(
-    folder: ModelFolder,
-) -> None:
-    write_json(folder.path / "evaluation.json", {**(folder.evaluation or {}), "samples": 61})
-    with pytest.raises(InputError, match="of different images"):
-        folder.check(complete=True)
 
 
 # ClassNames
@@ -143,29 +113,19 @@ def test_labels_are_written_as_the_contract_says_and_read_again(tmp_path: Path) 
         "superclass_of": list(SUPERCLASS_OF),
     }
     assert ClassNames.read(tmp_path) == LABELS
-    plain = ClassNames("digits", ("zero", "one"))
-    plain.write(tmp_path)
-    assert ClassNames.read(tmp_path) == plain
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "not valid JSON"),
         ("[]", "must hold a JSON object"),
         ("{}", "`classes` must be a list"),
-        ('{"classes": ["one"]}', "`classes` must be a list"),
-        ('{"classes": ["a", 3]}', "`classes` must be a list"),
         ('{"classes": ["a", "a"]}', "more than once"),
         ('{"classes": ["a", "b\\u0000"]}', "printable"),
         ('{"classes": ["a", "b"], "dataset": 7}', "`dataset` must be"),
         ('{"classes": ["a", "b"], "superclasses": ["x", "y"]}', "must come together"),
         (
             '{"classes": ["a", "b"], "superclasses": ["x", "y"], "superclass_of": [0, 2]}',
-            "from 0 to 1",
-        ),
-        (
-            '{"classes": ["a", "b"], "superclasses": ["x", "y"], "superclass_of": [true, 0]}',
             "from 0 to 1",
         ),
         ("[" * 100_000, "not valid JSON"),
@@ -197,60 +157,34 @@ def _input(*shape: int | None) -> Callable[..., None]:
     return lambda config: layer(config, "InputLayer")["config"].update(batch_shape=[*shape])
 
 
-CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "a layer with code": (_layer("Lambda"), r"keras\.layers\.Lambda"),
-    "code as activation": (
-        _activation({"class_name": "__lambda__", "config": {"value": ["4wEAAA=="]}}),
-        "__lambda__",
-    ),
-    "a class of another module": (_layer("system", "os"), r"os\.system"),
-    "a class that was registered": (
-        _layer("Flatten", registered_name="mine>Flatten"),
-        "mine>Flatten",
-    ),
-    "a layer of TensorFlow": (_layer("TFSMLayer"), "TFSMLayer"),
-    "a layer that reads files": (_layer("StringLookup"), "StringLookup"),
-    "a function that is no activation": (
-        _activation({"module": "builtins", "class_name": "function", "config": "eval"}),
-        "'eval'",
-    ),
-    "an operation that is not one of views": (
-        _layer("Tile", saved_model.OPERATIONS_MODULE),
-        "Tile",
-    ),
-    "an object inside of an operation": (
-        _layer("Flip", saved_model.OPERATIONS_MODULE, config={"axis": {"class_name": "Map"}}),
-        "Map",
-    ),
-    "a class that is no name": (_layer(["Flatten"]), r"\['Flatten'\]"),  # type: ignore[arg-type]
-    "a model in a model": (
-        _layer("Sequential", "keras", config={"layers": [{"class_name": "Lambda"}]}),
-        "Lambda",
-    ),
-    "another format": (lambda config: config.update(module="tensorflow.keras"), "tensorflow"),
-    "no layers": (lambda config: config.update(config={}), "describes no layers"),
-    "images of one channel": (_input(None, 28, 28, 1), r"input must be \(None, S, S, 3\)"),
-    "a fixed batch": (_input(1, 32, 32, 3), r"input must be \(None, S, S, 3\)"),
-    "images that are no squares": (_input(None, 32, 48, 3), r"input must be \(None, S, S, 3\)"),
-    "images of too large a size": (_input(None, 257, 257, 3), "S = 8 to 256"),
-}
+OPERATIONS = saved_model.OPERATIONS_MODULE
+CONFIGURATIONS: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (_layer("Lambda"), r"keras\.layers\.Lambda"),
+    (_layer("StringLookup"), "StringLookup"),  # reads files
+    (_layer("system", "os"), r"os\.system"),
+    (_layer("Flatten", registered_name="mine>Flatten"), "mine>Flatten"),
+    (_layer(["Flatten"]), r"\['Flatten'\]"),  # type: ignore[arg-type]
+    (_layer("Tile", OPERATIONS), "Tile"),
+    (_layer("Flip", OPERATIONS, config={"axis": {"class_name": "Map"}}), "Map"),
+    (_layer("Sequential", "keras", config={"layers": [{"class_name": "Lambda"}]}), "Lambda"),
+    (_activation({"class_name": "__lambda__", "config": {"value": ["4wEAAA=="]}}), "__lambda__"),
+    (_activation({"module": "builtins", "class_name": "function", "config": "eval"}), "'eval'"),
+    (lambda config: config.update(module="tensorflow.keras"), "tensorflow"),
+    (lambda config: config.update(config={}), "describes no layers"),
+    (_input(None, 28, 28, 1), r"input must be \(None, S, S, 3\)"),
+    (_input(1, 32, 32, 3), r"input must be \(None, S, S, 3\)"),
+    (_input(None, 257, 257, 3), "S = 8 to 256"),
+]
 
 
-@pytest.mark.parametrize("what", CONFIGURATIONS)
-def test_check_refuses_a_configuration_with(folder: ModelFolder, what: str) -> None:
-    change, said = CONFIGURATIONS[what]
+@pytest.mark.parametrize(("change", "said"), CONFIGURATIONS)
+def test_check_refuses_a_configuration(
+    folder: ModelFolder, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
     change_config(folder, change)
     with pytest.raises(InputError, match=said) as caught:
         folder.check()
     assert "\n" not in str(caught.value)
-
-
-def test_check_accepts_a_configuration_of_any_depth(folder: ModelFolder) -> None:
-    deep: dict[str, Any] = {}
-    for _ in range(300):
-        deep = {"config": deep}
-    change_config(folder, lambda config: config["config"].update(deep=deep))
-    folder.check()
 
 
 @pytest.mark.parametrize("name", ["cnn", "mlp", "mlp-baseline"])
@@ -258,12 +192,6 @@ def test_check_accepts_the_embedded_models(name: str) -> None:
     folder = ModelFolder(Path(model_folder.__file__).parents[2] / "pretrained" / name)
     folder.check(complete=True)
     assert folder.image_size == 32
-
-
-def test_load_model_refuses_outputs_that_are_not_the_classes(folder: ModelFolder) -> None:
-    ClassNames("shapes", CLASSES[:5]).write(folder.path)
-    with pytest.raises(InputError, match=r"to \(None, 5\).*Received: \(None, 6\)"):
-        folder.load_model()
 
 
 def test_check_refuses_a_compiled_model_only_for_publishing(folder: ModelFolder) -> None:
@@ -366,20 +294,11 @@ def test_check_limits_accepts_no_more_than_a_folder_can_be_read_with(tmp_path: P
 # Predictions
 
 
-def test_predictions_are_never_unpickled(folder: ModelFolder) -> None:
-    np.savez(
-        folder.path / "predictions.npz",
-        probabilities=np.array([object()], dtype=object),
-        labels=np.zeros(1, "int32"),
-    )
-    with pytest.raises(InputError, match="does not hold the arrays"):
-        folder.predictions()
-
-
 @pytest.mark.parametrize(
     "arrays",
     [
         {"labels": np.zeros(3, "int32")},
+        {"probabilities": np.array([object()]), "labels": np.zeros(1, "int32")},  # a pickle
         {"probabilities": np.zeros((3, 5), "float16"), "labels": np.zeros(3, "int32")},
         {"probabilities": np.zeros((3, 6), "float16"), "labels": np.full(3, 6)},
         {"probabilities": np.full((3, 6), np.nan, "float16"), "labels": np.zeros(3, "int32")},
@@ -394,14 +313,6 @@ def test_predictions_of_another_kind_are_refused(
         folder.predictions()
 
 
-def test_predictions_that_unpack_to_too_much_are_refused(
-    folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_folder, "MAX_UNPACKED_BYTES", 100)
-    with pytest.raises(InputError, match="more than is allowed"):
-        folder.predictions()
-
-
 # Older Keras
 
 
@@ -413,12 +324,9 @@ def test_a_configuration_holds_nothing_that_the_oldest_promised_keras_does_not_k
     assert not [name for name in saved_model.NEW_DEFAULTS if f'"{name}"' in text]
 
 
-def test_a_newer_setting_that_is_used_is_kept() -> None:
+def test_for_older_keras_keeps_newer_options_that_are_used_and_drops_names_of_operations() -> None:
     used = {"rms_scaling": True, "quantization_config": None, "units": 3}
     assert saved_model.for_older_keras([used]) == [{"rms_scaling": True, "units": 3}]
-
-
-def test_operations_are_written_without_the_name_that_older_keras_does_not_take() -> None:
     operation = {"module": "keras.src.ops.numpy", "class_name": "Flip", "name": "flip"}
     written = saved_model.for_older_keras({**operation, "config": {"name": "flip", "axis": 2}})
     assert written == {**operation, "config": {"axis": 2}}
@@ -427,48 +335,24 @@ def test_operations_are_written_without_the_name_that_older_keras_does_not_take(
 # Writing
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    write_atomically(path, lambda temporary: temporary.write_text("one"))
-
-    def fail(temporary: Path) -> None:
-        temporary.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
-    assert path.read_text() == "one"
-    assert list(tmp_path.iterdir()) == [path]
-    write_atomically(path, lambda temporary: temporary.write_text("two"))
-    assert path.read_text() == "two"
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
-
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_write_atomically_replaces_all_or_nothing(kind: str, tmp_path: Path) -> None:
     def write(text: str) -> Callable[[Path], None]:
         def make(temporary: Path) -> None:
-            temporary.mkdir()
-            (temporary / text).write_text(text)
+            place = temporary
+            if kind == "folder":
+                temporary.mkdir()
+                place = temporary / text
+            place.write_text(text)
             if text == "three":
                 raise OSError("disk full")
 
         return make
 
+    path = tmp_path / kind
     write_atomically(path, write("one"))
     write_atomically(path, write("two"))
-    assert [item.name for item in path.iterdir()] == ["two"]
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, write("three"))
-    assert [item.name for item in path.iterdir()] == ["two"]
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_settings_that_an_earlier_version_named_otherwise_have_their_names_of_today(
-    folder: ModelFolder, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(folder.path, copy)
-    training = {**folder.training, "settings": {"sparsity": 0.8, "average_flip": True}}
-    (copy / "training.json").write_text(json.dumps(training), encoding="utf-8")
-    assert ModelFolder(copy).training["settings"] == {"prune_threshold": 0.8, "tta_flip": True}
+    files = [item for item in tmp_path.rglob("*") if item.is_file()]
+    assert [item.read_text() for item in files] == ["two"]

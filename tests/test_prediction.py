@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from classifier.data.images import ImageError, to_model_input
+from classifier.data.images import to_model_input
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction.classifier import Classifier, rank
@@ -41,15 +40,6 @@ def test_batches_and_number_formats_do_not_change_the_answer(
     assert np.abs(classifier.probabilities(images.astype(np.float64)) - whole).max() < 1e-5
 
 
-def test_no_images_give_no_probabilities(classifier: Classifier) -> None:
-    assert classifier.probabilities(np.empty((0, 32, 32, 3), np.uint8)).shape == (0, 6)
-
-
-def test_images_of_another_shape_are_refused(classifier: Classifier) -> None:
-    with pytest.raises(InputError, match=r"Received: \(2, 28, 28, 1\)"):
-        classifier.probabilities(np.zeros((2, 28, 28, 1)))
-
-
 @pytest.mark.parametrize("size", [8, 33, 96])
 def test_a_picture_is_brought_to_the_size_that_the_model_takes(tmp_path: Path, size: int) -> None:
     classifier = Classifier.load(make_model_folder(tmp_path / "model", size=size))
@@ -73,21 +63,6 @@ def test_a_picture_gets_its_likeliest_classes_and_superclasses(classifier: Class
     assert prediction.confidences == dict(
         zip(prediction.labels, prediction.probabilities, strict=True)
     )
-
-
-def test_a_path_bytes_and_an_open_picture_give_the_same_answer(
-    classifier: Classifier, tmp_path: Path
-) -> None:
-    path = tmp_path / "scene.png"
-    path.write_bytes(encoded(scene(), "PNG"))
-    answers = [classifier.classify(item) for item in (path, path.read_bytes(), scene())]
-    assert answers[0] == answers[1] == answers[2]
-
-
-def test_a_bad_picture_is_refused_and_the_next_one_answered(classifier: Classifier) -> None:
-    with pytest.raises(ImageError):
-        classifier.classify(b"no picture")
-    assert classifier.classify(Image.new("RGB", (10, 10))).labels
 
 
 def test_superclass_probabilities_are_sums_over_their_classes() -> None:
