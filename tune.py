@@ -54,11 +54,12 @@ def main(arguments: list[str]) -> None:
     # A name is no path: a slash in it would put the folder elsewhere.
     name = options.study_name.replace("/", "-")
     folder = Path(options.output or Path("runs") / f"{name}-search")
+    require_writable(folder)
     options.storage = options.storage or storage.sqlite_url(folder / "study.db")
     results.check_targets(folder, options.study_name, options.write_preset)
-    require_writable(folder)
-    words = map(storage.without_password, arguments)
-    search(options, space, folder, shlex.join(["python", "tune.py", *words]))
+    command = shlex.join(["python", "tune.py", *map(storage.without_password, arguments)])
+    # Names of files may hold bytes that are not UTF-8, as the results are.
+    search(options, space, folder, command.encode(errors="backslashreplace").decode())
 
 
 def import_optuna() -> None:

@@ -1,6 +1,7 @@
 """`python tune.py`: samplers, results, resuming, and invalid calls."""
 
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -263,6 +264,7 @@ def test_search_spaces_of_all_presets_are_valid():
         (["--write-preset", "presets/mlp.yaml"], "was not written by a search", 2),
         (["--write-preset", "pyproject.toml/best.yaml"], "in a folder to write to", 2),
         (["--output", "pyproject.toml"], "pyproject.toml is a file", 2),
+        (["--output", os.fsdecode(b"caf\xe9")], r"the path 'caf\udce9' is not UTF-8", 2),
         (["--output", "pyproject.toml/out"], "cannot write to pyproject.toml/out", 2),
         (["--dataset", "/nowhere/at/all"], "/nowhere/at/all", 2),
         (["--epochs", "3", "--set", "epochs=4"], "epochs is given twice", 2),

@@ -112,7 +112,9 @@ def write_preset(
 def check_targets(folder: Path, study: str, preset: Path | None) -> None:
     """Raises InputError if a search would overwrite anything but its own earlier results."""
     path = folder / SUMMARY
-    if path.exists() and f'"study": {json.dumps(study)},' not in path.read_text(encoding="utf-8"):
+    if path.exists() and f'"study": {json.dumps(study, ensure_ascii=False)},' not in path.read_text(
+        encoding="utf-8"
+    ):
         raise InputError(f"{folder} holds the results of another study: choose another --output")
     if preset is None:
         return
