@@ -54,11 +54,13 @@ def main(arguments: list[str]) -> None:
     # A name is no path: a slash in it would put the folder elsewhere.
     name = options.study_name.replace("/", "-")
     folder = Path(options.output or Path("runs") / f"{name}-search")
-    options.storage = options.storage or storage.sqlite_url(folder / "study.db")
-    results.check_targets(folder, options.study_name, options.write_preset)
     require_writable(folder)
-    words = map(storage.without_password, arguments)
-    search(options, space, folder, shlex.join(["python", "tune.py", *words]))
+    options.storage = options.storage or storage.sqlite_url(folder / "study.db")
+    if options.write_preset:
+        results.check_preset(options.write_preset)
+    command = shlex.join(["python", "tune.py", *map(storage.without_password, arguments)])
+    # Names of files may hold bytes that are not UTF-8, as the results are.
+    search(options, space, folder, command.encode(errors="backslashreplace").decode())
 
 
 def import_optuna() -> None:
@@ -93,18 +95,15 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
     shown = storage.without_password(options.storage)
     print(f"Study {study.study_name} in {shown}; {results.sentence(study, space)}", flush=True)
     write_tables = functools.partial(results.write_tables, study, space, about, folder)
-    try:
-        trials.run(
-            study,
-            space,
-            sampler=options.sampler,
-            trials=options.trials,
-            train=functools.partial(trials.train_trial, data=data),
-            after_trial=write_tables,
-        )
-    except KeyboardInterrupt:
-        kept = f"stopped; the study is kept in {shown}. Resume it with the same command"
-        raise KeyboardInterrupt(kept) from None
+    print("Ctrl-C keeps the study; the same command resumes it", flush=True)
+    trials.run(
+        study,
+        space,
+        sampler=options.sampler,
+        trials=options.trials,
+        train=functools.partial(trials.train_trial, data=data),
+        after_trial=write_tables,
+    )
     write_tables()
     for line in results.write_plots(study, folder):
         print(line)

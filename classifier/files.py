@@ -58,7 +58,12 @@ def is_writable(folder: Path) -> bool:
 
 
 def require_writable(folder: Path) -> None:
-    """Raises `InputError`, before a long computation, if its results could not be written."""
+    """Raises `InputError`, before a long computation, if its results could not be written.
+
+    They name their folder in UTF-8, which a path can break on Linux.
+    """
+    if str(folder).encode(errors="replace").decode() != str(folder):
+        raise InputError(f"the path {str(folder)!a} is not UTF-8: choose another --output")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another --output")
     if not is_writable(folder):

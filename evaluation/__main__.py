@@ -75,7 +75,7 @@ def summary(evaluation: dict[str, Any], source: str) -> str:
         ("top-5", percent(evaluation["top5"]), ""),
         ("superclass top-1", percent(evaluation["superclass_top1"]), ""),
         ("macro precision", percent(evaluation["macro_precision"]), ""),
-        ("macro recall", percent(evaluation["macro_recall"]), ""),
+        ("macro recall", percent(evaluation["macro_recall"]), "balanced accuracy"),
         ("macro F1", percent(evaluation["macro_f1"]), ""),
         ("macro average precision", number(evaluation["macro_average_precision"], 3), ""),
         ("macro ROC AUC", number(evaluation["macro_roc_auc"], 3), ""),

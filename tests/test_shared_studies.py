@@ -177,6 +177,24 @@ def test_worker_killed_during_a_training_loses_that_trial_alone(tmp_path, small_
 
 
 @pytest.mark.slow
+def test_server_that_drops_its_connections_costs_no_trial(postgres_url, tmp_path):
+    def drop(trial, settings) -> float:
+        with sqlalchemy.create_engine(postgres_url).begin() as connection:
+            others = "pid <> pg_backend_pid() AND datname = current_database()"
+            query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+            connection.execute(sqlalchemy.text(query))
+        trial.report(0.5, step=1)
+        return 0.5
+
+    storage = storages.open_storage(postgres_url)
+    pruner = searches.build_pruner("none", 1)
+    study = storages.open_study(storage, "dropped", pruner=pruner, config={})
+    space = space_of(tmp_path, RANGES)
+    searches.run(study, space, sampler="random", trials=2, train=drop, after_trial=lambda: None)
+    assert [trial.state for trial in trials_of(postgres_url, "dropped")] == [COMPLETE] * 2
+
+
+@pytest.mark.slow
 def test_password_is_not_written_nor_printed(postgres_url, tmp_path, small_dataset, capsys):
     preset = write(tmp_path, SPACE, epochs=1)
     best, output = tmp_path / "best.yaml", tmp_path / "out"

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
@@ -23,7 +22,6 @@ from classifier.search.search_space import SearchSpace
 from classifier.settings import Settings
 
 HEADER_PREFIX = "# Found by a search of "  # marks presets that a search may overwrite
-SUMMARY = "study.json"
 PLOTS = {
     "history": "plot_optimization_history",
     "importance": "plot_param_importances",
@@ -58,28 +56,35 @@ def write_tables(
     """Writes `trials.csv`, and `study.json` with what is told `about` the search, atomically."""
     write_text(folder / "trials.csv", study.trials_dataframe().to_csv(index=False))
     best = best_trial(study)
-    accuracies = {
-        trial.number: list(trial.intermediate_values.values())
-        for trial in study.get_trials(deepcopy=False)
-    }
+    trials = study.get_trials(deepcopy=False)
     summary = {
         **about,
         "result": sentence(study, space),
         "best": best and {"trial": best.number, "validation_top1": best.value, **best.params},
-        "validation_accuracy_by_epoch": accuracies,
+        "validation_accuracy_by_epoch": {t.number: t.intermediate_values for t in trials},
     }
-    write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "study.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_plots(study: optuna.Study, folder: Path) -> list[str]:
-    """Writes the plots; returns a message for each that needs more trials."""
-    mpl.use("Agg")
+    """Writes optuna's plots; returns a message for each that needs more trials."""
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as optuna_plots
+
+    pyplot.switch_backend("Agg")
     lines = []
     for name, function in PLOTS.items():
         try:
-            write_atomically(folder / f"{name}.png", partial(_draw, function, study))
+            with warnings.catch_warnings():
+                # Too few trials to estimate importances: all bars would be equal.
+                warnings.filterwarnings("error", "Target and region quantiles select the same")
+                axes = getattr(optuna_plots, function)(study, target_name="top-1 on validation")
+            axes.figure.set_size_inches(9, 5)
+            save = partial(axes.figure.savefig, format="png", dpi=130, bbox_inches="tight")
+            write_atomically(folder / f"{name}.png", save)
         except (ValueError, RuntimeError, UserWarning) as error:
             lines.append(f"No {name}.png: there are too few trials that differ ({error})")
+        pyplot.close()
     return lines
 
 
@@ -94,14 +99,14 @@ def write_preset(
         for name, value in space.settings_of(best.params).to_dict().items()
         if name != "preset" and (value != standard[name] or name in space.dimensions)
     }
-    machine, data = about["machine"], about["dataset"]
     header = (
         f"{HEADER_PREFIX}{', '.join(space.dimensions)} of the preset {space.settings.preset}.\n"
         f"# {sentence(study, space)}\n"
-        f"# Reaches {best.value:.2%} top-1 on {data['validation_images']:,} training images held "
-        f"out for validation, after {best.last_step} epochs;\n# the test split was not used. On "
-        f"{machine['cores']} cores of {machine['processor']}, {about['date']}, with\n"
-        f"#     {about['command']}\n# Train it, longer with --epochs, by\n"
+        f"# Reaches {best.value:.2%} top-1 on {about['dataset']['validation_images']:,} training "
+        f"images held out for validation, after {best.last_step} epochs.\n"
+        f"# {about['date']}, with\n"
+        f"#     {about['command']}\n"
+        "# Train it, longer with --epochs, by\n"
         f"#     {shlex.join(['python', 'train.py', '--preset', str(path)])}\n\n"
     )
     text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100)
@@ -109,29 +114,10 @@ def write_preset(
     write_text(path, header + text)
 
 
-def check_targets(folder: Path, study: str, preset: Path | None) -> None:
-    """Raises InputError if a search would overwrite anything but its own earlier results."""
-    path = folder / SUMMARY
-    if path.exists() and f'"study": {json.dumps(study)},' not in path.read_text(encoding="utf-8"):
-        raise InputError(f"{folder} holds the results of another study: choose another --output")
-    if preset is None:
-        return
-    if preset.suffix not in (".yaml", ".yml") or not is_writable(preset.parent):
-        raise InputError(f"--write-preset {preset}: give a file ….yaml in a folder to write to")
+def check_preset(path: Path) -> None:
+    """Raises InputError, before the search, if its preset cannot be written to a path."""
+    if path.suffix not in (".yaml", ".yml") or not is_writable(path.parent):
+        raise InputError(f"--write-preset {path}: give a file ….yaml in a folder to write to")
     header = HEADER_PREFIX.encode()
-    if preset.exists() and not (preset.is_file() and preset.read_bytes().startswith(header)):
-        raise InputError(f"{preset} was not written by a search: choose another --write-preset")
-
-
-def _draw(name: str, study: optuna.Study, path: Path) -> None:
-    """Draws one of optuna's plots as a PNG file."""
-    from matplotlib import pyplot
-    from optuna.visualization import matplotlib as optuna_plots
-
-    with warnings.catch_warnings():
-        # Too few trials to estimate importances: all bars would be equal.
-        warnings.filterwarnings("error", "Target and region quantiles select the same")
-        axes = getattr(optuna_plots, name)(study, target_name="top-1 on validation")
-    axes.figure.set_size_inches(9, 5)
-    axes.figure.savefig(path, format="png", dpi=130, bbox_inches="tight")
-    pyplot.close(axes.figure)
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(header)):
+        raise InputError(f"{path} was not written by a search: choose another --write-preset")

@@ -41,11 +41,11 @@ Train = Callable[[optuna.Trial, Settings], float]
 
 def build_pruner(name: str, epochs: int) -> BasePruner:
     """Returns the pruner "median", "hyperband" or "none" for trainings of a number of epochs."""
-    if name == "median":
-        return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 4))
-    if name == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=epochs)
-    return NopPruner()
+    return {
+        "median": MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 4)),
+        "hyperband": HyperbandPruner(min_resource=1, max_resource=epochs),
+        "none": NopPruner(),
+    }[name]
 
 
 def build_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
