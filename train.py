@@ -13,18 +13,24 @@ import dataclasses
 import functools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from classifier import command_line
 from classifier.convert import check_libraries
-from classifier.data.source import DEFAULT_DATASET, DataSource
+from classifier.data.source import DataSource
 from classifier.environment import import_quietly
 from classifier.errors import InputError
 from classifier.hub.dataset_id import check_dataset_id, name_dataset
-from classifier.training import fine_tuning
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
+from classifier.training.fine_tuning import Start, last_layer_only, last_layer_settings
 from classifier.training.options import choose_settings, parse
 from classifier.training.run_folder import Run, open_run
 from classifier.training.training_data import TrainingData, load_training_data
+
+if TYPE_CHECKING:
+    import keras
+
+    from classifier.training.checkpoints import RunState
 
 
 def main(arguments: list[str]) -> None:
@@ -37,21 +43,13 @@ def main(arguments: list[str]) -> None:
         return
     settings, given, init_from = choose_settings(options)
     group = read_process_group() if options.distributed else ALONE
-    new_run = Run(
-        Path(options.output or Path("runs") / settings.preset),
-        settings,
-        options.dataset or DEFAULT_DATASET,
-        options.label_column,
-        options.dataset_id,
-        init_from=init_from,
-    )
+    folder = Path(options.output or Path("runs") / settings.preset)
+    source = DataSource.from_options(options)
+    new_run = Run(folder, settings, source, options.dataset_id, init_from=init_from)
+    # A cluster repeats the command when it requeues a job: --resume may start a run there.
+    start = options.distributed or not options.resume
     with open_run(
-        new_run,
-        resume=options.resume,
-        given=given,
-        # A cluster repeats the command when it requeues a job: --resume may start a run there.
-        start=options.distributed or not options.resume,
-        is_chief=group.is_chief,
+        new_run, resume=options.resume, given=given, start=start, is_chief=group.is_chief
     ) as run:
         if run.complete:
             print(f"The run in {run.folder} is complete.")
@@ -64,90 +62,32 @@ def main(arguments: list[str]) -> None:
 
 
 def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -> None:
-    """Trains a model and writes its model folder."""
+    """Trains a model and writes its model folder: data, network, fit, evaluation."""
     settings = run.settings
-    origin = run.init_from and fine_tuning.Origin.find(
-        str(run.init_from["source"]), run.init_from["revision"]
-    )
-    print(f"Loading {run.dataset} …", flush=True)
-    data = load_training_data(DataSource(run.dataset, run.label_column), settings)
-    if run.dataset_id:
-        check_dataset_id(run.dataset_id, data.split.dataset, data.split.revision)
-    for remark in data.remarks:
-        print(remark, flush=True)
-    run.check_data(data.split)
-    if distributed:
-        group = group.join(
-            settings.batch_size, {**settings.to_dict(), "data set": data.split.fingerprint}
-        )
-
-    # Keras takes seconds to import: wrong input is refused before.
-    import_quietly("keras")
-    import keras
-
+    data = load_data(run)
+    import_quietly("keras")  # takes seconds: wrong input is refused before
     from classifier.architectures import build_network
-    from classifier.architectures.local_start import start_from_patches
     from classifier.training import precision
-    from classifier.training.distillation import epoch_images
-    from classifier.training.fast_convolution import accelerate
     from classifier.training.finish import finish
-    from classifier.training.fit import fit
 
-    number_format = precision.resolve(settings.precision)
-    precision.set_policy(number_format)
-    keras.utils.set_random_seed(settings.seed)
-    start = origin.load(settings) if origin else None
-    if start:
-        data = dataclasses.replace(data, mean=start.mean, deviation=start.deviation)
-    build = functools.partial(
-        build_network,
-        settings,
-        classes=len(data.split.classes),
-        mean=data.mean,
-        deviation=data.deviation,
-    )
-    network = build()
-    new_layer = start.give_weights(network, data.split.classes) if start else False
-    if start:
-        layers = "all layers but the last (other classes)" if new_layer else "all layers"
-        print(f"Starting from the weights of {start.origin.source}: {layers}", flush=True)
-    elif settings.local_maps and not settings.tied:
-        print(
-            "Warning: the first layers start as convolutions with random weights. For trained "
-            "ones, train the preset mlp-tied first: --init-from runs/mlp-tied",
-            flush=True,
-        )
-    else:
-        start_from_patches(network, data.training.images, settings)
-    network = accelerate(network)
-    load_epoch, augmentation = epoch_images(data, settings)
-    if group.is_chief:
-        run.start(data.split)
-    print(
-        f"Training {settings.preset}: {network.count_params():,} parameters in {number_format} on "
-        f"{len(data.training.images):,} images, validated on {len(data.validation.images):,}"
-        f"{group.describe()}",
-        flush=True,
-    )
+    if distributed:
+        group = group.join(settings.batch_size)
+        group.check_same({**settings.to_dict(), "data set": data.split.fingerprint})
+    precision.prepare(settings)
     with run.resumable(distributed=distributed):
-        fit_network = functools.partial(
-            fit,
-            network,
-            load_training=load_epoch,
-            validation=data.validation,
-            augmentation=augmentation,
-            group=group,
+        start = Start(run.init_from, run.initial_weights, settings) if run.init_from else None
+        if start:
+            data = dataclasses.replace(data, mean=start.mean, deviation=start.deviation)
+        build = functools.partial(
+            build_network,
+            settings,
+            classes=len(data.split.classes),
+            mean=data.mean,
+            deviation=data.deviation,
         )
-        frozen = None
-        if new_layer and settings.freeze_epochs:
-            frozen = fine_tuning.train_last_layer(
-                network,
-                settings,
-                functools.partial(fit_network, checkpoints=run.checkpoints / "last-layer"),
-            )
-        state = fit_network(settings, checkpoints=run.checkpoints, tensorboard=run.tensorboard)
-        if frozen:
-            state.prepend(frozen)
+        network = build()
+        initialise(network, run, data, start, group)
+        state = fit_network(network, run, data, start, group)
         if group.devices:  # the first process does the rest alone, on an undistributed network
             weights = network.get_weights()
             group.leave()
@@ -156,6 +96,75 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         if group.is_chief:
             evaluate = functools.partial(evaluate_on_test, data=data)
             finish(run, network, state, data, evaluate=evaluate, group=group)
+
+
+def load_data(run: Run) -> TrainingData:
+    """Loads the data set, and refuses another one than the run began with."""
+    print(f"Loading {run.source.dataset} …", flush=True)
+    data = load_training_data(run.source, run.settings)
+    if run.dataset_id:
+        check_dataset_id(run.dataset_id, data.split.dataset, data.split.revision)
+    for remark in data.remarks:
+        print(remark, flush=True)
+    run.check_data(data.split)
+    return data
+
+
+def initialise(
+    network: "keras.Model", run: Run, data: TrainingData, start: Start | None, group: ProcessGroup
+) -> None:
+    """Gives the network its initial weights; refuses a model that could not be written."""
+    from classifier.architectures.local_start import start_from_patches
+    from classifier.training.saving import check_exportable
+
+    settings = run.settings
+    if start:
+        start.initialise(network, data.split.classes, write=group.is_chief)
+        layers = "all layers but the last (other classes)" if start.new_layer else "all layers"
+        print(f"Starting from the weights of {start.source}: {layers}", flush=True)
+    elif settings.local_maps and not settings.tied:
+        print(
+            "Warning: the first layers start as convolutions with random weights. For trained "
+            "ones, train the preset mlp-tied first: --init-from runs/mlp-tied",
+            flush=True,
+        )
+    else:
+        start_from_patches(network, data.training.images, settings)
+    if group.is_chief:
+        check_exportable(network, data, settings)
+
+
+def fit_network(
+    network: "keras.Model", run: Run, data: TrainingData, start: Start | None, group: ProcessGroup
+) -> "RunState":
+    """Trains the network, or resumes its training, and copies the weights into it."""
+    from classifier.training import precision
+    from classifier.training.distillation import distill
+    from classifier.training.event_files import event_files
+    from classifier.training.fast_convolution import accelerate
+    from classifier.training.resuming import fit_or_resume
+
+    trained, settings = accelerate(network), run.settings
+    images, settings_of_batches, teacher = distill(data, settings, run.teacher)
+    if group.is_chief:
+        run.start(data.split, teacher)
+    print(
+        f"Training {settings.preset}: {network.count_params():,} parameters in "
+        f"{precision.resolve(settings.precision)} on {len(data.training.images):,} images, "
+        f"validated on {len(data.validation.images):,}{group.describe()}",
+        flush=True,
+    )
+    fit = functools.partial(fit_or_resume, trained, images, group=group)
+    frozen = None
+    if start and start.new_layer and settings.freeze_epochs:
+        with last_layer_only(trained):
+            frozen = fit(last_layer_settings(settings_of_batches), run.checkpoints / "last-layer")
+    callbacks = event_files(run.tensorboard)
+    state = fit(settings_of_batches, run.checkpoints, further_callbacks=callbacks)
+    if frozen:
+        state.prepend(frozen)
+    network.set_weights(trained.get_weights())
+    return state
 
 
 def evaluate_on_test(folder: Path, data: TrainingData) -> None:

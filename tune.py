@@ -23,8 +23,8 @@ from classifier.data.source import DataSource, add_data_arguments
 from classifier.environment import import_quietly
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable
+from classifier.presets import load_preset, parse_overrides
 from classifier.search import PRUNERS, SAMPLERS
-from classifier.settings import load_preset, parse_overrides
 
 if TYPE_CHECKING:
     from classifier.search.search_space import SearchSpace

@@ -81,7 +81,7 @@ ROWS = (
         "+ residual blocks, AdamW",
         ALONE,
         "mlp",
-        (*LOCAL, NO_TEACHER, "local_units=0", "prune_threshold=0"),
+        (*LOCAL, NO_TEACHER, "local_units=0", "architecture=residual_mlp", "prune_threshold=0"),
     ),
     Row(
         "local",

@@ -30,7 +30,7 @@ from classifier.data.source import DataSource, add_data_arguments
 from classifier.errors import ClassifierError, InputError
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
-from classifier.settings import preset_names
+from classifier.presets import preset_names
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels, series
 from evaluation.samples import stratified_subset

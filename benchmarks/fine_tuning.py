@@ -23,7 +23,7 @@ from benchmarks.output import PROJECT
 from classifier import command_line
 from classifier.errors import ClassifierError
 from classifier.hub.sources import find
-from classifier.settings import ARCHITECTURE, load_preset
+from classifier.presets import ARCHITECTURE, load_preset
 from classifier.training.fine_tuning import PRESET
 
 

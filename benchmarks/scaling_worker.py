@@ -31,14 +31,13 @@ def step(batch_size: int, steps: int) -> dict[str, float]:
     from benchmarks.training import SETTINGS
     from benchmarks.training_keras import build, random_images
     from classifier.training.augmentation import Augmentation
-    from classifier.training.distribution import read_process_group
-    from classifier.training.fit import Batches, TrainingModel
-    from classifier.training.optimizers import build_optimizer
+    from classifier.training.distribution import read_process_group, sharded_model
+    from classifier.training.fit import Batches, build_optimizer
 
     settings = SETTINGS.replace(batch_size=batch_size)
     team = read_process_group().join(batch_size)
     keras.utils.set_random_seed(0)
-    trainee = TrainingModel(build(settings), Augmentation(settings), team)
+    trainee = sharded_model()(build(settings), Augmentation(settings))
     trainee.compile(
         optimizer=build_optimizer(settings, WARM_UP + steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
@@ -53,7 +52,7 @@ def step(batch_size: int, steps: int) -> dict[str, float]:
             times.append(time.perf_counter())
 
     data = random_images((WARM_UP + steps) * batch_size)
-    batches = Batches(lambda epoch: data, batch_size=batch_size, seed=0)
+    batches = Batches(data, batch_size)
     trainee.fit(batches, shuffle=False, verbose=0, callbacks=[Stopwatch()])
     team.leave()
     return {"seconds": median_of_differences(times[WARM_UP - 1 :])}
@@ -65,7 +64,7 @@ def read_input(batch_size: int, steps: int) -> dict[str, float]:
     from classifier.training.fit import Batches
 
     data = random_images((WARM_UP + steps) * batch_size)
-    batches = Batches(lambda epoch: data, batch_size=batch_size, seed=0)
+    batches = Batches(data, batch_size)
     times = []
     for number in range(len(batches)):
         batches[number]

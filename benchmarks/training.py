@@ -34,7 +34,8 @@ from typing import Any
 from benchmarks import output
 from benchmarks.output import IDLE, circumstances
 from classifier import command_line
-from classifier.settings import Settings, load_preset
+from classifier.presets import load_preset
+from classifier.settings import Settings
 
 WARM_UP = 2  # warm-up steps of a round: the first ones compile, and fill the caches
 CLASSES = 100

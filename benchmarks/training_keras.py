@@ -14,12 +14,11 @@ import numpy as np
 from benchmarks.training import CLASSES, WARM_UP
 from classifier.architectures import build_network, flops_per_image
 from classifier.settings import Settings
-from classifier.training import fusion, precision
+from classifier.training import precision
 from classifier.training.augmentation import Augmentation
 from classifier.training.fast_convolution import accelerate
-from classifier.training.fit import Batches, TrainingModel
-from classifier.training.memory import MallocTuning
-from classifier.training.optimizers import build_optimizer
+from classifier.training.fit import Batches, TrainingModel, build_optimizer
+from classifier.training.fused_adamw_adapter import accelerate_optimizer
 from classifier.training.training_data import Images
 
 
@@ -47,19 +46,19 @@ def trainer(settings: Settings, number_format: str, images: int) -> Callable[[],
     steps = images // settings.batch_size
     precision.set_policy(number_format)
     network = accelerate(build(settings))
-    trainee = TrainingModel(network, Augmentation(settings), fuse=fusion.is_possible())
+    trainee = TrainingModel(network, Augmentation(settings))
     trainee.compile(
-        optimizer=build_optimizer(settings, WARM_UP + steps),
+        optimizer=accelerate_optimizer(build_optimizer(settings, WARM_UP + steps)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=["accuracy"],
         jit_compile=keras.backend.backend() == "jax",
     )
     data = random_images((WARM_UP + steps) * settings.batch_size)
-    batches = Batches(lambda epoch: data, batch_size=settings.batch_size, seed=0)
+    batches = Batches(data, settings.batch_size)
 
     def train() -> float:
         stopwatch = Stopwatch()
-        trainee.fit(batches, shuffle=False, verbose=0, callbacks=[MallocTuning(), stopwatch])
+        trainee.fit(batches, shuffle=False, verbose=0, callbacks=[stopwatch])
         return round(steps * settings.batch_size / stopwatch.seconds, 1)
 
     return train

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from classifier.errors import DiskFullError, InputError
+from classifier.errors import InputError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -65,22 +65,13 @@ def require_writable(folder: Path) -> None:
         raise InputError(f"cannot write to {folder}: choose another --output")
 
 
-def require_space(folder: Path, size: int) -> None:
-    """Raises `DiskFullError` unless the disk of a folder has this many bytes free.
+def remove_temporary(folder: Path) -> None:
+    """Removes what `write_atomically` left below a folder in processes that were killed.
 
-    Called before libraries write that crash on a full disk: HDF5 and TensorFlow's event files
-    cause a segmentation fault.
+    No other process may be writing there.
     """
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise DiskFullError(
-            f"the disk of {folder} has {_megabytes(free)} free, and about {_megabytes(size)} are "
-            "needed: free some space"
-        )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB" if size >= 10e6 else f"{size / 1e6:.1f} MB"
+    for path in [*folder.rglob(".*.tmp")]:
+        _remove(path)
 
 
 def _replace(temporary: Path, path: Path) -> None:

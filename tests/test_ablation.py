@@ -12,7 +12,7 @@ from evaluation.locales import LOCALES
 
 
 def test_each_row_is_a_preset_with_settings_that_exist() -> None:
-    from classifier.settings import load_preset, parse_overrides
+    from classifier.presets import load_preset, parse_overrides
 
     for row in ablation.ROWS:
         load_preset(row.preset).replace(**parse_overrides(list(row.changes)))

@@ -14,7 +14,8 @@ from classifier.architectures.cnn import poolings
 from classifier.architectures.local_start import local_kernel, pixel_positions, start_from_patches
 from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder
-from classifier.settings import Settings, load_preset
+from classifier.presets import load_preset
+from classifier.settings import Settings
 from classifier.training import calibration, saving
 from classifier.training.calibration import calibrate, fit_temperature, fold_temperature
 from classifier.training.distillation import soften

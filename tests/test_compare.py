@@ -13,7 +13,8 @@ from PIL import Image
 from benchmarks import compare
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
-from classifier.settings import PRESETS, Settings, load_preset
+from classifier.presets import PRESETS, load_preset
+from classifier.settings import Settings
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels
 from evaluation.locales import LOCALES, Locale

@@ -18,7 +18,7 @@ from classifier.formats import onnx_graph
 from classifier.hub import card
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier, Predict
-from classifier.settings import load_preset
+from classifier.presets import load_preset
 from hub_server import Hub
 from model_folders import CLASSES, LABELS, make_model_folder
 from pictures import encoded, scene

@@ -13,7 +13,8 @@ import pytest
 from classifier.architectures import LAST_LAYER, build_network
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
-from classifier.settings import ARCHITECTURE, Settings
+from classifier.presets import ARCHITECTURE
+from classifier.settings import Settings
 from classifier.training import saving
 from classifier.training.augmentation import Augmentation
 from classifier.training.checkpoints import RunState

@@ -21,7 +21,7 @@ from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import load_stored_split
 from classifier.data.source import DataSource
 from classifier.errors import InputError
-from classifier.settings import load_preset
+from classifier.presets import load_preset
 from classifier.training.training_data import TrainingData, load_training_data
 from data_files import encode
 

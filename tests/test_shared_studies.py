@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy
 
 from classifier.errors import ClassifierError
+from classifier.presets import load_preset
 from classifier.search import storage as storages
 from classifier.search import trials as searches
 from classifier.search.search_space import SearchSpace, load_search_space
-from classifier.settings import load_preset
 from conftest import PROJECT
 from test_tune import COMPLETE, FAIL, PRUNED, SPACE, call, trials_of, write
 

@@ -13,7 +13,7 @@ from benchmarks import training, training_keras
 from classifier.architectures import flops_per_image
 from classifier.settings import Settings
 from classifier.training import augmentation, precision
-from classifier.training.optimizers import build_optimizer
+from classifier.training.fit import build_optimizer
 
 torch = pytest.importorskip("torch", reason="PyTorch: see benchmarks/requirements.txt")
 from benchmarks import training_pytorch  # noqa: E402

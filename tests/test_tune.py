@@ -17,9 +17,9 @@ import train
 import tune
 from classifier import command_line
 from classifier.errors import InputError
+from classifier.presets import PRESETS, load_preset, preset_names
 from classifier.search import storage as storages
 from classifier.search.search_space import NOT_SEARCHED, load_search_space
-from classifier.settings import PRESETS, load_preset, preset_names
 from conftest import PROJECT
 
 PRESET = {"hidden_units": [8], "batch_size": 108, "epochs": 2, "precision": "float32"}

@@ -1,17 +1,20 @@
-"""Builds networks, one architecture per file, and counts their operations."""
+"""Builds networks, one architecture per file, and counts their operations.
 
+Example:
+    >>> network = build_network(Settings(), classes=100, mean=mean, deviation=deviation)
+    ... # doctest: +SKIP
+"""
+
+import importlib
 import math
 from typing import Any
 
 import keras
 import numpy as np
 
-from classifier.architectures import cnn, mlp, residual_mlp
-from classifier.architectures.regularization import l2_penalty
 from classifier.settings import Settings
 
 NORMALISATION, LAST_LAYER = "normalisation", "probabilities"  # names of layers
-HIDDEN_LAYERS = {"mlp": mlp.hidden, "residual_mlp": residual_mlp.hidden, "cnn": cnn.hidden}
 
 
 def build_network(
@@ -25,7 +28,7 @@ def build_network(
     """Builds the network that is trained and exported; it consists of built-in Keras layers only.
 
     Args:
-        settings: the architecture and its sizes.
+        settings: the architecture, a module of this package with `hidden`, and its sizes.
         classes: number of classes, C.
         mean: float32, (3,): the training images' mean of each channel, 0–255.
         deviation: float32, (3,): their standard deviation.
@@ -36,20 +39,21 @@ def build_network(
         A model from raw pixels (N, S, S, 3), 0–255, RGB, with S the settings' `image_size`, to
         softmax probabilities (N, C) in float32.
     """
-    side = settings.image_size
-    images = keras.Input((side, side, 3), name="images")
-    normalisation = keras.layers.Normalization(
-        mean=mean.tolist(), variance=(deviation**2).tolist(), name=NORMALISATION
-    )
+    seeds = settings.seeds("network")
+    images = keras.Input((settings.image_size, settings.image_size, 3), name="images")
     views = _views(images, settings) if test_time_augmentation else [images]
     pixels = keras.layers.Concatenate(axis=0, name="views")(views) if len(views) > 1 else images
-    features = HIDDEN_LAYERS[settings.architecture](normalisation(pixels), settings)
+    pixels = keras.layers.Normalization(
+        mean=mean.tolist(), variance=(deviation**2).tolist(), name=NORMALISATION
+    )(pixels)
+    architecture = importlib.import_module(f"{__name__}.{settings.architecture}")
+    features = architecture.hidden(pixels, settings, seeds)
     probabilities = keras.layers.Dense(
         classes,
         activation="softmax",
         dtype="float32",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=settings.seed + 10_000),
-        kernel_regularizer=l2_penalty(settings),
+        kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
+        kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
         name=LAST_LAYER,
     )(features)
     if len(views) > 1:

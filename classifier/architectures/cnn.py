@@ -6,32 +6,35 @@ map has 4×4 to 8×8 positions for all image sizes: small images are pooled in f
 ones also in the stem, which then has more layers.
 """
 
+from collections.abc import Iterator
+
 import keras
 
-from classifier.architectures.regularization import l2_penalty
 from classifier.settings import Settings
 
 LOGIT_SCALE = 0.125  # Page 2018
 MIN_MAP, MAX_MAP = 4, 8  # pixels of a side of the last feature map
 
 
-def hidden(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
+def hidden(
+    pixels: keras.KerasTensor, settings: Settings, seeds: Iterator[int]
+) -> keras.KerasTensor:
     """Maps normalised pixels (N, S, S, 3) to features (N, last of `channels`)."""
     in_stem, in_stages = poolings(settings.image_size, len(settings.channels) - 1)
-    features = _convolution(pixels, settings, settings.channels[0], "stem", pool=in_stem > 0)
+    stem, *stages = settings.channels
+    features = _convolution(pixels, settings, seeds, stem, "stem", pool=in_stem > 0)
     for number in range(2, in_stem + 1):
-        name = f"stem_{number}"
-        features = _convolution(features, settings, settings.channels[0], name, pool=True)
-    for stage, channels in enumerate(settings.channels[1:], start=1):
+        features = _convolution(features, settings, seeds, stem, f"stem_{number}", pool=True)
+    for stage, channels in enumerate(stages, start=1):
         pool = stage <= in_stages
-        features = _convolution(features, settings, channels, f"stage_{stage}", pool=pool)
+        features = _convolution(features, settings, seeds, channels, f"stage_{stage}", pool=pool)
         if stage % 2:
-            inner = _convolution(features, settings, channels, f"residual_{stage}_1")
-            inner = _convolution(inner, settings, channels, f"residual_{stage}_2")
+            inner = _convolution(features, settings, seeds, channels, f"residual_{stage}_1")
+            inner = _convolution(inner, settings, seeds, channels, f"residual_{stage}_2")
             features = keras.layers.Add(name=f"add_{stage}")([features, inner])
     features = keras.layers.GlobalMaxPooling2D(name="pool")(features)
     if settings.dropout:
-        features = keras.layers.Dropout(settings.dropout, seed=settings.seed)(features)
+        features = keras.layers.Dropout(settings.dropout, seed=next(seeds))(features)
     return keras.layers.Rescaling(LOGIT_SCALE, name="logit_scale")(features)
 
 
@@ -54,19 +57,19 @@ def poolings(size: int, stages: int) -> tuple[int, int]:
 def _convolution(
     features: keras.KerasTensor,
     settings: Settings,
+    seeds: Iterator[int],
     channels: int,
     name: str,
     *,
     pool: bool = False,
 ) -> keras.KerasTensor:
-    seed = settings.seed + sum(ord(letter) * (i + 1) for i, letter in enumerate(name))
     features = keras.layers.Conv2D(
         channels,
         3,
         padding="same",
         use_bias=False,
-        kernel_initializer=keras.initializers.HeNormal(seed=seed),
-        kernel_regularizer=l2_penalty(settings),
+        kernel_initializer=keras.initializers.HeNormal(seed=next(seeds)),
+        kernel_regularizer=keras.regularizers.L2(settings.l2) if settings.l2 else None,
         name=f"{name}_convolution",
     )(features)
     if pool:

@@ -8,6 +8,8 @@ it is then trained from its weights (`--init-from`), which `dense_form` converts
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 
@@ -18,7 +20,9 @@ from classifier.settings import Settings
 MAX_DENSE_WEIGHTS = 1 << 28  # of one layer: 1 GiB
 
 
-def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasTensor:
+def mapped_layers(
+    pixels: keras.KerasTensor, settings: Settings, seeds: Iterator[int]
+) -> keras.KerasTensor:
     """Maps flattened pixels (N, 3·S²) to features (N, `local_units`): one layer per map.
 
     The units of a layer form a map with a side of `local_maps` positions, with the same number of
@@ -42,12 +46,13 @@ def mapped_layers(pixels: keras.KerasTensor, settings: Settings) -> keras.KerasT
             name = f"local_normalisation_{index - 1}"
             inner = keras.layers.LayerNormalization(name=name)(inner)
         name, step = f"local_{index}", side // target
-        initializer = keras.initializers.HeNormal(seed=settings.seed + index)
         convolution = keras.layers.Conv2D(
-            *(filters, patch, step),
+            filters,
+            patch,
+            strides=step,
             padding="same",
             activation="silu",
-            kernel_initializer=initializer,
+            kernel_initializer=keras.initializers.HeNormal(seed=next(seeds)),
             name=name,
         )
         shape = (side, side, channels)

@@ -15,7 +15,7 @@ import numpy as np
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_text
 from classifier.model_folder import saved_model
-from classifier.settings import current_names
+from classifier.presets import current_names
 
 if TYPE_CHECKING:
     import keras

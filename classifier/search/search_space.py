@@ -21,14 +21,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from classifier.errors import InputError
-from classifier.settings import (
-    FIELD_TYPES,
-    Settings,
-    preset_path,
-    read_preset_file,
-    refuse_unknown,
-    shorten,
-)
+from classifier.presets import preset_path, read_preset_file
+from classifier.settings import Settings, refuse_unknown, shorten
 
 # A trial trains on the same images as the others, and is compared with them after each epoch.
 # Calibration, views and export come after the training, and only fine-tuning freezes layers.
@@ -36,6 +30,7 @@ NOT_SEARCHED = (
     *("preset", "epochs", "seed", "validation_fraction", "image_size", "freeze_epochs"),
     *("calibrate", "tta_flip", "tta_zoom", "store_half"),
 )
+FIELD_TYPES = {name: type(value) for name, value in Settings()}
 Scalar = str | int | float | bool  # types that databases support; lists are stored as JSON
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 RANGES: dict[type, Any] = {int: IntDistribution, float: FloatDistribution}

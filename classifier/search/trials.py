@@ -7,10 +7,8 @@ heartbeats have stopped (see `storage`); one that is stopped by Ctrl-C is queued
 from __future__ import annotations
 
 import gc
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import keras
 import optuna
@@ -27,9 +25,11 @@ from classifier.errors import ClassifierError
 from classifier.search.search_space import SearchSpace
 from classifier.search.storage import reason
 from classifier.settings import Settings
-from classifier.training import precision
-from classifier.training.distillation import epoch_images
-from classifier.training.fit import fit, top1
+from classifier.training import precision, pruning
+from classifier.training.distillation import distill
+from classifier.training.divergence import StopAtDivergence
+from classifier.training.fit import build_callbacks, fit, top1
+from classifier.training.fused_adamw_adapter import accelerate_optimizer
 from classifier.training.training_data import TrainingData
 
 # Trials that are sampled at random before TPE starts, and not pruned before a median exists.
@@ -131,23 +131,19 @@ def train_trial(trial: optuna.Trial, settings: Settings, *, data: TrainingData) 
         TrialPruned: the pruner stopped it early.
     """
     try:
-        precision.set_policy(precision.resolve(settings.precision))
-        keras.utils.set_random_seed(settings.seed)
+        precision.prepare(settings)
         network = build_network(
             settings, classes=len(data.split.classes), mean=data.mean, deviation=data.deviation
         )
         start_from_patches(network, data.training.images, settings)
-        load_epoch, augmentation = epoch_images(data, settings)
-        with tempfile.TemporaryDirectory() as checkpoints:
-            fit(
-                network,
-                settings,
-                load_training=load_epoch,
-                validation=data.validation,
-                checkpoints=Path(checkpoints),
-                augmentation=augmentation,
-                further_callbacks=[Pruning(trial, settings.epochs)],
-            )
+        images, settings, _ = distill(data, settings)
+        callbacks = [
+            StopAtDivergence(settings.learning_rate),
+            *build_callbacks(settings),
+            pruning.Pruning(network, settings.prune_threshold),
+            Pruning(trial, settings.epochs),
+        ]
+        fit(network, images, settings, callbacks, accelerate=accelerate_optimizer)
         return top1(network, data.validation)
     finally:
         # The next trial builds another network: release the memory of this one.

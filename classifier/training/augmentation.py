@@ -1,5 +1,9 @@
 """Augmentation of training images, written with `keras.ops` so that it runs in the graph.
 
+Three layers: `Geometric` moves the pixels of each image, `Photometric` changes their values, and
+`Mixing` combines images and their targets; `Augmentation` is one after the other. A setting that is
+off costs nothing.
+
 Crops, zooms, shifts and flips are separable: the image is multiplied with a matrix over its rows
 and one over its columns. On CPUs two small matrix products per image are faster than gathering
 pixels, and the same code runs on every Keras backend.
@@ -17,25 +21,142 @@ GREY = 127.5
 MAX_ERASED_SIDE = 0.5  # of the image's side; Zhong et al., "Random Erasing", 2020
 
 
-class Augmentation(keras.layers.Layer):
-    """Augments a batch of images and their targets by the settings, at random.
+class RandomLayer(keras.layers.Layer):
+    """A layer with random draws, whose state is a variable: resumed, it continues the sequence."""
 
-    The random state is a variable of the model: a resumed training continues the same sequence.
-    """
-
-    def __init__(self, settings: Settings, *, geometry: bool = True, mixing: bool = True) -> None:
-        """Args:
-        settings: the strength of each operation.
-        geometry: whether to crop, shift, change colours and erase.
-        mixing: whether to flip and to apply mixup.
-        """
+    def __init__(self, settings: Settings, seed: int) -> None:
         super().__init__(dtype="float32", autocast=False)
         self.settings = settings
         self.size = settings.image_size
-        self.shift = round(settings.shift * self.size / DEFAULT_IMAGE_SIZE)  # pixels
-        self.geometry = geometry
-        self.mixing = mixing
-        self.random = keras.random.SeedGenerator(settings.seed + 777)
+        self.random = keras.random.SeedGenerator(seed)
+
+    def uniform(self, count: Any, low: float, high: float) -> Any:
+        """Draws a number for each image, (N,)."""
+        return keras.random.uniform((count,), low, high, seed=self.random)
+
+    def rectangles(self, probability: float, sides: list[Any]) -> Any:
+        """Draws a random rectangle in each image, clipped at the edges.
+
+        Args:
+            probability: that an image has one.
+            sides: height and width, each float32, (N,), as fractions of the image's side.
+
+        Returns:
+            bool, (N, S, S, 1): whether a pixel lies inside.
+        """
+        size, count = self.size, ops.shape(sides[0])[0]
+        inside = ops.reshape(self.uniform(count, 0.0, 1.0) < probability, (-1, 1, 1, 1))
+        positions = ops.arange(size, dtype="float32")
+        for side, shape in zip(sides, ((-1, size, 1, 1), (-1, 1, size, 1)), strict=True):
+            centre = self.uniform(count, 0.0, size - 1.0)
+            distance = ops.abs(positions[None, :] - centre[:, None])
+            within = distance < side[:, None] * size / 2
+            inside = ops.logical_and(inside, ops.reshape(within, shape))
+        return inside
+
+
+class Geometric(RandomLayer):
+    """Random crops, shifts, rotations and flips: float32, (N, S, S, 3) → the same shape."""
+
+    def call(self, images: Any) -> Any:
+        """Moves the pixels; outside of the image, those at the edge are repeated."""
+        settings, count, size = self.settings, ops.shape(images)[0], self.size
+        moves = settings.crop_area < 1 or settings.crop_aspect > 1 or settings.shift
+        if not (moves or settings.flip or settings.rotation):
+            return images
+        height = width = ops.ones((count,))
+        top = left = mirrored = ops.zeros((count,))
+        if moves:
+            area = self.uniform(count, settings.crop_area, 1.0)
+            limit = math.log(settings.crop_aspect) / 2
+            stretch = ops.exp(self.uniform(count, -limit, limit))
+            height = ops.minimum(ops.sqrt(area) * stretch, 1.0)
+            width = ops.minimum(ops.sqrt(area) / stretch, 1.0)
+            top, left = self._offset(count, height), self._offset(count, width)
+        if settings.flip:
+            mirrored = ops.cast(self.uniform(count, 0.0, 1.0) < settings.flip, "float32")
+        if settings.rotation:
+            limit = math.radians(settings.rotation)
+            angle = self.uniform(count, -limit, limit)
+            crop = affine_matrix(top, left, height, width, mirrored, angle, size)
+            return ops.image.affine_transform(images, crop, fill_mode="nearest")
+        rows = sampling_matrix(top, height, ops.zeros((count,)), size)
+        columns = sampling_matrix(left, width, mirrored, size)
+        return _transposed(_resampled(_transposed(_resampled(images, rows, size)), columns, size))
+
+    def _offset(self, count: Any, extent: Any) -> Any:
+        """Draws positions of crops inside the image, shifted by whole pixels."""
+        offset = self.uniform(count, 0.0, 1.0) * (1.0 - extent) * self.size
+        shift = round(self.settings.shift * self.size / DEFAULT_IMAGE_SIZE)  # pixels
+        if shift:
+            offset = offset + ops.floor(self.uniform(count, -shift, shift + 1))
+        return offset
+
+
+class Photometric(RandomLayer):
+    """Random noise, contrast, brightness and erasing: float32, (N, S, S, 3) → the same shape."""
+
+    def call(self, images: Any) -> Any:
+        """Changes the values of the pixels, which stay within 0–255."""
+        settings, count = self.settings, ops.shape(images)[0]
+        if settings.noise:
+            deviation = ops.reshape(self.uniform(count, 0.0, settings.noise), (-1, 1, 1, 1))
+            images = images + deviation * keras.random.normal(ops.shape(images), seed=self.random)
+        if settings.contrast:
+            factor = self.uniform(count, 1 - settings.contrast, 1 + settings.contrast)
+            mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
+            images = mean + (images - mean) * ops.reshape(factor, (-1, 1, 1, 1))
+        if settings.brightness:
+            change = self.uniform(count, -settings.brightness, settings.brightness)
+            images = images + 255.0 * ops.reshape(change, (-1, 1, 1, 1))
+        if settings.contrast or settings.brightness or settings.noise:
+            images = ops.clip(images, 0.0, 255.0)
+        if settings.erasing:
+            sides = [self.uniform(count, 0.1, MAX_ERASED_SIDE) for _ in range(2)]
+            images = ops.where(self.rectangles(settings.erasing, sides), GREY, images)
+        return images
+
+
+class Mixing(RandomLayer):
+    """CutMix and mixup of each image of a batch with the next one."""
+
+    def call(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Mixes images, float32, (N, S, S, 3), and in the same proportion targets, (N, C)."""
+        if self.settings.cutmix:
+            images, targets = self._cut_and_paste(images, targets)
+        if self.settings.mixup:
+            images, targets = self._mix(images, targets)
+        return images, targets
+
+    def _cut_and_paste(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """CutMix (Yun et al., 2019): pastes a rectangle of the next image of the batch."""
+        side = ops.sqrt(self.uniform(ops.shape(images)[0], 0.0, 1.0))
+        inside = self.rectangles(self.settings.cutmix, [side, side])
+        share = ops.mean(ops.cast(inside, "float32"), axis=(1, 2))
+        images = ops.where(inside, ops.roll(images, 1, axis=0), images)
+        return images, (1.0 - share) * targets + share * ops.roll(targets, 1, axis=0)
+
+    def _mix(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Mixup (Zhang et al., 2018): a weighted mean of two images."""
+        alpha, count = self.settings.mixup, ops.shape(images)[0]
+        share = keras.random.beta((count, 1), alpha, alpha, seed=self.random)
+        if self.settings.mixup_probability < 1:  # one draw for the whole batch
+            draw = keras.random.uniform((1, 1), seed=self.random)
+            share = ops.where(draw < self.settings.mixup_probability, share, 1.0)
+        of_image = share[:, :, None, None]
+        images = of_image * images + (1.0 - of_image) * ops.roll(images, 1, axis=0)
+        return images, share * targets + (1.0 - share) * ops.roll(targets, 1, axis=0)
+
+
+class Augmentation(keras.layers.Layer):
+    """Augments a batch of images and their targets by the settings, at random."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(dtype="float32", autocast=False)
+        seeds = settings.seeds("augmentation")
+        self.geometric = Geometric(settings, next(seeds))
+        self.photometric = Photometric(settings, next(seeds))
+        self.mixing = Mixing(settings, next(seeds))
 
     def call(self, images: Any, targets: Any) -> tuple[Any, Any]:
         """Augments a batch.
@@ -45,132 +166,14 @@ class Augmentation(keras.layers.Layer):
             targets: (N, C), each row a distribution over the classes.
 
         Returns:
-            images: float32, (N, S, S, 3), 0–255; targets: float32, (N, C), rows of the same sum.
+            images: float32, (N, S, S, 3), 0–255; targets: float32, (N, C).
         """
         images, targets = ops.cast(images, "float32"), ops.cast(targets, "float32")
-        images = self._move(images)
-        if self.geometry:
-            images = self._recolour(images)
-            images = self._erase(images)
-        if self.mixing and self.settings.cutmix:
-            images, targets = self._cut_and_paste(images, targets)
-        if self.mixing and self.settings.mixup:
-            images, targets = self._mix(images, targets)
-        return images, targets
+        return self.mixing(self.photometric(self.geometric(images)), targets)
 
     def compute_output_shape(self, images: Any, targets: Any) -> tuple[Any, Any]:
         """Returns the shapes of the inputs, which do not change."""
         return images, targets
-
-    def _move(self, images: Any) -> Any:
-        settings = self.settings
-        count = ops.shape(images)[0]
-        crops = settings.crop_area < 1 or settings.crop_aspect > 1 or self.shift
-        moves = self.geometry and (crops or settings.rotation)
-        flips = self.mixing and settings.flip
-        if not moves and not flips:
-            return images
-        height = width = ops.ones((count,))
-        top = left = ops.zeros((count,))
-        if moves:
-            area = self._uniform(count, settings.crop_area, 1.0)
-            limit = math.log(settings.crop_aspect) / 2
-            stretch = ops.exp(self._uniform(count, -limit, limit))
-            height = ops.minimum(ops.sqrt(area) * stretch, 1.0)
-            width = ops.minimum(ops.sqrt(area) / stretch, 1.0)
-            top = self._offset(count, height)
-            left = self._offset(count, width)
-        mirrored = ops.zeros((count,))
-        if flips:
-            mirrored = ops.cast(self._uniform(count, 0.0, 1.0) < settings.flip, "float32")
-        if self.geometry and settings.rotation:
-            limit = math.radians(settings.rotation)
-            angle = self._uniform(count, -limit, limit)
-            crop = affine_matrix(top, left, height, width, mirrored, angle, self.size)
-            return ops.image.affine_transform(images, crop, fill_mode="nearest")
-        rows = sampling_matrix(top, height, ops.zeros((count,)), self.size)
-        columns = sampling_matrix(left, width, mirrored, self.size)
-        resampled = _transposed(_resampled(images, rows, self.size))
-        return _transposed(_resampled(resampled, columns, self.size))
-
-    def _offset(self, count: Any, extent: Any) -> Any:
-        """Draws positions of crops inside the image, shifted by whole pixels."""
-        offset = self._uniform(count, 0.0, 1.0) * (1.0 - extent) * self.size
-        if self.shift:
-            offset = offset + ops.floor(self._uniform(count, -self.shift, self.shift + 1))
-        return offset
-
-    def _recolour(self, images: Any) -> Any:
-        settings = self.settings
-        count = ops.shape(images)[0]
-        if settings.noise:
-            deviation = ops.reshape(self._uniform(count, 0.0, settings.noise), (-1, 1, 1, 1))
-            images = images + deviation * keras.random.normal(ops.shape(images), seed=self.random)
-        if settings.contrast:
-            factor = self._uniform(count, 1 - settings.contrast, 1 + settings.contrast)
-            mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
-            images = mean + (images - mean) * ops.reshape(factor, (-1, 1, 1, 1))
-        if settings.brightness:
-            change = self._uniform(count, -settings.brightness, settings.brightness)
-            images = images + 255.0 * ops.reshape(change, (-1, 1, 1, 1))
-        if settings.noise or settings.contrast or settings.brightness:
-            images = ops.clip(images, 0.0, 255.0)
-        return images
-
-    def _erase(self, images: Any) -> Any:
-        if not self.settings.erasing:
-            return images
-        count = ops.shape(images)[0]
-        sides = [self._uniform(count, 0.1, MAX_ERASED_SIDE) for _ in range(2)]
-        inside = self._rectangles(self.settings.erasing, sides)
-        return ops.where(inside[..., None], GREY, images)
-
-    def _cut_and_paste(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """CutMix (Yun et al., 2019): pastes a rectangle of the next image of the batch."""
-        side = ops.sqrt(self._uniform(ops.shape(images)[0], 0.0, 1.0))
-        inside = self._rectangles(self.settings.cutmix, [side, side])
-        share = ops.mean(ops.cast(inside, "float32"), axis=(1, 2))[:, None]
-        images = ops.where(inside[..., None], ops.roll(images, 1, axis=0), images)
-        return images, (1.0 - share) * targets + share * ops.roll(targets, 1, axis=0)
-
-    def _rectangles(self, probability: float, sides: list[Any]) -> Any:
-        """Draws a random rectangle in each image, clipped at the edges.
-
-        Args:
-            probability: that an image has one.
-            sides: height and width, each float32, (N,), as fractions of the image's side.
-
-        Returns:
-            bool, (N, S, S): whether a pixel lies inside.
-        """
-        size, count = self.size, ops.shape(sides[0])[0]
-        chosen = self._uniform(count, 0.0, 1.0) < probability
-        inside = ops.reshape(chosen, (-1, 1, 1))
-        positions = ops.arange(size, dtype="float32")
-        for side, shape in zip(sides, ((-1, size, 1), (-1, 1, size)), strict=True):
-            centre = self._uniform(count, 0.0, size - 1.0)
-            distance = ops.abs(positions[None, :] - centre[:, None])
-            within = distance < side[:, None] * size / 2
-            inside = ops.logical_and(inside, ops.reshape(within, shape))
-        return inside
-
-    def _mix(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Mixup (Zhang et al., 2018): mixes each image with the next one of the batch."""
-        alpha = self.settings.mixup
-        count = ops.shape(images)[0]
-        share = keras.random.beta((count, 1), alpha, alpha, seed=self.random)
-        if self.settings.mixup_probability < 1:
-            # One draw for the whole batch.
-            draw = keras.random.uniform((1, 1), seed=self.random)
-            share = ops.where(draw < self.settings.mixup_probability, share, 1.0)
-        other_images = ops.roll(images, 1, axis=0)
-        other_targets = ops.roll(targets, 1, axis=0)
-        share_of_image = ops.reshape(share, (-1, 1, 1, 1))
-        images = share_of_image * images + (1.0 - share_of_image) * other_images
-        return images, share * targets + (1.0 - share) * other_targets
-
-    def _uniform(self, count: Any, low: float, high: float) -> Any:
-        return keras.random.uniform((count,), low, high, seed=self.random)
 
 
 def sampling_matrix(offset: Any, extent: Any, mirrored: Any, size: int) -> Any:

@@ -1,7 +1,12 @@
 """Temperature scaling: divides the logits by a number that calibrates the probabilities.
 
-Source: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+Source: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017. Few
+validation images determine no temperature: without an error among them, the likelihood is highest
+at zero. Therefore the logarithm of the temperature has a normal prior around 0, which a few hundred
+images outweigh.
 """
+
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -9,19 +14,39 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
 from classifier.architectures import LAST_LAYER
-from classifier.training.training_data import Images
+from classifier.training.fit import Images
 
 BATCH_SIZE = 500
+PRIOR = 0.2  # standard deviation of the logarithm: 95% of temperatures lie within 0.67 to 1.5
 SEARCHED = (0.05, 20.0)  # temperatures
+STEP = 0.05  # of the logarithm, for the curvature of the posterior
 MIN_PROBABILITY = 1e-30  # smaller probabilities underflow in float32
 
 
-def calibrate(model: keras.Model, validation: Images) -> float:
-    """Fits the temperature on validation images and applies it to the weights of the last layer.
+class Calibration(NamedTuple):
+    """A fitted temperature.
 
-    Returns:
-        The temperature.
+    Attributes:
+        temperature: the divisor of the logits.
+        interval: where it lies with a probability of 95%.
+        images: the number of validation images.
+        determined: whether they narrow the prior down by half; otherwise it stays near 1.
     """
+
+    temperature: float
+    interval: tuple[float, float]
+    images: int
+    determined: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the record for `training.json`."""
+        rounded = [round(limit, 4) for limit in self.interval]
+        return {"interval": rounded, "images": self.images, "determined": self.determined}
+
+
+def calibrate(model: keras.Model, validation: Images) -> Calibration:
+    """Fits the temperature on validation images and applies it to the weights of the last layer."""
+    images, targets = validation
     last = model.get_layer(LAST_LAYER)
     # With test-time augmentation the output of the last layer has all views: (V·N, C).
     views = keras.Model(model.input, last.output)
@@ -29,44 +54,52 @@ def calibrate(model: keras.Model, validation: Images) -> float:
     probabilities = np.concatenate(
         [
             keras.ops.convert_to_numpy(views(batch)).reshape(-1, len(batch), classes)
-            for batch in np.split(
-                validation.images, range(BATCH_SIZE, len(validation.images), BATCH_SIZE)
-            )
+            for batch in np.split(images, range(BATCH_SIZE, len(images), BATCH_SIZE))
         ],
         axis=1,
     )
-    temperature = fit_temperature(probabilities, validation.targets.argmax(axis=1))
-    fold_temperature(model, temperature)
-    return temperature
+    fitted = fit_temperature(probabilities, targets.argmax(axis=1))
+    fold_temperature(model, fitted.temperature)
+    return fitted
 
 
-def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Fits the temperature on held-out images.
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Fits the temperature on held-out images: the most probable one.
 
-    For one view it minimises the cross-entropy. The mean of several softmax outputs would be
-    under-confident at that minimum: for it the mean confidence is made equal to the accuracy.
+    For one view the likelihood is that of the labels. The mean of several softmax outputs would be
+    under-confident at its maximum: for it the likelihood is that of the number of right answers, of
+    which the mean confidence is the expected share.
 
     Args:
         probabilities: (V, N, C): the softmax outputs of V views, whose mean is the prediction.
         labels: (N,), integers.
-
-    Returns:
-        The divisor of the logits of every view.
     """
     logits = np.log(np.maximum(probabilities.astype("float64"), MIN_PROBABILITY))
+    count = len(labels)
 
-    def cross_entropy(logarithm: float) -> float:
+    def of_labels(logarithm: float) -> float:
         scaled = logits[0] / np.exp(logarithm)
-        return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
+        return float(np.sum(logsumexp(scaled, axis=1) - scaled[np.arange(count), labels]))
 
-    def calibration_gap(logarithm: float) -> float:
+    def of_right_answers(logarithm: float) -> float:
         answers = softmax(logits / np.exp(logarithm), axis=2).mean(axis=0)
-        right = answers.argmax(axis=1) == labels
-        return float((answers.max(axis=1).mean() - right.mean()) ** 2)
+        right = (answers.argmax(axis=1) == labels).sum()
+        gap = answers.max(axis=1).mean() - right / count
+        share = (right + 1) / (count + 2)  # never 0 or 1
+        return float(count * gap**2 / (2 * share * (1 - share)))
 
-    objective = cross_entropy if len(logits) == 1 else calibration_gap
-    found = minimize_scalar(objective, bounds=np.log(SEARCHED).tolist(), method="bounded")
-    return float(np.exp(found.x))
+    likelihood = of_labels if len(logits) == 1 else of_right_answers
+
+    def objective(logarithm: float) -> float:
+        return likelihood(logarithm) + logarithm**2 / (2 * PRIOR**2)
+
+    best = minimize_scalar(objective, bounds=np.log(SEARCHED).tolist(), method="bounded").x
+    sides = objective(best - STEP) + objective(best + STEP) - 2 * objective(best)
+    spread = STEP / np.sqrt(max(sides, STEP**2 / PRIOR**2))  # Laplace's approximation
+    low, high = np.exp(best - 1.96 * spread), np.exp(best + 1.96 * spread)
+    return Calibration(
+        float(np.exp(best)), (float(low), float(high)), count, bool(spread < PRIOR / 2)
+    )
 
 
 def fold_temperature(network: keras.Model, temperature: float) -> None:

@@ -1,7 +1,6 @@
 """The checkpoint of a run: a training that is killed at any moment can be resumed."""
 
 import json
-import math
 import time
 import zipfile
 from pathlib import Path
@@ -11,24 +10,60 @@ import keras
 import numpy as np
 
 from classifier.errors import ClassifierError
-from classifier.files import require_space, write_atomically
+from classifier.files import write_atomically
+from classifier.training.distribution import undistributed
 
-# The state of each callback between epochs; best weights are stored separately, as arrays.
+# The state of each callback between epochs.
 CALLBACK_STATE = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
     "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
-    "ModelCheckpoint": ("best",),
+    "BestWeights": ("best",),
 }
 
 # The largest share of the time for writing checkpoints that take longer than `SLOW_WRITE` seconds:
 # on a GPU an epoch of a large dense network is shorter than writing its checkpoint.
 MAX_WRITING, SLOW_WRITE = 0.1, 0.25
-EPOCH_BYTES = 1 << 20  # upper bound: history, event files and file headers of an epoch
-MODEL_FOLDER_BYTES = 8 << 20  # of predictions, plots and event files beside the weights
+
+
+class BestWeights(keras.callbacks.ModelCheckpoint):
+    """Saves the weights of a network after each epoch with the lowest val_loss so far.
+
+    Each has its own file: an interrupted write does not damage an older one.
+
+    Args:
+        network: whose weights are saved, undistributed.
+        folder: of the files; exists.
+    """
+
+    def __init__(self, network: keras.Model, folder: Path) -> None:
+        self.network, self.folder = network, folder
+        literal = str(folder).replace("{", "{{").replace("}", "}}")  # Keras formats the path
+        super().__init__(
+            f"{literal}/best-{{epoch:04d}}.weights.h5", save_best_only=True, save_weights_only=True
+        )
+
+    def set_model(self, model: keras.Model) -> None:
+        """Watches the training of the model, and saves the network."""
+        super().set_model(self.network)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves undistributed: JAX would otherwise wait for the other processes."""
+        with undistributed():
+            super().on_epoch_end(epoch, logs)
+
+    def restore(self, epoch: int) -> None:
+        """Loads the weights of an epoch, counted from 1, into the network."""
+        self.network.load_weights(self.folder / f"best-{epoch:04d}.weights.h5")
+
+    def remove_all_but(self, epoch: int) -> None:
+        """Deletes the files of all other epochs."""
+        for file in self.folder.glob("best-*.weights.h5"):
+            if file.name != f"best-{epoch:04d}.weights.h5":
+                file.unlink(missing_ok=True)
 
 
 class RunState(keras.callbacks.Callback):
-    """Writes the complete state of a training after an epoch, and restores it.
+    """Restores the complete state of a training, and writes it after an epoch.
 
     It is written after every epoch, or less often if that would take more than a tenth of the time.
 
@@ -40,6 +75,9 @@ class RunState(keras.callbacks.Callback):
         path: the file, `….npz`.
         others: the callbacks whose state is stored.
         write: whether this process writes the file.
+
+    Raises:
+        ClassifierError: the file is damaged.
     """
 
     def __init__(
@@ -51,7 +89,7 @@ class RunState(keras.callbacks.Callback):
         self.others = {type(other).__name__: other for other in others}
         self.rows: list[dict[str, float]] = []
         self.finished = False
-        self._best_weights: list[np.ndarray] | None = None
+        self._variables: list[np.ndarray] = []
         self._callback_states: dict[str, dict[str, Any]] = {}
         self._epoch_began = 0.0
         self._rate = 0.0
@@ -59,6 +97,8 @@ class RunState(keras.callbacks.Callback):
         self._ended: float | None = None
         self._next_write = 0.0  # no checkpoint before this time
         self._seconds_before = 0.0
+        if path.exists():
+            self._read()
 
     @property
     def seconds(self) -> float:
@@ -82,47 +122,25 @@ class RunState(keras.callbacks.Callback):
         self.rows = [*earlier.rows, *own]
         self._seconds_before += earlier.seconds
 
-    def restore(self, model: keras.Model) -> None:
-        """Restores the built model and its optimiser from the file, if it exists.
-
-        Raises:
-            ClassifierError: the file does not match this model or is damaged.
-        """
-        if not self.path.exists():
-            return
-        try:
-            with np.load(self.path, allow_pickle=False) as stored:
-                state = json.loads(str(stored["memory"]))
-                variables = _variables(model)
-                arrays = [stored[f"variable_{index}"] for index in range(len(variables))]
-                best = [stored[f"best_{index}"] for index in range(state["best_weights"])]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ClassifierError(
-                f"the checkpoint {self.path} cannot be read ({error}): remove it to start again"
-            ) from None
-        for variable, array in zip(variables, arrays, strict=True):
-            variable.assign(array)
-        self.rows = state["rows"]
-        self.finished = state["finished"]
-        self._seconds_before = state["seconds"]
-        self._callback_states = state["callbacks"]
-        self._best_weights = best or None
-
-    def check_space(self, model: keras.Model) -> None:
-        """Raises `DiskFullError` if there is not enough free space for the whole run."""
-        folder = self.path.parent
-        # Checkpoint and best weights, twice while they are replaced, and the model folder.
-        needed = 2 * (_size(_variables(model)) + _size(model.variables)) + MODEL_FOLDER_BYTES
-        existing = sum(file.stat().st_size for file in folder.iterdir())
-        require_space(folder, needed - existing)
-
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Restores the state of the other callbacks, which they have just reset."""
+        """Restores the variables, and the state of the callbacks, which they have just reset."""
+        if not self.rows:
+            return
+        swap = self.others.get("SwapEMAWeights")
+        if swap is not None:  # it is told that the averages are in the model, as they were
+            swap.on_epoch_end(-1)
+        variables = _variables(self.model)
+        if [array.shape for array in self._variables] != [tuple(x.shape) for x in variables]:
+            raise ClassifierError(
+                f"the checkpoint {self.path} is of another network or version: remove it to start "
+                "again"
+            )
+        for variable, array in zip(variables, self._variables, strict=True):
+            variable.assign(array)
+        self._variables = []
         for name, other in self.others.items():
             for attribute, value in self._callback_states.get(name, {}).items():
                 setattr(other, attribute, value)
-        if self._best_weights is not None:
-            self.others["EarlyStopping"].best_weights = self._best_weights
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Records the end of the training."""
@@ -141,31 +159,39 @@ class RunState(keras.callbacks.Callback):
         seconds = round(time.perf_counter() - self._epoch_began, 3)
         row = {"epoch": epoch + 1, **numbers, "learning_rate": self._rate, "seconds": seconds}
         self.rows.append(row)
-        self.finished = bool(self.model.stop_training)
-        last = self.finished or epoch + 1 == self.params["epochs"]
-        if self.write and (last or time.perf_counter() >= self._next_write):
+        last = epoch + 1 == self.params["epochs"]
+        self.finished = last or bool(self.model.stop_training)
+        if self.write and (self.finished or time.perf_counter() >= self._next_write):
             began = time.perf_counter()
             write_atomically(self.path, self._write)
             duration = time.perf_counter() - began
             if duration > SLOW_WRITE:
                 self._next_write = began + duration / MAX_WRITING
-        if self.write:
-            self._remove_old_weights()
+            best = self.others.get("BestWeights")
+            if isinstance(best, BestWeights):
+                best.remove_all_but(self.best_epoch)
+
+    def _read(self) -> None:
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                state = json.loads(str(stored["memory"]))
+                self._variables = [stored[f"variable_{index}"] for index in range(len(stored) - 1)]
+            self.rows, self.finished = state["rows"], state["finished"]
+            self._seconds_before, self._callback_states = state["seconds"], state["callbacks"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ClassifierError(
+                f"the checkpoint {self.path} cannot be read ({error}): remove it to start again"
+            ) from None
 
     def _write(self, path: Path) -> None:
-        variables = _variables(self.model)
         arrays = {
             f"variable_{index}": keras.ops.convert_to_numpy(variable.value)
-            for index, variable in enumerate(variables)
+            for index, variable in enumerate(_variables(self.model))
         }
-        stopping = self.others.get("EarlyStopping")
-        best = (stopping.best_weights if stopping else None) or []
-        arrays |= {f"best_{index}": np.asarray(array) for index, array in enumerate(best)}
         state = {
             "rows": self.rows,
             "finished": self.finished,
             "seconds": self.seconds,
-            "best_weights": len(best),
             "callbacks": {
                 name: {attribute: _plain(getattr(other, attribute)) for attribute in attributes}
                 for name, other in self.others.items()
@@ -174,20 +200,6 @@ class RunState(keras.callbacks.Callback):
         }
         with path.open("wb") as file:
             np.savez(file, memory=np.array(json.dumps(state)), **arrays)
-
-    def _remove_old_weights(self) -> None:
-        """Deletes all weights that `ModelCheckpoint` wrote but the newest."""
-        for old in sorted(self.path.parent.glob("best-*.weights.h5"))[:-1]:
-            old.unlink(missing_ok=True)
-
-
-def size_of_epoch(model: keras.Model) -> int:
-    """Returns the bytes that are written after an epoch, before old files are deleted."""
-    return _size(_variables(model)) + _size(model.variables) + EPOCH_BYTES
-
-
-def _size(variables: list[Any]) -> int:
-    return sum(4 * math.prod(variable.shape) for variable in variables)
 
 
 def _variables(model: keras.Model) -> list[Any]:

@@ -7,70 +7,109 @@ and Convolutional?", 2017, who find that predictions for augmented images are es
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from classifier.architectures import LAST_LAYER
 from classifier.data.array_cache import CACHE_ERRORS, cache_folder, save_array
 from classifier.errors import InputError
 from classifier.files import write_atomically
 from classifier.hub.sources import find
 from classifier.model_folder.folder import CONFIG, WEIGHTS
-from classifier.settings import Settings
-from classifier.training.augmentation import Augmentation
-from classifier.training.calibration import LAST_LAYER
+from classifier.settings import AUGMENTATIONS, Settings
+from classifier.training.augmentation import Geometric, Photometric
 from classifier.training.distribution import undistributed
-from classifier.training.training_data import Images, TrainingData
+from classifier.training.fit import Data, Images
+from classifier.training.training_data import TrainingData
 
 BATCH_SIZE = 1000
 MAX_STORED_ANSWERS = 100  # views; beyond this many, the oldest are removed
+PER_BATCH = ("flip", "mixup", "cutmix")  # augmentations of each batch, after the teacher's answer
 
 
-def epoch_images(
-    data: TrainingData, settings: Settings
-) -> tuple[Callable[[int], Images], Augmentation]:
-    """Returns a function that returns the images of an epoch, and the augmentation of its batches.
+def distill(
+    data: TrainingData, settings: Settings, teacher: str = ""
+) -> tuple[Data, Settings, str]:
+    """Returns the images to train on, the settings of their batches, and the teacher's identity.
 
-    Without a teacher, every epoch has the original training images, and batches are augmented.
-    With a teacher, the images of an epoch are already augmented, as the teacher saw them; batches
-    are only flipped and mixed.
+    Without a teacher they are data and settings as they are.
+
+    Args:
+        data: the data of the training.
+        settings: of the training.
+        teacher: the identity of a resumed run's teacher.
 
     Raises:
-        InputError: the teacher cannot be loaded, or has other classes or another image size.
+        InputError: the teacher cannot be used (see `Teacher`).
     """
     if not settings.teacher:
-        return lambda epoch: data.training, Augmentation(settings)
-    folder = find(settings.teacher)
-    if tuple(folder.labels.classes) != tuple(data.split.classes):
-        raise InputError(f"the teacher {settings.teacher!r} was trained on other classes")
-    if folder.image_size != settings.image_size:
-        raise InputError(
-            f"the teacher {settings.teacher!r} takes images of {folder.image_size} pixels, not "
-            f"{settings.image_size}: set image_size={folder.image_size}, or choose another teacher"
-        )
-    with undistributed():  # each process has its own teacher
-        teacher = folder.load_model()
-    policy = keras.config.dtype_policy()
-    for layer in teacher.layers:
-        if layer.name != LAST_LAYER:  # in the number format of the training
-            layer.dtype_policy = policy
-    identity = hashlib.sha256(policy.name.encode())
-    for file in (CONFIG, WEIGHTS):
-        identity.update((folder.path / file).read_bytes())
-
-    def ask(images: np.ndarray) -> np.ndarray:
-        return teacher.predict(images, batch_size=BATCH_SIZE, verbose=0)
-
-    views = DistilledViews(
-        lambda images: stored_answers(identity.digest(), images, ask), data.training, settings
-    )
-    return views, Augmentation(settings, geometry=False)
+        return data, settings, ""
+    predictions = Teacher(settings, data.split.classes, teacher)
+    distilled = DistilledData(data, predictions, settings)
+    return distilled, distilled.settings_of_batches, predictions.identity
 
 
-class DistilledViews:
+class Teacher:
+    """A trained model's predictions, from the cache on disk if possible.
+
+    Args:
+        settings: name it; its answers are computed in the number format of the training.
+        classes: of the training.
+        identity: of the teacher with which a resumed run was started; this one is loaded when an
+            answer is not cached.
+
+    Raises:
+        InputError: the teacher cannot be loaded, has other classes or another image size, or is
+            another one than before.
+    """
+
+    def __init__(self, settings: Settings, classes: Sequence[str], identity: str = "") -> None:
+        self.settings = settings
+        self.classes = tuple(classes)
+        self._model: keras.Model | None = None
+        self.identity = identity
+        if not identity:
+            self._load()
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns probabilities, float32, (N, C), for images, uint8, (N, S, S, 3)."""
+        key = f"{self.identity} {keras.config.dtype_policy().name}".encode()
+        return stored_answers(key, images, self._predict)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        model = self._model or self._load()
+        return model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+
+    def _load(self) -> keras.Model:
+        name, size = self.settings.teacher, self.settings.image_size
+        folder = find(name)
+        if tuple(folder.labels.classes) != self.classes:
+            raise InputError(f"the teacher {name!r} was trained on other classes")
+        if folder.image_size != size:
+            raise InputError(
+                f"the teacher {name!r} takes images of {folder.image_size} pixels, not {size}: set "
+                f"image_size={folder.image_size}, or choose another teacher"
+            )
+        files = (folder.path / CONFIG, folder.path / WEIGHTS)
+        identity = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        if self.identity not in ("", identity):
+            raise InputError(f"the teacher {name!r} is another one than at the start of this run")
+        self.identity = identity
+        with undistributed():  # each process has its own teacher
+            model = folder.load_model()
+        for layer in model.layers:
+            if layer.name != LAST_LAYER:  # in the number format of the training
+                layer.dtype_policy = keras.config.dtype_policy()
+        self._model = model
+        return model
+
+
+class DistilledData:
     """Augmented views of the training images with the teacher's predictions, one view per epoch.
 
     A view is computed when an epoch first needs it, and kept in memory as uint8: after
@@ -78,39 +117,51 @@ class DistilledViews:
     seed and its number, so a resumed training has the same views.
 
     Args:
+        data: the images and their one-hot labels.
         teacher: takes images, uint8, (N, S, S, 3), and returns probabilities, (N, C).
-        training: the images and their one-hot labels.
         settings: the augmentation, the number of views and the weight of the teacher.
     """
 
     def __init__(
-        self, teacher: Callable[[np.ndarray], np.ndarray], training: Images, settings: Settings
+        self, data: Data, teacher: Callable[[np.ndarray], np.ndarray], settings: Settings
     ) -> None:
-        self.teacher = teacher
-        self.training = training
-        self.settings = settings
+        self.data, self.teacher, self.settings = data, teacher, settings
         self._views: dict[int, Images] = {}
 
-    def __call__(self, epoch: int) -> Images:
-        """Returns the view of an epoch, counted from 0."""
-        number = epoch % self.settings.distillation_views
-        if number not in self._views:
-            with undistributed():
-                self._views[number] = self._make(number)
-        return self._views[number]
+    @property
+    def validation(self) -> Images:
+        """The validation images, without the teacher."""
+        return self.data.validation
 
-    def _make(self, number: int) -> Images:
-        seed = self.settings.seed + 1000 * (number + 1)
-        augmentation = Augmentation(self.settings.replace(seed=seed), mixing=False)
-        images = np.empty_like(self.training.images)
+    @property
+    def settings_of_batches(self) -> Settings:
+        """The settings without the augmentations that the views have already."""
+        done = [name for name in AUGMENTATIONS if name not in PER_BATCH]
+        return self.settings.replace(**{name: Settings.default(name) for name in done})
+
+    def epoch(self, number: int) -> Images:
+        """Returns the view of an epoch, counted from 0."""
+        view = number % self.settings.distillation_views
+        if view not in self._views:
+            with undistributed():
+                self._views[view] = self._make(view)
+        return self._views[view]
+
+    def _make(self, view: int) -> Images:
+        training, labels = self.data.epoch(view)
+        seeds = itertools.islice(self.settings.seeds("views"), 2 * view, None)
+        move = Geometric(self.settings.replace(flip=0.0), next(seeds))
+        recolour = Photometric(self.settings, next(seeds))
+        images = np.empty_like(training)
         for start in range(0, len(images), BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
-            changed, _ = augmentation(self.training.images[batch], self.training.targets[batch])
+            changed = recolour(move(keras.ops.cast(training[batch], "float32")))
             images[batch] = np.rint(keras.ops.convert_to_numpy(changed)).astype("uint8")
         answers = soften(self.teacher(images), self.settings.distillation_temperature)
         share = self.settings.distillation_weight
-        targets = share * answers + (1 - share) * self.training.targets
-        return Images(images, targets.astype("float32"))
+        weights = labels.sum(axis=1, keepdims=True)  # of the classes
+        targets = share * weights * answers + (1 - share) * labels
+        return images, targets.astype("float32")
 
 
 def stored_answers(

@@ -12,19 +12,20 @@ trains on all its devices.
 import contextlib
 import importlib.util
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from classifier.errors import ClassifierError, InputError
-from classifier.training.rendezvous import report, wait_for_processes
+
+if TYPE_CHECKING:
+    from classifier.training.fit import TrainingModel
 
 PREFIX = "KERAS_DISTRIBUTION_"
-ADDRESSES, PROCESSES, NUMBER = (
+ADDRESSES, WORLD_SIZE, RANK = (
     f"{PREFIX}{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 )
-SECONDS_TO_CONNECT = 300  # for all processes to connect
 
 
 @dataclass(frozen=True)
@@ -32,51 +33,54 @@ class ProcessGroup:
     """The processes that train together.
 
     Attributes:
-        processes: their number.
-        number: the index of this process, from 0.
+        world_size: their number.
+        rank: the index of this process, from 0.
         devices: the number of devices of all processes; 0 before `join`.
     """
 
-    processes: int = 1
-    number: int = 0
+    world_size: int = 1
+    rank: int = 0
     devices: int = 0
 
     @property
     def is_chief(self) -> bool:
         """Whether this process writes files."""
-        return self.number == 0
+        return self.rank == 0
 
     def describe(self) -> str:
         """Returns a description for the message at the start of a training; empty before `join`."""
         if not self.devices:
             return ""
-        return f"; process {self.number + 1} of {self.processes}, {self.devices} devices in all"
+        return f"; process {self.rank + 1} of {self.world_size}, {self.devices} devices in all"
 
-    def join(self, batch_size: int, plan: Mapping[str, Any] | None = None) -> "ProcessGroup":
+    def join(self, batch_size: int) -> "ProcessGroup":
         """Connects the processes, and distributes all models that are built from now on.
 
         Args:
             batch_size: images per step, over all processes.
-            plan: further values that must be the same in all processes, as JSON.
 
         Returns:
             The group with its devices.
 
         Raises:
-            InputError: the processes have different plans, or the batch cannot be divided evenly
-                among the devices.
-            ClassifierError: the other processes cannot be reached.
+            InputError: the batch cannot be divided evenly among the devices.
+            ClassifierError: the other processes cannot be reached. (After its own time-out of five
+                minutes JAX ends the process with a message of its own.)
         """
         import keras
 
-        if self.processes > 1:
-            self._check_agreement({"batch_size": batch_size, **(plan or {})})
+        if self.world_size > 1:
+            print(
+                f"Process {self.rank + 1} of {self.world_size} waits for the others at "
+                f"{os.environ[ADDRESSES].split(',')[0]}, at most five minutes …",
+                flush=True,
+            )
             try:
                 keras.distribution.initialize()
             except Exception as error:
                 reason = " ".join(str(error).split())[:200]
                 raise ClassifierError(
-                    f"the {self.processes} processes could not connect ({reason}): start all "
+                    f"the {self.world_size} processes could not connect ({reason}): start all "
                     f"of them with the same {ADDRESSES}"
                 ) from error
         devices = len(keras.distribution.list_devices())
@@ -89,38 +93,25 @@ class ProcessGroup:
         keras.distribution.set_distribution(_shard_in_graph())
         return replace(self, devices=devices)
 
-    def shard(self, batch: Any) -> Any:
-        """Shards a batch over the devices; one that cannot be divided evenly is replicated.
+    def check_same(self, plan: Mapping[str, Any]) -> None:
+        """Raises `InputError` if a value differs between the processes.
 
         Args:
-            batch: a tensor in a graph, (N, …).
+            plan: the same names in all processes.
         """
-        if self.devices < 2 or batch.shape[0] % self.devices:
-            return batch
-        import keras
-
-        distribution = keras.distribution.distribution()
-        return keras.distribution.distribute_tensor(
-            batch,
-            keras.distribution.TensorLayout(
-                [distribution.batch_dim_name] + [None] * (len(batch.shape) - 1),
-                distribution.device_mesh,
-            ),
-        )
-
-    def check_same(self, number: int, what: str) -> None:
-        """Raises `ClassifierError` if a number differs between the processes."""
-        if self.processes == 1:
+        if self.world_size == 1:
             return
         import numpy as np
         from jax.experimental import multihost_utils
 
-        numbers = multihost_utils.process_allgather(np.array(number)).ravel().tolist()
-        if len(set(numbers)) > 1:
-            raise ClassifierError(
-                f"the processes have different {what} ({numbers}): give all of them the same "
-                "command and a shared --output"
-            )
+        own = np.array([zlib.crc32(repr(value).encode()) for value in plan.values()], "uint32")
+        equal = (multihost_utils.process_allgather(own) == own).all(axis=0)
+        for name, same in zip(plan, equal, strict=True):
+            if not same:
+                raise InputError(
+                    f"the processes differ in {name} (here: {plan[name]!r}): give all of them the "
+                    "same command, data and --output"
+                )
 
     def leave(self) -> None:
         """Disconnects: from now on this process is undistributed."""
@@ -129,23 +120,12 @@ class ProcessGroup:
         import keras
 
         keras.distribution.set_distribution(None)
-        if self.processes > 1:
+        if self.world_size > 1:
             import jax
             from jax.experimental import multihost_utils
 
             multihost_utils.sync_global_devices("trained")
             jax.distributed.shutdown()
-
-    def _check_agreement(self, plan: Mapping[str, Any]) -> None:
-        """Waits for all processes, because JAX would abort without an error message."""
-        address = os.environ[ADDRESSES].split(",")[0]
-        print(
-            f"Process {self.number} of {self.processes} waits for the others at {address}, at most "
-            f"{SECONDS_TO_CONNECT:g} s …",
-            flush=True,
-        )
-        call = wait_for_processes if self.is_chief else partial(report, number=self.number)
-        call(address, processes=self.processes, plan=plan, seconds=SECONDS_TO_CONNECT)
 
 
 ALONE = ProcessGroup()
@@ -165,22 +145,22 @@ def read_process_group() -> ProcessGroup:
     backend = os.environ.setdefault("KERAS_BACKEND", "jax")
     if backend != "jax":
         raise InputError(f"--distributed needs Keras on JAX, not on {backend}: KERAS_BACKEND=jax")
-    given = [name for name in (ADDRESSES, PROCESSES, NUMBER) if os.environ.get(name)]
+    given = [name for name in (ADDRESSES, WORLD_SIZE, RANK) if os.environ.get(name)]
     if not given:
         return ProcessGroup()
-    missing = [name for name in (ADDRESSES, PROCESSES, NUMBER) if name not in given]
+    missing = [name for name in (ADDRESSES, WORLD_SIZE, RANK) if name not in given]
     if missing:
         raise InputError(f"{' and '.join(given)} without {' and '.join(missing)}: set all three")
     try:
-        processes, number = int(os.environ[PROCESSES]), int(os.environ[NUMBER])
+        world_size, rank = int(os.environ[WORLD_SIZE]), int(os.environ[RANK])
     except ValueError:
-        raise InputError(f"{PROCESSES} and {NUMBER} must be whole numbers") from None
-    if not 0 <= number < processes:
-        raise InputError(f"{NUMBER} must lie between 0 and {processes - 1}. Received: {number}")
+        raise InputError(f"{WORLD_SIZE} and {RANK} must be whole numbers") from None
+    if not 0 <= rank < world_size:
+        raise InputError(f"{RANK} must lie between 0 and {world_size - 1}. Received: {rank}")
     host, _, port = os.environ[ADDRESSES].split(",")[0].rpartition(":")
     if not host or not port.isdigit():
         raise InputError(f"{ADDRESSES} takes HOST:PORT. Received: {os.environ[ADDRESSES]!r}")
-    return ProcessGroup(processes, number)
+    return ProcessGroup(world_size, rank)
 
 
 @contextlib.contextmanager
@@ -194,6 +174,32 @@ def undistributed() -> Iterator[None]:
         yield
     finally:
         keras.distribution.set_distribution(before)
+
+
+def sharded_model() -> "type[TrainingModel]":
+    """Returns a `TrainingModel` that shards each batch over the devices of the distribution."""
+    from classifier.training.fit import TrainingModel
+
+    class ShardedModel(TrainingModel):
+        def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
+            """Classifies a batch, of which each device gets a part."""
+            sharded = {name: _shard(value) for name, value in batch.items()}
+            return super().call(sharded, training=training)
+
+    return ShardedModel
+
+
+def _shard(batch: Any) -> Any:
+    """Shards a tensor (N, …) over the devices; one that cannot be divided evenly is replicated."""
+    import keras
+
+    distribution = keras.distribution.distribution()
+    mesh = distribution.device_mesh
+    if batch.shape[0] % mesh.devices.size:
+        return batch
+    axes = [distribution.batch_dim_name] + [None] * (len(batch.shape) - 1)
+    layout = keras.distribution.TensorLayout(axes, mesh)
+    return keras.distribution.distribute_tensor(batch, layout)
 
 
 def _shard_in_graph() -> Any:

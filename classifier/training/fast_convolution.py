@@ -10,8 +10,6 @@ from typing import Any
 
 import keras
 
-from classifier.training.optimizers import is_tensorflow_alone
-
 MAX_MAP = 8  # pixels: on larger maps the matrix product is not faster (measured)
 
 
@@ -21,7 +19,7 @@ def accelerate(network: keras.Model) -> keras.Model:
     Args:
         network: consists of built-in layers.
     """
-    if not is_tensorflow_alone() or not any(map(_faster_class, network.layers)):
+    if keras.backend.backend() != "tensorflow" or not any(map(_faster_class, network.layers)):
         return network
 
     def clone(layer: keras.Layer) -> keras.Layer:

@@ -8,22 +8,23 @@ settings have dense layers of the same names, these start as the equivalent dens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from classifier.errors import InputError
-from classifier.hub.sources import locate
+from classifier.hub.sources import local_folder, locate
 from classifier.model_folder.folder import ModelFolder
-from classifier.settings import ARCHITECTURE, Settings, current_names
+from classifier.presets import ARCHITECTURE, current_names
+from classifier.settings import Settings
 from classifier.training.distribution import undistributed
 
 if TYPE_CHECKING:
     import keras
-
-    from classifier.training.checkpoints import RunState
 
 PRESET = "fine-tune"  # the default of --preset with --init-from
 ADVICE = "start from a model that this version of train.py has trained"
@@ -47,7 +48,9 @@ class Origin:
 
     @classmethod
     def find(cls, source: str, revision: str | None = None) -> Origin:
-        """Finds the model of a source; raises what `sources.locate` raises."""
+        """Finds the model of a source, `user/name@revision` included; raises as `locate`."""
+        if revision is None and "@" in source and local_folder(source) is None:
+            source, _, revision = source.rpartition("@")
         found = locate(source, revision=revision)
         return cls(source, found.name, found.revision, found.folder)
 
@@ -86,7 +89,7 @@ class Origin:
             "wall_seconds": self.folder.training.get("wall_seconds"),
         }
 
-    def load(self, settings: Settings) -> Start:
+    def load(self, settings: Settings) -> InitialWeights:
         """Loads the model.
 
         Args:
@@ -97,13 +100,13 @@ class Origin:
         """
         with undistributed():  # each process loads the whole model
             model = self.folder.load_model()
-        start = Start(self, model, untie=bool(settings.local_maps) and not settings.tied)
-        start.check(settings)
-        return start
+        weights = InitialWeights(self, model, untie=bool(settings.local_maps) and not settings.tied)
+        weights.check(settings)
+        return weights
 
 
-class Start:
-    """The initial weights.
+class InitialWeights:
+    """The weights of the initial model.
 
     Attributes:
         origin: their model.
@@ -137,10 +140,8 @@ class Start:
         """
         arrays = [array for weights in self._weights.values() for array in weights]
         widest = max((size for array in arrays for size in array.shape), default=0)
-        widths = (
-            *{"mlp": settings.hidden_units, "cnn": settings.channels}.get(
-                settings.architecture, (settings.width * settings.expansion, settings.local_units)
-            ),
+        widths = {"mlp": settings.hidden_units, "cnn": settings.channels}.get(
+            settings.architecture, (settings.width * settings.expansion, settings.local_units)
         )
         counts = (settings.depth, *map(len, (settings.hidden_units, settings.channels)))
         if max(widths) > widest or max(counts) > len(self._weights):
@@ -183,28 +184,70 @@ class Start:
         return InputError(f"{self.origin.source} has other layers than its settings: {ADVICE}")
 
 
-def train_last_layer(
-    network: keras.Model, settings: Settings, fit: Callable[[Settings], RunState]
-) -> RunState:
-    """Trains the last layer for `freeze_epochs` at a constant learning rate; freezes the others.
+class Start:
+    """The start of a fine-tuning, which is kept in the folder of the run: it is resumed from there.
 
     Args:
-        network: with trained weights in all other layers.
-        settings: of the whole training.
-        fit: trains the network with the settings that it gets.
+        record: the entry `init_from` of `run.json`.
+        file: where the initial weights of the network are kept, `….weights.h5`.
+        settings: of the training.
+
+    Attributes:
+        record: with `mean`, `deviation` and, after `initialise`, `new_layer`.
+        mean, deviation: float32, (3,): the normalisation of the initial model.
+
+    Raises:
+        InputError: the initial model cannot be loaded, or does not match the settings.
     """
+
+    def __init__(self, record: dict[str, Any], file: Path, settings: Settings) -> None:
+        self.record, self.file = record, file
+        self._weights: InitialWeights | None = None
+        if "new_layer" not in record:  # not resumed
+            origin = Origin.find(str(record["source"]), record["revision"])
+            self._weights = origin.load(settings)
+            statistics = {"mean": self._weights.mean, "deviation": self._weights.deviation}
+            self.record |= {name: value.tolist() for name, value in statistics.items()}
+        self.mean = np.asarray(self.record["mean"], "float32")
+        self.deviation = np.asarray(self.record["deviation"], "float32")
+
+    def initialise(self, network: keras.Model, classes: tuple[str, ...], *, write: bool) -> None:
+        """Gives the network its initial weights, and keeps them if `write`."""
+        if self._weights is None:
+            network.load_weights(self.file)
+        else:
+            self.record["new_layer"] = self._weights.give_weights(network, classes)
+            if write:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                network.save_weights(self.file)
+
+    @property
+    def source(self) -> str:
+        """The initial model, as the user named it."""
+        return str(self.record["source"])
+
+    @property
+    def new_layer(self) -> bool:
+        """Whether the last layer has new weights, for other classes."""
+        return bool(self.record["new_layer"])
+
+
+def last_layer_settings(settings: Settings) -> Settings:
+    """Returns the settings of the first epochs, in which the new last layer is trained alone."""
+    return settings.replace(
+        epochs=settings.freeze_epochs, schedule="constant", early_stopping_patience=0
+    )
+
+
+@contextlib.contextmanager
+def last_layer_only(network: keras.Model) -> Iterator[None]:
+    """Freezes all layers but the last while a training runs inside."""
     from classifier.architectures import LAST_LAYER
 
     for layer in network.layers:
         layer.trainable = layer.name == LAST_LAYER
     try:
-        return fit(
-            settings.replace(
-                epochs=settings.freeze_epochs,
-                schedule="constant",
-                early_stopping_patience=0,
-            )
-        )
+        yield
     finally:
         for layer in network.layers:
             layer.trainable = True

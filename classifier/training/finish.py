@@ -10,14 +10,14 @@ import keras
 
 from classifier import provenance
 from classifier.architectures import flops_per_image
-from classifier.files import require_space, write_atomically
+from classifier.files import write_atomically
 from classifier.hub import card
 from classifier.hub.dataset_id import name_dataset
-from classifier.model_folder.folder import ClassNames, ModelFolder
+from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.confidence import choose_threshold
 from classifier.training import precision, saving
 from classifier.training.calibration import calibrate
-from classifier.training.checkpoints import MODEL_FOLDER_BYTES, RunState
+from classifier.training.checkpoints import RunState
 from classifier.training.distribution import ALONE, ProcessGroup
 from classifier.training.fit import VALIDATION_BATCH, top1
 from classifier.training.run_folder import Run
@@ -43,23 +43,19 @@ def finish(
         evaluate: adds the files of the evaluation to a model folder.
         group: the processes that trained.
     """
-    settings, split = run.settings, data.split
+    settings = run.settings
     model = saving.exportable(network, settings, mean=data.mean, deviation=data.deviation)
-    temperature = calibrate(model, data.validation) if settings.calibrate else None
+    fitted = calibrate(model, data.validation) if settings.calibrate else None
     training = describe(run, model, state, data)
-    training["temperature"] = temperature
+    training["temperature"] = fitted and fitted.temperature
+    training["calibration"] = fitted and fitted.to_dict()
     if group.devices:
-        training["distributed"] = {"processes": group.processes, "devices": group.devices}
-
-    weights = 4 * model.count_params()
-    require_space(run.folder, (1 + settings.store_half) * weights + MODEL_FOLDER_BYTES)
+        training["distributed"] = {"processes": group.world_size, "devices": group.devices}
 
     def write(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         saving.save_model(model, folder, half=settings.store_half)
-        ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of).write(
-            folder
-        )
+        saving.class_names(data.split).write(folder)
         saving.write_history(state.rows, folder / "history.csv")
         if run.tensorboard.exists():
             shutil.copytree(run.tensorboard, folder / "runs")
@@ -92,6 +88,7 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
             "fingerprint": data.split.fingerprint,
             "training_images": len(data.training.images),
             "validation_images": len(validation.images),
+            **run.source.options(),
         },
         "init_from": run.init_from
         and {

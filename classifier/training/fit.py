@@ -1,59 +1,64 @@
-"""The training loop: batches, the model that is fitted, and callbacks."""
+"""The training loop: batches, the model that is fitted, optimiser, schedule and callbacks.
 
-import importlib.util
+Example:
+    >>> settings = load_preset("mlp-baseline")  # doctest: +SKIP
+    >>> data = load_training_data("uoft-cs/cifar100", None, settings)  # doctest: +SKIP
+    >>> network = build_network(
+    ...     settings, classes=100, mean=data.mean, deviation=data.deviation
+    ... )  # doctest: +SKIP
+    >>> history = fit(network, data, settings, build_callbacks(settings))  # doctest: +SKIP
+"""
+
 import math
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
-from classifier.environment import import_quietly
-from classifier.files import require_space
-from classifier.settings import Settings
-from classifier.training import fusion
+from classifier.settings import OPTIMIZERS, SCHEDULES, Settings
 from classifier.training.augmentation import Augmentation
-from classifier.training.checkpoints import RunState, size_of_epoch
-from classifier.training.distribution import ALONE, ProcessGroup, undistributed
-from classifier.training.divergence import StopAtDivergence
-from classifier.training.memory import MallocTuning
-from classifier.training.optimizers import build_optimizer
-from classifier.training.training_data import Images
 
-STATE = "state.npz"
-WRITING = (keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)  # they write files
 VALIDATION_BATCH = 512  # images
+NOT_DECAYED = ["bias", "gamma", "beta"]  # variables without weight decay
+
+
+# Images, uint8, (N, S, S, 3), RGB 0–255, and their target distributions, float32, (N, C).
+Images = tuple[np.ndarray, np.ndarray]
+
+
+class Data(Protocol):
+    """What a network is trained on."""
+
+    @property
+    def validation(self) -> Images:
+        """The validation images."""
+
+    def epoch(self, number: int) -> Images:
+        """Returns the training images of an epoch, counted from 0; always as many."""
 
 
 class Batches(keras.utils.PyDataset):
-    """Shuffled batches; the order depends only on the seed and the epoch, for resuming.
+    """Batches of images in the order of `order`, (N,), at first their own."""
 
-    Args:
-        load: returns the images of an epoch, which may differ from epoch to epoch.
-        batch_size: images per batch.
-        seed: of the order.
-    """
-
-    def __init__(self, load: Callable[[int], Images], *, batch_size: int, seed: int) -> None:
+    def __init__(self, data: Images, batch_size: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self.load = load
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start(0)
+        self.data, self.batch_size = data, batch_size
+        self.order = np.arange(len(data[0]))
 
-    def start(self, epoch: int) -> None:
-        """Loads the images and the order of an epoch, counted from 0."""
-        self.data = self.load(epoch)
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.data.images))
+    def start(self, data: Images, seed: int, epoch: int) -> None:
+        """Begins an epoch: the order depends only on seed and epoch, so that it can be resumed."""
+        self.data = data
+        self.order = np.random.default_rng((seed, epoch)).permutation(len(data[0]))
 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return ({"images": self.data.images[chosen], "targets": self.data.targets[chosen]},)
+        images, targets = self.data
+        return ({"images": images[chosen], "targets": targets[chosen]},)
 
 
 class TrainingModel(keras.Model):
@@ -65,36 +70,20 @@ class TrainingModel(keras.Model):
     Args:
         network: from `build_network`.
         augmentation: of the images and targets of a batch.
-        group: shards each batch over its devices.
-        fuse: whether XLA fuses element-wise operations, with TensorFlow (see `fusion`).
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        augmentation: Augmentation | None,
-        group: ProcessGroup = ALONE,
-        *,
-        fuse: bool = False,
-    ) -> None:
+    def __init__(self, network: keras.Model, augmentation: keras.Layer) -> None:
         super().__init__(name="training")
         self.network = network
         self.augmentation = augmentation
-        self.group = group
-        self.fuse = fuse
         self.built = True  # its parts are
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Classifies `batch["images"]`, in training after augmenting images and targets."""
-        images, targets = self.group.shard(batch["images"]), self.group.shard(batch["targets"])
-        if training and self.augmentation is not None:
+        images, targets = batch["images"], batch["targets"]
+        if training:
             images, targets = self.augmentation(images, targets)
         return {"probabilities": self.network(images, training=training), "targets": targets}
-
-    def train_step(self, *batch: Any) -> Any:
-        """Runs the training step of the backend, with fused operations if `fuse` is set."""
-        with fusion.elementwise(self.fuse):
-            return super().train_step(*batch)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, *rest: Any, **options: Any
@@ -110,142 +99,99 @@ class TrainingModel(keras.Model):
         return super().compute_metrics(x, targets, probabilities, sample_weight)
 
 
-class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
-    """`keras.callbacks.ModelCheckpoint` for distributed models, with a check of the free space.
+def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Returns the optimiser of the settings with its learning-rate schedule."""
+    rate: Any = settings.learning_rate
+    schedule, optimizer = SCHEDULES[settings.schedule], OPTIMIZERS[settings.optimizer]
+    if schedule.keras:
+        options = schedule.options(settings, steps_per_epoch)
+        rate = getattr(keras.optimizers.schedules, schedule.keras)(**options)
+    built = getattr(keras.optimizers, optimizer.keras)(
+        learning_rate=rate,
+        global_clipnorm=settings.clip_norm or None,
+        use_ema=settings.ema_momentum > 0,
+        ema_momentum=settings.ema_momentum,
+        **optimizer.options(settings),
+    )
+    if built.weight_decay is not None:
+        built.exclude_from_weight_decay(var_names=NOT_DECAYED)
+    return built
 
-    It is the first callback that writes: it checks for all of them.
-    """
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves undistributed: JAX would otherwise wait for the other processes."""
-        require_space(Path(self.filepath).parent, size_of_epoch(self.model))
-        with undistributed():
-            super().on_epoch_end(epoch, logs)
+def build_callbacks(settings: Settings) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that the settings ask for."""
+    callbacks: list[keras.callbacks.Callback] = []
+    if settings.ema_momentum:  # validation and the following callbacks see the averaged weights
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if settings.schedule == "plateau":
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                factor=settings.plateau_factor, patience=settings.plateau_patience
+            )
+        )
+    if settings.early_stopping_patience:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                patience=settings.early_stopping_patience, restore_best_weights=True
+            )
+        )
+    return callbacks
 
 
 def fit(
     network: keras.Model,
+    data: Data,
     settings: Settings,
+    callbacks: Sequence[keras.callbacks.Callback],
     *,
-    load_training: Callable[[int], Images],
-    validation: Images,
-    checkpoints: Path,
-    tensorboard: Path | None = None,
-    augmentation: Augmentation | None = None,
-    further_callbacks: Sequence[keras.callbacks.Callback] = (),
-    group: ProcessGroup = ALONE,
-) -> RunState:
-    """Trains a network in place, or resumes its training from the state in `checkpoints`.
+    first_epoch: int = 0,
+    accelerate: Callable[[keras.optimizers.Optimizer], keras.optimizers.Optimizer] = lambda x: x,
+    model: type[TrainingModel] = TrainingModel,
+    verbose: int | None = None,
+) -> dict[str, list[float]]:
+    """Trains a network in place.
 
     Args:
         network: from `build_network`.
+        data: training and validation images.
         settings: the settings.
-        load_training: returns the training images of an epoch, counted from 0; always the same
-            number.
-        validation: the validation images.
-        checkpoints: folder of the run's state; created if needed.
-        tensorboard: folder of event files, which are written if TensorFlow is installed; None for
-            none.
-        augmentation: applied to each training batch.
-        further_callbacks: callbacks in addition to those of the settings.
-        group: the processes that train together; only the first writes files.
+        callbacks: those of `build_callbacks`, and others.
+        first_epoch: counted from 0, if the callbacks restore the state of an earlier training.
+        accelerate: returns a faster form of the optimiser.
+        model: a subclass that handles batches in another way.
+        verbose: as Keras takes it; by default a progress bar in a terminal, else a line per epoch.
 
     Returns:
-        The state after the last epoch, with the history in `rows`.
-
-    Raises:
-        ClassifierError: the state on disk does not match or cannot be read.
-        DiskFullError: there is not enough free space.
-        DivergedError: a loss or a weight is not finite.
+        Loss, accuracy, val_loss and val_accuracy of each epoch.
     """
-    if group.is_chief:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-    batches = Batches(load_training, batch_size=settings.batch_size, seed=settings.seed)
-    images = settings.epochs * len(batches.order)
-    trainee = TrainingModel(
-        network, augmentation, group, fuse=fusion.xla_is_worthwhile(network, images)
-    )
+
+    batches = Batches(data.epoch(first_epoch), settings.batch_size)
+    trainee = model(network, Augmentation(settings))
     trainee.compile(
-        optimizer=build_optimizer(settings, len(batches)),
+        optimizer=accelerate(build_optimizer(settings, len(batches))),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=["accuracy"],
         # On CPUs XLA's matrix products are slower than TensorFlow's; JAX always uses XLA.
         jit_compile=keras.backend.backend() == "jax",
     )
     trainee.optimizer.build(trainee.trainable_variables)
-    callbacks = build_callbacks(settings, checkpoints, tensorboard)
-    if not group.is_chief:
-        callbacks = [callback for callback in callbacks if not isinstance(callback, WRITING)]
-    state = RunState(checkpoints / STATE, callbacks, write=group.is_chief)
-    state.restore(trainee)
-    if group.is_chief:
-        state.check_space(trainee)
-    group.check_same(state.epochs_done, "numbers of completed epochs")
-    trainee.fit(
-        batches,
-        # `Batches` shuffles; an order drawn by Keras could not be resumed.
-        shuffle=False,
-        validation_data=Batches(
-            lambda epoch: validation, batch_size=VALIDATION_BATCH, seed=settings.seed
-        ),
-        initial_epoch=settings.epochs if state.finished else state.epochs_done,
-        epochs=settings.epochs,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.start(epoch)),
-            StopAtDivergence(settings.learning_rate),
-            MallocTuning(),
-            *callbacks,
-            *further_callbacks,
-            state,
-        ],
-        # A progress bar in a terminal; one line per epoch in a log file.
-        verbose=(1 if sys.stdout.isatty() else 2) if group.is_chief else 0,
+    shuffle = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: batches.start(data.epoch(epoch), settings.seed, epoch)
     )
-    return state
+    history = trainee.fit(
+        batches,
+        shuffle=False,  # `Batches` shuffles; an order drawn by Keras could not be resumed
+        validation_data=Batches(data.validation, VALIDATION_BATCH),
+        initial_epoch=first_epoch,
+        epochs=settings.epochs,
+        callbacks=[shuffle, *callbacks],
+        verbose=(1 if sys.stdout.isatty() else 2) if verbose is None else verbose,
+    )
+    return history.history
 
 
 def top1(model: keras.Model, data: Images) -> float:
     """Returns the top-1 accuracy."""
-    probabilities = model.predict(data.images, batch_size=VALIDATION_BATCH, verbose=0)
-    return float(np.mean(probabilities.argmax(axis=1) == data.targets.argmax(axis=1)))
-
-
-def build_callbacks(
-    settings: Settings, checkpoints: Path, tensorboard: Path | None
-) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks that the settings ask for."""
-    callbacks: list[keras.callbacks.Callback] = []
-    if settings.ema_momentum:
-        callbacks.append(keras.callbacks.SwapEMAWeights())  # the averages are validated
-    callbacks += [
-        # A new file for each best epoch: an interrupted write does not damage an older file.
-        ModelCheckpoint(
-            checkpoints / "best-{epoch:04d}.weights.h5",
-            monitor="val_loss",
-            save_best_only=True,
-            save_weights_only=True,
-        )
-    ]
-    if settings.schedule == "plateau":
-        callbacks.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitor="val_loss",
-                factor=settings.plateau_factor,
-                patience=settings.plateau_patience,
-            )
-        )
-    if settings.early_stopping_patience:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                monitor="val_loss",
-                patience=settings.early_stopping_patience,
-                restore_best_weights=True,
-            )
-        )
-    # Keras writes event files with TensorFlow, also on other backends.
-    if tensorboard is not None and importlib.util.find_spec("tensorflow"):
-        import_quietly("tensorflow")
-        callbacks.append(
-            keras.callbacks.TensorBoard(str(tensorboard), write_graph=False, profile_batch=0)
-        )
-    return callbacks
+    images, targets = data
+    probabilities = model.predict(images, batch_size=VALIDATION_BATCH, verbose=0)
+    return float(np.mean(probabilities.argmax(axis=1) == targets.argmax(axis=1)))

@@ -1,15 +1,17 @@
 """The command line of `train.py`, and the settings that it asks for."""
 
 import argparse
+import typing
 from typing import Any
 
 from classifier import command_line
-from classifier.data.source import DEFAULT_DATASET
+from classifier.data.source import add_data_arguments, given_options
 from classifier.errors import InputError
-from classifier.settings import CHOICES, Settings, load_preset, parse_overrides, preset_names
+from classifier.presets import DEFAULT_PRESET, load_preset, parse_overrides, preset_names
+from classifier.settings import Settings
 from classifier.training import fine_tuning
 
-DEFAULT_PRESET = "mlp-baseline"
+PRECISIONS = typing.get_args(Settings.model_fields["precision"].annotation)
 
 
 def choose_settings(
@@ -29,7 +31,8 @@ def choose_settings(
         raise InputError("freeze_epochs goes with --init-from: name the model to start from")
     values = settings.to_dict()
     given = values if options.preset else {name: values[name] for name in changes}
-    for name in ("dataset", "label_column", "dataset_id", "init_from"):
+    given |= given_options(options)
+    for name in ("dataset_id", "init_from"):
         if getattr(options, name):
             given[name] = getattr(options, name)
     return settings, given, init_from
@@ -45,12 +48,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="NAME|FILE",
         help=f"recipe: {', '.join(preset_names())} or a YAML file (default: {DEFAULT_PRESET})",
     )
-    parser.add_argument(
-        "--dataset",
-        help="Hub id (@revision allowed), folder, ZIP, Toronto archive or its folder "
-        f"(default: {DEFAULT_DATASET})",
-    )
-    parser.add_argument("--label-column", metavar="NAME", help="column of the labels, if ambiguous")
+    add_data_arguments(parser)
     parser.add_argument(
         "--dataset-id",
         metavar="USER/NAME",
@@ -69,9 +67,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--output", metavar="DIR", help="folder of the run (default: runs/<preset>)"
     )
     parser.add_argument("--resume", action="store_true", help="resume the run in --output")
-    parser.add_argument(
-        "--precision", choices=CHOICES["precision"], help="number format of the computation"
-    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="number format of the computation")
     parser.add_argument(
         "--set",
         action="append",

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import keras
 
+from classifier.settings import Settings
+
 HARDWARE_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # as /proc/cpuinfo names them (x86, Arm)
 
 
@@ -26,6 +28,12 @@ def resolve(precision: str) -> str:
     if precision != "auto":
         return precision
     return "bfloat16" if has_bfloat16() else "float32"
+
+
+def prepare(settings: Settings) -> None:
+    """Sets number format and random seed of all that is built from now on."""
+    set_policy(resolve(settings.precision))
+    keras.utils.set_random_seed(settings.seed)
 
 
 def set_policy(precision: str) -> None:

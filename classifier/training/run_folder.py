@@ -1,8 +1,10 @@
 """The folder of a training run: its arguments, its checkpoints and the trained model."""
 
 import contextlib
+import dataclasses
 import json
 import shlex
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +13,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from classifier.data.labelled_images import LabelledImages
+from classifier.data.source import OPTIONS, DataSource
 from classifier.errors import DiskFullError, InputError
-from classifier.files import DISK_FULL, write_text
-from classifier.settings import ARCHITECTURE, Settings, current_names, load_preset
+from classifier.files import DISK_FULL, remove_temporary, write_text
+from classifier.presets import (
+    ARCHITECTURE,
+    DEFAULT_PRESET,
+    current_names,
+    load_preset,
+    preset_names,
+)
+from classifier.settings import Settings
 
 START = "run.json"
 
@@ -26,21 +36,21 @@ class Run:
         folder: contains `model/` when the training is complete, `checkpoints/`, `tensorboard/` and
             `run.json` with the arguments of the run.
         settings: the settings.
-        dataset: the value of `--dataset`.
-        label_column: the value of `--label-column`, or None.
+        source: the data set.
         dataset_id: the value of `--dataset-id`, or None.
         identity: the classes, size and fingerprint of a resumed run's data (see `check_data`).
         init_from: the initial model, or None: `source` as given, `name` for the records, its
-            `revision` on the Hub.
+            `revision` on the Hub; from the start on, also what `fine_tuning.Start` records.
+        teacher: identifies the teacher; empty without one.
     """
 
     folder: Path
     settings: Settings
-    dataset: str
-    label_column: str | None
+    source: DataSource
     dataset_id: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     init_from: dict[str, Any] | None = None
+    teacher: str = ""
 
     def check_data(self, split: LabelledImages) -> None:
         """Raises `InputError` if a resumed run was started with other images, labels or classes."""
@@ -48,28 +58,26 @@ class Run:
             f"the run in {self.folder} cannot be resumed with it: name the original data, or "
             "choose another --output"
         )
+        dataset = self.source.dataset
         before, now = self.identity.get("classes"), list(split.classes)
         if before is not None and before != now:
-            raise InputError(
-                f"{self.dataset} has other classes than before ({_change(before, now)}): {advice}"
-            )
+            change = _change(before, now)
+            raise InputError(f"{dataset} has other classes than before ({change}): {advice}")
         before, count = self.identity.get("images"), len(split.images)
         if before is not None and before != count:
             raise InputError(
-                f"{self.dataset} had {before:,} training images and has {count:,}: {advice}"
+                f"{dataset} had {before:,} training images and has {count:,}: {advice}"
             )
         if self.identity.get("fingerprint", split.fingerprint) != split.fingerprint:
             raise InputError(
-                f"{self.dataset} has other images or labels than before, or in another order: "
-                f"{advice}"
+                f"{dataset} has other images or labels than before, or in another order: {advice}"
             )
 
-    def start(self, split: LabelledImages) -> None:
+    def start(self, split: LabelledImages, teacher: str) -> None:
         """Writes `run.json`: from now on the folder contains a run."""
         content = {
             "settings": self.settings.to_dict(),
-            "dataset": self.dataset,
-            "label_column": self.label_column,
+            **dataclasses.asdict(self.source),
             "dataset_id": self.dataset_id,
             "data": {
                 "fingerprint": split.fingerprint,
@@ -77,9 +85,9 @@ class Run:
                 "classes": split.classes,
             },
             "init_from": self.init_from,
+            "teacher": teacher,
         }
-        text = json.dumps(content, indent=2) + "\n"
-        write_text(self.folder / START, text)
+        write_text(self.folder / START, json.dumps(content, indent=2) + "\n")
 
     @property
     def model(self) -> Path:
@@ -90,6 +98,11 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of the state that a resumed training restores."""
         return self.folder / "checkpoints"
+
+    @property
+    def initial_weights(self) -> Path:
+        """The weights with which a fine-tuning starts."""
+        return self.checkpoints / "initial.weights.h5"
 
     @property
     def tensorboard(self) -> Path:
@@ -104,17 +117,19 @@ class Run:
     @property
     def command(self) -> str:
         """The command that trains the same model in another folder."""
-        settings = _preset(self.settings.preset)
-        words = ["python", "train.py", "--preset", self.settings.preset, "--dataset", self.dataset]
-        if self.label_column:
-            words += ["--label-column", self.label_column]
+        known = self.settings.preset in preset_names()
+        # Of a preset from a file, readers have no copy: it is named by what differs in it.
+        preset = load_preset(self.settings.preset if known else DEFAULT_PRESET)
+        words = ["python", "train.py", "--preset", preset.preset, *self.source.arguments()]
         if self.dataset_id:
             words += ["--dataset-id", self.dataset_id]
         if self.init_from:
-            words += ["--init-from", str(self.init_from["source"])]
+            revision = self.init_from["revision"]
+            words += ["--init-from", self.init_from["source"].partition("@")[0]]
+            words[-1] += f"@{revision}" * bool(revision)
         for name, value in self.settings.to_dict().items():
             adopted = self.init_from and name in ARCHITECTURE
-            if settings.to_dict()[name] != value and not adopted:
+            if preset.to_dict()[name] != value and not adopted:
                 words += ["--set", f"{name}={json.dumps(value)}"]
         return shlex.join(words)
 
@@ -125,8 +140,9 @@ class Run:
 
     @contextlib.contextmanager
     def resumable(self, *, distributed: bool) -> Iterator[None]:
-        """Adds the command to resume to the errors of Ctrl-C and of a full disk."""
+        """Adds the command to resume to the errors of Ctrl-C, SIGTERM and a full disk."""
         command = self.command_to_resume + " --distributed" * distributed
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             yield
         except KeyboardInterrupt:
@@ -134,14 +150,14 @@ class Run:
                 f"stopped; the state of the last complete epoch is in {self.checkpoints}. "
                 f"Resume with: {command}"
             ) from None
-        except DiskFullError as error:
-            raise DiskFullError(f"{error}, and resume with: {command}") from error
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
             raise DiskFullError(
                 f"the disk of {self.folder} is full: free some space, and resume with: {command}"
             ) from error
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -200,6 +216,8 @@ def open_run(
             raise InputError(
                 f"{folder} holds other files ({others[0]}): choose an empty or new --output"
             )
+        if is_chief:  # what a killed process has left
+            remove_temporary(folder)
         yield run
 
 
@@ -211,18 +229,17 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
         run = Run(
             folder,
             stored,
-            content["dataset"],
-            content["label_column"],
+            DataSource(**{name: content.get(name) for name in OPTIONS}),
             content.get("dataset_id"),
             dict(content.get("data") or {}),  # runs of earlier versions have none
             content.get("init_from"),
+            content.get("teacher") or "",
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{start} cannot be read ({error}): the run cannot be resumed; choose another --output"
         ) from None
-    named = {name: getattr(run, name) for name in ("dataset", "label_column", "dataset_id")}
-    known = {**stored.to_dict(), **named}
+    known = {**stored.to_dict(), **dataclasses.asdict(run.source), "dataset_id": run.dataset_id}
     known["init_from"] = run.init_from and run.init_from["source"]
     for name, value in given.items():
         value = list(value) if isinstance(value, tuple) else value
@@ -245,11 +262,3 @@ def _change(before: list[str], now: list[str]) -> str:
             return f"{min(names)!r} is {word}"
     index = next(index for index, name in enumerate(now) if name != before[index])
     return f"class {index} was {before[index]!r} and is {now[index]!r}"
-
-
-def _preset(name: str) -> Settings:
-    """Returns a preset by its name; the default settings if it was read from a file."""
-    try:
-        return load_preset(name)
-    except InputError:
-        return Settings(preset=name)

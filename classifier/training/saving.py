@@ -12,11 +12,14 @@ import keras
 import numpy as np
 
 from classifier.architectures import build_network
-from classifier.model_folder.folder import CONFIG, WEIGHTS
+from classifier.data.labelled_images import LabelledImages
+from classifier.model_folder.folder import CONFIG, WEIGHTS, ClassNames, ModelFolder
 from classifier.model_folder.saved_model import for_older_keras
 from classifier.settings import Settings
 from classifier.training import precision
-from classifier.training.optimizers import SPARSE_LAYERS
+from classifier.training.distribution import undistributed
+from classifier.training.pruning import prune
+from classifier.training.training_data import TrainingData
 
 SIGNIFICANT_BITS, STEPS = 7, 64  # of weights that are stored as float16
 COMPRESSION = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
@@ -44,17 +47,21 @@ def exportable(
     return plain
 
 
-def prune(network: keras.Model, settings: Settings) -> None:
-    """Prunes the local layers with the threshold of the highest learning rate.
+def check_exportable(network: keras.Model, data: TrainingData, settings: Settings) -> None:
+    """Raises `InputError`, before a training, for a model that a model folder would refuse."""
+    policy, split = keras.config.dtype_policy(), data.split
+    with tempfile.TemporaryDirectory() as temporary, undistributed():
+        folder = Path(temporary)
+        model = exportable(network, settings, mean=data.mean, deviation=data.deviation)
+        save_model(model, folder)
+        class_names(split).write(folder)
+        ModelFolder(folder).check()
+    keras.config.set_dtype_policy(policy)
 
-    The threshold of `AdamW` falls with the learning rate: at the end of the training it is so low
-    that noise passes it.
-    """
-    smallest = settings.prune_threshold * settings.learning_rate
-    for layer in network.layers:
-        if layer.name.startswith(SPARSE_LAYERS) and isinstance(layer, keras.layers.Dense):
-            kernel = keras.ops.convert_to_numpy(layer.kernel)
-            layer.kernel.assign(np.where(np.abs(kernel) < smallest, 0.0, kernel))
+
+def class_names(split: LabelledImages) -> ClassNames:
+    """Returns the names that a model folder records."""
+    return ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of)
 
 
 def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> None:

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from classifier.data.labelled_images import LabelledImages
-from classifier.data.loading import (
-    channel_statistics,
-    find_duplicates,
-    load_split,
-)
+from classifier.data.loading import channel_statistics, find_duplicates, load_split
 from classifier.data.source import DataSource
 from classifier.data.split import stratified_split
 from classifier.errors import InputError
@@ -20,8 +17,7 @@ from classifier.settings import Settings
 NAMED = 5  # images or classes that a warning names
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """Images, uint8, (N, S, S, 3), RGB 0–255, and their target distributions, float32, (N, C)."""
 
     images: np.ndarray
@@ -36,7 +32,7 @@ class TrainingData:
         split: the whole train split.
         test: for the evaluation only. It is loaded before the training, so that a data set without
             a test split is refused at once.
-        training: the training images.
+        training: the training images; the targets are weighted if the settings ask for it.
         validation: for the choice of settings, learning rate and temperature.
         mean, deviation: float32, (3,): of each channel of the training images, 0–255.
         remarks: messages about the data for the user, one line each.
@@ -49,6 +45,10 @@ class TrainingData:
     mean: np.ndarray
     deviation: np.ndarray
     remarks: tuple[str, ...] = ()
+
+    def epoch(self, number: int) -> Images:
+        """Returns the training images, which are the same in every epoch."""
+        return self.training
 
 
 def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
@@ -65,11 +65,24 @@ def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
         files=split.files,
     )
     targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
-    training = Images(split.images[chosen], targets[chosen])
+    weights = class_weights(split.labels[chosen], len(split.classes), settings)
+    training = Images(split.images[chosen], targets[chosen] * weights[split.labels[chosen], None])
     mean, deviation = channel_statistics(training.images)
     validation = Images(split.images[held_out], targets[held_out])
     remarks = (*split.remarks, *test.remarks, *_warnings(split, test))
     return TrainingData(split, test, training, validation, mean, deviation, remarks)
+
+
+def class_weights(labels: np.ndarray, classes: int, settings: Settings) -> np.ndarray:
+    """Returns the factor of each class's targets, float32, (C,); on average of the images it is 1.
+
+    With `class_weight: balanced` it is inversely proportional to a power of the class's images.
+    """
+    if settings.class_weight == "none":
+        return np.ones(classes, np.float32)
+    counts = np.bincount(labels, minlength=classes)
+    weights = np.maximum(counts, 1.0) ** -settings.class_weight_power
+    return (weights * len(labels) / (weights @ counts)).astype(np.float32)
 
 
 def _check_names(names: Sequence[str], what: str, dataset: str) -> None:
