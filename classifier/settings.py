@@ -18,6 +18,9 @@ from classifier.errors import InputError
 DEFAULT_IMAGE_SIZE = 32  # pixels of a side; CIFAR's
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 256
 SEED_USES = ("network", "augmentation", "views")
+_short = reprlib.Repr()
+_short.maxlevel = 2  # YAML can repeat a list in lists a billion times
+shorten = _short.repr
 
 
 class Choice(NamedTuple):
@@ -206,9 +209,7 @@ class Settings(BaseModel):
         except ValidationError as refused:
             error = refused.errors()[0]
             name, message = str(error["loc"][0]), error["msg"].split(" should ", 1)[-1]
-            raise InputError(
-                f"{name} must {message}. Received: {reprlib.repr(values[name])}"
-            ) from None
+            raise InputError(f"{name} must {message}. Received: {shorten(values[name])}") from None
         if self.local_maps and len(self.local_maps) != len(self.local_patches):
             raise InputError(
                 "local_maps and local_patches must have the same length. Received: "

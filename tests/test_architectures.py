@@ -16,17 +16,14 @@ from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.presets import load_preset
 from classifier.settings import Settings
-from classifier.training import calibration, saving
-from classifier.training.calibration import calibrate, fit_temperature, fold_temperature
-from classifier.training.distillation import soften
-from classifier.training.training_data import Images
+from classifier.training import saving
 
 MEAN, DEVIATION = np.full(3, 120.0, "float32"), np.full(3, 65.0, "float32")
 SMALL = {
     "mlp": Settings(architecture="mlp", hidden_units=(24, 16), dropout=0.1, l2=1e-4),
     "residual_mlp": Settings(architecture="residual_mlp", width=16, depth=2, expansion=2),
     "local": Settings(
-        architecture="residual_mlp", local_units=40, local_patches=(7, 12), width=16, depth=1
+        architecture="local_mlp", local_units=40, local_patches=(7, 12), width=16, depth=1
     ),
     "cnn": Settings(architecture="cnn", channels=(4, 6, 8), l2=1e-4),
 }
@@ -311,77 +308,3 @@ def test_a_second_local_layer_sees_units_around_it_and_the_same_seed_draws_the_s
         np.testing.assert_array_equal(one, other)
     other = build(settings.replace(seed=1)).get_layer("local_2").get_weights()[0]
     assert not np.array_equal(kernel, other)
-
-
-def test_folding_the_temperature_changes_probabilities_and_not_the_order(images):
-    model = build(SMALL["mlp"])
-    before = model.predict(images, verbose=0)
-    fold_temperature(model, 2.5)
-    after = model.predict(images, verbose=0)
-    np.testing.assert_allclose(after, soften(before, 2.5), atol=1e-5)
-    np.testing.assert_array_equal(before.argsort(axis=1), after.argsort(axis=1))
-    assert after.max() < before.max()
-
-
-def test_the_temperature_of_overconfident_answers_is_found():
-    random = np.random.default_rng(0)
-    logits = random.normal(0, 2, (4000, 10))
-    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = np.array([random.choice(10, p=row) for row in true])
-    overconfident = soften(true, 1 / 3)
-    assert fit_temperature(overconfident[None], labels) == pytest.approx(3, rel=0.08)
-    assert fit_temperature(true[None], labels) == pytest.approx(1, rel=0.08)
-
-
-def test_the_mean_of_views_is_as_sure_as_it_is_right():
-    random = np.random.default_rng(0)
-    logits = random.normal(0, 2, (4000, 10))
-    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = np.array([random.choice(10, p=row) for row in true])
-    noise = random.normal(0, 1, (4, 4000, 10))  # each view sees it a little differently
-    views = np.exp(3 * (logits + noise)) / np.exp(3 * (logits + noise)).sum(axis=2, keepdims=True)
-    temperature = fit_temperature(views, labels)
-    answers = np.mean([soften(view, temperature) for view in views], axis=0)
-    right = np.mean(answers.argmax(axis=1) == labels)
-    assert temperature > 1.5
-    assert answers.max(axis=1).mean() == pytest.approx(right, abs=0.005)
-
-
-def test_calibration_sees_every_view_of_every_image_in_its_place(images, monkeypatch):
-    monkeypatch.setattr(calibration, "BATCH_SIZE", 20)  # 50 images: the last batch is smaller
-    settings = SMALL["cnn"].replace(tta_flip=True, tta_zoom=0.7)
-    plain = build(settings)
-    labels = np.zeros(len(images), int)
-    received = []
-    monkeypatch.setattr(
-        calibration, "fit_temperature", lambda views, labels: received.append(views) or 2.0
-    )
-    model = exported(plain, settings)
-    answers = model.predict(images, verbose=0)
-    assert calibrate(model, Images(images, np.eye(7, dtype="float32")[labels])) == 2.0
-    assert received[0].shape == (4, 50, 7)
-    np.testing.assert_allclose(received[0][0], plain.predict(images, verbose=0), atol=1e-5)
-    mirrored = plain.predict(images[:, :, ::-1], verbose=0)
-    np.testing.assert_allclose(received[0][2], mirrored, atol=1e-5)
-    np.testing.assert_allclose(received[0].mean(axis=0), answers, atol=1e-5)
-    expected = np.mean([soften(view, 2.0) for view in received[0]], axis=0)
-    np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("average", [False, True])
-def test_calibration_lowers_the_loss_on_validation(average, images):
-    settings = SMALL["mlp"].replace(tta_flip=average)
-    model = exported(build(settings), settings)
-    last = model.get_layer("probabilities")
-    last.set_weights([20 * array for array in last.get_weights()])
-    labels = np.random.default_rng(1).integers(0, 7, len(images))
-    data = Images(images, np.eye(7, dtype="float32")[labels])
-
-    def loss() -> float:
-        chosen = model.predict(images, verbose=0)[np.arange(len(labels)), labels]
-        return float(-np.log(np.maximum(chosen, 1e-12)).mean())
-
-    before = loss()
-    temperature = calibrate(model, data)
-    assert temperature > 1.5
-    assert loss() < before

@@ -10,7 +10,7 @@ from conftest import PROJECT
 pytestmark = pytest.mark.slow
 
 AUGMENTED = """
-architecture: residual_mlp
+architecture: local_mlp
 local_units: 48
 local_patches: [9, 16]
 prune_threshold: 0.8

@@ -133,5 +133,5 @@ def test_networks_without_such_layers_and_other_backends_keep_theirs(
 ) -> None:
     dense = build_network(Settings(hidden_units=(4,)), classes=5, mean=MEAN, deviation=DEVIATION)
     assert accelerate(dense) is dense
-    monkeypatch.setattr(fast_convolution, "is_tensorflow_alone", lambda: False)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert accelerate(networks[0]) is networks[0]

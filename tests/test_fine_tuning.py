@@ -16,15 +16,13 @@ from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.presets import ARCHITECTURE
 from classifier.settings import Settings
 from classifier.training import saving
-from classifier.training.augmentation import Augmentation
-from classifier.training.checkpoints import RunState
 from classifier.training.fast_convolution import accelerate
-from classifier.training.fine_tuning import Origin, train_last_layer
-from classifier.training.fit import fit
-from classifier.training.training_data import Images
+from classifier.training.fine_tuning import Origin, last_layer_only, last_layer_settings
+from classifier.training.resuming import fit_or_resume
 from conftest import Run
 from data_files import encode, write_image_folder
 from test_train_command import assert_one_line
+from test_training import Data
 
 CLASSES = ("apple", "bridge", "cloud")
 OTHERS = ("one", "two", "three", "four")
@@ -33,13 +31,13 @@ SETTINGS = {
     "cnn": Settings(architecture="cnn", channels=(4, 4, 6, 6), image_size=20, tta_flip=True),
     "mlp": Settings(architecture="mlp", hidden_units=(16, 8), image_size=8, dropout=0.1),
     "local": Settings(
-        architecture="residual_mlp", width=8, depth=2, local_units=12, local_patches=(9, 9)
+        architecture="local_mlp", width=8, depth=2, local_units=12, local_patches=(9, 9)
     ),
 }
 
 
 TIED = Settings(
-    architecture="residual_mlp",
+    architecture="local_mlp",
     local_units=48,
     local_maps=(4, 4, 2),
     local_patches=(7, 3, 3),
@@ -71,7 +69,7 @@ def test_layers_that_share_their_weights_become_dense_ones_that_answer_the_same(
     tmp_path: Path,
 ) -> None:
     origin = Origin.find(str(make_source(tmp_path / "tied", TIED)))
-    settings = origin.adopt(Settings(architecture="residual_mlp"), named=())
+    settings = origin.adopt(Settings(), named=())
     assert settings == TIED.replace(tied=False)
     network = build_network(settings, classes=3, mean=MEAN, deviation=DEVIATION)
     assert origin.load(settings).give_weights(network, CLASSES) is False
@@ -168,13 +166,13 @@ def test_a_setting_that_contradicts_the_source_is_refused(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"architecture": None}, "architecture must be a text|architecture must be one of"),
+        ({"architecture": None}, "architecture must be a valid string"),
         ({"architecture": "transformer"}, "architecture must be one of"),
         ({"channels": [4, 4, 6]}, "other layers than its settings"),
         ({"channels": [4, 4, 6, 5]}, "other layers than its settings"),
         ({"channels": [4, 4, 6, 10**9]}, "other layers than its settings"),
         ({"architecture": "mlp", "hidden_units": [10**9]}, "other layers than its settings"),
-        ({"architecture": "residual_mlp", "depth": 10**9}, "other layers than its settings"),
+        ({"architecture": "residual_mlp", "depth": 10**6}, "other layers than its settings"),
     ],
 )
 def test_a_source_that_says_wrongly_how_it_was_built_is_refused(
@@ -213,26 +211,17 @@ def test_while_the_last_layer_trains_alone_no_other_weight_changes(tmp_path: Pat
     )
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (16, 20, 20, 3)).astype("uint8")
-    data = Images(images, np.eye(3, dtype="float32")[np.arange(16) % 3])
-
-    def train(settings: Settings) -> RunState:
-        return fit(
-            network,
-            settings,
-            load_training=lambda epoch: data,
-            validation=data,
-            checkpoints=tmp_path / f"{settings.epochs}-epochs",
-            augmentation=Augmentation(settings),
-        )
-
+    part = (images, np.eye(3, dtype="float32")[np.arange(16) % 3])
+    data = Data(part, part)
     before = {layer.name: layer.get_weights() for layer in network.layers}
-    state = train_last_layer(network, settings, train)
+    with last_layer_only(network):
+        state = fit_or_resume(network, data, last_layer_settings(settings), tmp_path / "last")
     assert state.epochs_done == 2
     for layer in network.layers:
         same = all(map(np.array_equal, before[layer.name], layer.get_weights()))
         assert same == (layer.name != LAST_LAYER or not layer.weights)
         assert layer.trainable
-    train(settings.replace(epochs=3))
+    fit_or_resume(network, data, settings.replace(epochs=3), tmp_path / "all")
     assert not np.array_equal(
         network.get_layer("stem_convolution").get_weights()[0], before["stem_convolution"][0]
     )
@@ -296,18 +285,28 @@ def test_a_fine_tuned_model_says_what_it_started_from(tuned: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fine_tuning_goes_on_after_its_last_layer_was_trained(
-    tuned: Path, tmp_path: Path, run_command: Callable[..., Run]
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_fine_tuning_is_resumed_from_its_own_folder_alone(
+    replaced: bool, tuned: Path, tmp_path: Path, run_command: Callable[..., Run]
 ) -> None:
+    """After its last layer was trained, with an initial model that is gone or another one."""
     shutil.copytree(tuned, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "model")
-    for file in (tmp_path / "run" / "checkpoints").glob("*.*"):
-        file.unlink()  # as if it was stopped there
+    for name in ("state.npz", "best-*"):
+        for file in (tmp_path / "run" / "checkpoints").glob(name):
+            file.unlink()  # as if it was stopped there
+    start = tmp_path / "run" / "run.json"
+    source = tmp_path / "elsewhere"
+    start.write_text(start.read_text().replace(str(tuned.parent / "source"), str(source)))
+    if replaced:
+        make_source(source, SETTINGS["mlp"])
     result = run_command("train.py", "--output", tmp_path / "run", "--resume")
     assert result.returncode == 0, result.stderr
     models = [ModelFolder(path / "model").load_model() for path in (tuned, tmp_path / "run")]
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
+    config = models[1].get_layer("normalisation").get_config()
+    np.testing.assert_allclose(np.ravel(config["mean"]), MEAN)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The quick AdamW takes the steps of Keras' own."""
+"""Optimisers: the fused AdamW takes the steps of Keras' own, and small weights are pruned."""
 
 from typing import Any
 
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from classifier.settings import Settings
-from classifier.training import optimizers
+from classifier.training.fit import build_optimizer
+from classifier.training.fused_adamw_adapter import FusedAdamW, accelerate_optimizer
+from classifier.training.pruning import Pruning
 
 RATES = [1e-2, keras.optimizers.schedules.CosineDecay(0.0, 9, warmup_target=1e-2, warmup_steps=4)]
 
@@ -33,9 +35,9 @@ def steps_of(optimizer: Any, count: int = 12) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("rate", RATES, ids=["constant", "schedule"])
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_its_steps_and_its_variables_are_those_of_keras(rate: Any, clip: float | None) -> None:
+def test_fused_adamw_has_the_steps_and_variables_of_keras(rate: Any, clip: float | None) -> None:
     options = {"learning_rate": rate, "weight_decay": 0.3, "global_clipnorm": clip}
-    ours = steps_of(optimizers.AdamW(**options))
+    ours = steps_of(FusedAdamW(**options))
     theirs = steps_of(keras.optimizers.AdamW(**options))
     assert list(ours) == list(theirs)
     for name, value in theirs.items():
@@ -43,46 +45,49 @@ def test_its_steps_and_its_variables_are_those_of_keras(rate: Any, clip: float |
 
 
 def test_biases_do_not_decay_and_kernels_do() -> None:
-    decayed = steps_of(optimizers.AdamW(learning_rate=1e-2, weight_decay=5.0), count=1)
-    free = steps_of(optimizers.AdamW(learning_rate=1e-2, weight_decay=0.0), count=1)
+    decayed = steps_of(FusedAdamW(learning_rate=1e-2, weight_decay=5.0), count=1)
+    free = steps_of(FusedAdamW(learning_rate=1e-2, weight_decay=0.0), count=1)
     assert np.abs(decayed["kernel"]).mean() < np.abs(free["kernel"]).mean()
     np.testing.assert_array_equal(decayed["bias"], free["bias"])
 
 
-@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "as Keras writes it"])
-def test_a_sparse_weight_leaves_zero_only_if_its_gradients_agree(
-    at_once: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not at_once:
-        monkeypatch.setattr(optimizers, "is_tensorflow_alone", lambda: False)
+def test_pruning_keeps_a_weight_at_zero_unless_its_gradients_agree() -> None:
     random = np.random.default_rng(0)
-    layer = keras.layers.Dense(1, name="local_1")
-    layer.build((None, 300))
+    inputs = keras.Input((300,))
+    local, plain = (keras.layers.Dense(1, name=name) for name in ("local_1", "pixels"))
+    network = keras.Model(inputs, [local(inputs), plain(inputs)])
     start = np.zeros((300, 1), "float32")
     start[:50] = 0.5
-    layer.kernel.assign(start)
+    local.kernel.assign(start)
+    plain.kernel.assign(start)
     # Adam's first steps are as large as its surest ones: as in a training, they are warmed up.
     rate = keras.optimizers.schedules.CosineDecay(0.0, 200, warmup_target=1e-3, warmup_steps=20)
-    optimizer = optimizers.AdamW(learning_rate=rate, weight_decay=0.0, prune_threshold=0.8)
-    optimizer.build(layer.trainable_variables)
+    optimizer = FusedAdamW(learning_rate=rate, weight_decay=0.0)
+    network.compile(optimizer)
+    callback = Pruning(network, 0.8)
+    callback.set_model(network)
+    callback.on_train_begin()
     for _ in range(100):
         gradient = random.normal(size=(300, 1)).astype("float32")
         gradient[250:] = -1.0  # these agree
         bias = random.normal(size=(1,)).astype("float32")
-        optimizer.apply([keras.ops.convert_to_tensor(x) for x in (gradient, bias)])
-    weights = keras.ops.convert_to_numpy(layer.kernel)[:, 0]
+        gradients = [keras.ops.convert_to_tensor(x) for x in (gradient, bias)]
+        optimizer.apply(gradients * 2, network.trainable_variables)
+    callback.on_train_end()
+    weights, others = (keras.ops.convert_to_numpy(x.kernel)[:, 0] for x in (local, plain))
     assert np.all(np.abs(weights[:50] - 0.5) < 0.1)  # far from zero: the threshold is far below
     assert np.mean(weights[50:250] == 0) > 0.8
     assert np.all(weights[250:] > 0.05)
-    assert np.all(keras.ops.convert_to_numpy(layer.bias) != 0)
+    assert np.all(others != 0)
+    assert np.all(keras.ops.convert_to_numpy(local.bias) != 0)
+    assert local.kernel.constraint is None
 
 
-def test_other_layers_are_never_made_sparse() -> None:
-    dense = steps_of(optimizers.AdamW(learning_rate=1e-2, weight_decay=0.3))
-    sparse = steps_of(optimizers.AdamW(learning_rate=1e-2, weight_decay=0.3, prune_threshold=5.0))
-    np.testing.assert_array_equal(dense["kernel"], sparse["kernel"])
-
-
-def test_the_preset_optimiser_adamw_is_the_quick_one() -> None:
-    optimizer = optimizers.build_optimizer(Settings(optimizer="adamw"), steps_per_epoch=3)
-    assert isinstance(optimizer, optimizers.AdamW)
+def test_accelerate_optimizer_replaces_adamw_alone() -> None:
+    built = build_optimizer(Settings(optimizer="adamw", ema_momentum=0.9), steps_per_epoch=3)
+    fused = accelerate_optimizer(built)
+    assert isinstance(fused, FusedAdamW)
+    assert fused.get_config() == {**built.get_config(), "name": fused.name}
+    for name in ("sgd", "lion"):
+        built = build_optimizer(Settings(optimizer=name), steps_per_epoch=3)
+        assert accelerate_optimizer(built) is built

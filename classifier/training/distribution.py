@@ -183,13 +183,13 @@ def sharded_model() -> "type[TrainingModel]":
     class ShardedModel(TrainingModel):
         def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
             """Classifies a batch, of which each device gets a part."""
-            sharded = {name: _shard(value) for name, value in batch.items()}
+            sharded = {name: shard(value) for name, value in batch.items()}
             return super().call(sharded, training=training)
 
     return ShardedModel
 
 
-def _shard(batch: Any) -> Any:
+def shard(batch: Any) -> Any:
     """Shards a tensor (N, …) over the devices; one that cannot be divided evenly is replicated."""
     import keras
 
