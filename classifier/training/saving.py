@@ -13,7 +13,8 @@ import numpy as np
 
 from classifier.architectures import build_network
 from classifier.data.labelled_images import LabelledImages
-from classifier.model_folder.folder import CONFIG, WEIGHTS, ClassNames, ModelFolder
+from classifier.errors import InputError
+from classifier.model_folder.folder import CONFIG, MAX_FILE_BYTES, WEIGHTS, ClassNames, ModelFolder
 from classifier.model_folder.saved_model import for_older_keras
 from classifier.settings import Settings
 from classifier.training import precision
@@ -49,14 +50,22 @@ def exportable(
 
 def check_exportable(network: keras.Model, data: TrainingData, settings: Settings) -> None:
     """Raises `InputError`, before a training, for a model that a model folder would refuse."""
-    policy, split = keras.config.dtype_policy(), data.split
+    advice = "choose a smaller network: lower hidden_units, width, channels or local_units"
+    if 4 * network.count_params() > MAX_FILE_BYTES[WEIGHTS]:
+        raise InputError(f"{network.count_params():,} parameters are too many: {advice}")
+    policy = keras.config.dtype_policy()
     with tempfile.TemporaryDirectory() as temporary, undistributed():
         folder = Path(temporary)
-        model = exportable(network, settings, mean=data.mean, deviation=data.deviation)
-        save_model(model, folder)
-        class_names(split).write(folder)
-        ModelFolder(folder).check()
-    keras.config.set_dtype_policy(policy)
+        save_model(exportable(network, settings, mean=data.mean, deviation=data.deviation), folder)
+        class_names(data.split).write(folder)
+        try:
+            ModelFolder(folder).check()
+        except InputError as error:
+            raise InputError(
+                f"a model folder cannot hold this network ({error}): {advice}"
+            ) from None
+        finally:
+            keras.config.set_dtype_policy(policy)
 
 
 def class_names(split: LabelledImages) -> ClassNames:
