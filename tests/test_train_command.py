@@ -229,7 +229,7 @@ def test_a_model_that_could_not_be_written_is_refused_before_the_first_epoch(
 ):
     arguments = ("--dataset", small_dataset, "--output", tmp_path / "run")
     result = call_command("train.py", *arguments, "--set", "hidden_units=[90000]")
-    assert_one_line(result, 2, "277,020,006 parameters are too many")
+    assert_one_line(result, 2, "277,110,006 parameters are too many")
     assert "Epoch" not in result.stdout
     assert not (tmp_path / "run" / "run.json").exists()
 
