@@ -12,6 +12,7 @@ import pytest
 
 from classifier import command_line, convert
 from classifier.architectures import build_network
+from classifier.architectures.views import average_views
 from classifier.data.labelled_images import label_images
 from classifier.errors import ClassifierError, InputError
 from classifier.formats import onnx_graph
@@ -54,8 +55,8 @@ def network(path: Path, preset: str, **changes: Any) -> ModelFolder:
     """Writes an untrained model of a preset, as training exports it."""
     settings = load_preset(preset).replace(**changes)
     mean, deviation = np.array([120.0, 110.0, 100.0]), np.array([60.0, 61.0, 62.0])
-    model = build_network(
-        settings, classes=6, mean=mean, deviation=deviation, test_time_augmentation=True
+    model = average_views(
+        build_network(settings, classes=6, mean=mean, deviation=deviation), settings
     )
     path.mkdir(parents=True)
     model.save(path, zipped=False)

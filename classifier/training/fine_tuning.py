@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classifier.errors import InputError
-from classifier.hub.sources import local_folder, locate
+from classifier.hub.sources import locate
 from classifier.model_folder.folder import ModelFolder
 from classifier.presets import ARCHITECTURE, current_names
 from classifier.settings import Settings
@@ -48,9 +48,7 @@ class Origin:
 
     @classmethod
     def find(cls, source: str, revision: str | None = None) -> Origin:
-        """Finds the model of a source, `user/name@revision` included; raises as `locate`."""
-        if revision is None and "@" in source and local_folder(source) is None:
-            source, _, revision = source.rpartition("@")
+        """Finds the model of a source; raises what `sources.locate` raises."""
         found = locate(source, revision=revision)
         return cls(source, found.name, found.revision, found.folder)
 
