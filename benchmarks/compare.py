@@ -102,7 +102,7 @@ def compare(folders: dict[str, ModelFolder], split: LabelledImages) -> dict[str,
 
 def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, Any]:
     """Measures the metrics, the accuracy by class and the robustness of one model."""
-    from classifier.architectures import flops_per_image
+    from classifier.architectures.flops import flops_per_image
     from classifier.prediction.classifier import Classifier, keras_predict
 
     split = report.to_model_classes(folder.labels, split)

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from benchmarks.training import CLASSES, WARM_UP
-from classifier.architectures import build_network, flops_per_image
+from classifier.architectures import build_network
+from classifier.architectures.flops import flops_per_image
 from classifier.settings import Settings
 from classifier.training import precision
 from classifier.training.augmentation import Augmentation

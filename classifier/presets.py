@@ -1,14 +1,15 @@
 """Reads presets and the settings of a command line. Both are YAML: data, never executed."""
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from classifier.errors import InputError
-from classifier.settings import Settings, refuse_unknown
+from classifier.settings import Settings
 
 DEFAULT_PRESET = "mlp-baseline"
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
@@ -127,6 +128,16 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
     for name in given.keys() & overrides.keys():
         raise InputError(f"{name} is given twice: by its option and by --set")
     return overrides | given
+
+
+def refuse_unknown(names: Iterable[str], what: str) -> None:
+    """Raises `InputError` for the first name that is not a setting."""
+    known = Settings.model_fields
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"unknown {what} {name!r}. {hint}There are: {', '.join(known)}")
 
 
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:

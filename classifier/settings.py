@@ -3,10 +3,8 @@
 The tables below it name what can be chosen; command line, checks and model card follow them.
 """
 
-import difflib
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,18 +15,14 @@ from classifier.errors import InputError
 
 DEFAULT_IMAGE_SIZE = 32  # pixels of a side; CIFAR's
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 256
-SEED_USES = ("network", "augmentation", "views")
+SEEDED = ("network", "augmentation", "views")
 _short = reprlib.Repr()
 _short.maxlevel = 2  # YAML can repeat a list in lists a billion times
 shorten = _short.repr
 
 
 class Choice(NamedTuple):
-    """What a setting can be: its description on the model card, and how it is built.
-
-    `keras` names Keras' class; `options` returns its arguments, for a schedule by the number of
-    steps as well.
-    """
+    """A description for the model card, Keras' class, and its arguments by the settings."""
 
     text: str
     keras: str = ""
@@ -55,18 +49,12 @@ def _cosine_decay(settings: "Settings", steps_per_epoch: int) -> dict[str, Any]:
     }
 
 
-def _decoupled_decay(settings: "Settings") -> dict[str, Any]:
-    return {"weight_decay": settings.weight_decay}
-
-
-def _nesterov(settings: "Settings") -> dict[str, Any]:
-    return {"momentum": settings.momentum, "nesterov": True}
-
-
 OPTIMIZERS = {  # classes of keras.optimizers
-    "sgd": Choice("SGD with Nesterov momentum", "SGD", _nesterov),
-    "adamw": Choice("AdamW", "AdamW", _decoupled_decay),
-    "lion": Choice("Lion", "Lion", _decoupled_decay),
+    "sgd": Choice(
+        "SGD with Nesterov momentum", "SGD", lambda s: {"momentum": s.momentum, "nesterov": True}
+    ),
+    "adamw": Choice("AdamW", "AdamW", lambda s: {"weight_decay": s.weight_decay}),
+    "lion": Choice("Lion", "Lion", lambda s: {"weight_decay": s.weight_decay}),
 }
 SCHEDULES = {  # classes of keras.optimizers.schedules
     "plateau": Choice("a learning rate that is reduced when the validation loss stagnates"),
@@ -98,16 +86,11 @@ def _one_of(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _file_name(value: str) -> str:
-    if not value.isprintable() or Path(value).name != value or not value.strip(". "):
-        raise PydanticCustomError("file_name", "Input should be a name")
-    return value
-
-
 def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value if type(value) is tuple else (value,)
 
 
+ImageSize = Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
 CountOrNone = Annotated[int, Field(ge=0, lt=2**31)]
 Sizes = Annotated[tuple[Count, ...], BeforeValidator(_to_tuple), Field(min_length=1)]
@@ -130,12 +113,10 @@ class Settings(BaseModel):
         3
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    preset: Annotated[str, Field(max_length=100), AfterValidator(_file_name)] = "custom"
-    image_size: Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE)] = (
-        DEFAULT_IMAGE_SIZE  # pixels of a side, to which images are resized
-    )
+    preset: Annotated[str, Field(pattern=r"^\w[\w .+-]{0,99}$")] = "custom"
+    image_size: ImageSize = DEFAULT_IMAGE_SIZE  # pixels of a side, to which images are resized
 
     # Network
     architecture: Annotated[str, _one_of(ARCHITECTURES)] = "mlp"
@@ -203,24 +184,15 @@ class Settings(BaseModel):
     store_half: bool = False  # store the weights as float16 (they load as float32)
 
     def __init__(self, **values: Any) -> None:
-        refuse_unknown(values, "setting")
         try:
             super().__init__(**values)
         except ValidationError as refused:
             error = refused.errors()[0]
             name, message = str(error["loc"][0]), error["msg"].split(" should ", 1)[-1]
+            message = "be a setting" if error["type"] == "extra_forbidden" else message
             raise InputError(f"{name} must {message}. Received: {shorten(values[name])}") from None
-        if self.local_maps and len(self.local_maps) != len(self.local_patches):
-            raise InputError(
-                "local_maps and local_patches must have the same length. Received: "
-                f"{list(self.local_maps)} and {list(self.local_patches)}"
-            )
-        if self.tied and not self.local_maps:
-            raise InputError("tied needs local_maps: the sides of the maps, such as [8, 8, 4]")
         if bool(self.local_units) != (self.architecture == "local_mlp"):
             raise InputError("local_units go with architecture: local_mlp, and it needs them")
-        if self.local_filters != "random" and (self.local_maps or not self.local_units):
-            raise InputError("local_filters: patches needs local_units, and no local_maps")
 
     @classmethod
     def default(cls, name: str) -> Any:
@@ -236,17 +208,7 @@ class Settings(BaseModel):
         return self.model_dump(mode="json")
 
     def seeds(self, use: str) -> Iterator[int]:
-        """Yields independent seeds without end, for one of `SEED_USES`; the same each time."""
-        sequence = np.random.SeedSequence(self.seed).spawn(len(SEED_USES))[SEED_USES.index(use)]
+        """Yields independent seeds without end, for one of `SEEDED`; the same each time."""
+        sequence = np.random.SeedSequence(self.seed).spawn(len(SEEDED))[SEEDED.index(use)]
         while True:
             yield int(sequence.spawn(1)[0].generate_state(1)[0])
-
-
-def refuse_unknown(names: Iterable[str], what: str) -> None:
-    """Raises `InputError` for the first name that is not a setting."""
-    known = Settings.model_fields
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
-            raise InputError(f"unknown {what} {name!r}. {hint}There are: {', '.join(known)}")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.architectures import build_network, flops_per_image
+from classifier.architectures import build_network
 from classifier.architectures.cnn import poolings
+from classifier.architectures.flops import flops_per_image
 from classifier.architectures.local_start import local_kernel, pixel_positions, start_from_patches
 from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder

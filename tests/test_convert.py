@@ -13,6 +13,7 @@ import pytest
 
 from classifier import command_line, convert
 from classifier.architectures import build_network
+from classifier.architectures.views import average_views
 from classifier.data.labelled_images import label_images
 from classifier.data.loading import load_split
 from classifier.errors import ClassifierError, InputError
@@ -55,7 +56,23 @@ def saved(path: Path, build: Callable[[Any], Any]) -> ModelFolder:
     for weights in model.weights:  # also those that start at zero and at one
         if "normalization" in weights.path:
             weights.assign(random.uniform(0.5, 1.5, weights.shape))
-    return save(path, model)
+    path.mkdir(parents=True)
+    model.save(path, zipped=False)
+    LABELS.write(path)
+    return ModelFolder(path)
+
+
+def network(path: Path, preset: str, **changes: Any) -> ModelFolder:
+    """Writes an untrained model of a preset, as training exports it."""
+    settings = load_preset(preset).replace(**changes)
+    mean, deviation = np.array([120.0, 110.0, 100.0]), np.array([60.0, 61.0, 62.0])
+    model = average_views(
+        build_network(settings, classes=6, mean=mean, deviation=deviation), settings
+    )
+    path.mkdir(parents=True)
+    model.save(path, zipped=False)
+    LABELS.write(path)
+    return ModelFolder(path)
 
 
 def answers(path: Path, images: np.ndarray) -> np.ndarray:

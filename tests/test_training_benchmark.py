@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import training, training_keras
-from classifier.architectures import flops_per_image
+from classifier.architectures.flops import flops_per_image
 from classifier.settings import Settings
 from classifier.training import augmentation, precision
 from classifier.training.fit import build_optimizer

@@ -7,13 +7,19 @@ import keras
 from classifier.architectures import residual_mlp
 from classifier.architectures.local_start import local_layers
 from classifier.architectures.tied_start import mapped_layers
+from classifier.errors import InputError
 from classifier.settings import Settings
 
 
 def hidden(
     pixels: keras.KerasTensor, settings: Settings, seeds: Iterator[int]
 ) -> keras.KerasTensor:
-    """Maps normalised pixels (N, S, S, 3) to features (N, width)."""
+    """Maps normalised pixels (N, S, S, 3) to features (N, width).
+
+    Raises:
+        InputError: the settings contradict each other.
+    """
+    _check(settings)
     features = keras.layers.Flatten(name="flatten")(pixels)
     if settings.local_maps:
         features = mapped_layers(features, settings, seeds)
@@ -23,3 +29,15 @@ def hidden(
         dropout = keras.layers.Dropout(settings.dropout, seed=next(seeds), name="local_dropout")
         features = dropout(features)
     return residual_mlp.blocks(features, settings, seeds)
+
+
+def _check(settings: Settings) -> None:
+    if settings.local_maps and len(settings.local_maps) != len(settings.local_patches):
+        raise InputError(
+            "local_maps and local_patches must have the same length. Received: "
+            f"{list(settings.local_maps)} and {list(settings.local_patches)}"
+        )
+    if settings.tied and not settings.local_maps:
+        raise InputError("tied needs local_maps: the sides of the maps, such as [8, 8, 4]")
+    if settings.local_filters != "random" and settings.local_maps:
+        raise InputError("local_filters: patches goes without local_maps")

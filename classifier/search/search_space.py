@@ -21,8 +21,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from classifier.errors import InputError
-from classifier.presets import preset_path, read_preset_file
-from classifier.settings import Settings, refuse_unknown, shorten
+from classifier.presets import preset_path, read_preset_file, refuse_unknown
+from classifier.settings import Settings, shorten
 
 # A trial trains on the same images as the others, and is compared with them after each epoch.
 # Calibration, views and export come after the training, and only fine-tuning freezes layers.

@@ -171,10 +171,6 @@ class Augmentation(keras.layers.Layer):
         images, targets = ops.cast(images, "float32"), ops.cast(targets, "float32")
         return self.mixing(self.photometric(self.geometric(images)), targets)
 
-    def compute_output_shape(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Returns the shapes of the inputs, which do not change."""
-        return images, targets
-
 
 def sampling_matrix(offset: Any, extent: Any, mirrored: Any, size: int) -> Any:
     """Returns matrices that crop a line of pixels and resample the crop to the same length.

@@ -136,8 +136,9 @@ class DistilledData:
     @property
     def settings_of_batches(self) -> Settings:
         """The settings without the augmentations that the views have already."""
-        done = [name for name in AUGMENTATIONS if name not in PER_BATCH]
-        return self.settings.replace(**{name: Settings.default(name) for name in done})
+        off = dict(Settings())
+        done = {name: off[name] for name in AUGMENTATIONS if name not in PER_BATCH}
+        return self.settings.replace(**done)
 
     def epoch(self, number: int) -> Images:
         """Returns the view of an epoch, counted from 0."""

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from classifier import provenance
-from classifier.architectures import flops_per_image
+from classifier.architectures.flops import flops_per_image
 from classifier.files import write_atomically
 from classifier.hub import card
 from classifier.hub.dataset_id import name_dataset

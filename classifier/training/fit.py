@@ -1,12 +1,9 @@
 """The training loop: batches, the model that is fitted, optimiser, schedule and callbacks.
 
-Example:
-    >>> settings = load_preset("mlp-baseline")  # doctest: +SKIP
-    >>> data = load_training_data("uoft-cs/cifar100", None, settings)  # doctest: +SKIP
-    >>> network = build_network(
-    ...     settings, classes=100, mean=data.mean, deviation=data.deviation
-    ... )  # doctest: +SKIP
-    >>> history = fit(network, data, settings, build_callbacks(settings))  # doctest: +SKIP
+settings = load_preset("mlp-baseline")
+data = load_training_data(DataSource("uoft-cs/cifar100"), settings)
+network = build_network(settings, classes=100, mean=data.mean, deviation=data.deviation)
+history = fit(network, data, settings, build_callbacks(settings))
 """
 
 import math
@@ -85,18 +82,14 @@ class TrainingModel(keras.Model):
             images, targets = self.augmentation(images, targets)
         return {"probabilities": self.network(images, training=training), "targets": targets}
 
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, *rest: Any, **options: Any
-    ) -> Any:
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, *rest: Any, **options: Any) -> Any:
         """Returns the compiled loss for the augmented targets."""
         return super().compute_loss(x, y_pred["targets"], y_pred["probabilities"], *rest, **options)
 
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, float]:
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, *rest: Any, **options: Any) -> Any:
         """Returns the compiled metrics for the augmented targets."""
-        targets, probabilities = y_pred["targets"], y_pred["probabilities"]
-        return super().compute_metrics(x, targets, probabilities, sample_weight)
+        outputs = y_pred["targets"], y_pred["probabilities"]
+        return super().compute_metrics(x, *outputs, *rest, **options)
 
 
 def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:

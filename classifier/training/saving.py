@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from classifier.architectures import build_network
+from classifier.architectures.views import average_views
 from classifier.data.labelled_images import LabelledImages
 from classifier.errors import InputError
 from classifier.model_folder.folder import CONFIG, MAX_FILE_BYTES, WEIGHTS, ClassNames, ModelFolder
@@ -39,13 +40,11 @@ def exportable(
     """
     classes = network.output_shape[-1]
     precision.set_policy("float32")
-    plain = build_network(
-        settings, classes=classes, mean=mean, deviation=deviation, test_time_augmentation=True
-    )
+    plain = build_network(settings, classes=classes, mean=mean, deviation=deviation)
     plain.set_weights(network.get_weights())
     if settings.prune_threshold:
         prune(plain, settings)
-    return plain
+    return average_views(plain, settings)
 
 
 def check_exportable(network: keras.Model, data: TrainingData, settings: Settings) -> None:
