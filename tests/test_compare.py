@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks import compare
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
-from classifier.presets import PRESETS, load_preset
+from classifier.presets import PRESETS, current_names, load_preset
 from classifier.settings import Settings
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS, corrupt
