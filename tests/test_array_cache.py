@@ -1,4 +1,4 @@
-"""The cache of decoded arrays: quick, shared by processes, and never trusted blindly."""
+"""The cache of decoded splits: hits, changed sources, damaged files, eviction, processes."""
 
 import multiprocessing
 import os

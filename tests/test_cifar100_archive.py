@@ -1,4 +1,4 @@
-"""The archive and the files of the data set's authors: pickles that come from strangers."""
+"""The original CIFAR-100 archive and its folder: content, damage, untrusted pickles."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Data sets in every form: equal arrays, and one clear line for whatever is wrong."""
+"""Data sets in every form: equal arrays, columns, configurations, messages of refusals."""
 
 import os
 import socket
@@ -251,7 +251,7 @@ class TestColumns:
 
 
 class TestWrongData:
-    """Each fault has its one line, which names the place."""
+    """Messages about wrong data."""
 
     @pytest.mark.parametrize("label", [-1, 10])
     def test_check_labels_names_the_row_of_a_label_out_of_range(

@@ -1,4 +1,4 @@
-"""Folders and ZIPs of images: what comes out is what lies there, and the rest is told."""
+"""Folders and ZIPs of images: layouts, links, skipped files, metadata files."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def training_data(dataset: Path) -> TrainingData:
 
 
 class TestNames:
-    """A split is what lies below its folder, and no other name means anything."""
+    """Names of folders, as splits and as classes."""
 
     def test_load_takes_split_names_beside_other_folders_as_classes(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train": 3, "test": 2, "steam_train": 2, "cat": 1})
@@ -158,7 +158,7 @@ class TestRepeatedImages:
 
 
 class TestTables:
-    """Images beside a file that `datasets` knows are divided as without it."""
+    """Images beside a table."""
 
     def test_load_ignores_tables_beside_split_folders(self, tmp_path: Path) -> None:
         name = "train/features.parquet"
@@ -172,7 +172,7 @@ class TestTables:
 
 
 class TestFiles:
-    """Every image is read, and what is not read is told."""
+    """Which files are read, and what is reported."""
 
     @pytest.mark.parametrize(
         ("image_format", "suffix"),
@@ -324,7 +324,7 @@ class TestFiles:
 
 
 class TestLayouts:
-    """What people have, read or refused with its cause."""
+    """Layouts of folders."""
 
     def test_load_refuses_a_test_folder_without_classes(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "train/dog": 3, "test": 2})
@@ -367,7 +367,7 @@ def pack(archive: Path, folder: Path, prefix: str = "") -> Path:
 
 
 class TestZips:
-    """A ZIP stands for the folder that is in it."""
+    """ZIPs, read as the folder that is in them."""
 
     @pytest.fixture
     def pets(self, tmp_path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Any picture of a visitor becomes 32×32 RGB pixels, or one line that says why not."""
+"""Image files: the pixels of every kind, the refusals, the limits, the table of formats."""
 
 import importlib
 import io
