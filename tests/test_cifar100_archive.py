@@ -1,4 +1,4 @@
-"""The archive and the files of the data set's authors: pickles that come from strangers."""
+"""The original CIFAR-100 archive and its folder: content, damage, untrusted pickles."""
 
 import gzip
 import io
@@ -61,7 +61,7 @@ def rewrite(archive: Path, names: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_files_pickled_again_by_python_3_give_the_same(tmp_path: Path, protocol: int) -> None:
+def test_read_accepts_files_pickled_by_python_3(tmp_path: Path, protocol: int) -> None:
     for name, rows in SPLITS.items():
         content = {key.encode(): value for key, value in toronto_content(rows).items()}
         (tmp_path / name).write_bytes(pickle.dumps(content, protocol))
@@ -73,7 +73,7 @@ def test_files_pickled_again_by_python_3_give_the_same(tmp_path: Path, protocol:
 
 
 @pytest.mark.parametrize("compression", ["", "bz2", "xz"])
-def test_an_archive_of_another_compression_is_read_too(
+def test_read_accepts_archives_of_any_compression(
     tmp_path: Path, folder: Path, compression: str
 ) -> None:
     path = tmp_path / "packed-again"
@@ -82,7 +82,7 @@ def test_an_archive_of_another_compression_is_read_too(
     np.testing.assert_array_equal(read(path, "test").images, SPLITS["test"].images)
 
 
-def test_superclasses_that_contradict_each_other_are_left_out(tmp_path: Path) -> None:
+def test_read_leaves_out_contradicting_superclasses(tmp_path: Path) -> None:
     rows = SPLITS["train"]
     contradicting = Rows(rows.images, rows.fine, np.arange(len(rows.fine)) % len(COARSE))
     loaded = read(write_toronto_folder(tmp_path, {"train": contradicting}), "train")
@@ -92,7 +92,7 @@ def test_superclasses_that_contradict_each_other_are_left_out(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.999])
-def test_a_truncated_archive_is_refused_with_one_line(archive: Path, kept: float) -> None:
+def test_read_refuses_a_truncated_archive(archive: Path, kept: float) -> None:
     data = archive.read_bytes()
     archive.write_bytes(data[: int(len(data) * kept)])
     message = refusal(archive)
@@ -100,7 +100,7 @@ def test_a_truncated_archive_is_refused_with_one_line(archive: Path, kept: float
     assert "https://www.cs.toronto.edu" in message
 
 
-def test_an_archive_with_a_flipped_bit_is_refused(archive: Path) -> None:
+def test_read_refuses_an_archive_with_a_flipped_bit(archive: Path) -> None:
     data = bytearray(gzip.decompress(archive.read_bytes()))
     whole = gzip.compress(data)
     data[len(data) // 3] ^= 1  # within the pixels, where no format would notice
@@ -114,38 +114,38 @@ def test_an_archive_with_a_flipped_bit_is_refused(archive: Path) -> None:
     [b"not an archive", gzip.compress(b"hello")],
     ids=["text", "gzip"],
 )
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_read_refuses_a_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "foreign.tar.gz"
     path.write_bytes(content)
     assert "foreign.tar.gz" in refusal(path)
 
 
-def test_a_foreign_archive_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+def test_read_names_what_a_foreign_archive_lacks(tmp_path: Path) -> None:
     member = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
     path = rewrite(tmp_path / "cifar-10-python.tar.gz", [(member, b"whatever")])
     assert "holds no file train" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["train", "meta"])
-def test_a_folder_without_one_of_its_files_is_refused(folder: Path, name: str) -> None:
+def test_read_refuses_a_folder_without_one_of_its_files(folder: Path, name: str) -> None:
     (folder / name).unlink()
     assert cifar100_archive.recognises(folder)
     assert f"holds no file {name}" in refusal(folder)
 
 
-def test_train_is_read_where_test_is_missing(folder: Path) -> None:
+def test_read_returns_train_without_test(folder: Path) -> None:
     (folder / "test").unlink()
     np.testing.assert_array_equal(read(folder, "train").labels, SPLITS["train"].fine)
 
 
 @pytest.mark.parametrize("kept", [0, 5000, -1])
-def test_a_truncated_file_of_the_folder_is_refused_by_name(folder: Path, kept: int) -> None:
+def test_read_names_a_truncated_file_of_the_folder(folder: Path, kept: int) -> None:
     file = folder / "train"
     file.write_bytes(file.read_bytes()[:kept])
     assert f"{folder.name}/train" in refusal(folder)
 
 
-def test_nothing_in_an_archive_is_written_to_the_disk(tmp_path: Path, folder: Path) -> None:
+def test_read_writes_nothing_to_the_disk(tmp_path: Path, folder: Path) -> None:
     outside = tmp_path / "outside"
     link = tarfile.TarInfo("cifar-100-python/way-out")
     link.type, link.linkname = tarfile.SYMTYPE, str(outside)
@@ -165,7 +165,7 @@ def test_nothing_in_an_archive_is_written_to_the_disk(tmp_path: Path, folder: Pa
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_a_link_named_like_one_of_our_files_is_not_followed(tmp_path: Path, kind: bytes) -> None:
+def test_read_follows_no_links_in_an_archive(tmp_path: Path, kind: bytes) -> None:
     link = tarfile.TarInfo("cifar-100-python/train")
     link.type, link.linkname = kind, "/etc/passwd"
     assert "holds no file train" in refusal(rewrite(tmp_path / "links.tar.gz", [(link, b"")]))
@@ -184,12 +184,12 @@ def test_a_link_named_like_one_of_our_files_is_not_followed(tmp_path: Path, kind
         b"ios\nsystem\n",
     ],
 )
-def test_a_pickle_that_names_anything_else_is_refused(folder: Path, opcodes: bytes) -> None:
+def test_read_refuses_a_pickle_of_other_globals(folder: Path, opcodes: bytes) -> None:
     (folder / "train").write_bytes(b"\x80\x04(" + opcodes + b".")
     assert "which is not allowed" in refusal(folder)
 
 
-def test_a_refused_pickle_did_not_run(folder: Path, tmp_path: Path) -> None:
+def test_read_does_not_run_a_refused_pickle(folder: Path, tmp_path: Path) -> None:
     evidence = tmp_path / "evidence"
 
     class Evil:
@@ -217,7 +217,7 @@ TOO_MUCH = b"\x8a\x06\x00\x00\x00\x00\x00\x7f\x85"
         (b"c_codecs\nencode\nX\x01\x00\x00\x00aU\x03zip\x86R", "encodes text as b'zip'"),
     ],
 )
-def test_what_is_admitted_serves_no_other_purpose(
+def test_read_refuses_allowed_globals_with_other_arguments(
     folder: Path, opcodes: bytes, reason: str
 ) -> None:
     (folder / "train").write_bytes(b"\x80\x02" + opcodes + b".")
@@ -225,25 +225,25 @@ def test_what_is_admitted_serves_no_other_purpose(
 
 
 @pytest.mark.parametrize("value", [[], 7, {}, {"data": 3}])
-def test_a_pickle_of_something_else_is_refused(folder: Path, value: object) -> None:
+def test_read_refuses_a_pickle_of_something_else(folder: Path, value: object) -> None:
     (folder / "train").write_bytes(python2_pickle(value))
     assert folder.name in refusal(folder)
 
 
-def test_images_of_another_size_are_refused(folder: Path) -> None:
+def test_read_refuses_images_of_another_size(folder: Path) -> None:
     content = toronto_content(SPLITS["train"])
     (folder / "train").write_bytes(python2_pickle(content | {"data": content["data"][:, :-1]}))
     assert "uint8, N × 3072" in refusal(folder)
 
 
 @pytest.mark.parametrize("key", ["fine_labels", "coarse_labels"])
-def test_labels_that_are_too_few_are_refused(folder: Path, key: str) -> None:
+def test_read_refuses_too_few_labels(folder: Path, key: str) -> None:
     content = toronto_content(SPLITS["train"])
     (folder / "train").write_bytes(python2_pickle(content | {key: content[key][:-1]}))
     assert key in refusal(folder)
 
 
-def test_a_label_out_of_range_is_refused_with_its_row(folder: Path) -> None:
+def test_check_labels_names_the_row_of_a_label_out_of_range(folder: Path) -> None:
     label = len(FINE)
     content = toronto_content(SPLITS["train"])
     content["fine_labels"][7] = label
@@ -253,6 +253,6 @@ def test_a_label_out_of_range_is_refused_with_its_row(folder: Path) -> None:
     assert "0 to 5" in message
 
 
-def test_a_meta_without_names_is_refused(folder: Path) -> None:
+def test_read_refuses_a_meta_without_names(folder: Path) -> None:
     (folder / "meta").write_bytes(python2_pickle({"fine_label_names": ["apple"]}))
     assert "coarse_label_names" in refusal(folder)

@@ -1,4 +1,4 @@
-"""Data sets in every form: equal arrays, and one clear line for whatever is wrong."""
+"""Data sets in every form: equal arrays, columns, configurations, messages of refusals."""
 
 import os
 import socket
@@ -91,7 +91,9 @@ class TestForms:
     """The same rows, whatever they are stored as."""
 
     @pytest.mark.parametrize("split", ["train", "test"])
-    def test_all_forms_give_equal_arrays(self, forms: dict[str, Path], split: str) -> None:
+    def test_load_returns_equal_arrays_for_all_forms(
+        self, forms: dict[str, Path], split: str
+    ) -> None:
         loaded = {form: load(path, split) for form, path in forms.items()}
         for result in loaded.values():
             np.testing.assert_array_equal(result.images, SPLITS[split].images)
@@ -106,7 +108,7 @@ class TestForms:
         assert loaded["hub layout"].dataset == "hub"
         assert loaded["toronto archive"].dataset == "cifar-100-python.tar.gz"
 
-    def test_every_form_is_decoded_to_the_size_asked_for(self, forms: dict[str, Path]) -> None:
+    def test_load_decodes_every_form_to_the_given_size(self, forms: dict[str, Path]) -> None:
         size = 33
         expected = np.stack(
             [to_model_input(PIL.Image.fromarray(image), size) for image in SPLITS["test"].images]
@@ -118,7 +120,7 @@ class TestForms:
             np.testing.assert_array_equal(load(path, "test").images, SPLITS["test"].images)
 
     @pytest.mark.parametrize("form", ["hub layout", "toronto archive"])
-    def test_a_named_column_is_the_target_in_every_form(
+    def test_load_takes_a_named_column_in_every_form(
         self, forms: dict[str, Path], form: str
     ) -> None:
         load(forms[form])  # what is cached for one column must not serve another
@@ -127,7 +129,7 @@ class TestForms:
         assert result.classes == COARSE
         assert result.superclasses is None
 
-    def test_a_relative_path_and_a_home_path_work(
+    def test_load_split_reads_relative_and_home_paths(
         self, forms: dict[str, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         place = forms["hub layout"].parent
@@ -157,26 +159,28 @@ class TestColumns:
     shapes = datasets.ClassLabel(names=["round", "flat"])
     number = datasets.Value("int64")
 
-    def test_fine_label_is_the_target_before_label_before_others(self, tmp_path: Path) -> None:
+    def test_find_label_column_prefers_fine_label(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", image=self.image, label=self.shapes, fine_label=self.colours)
         assert load(tmp_path / "d").classes == ("red", "blue")
 
-    def test_the_only_class_label_is_the_target(self, tmp_path: Path) -> None:
+    def test_find_label_column_takes_the_only_class_label(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", photo=self.image, shape=self.shapes, kind=self.number)
         assert load(tmp_path / "d").classes == ("round", "flat")
 
-    def test_a_named_column_wins(self, tmp_path: Path) -> None:
+    def test_find_label_column_takes_a_named_column(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", image=self.image, shape=self.shapes, fine_label=self.colours)
         assert load(tmp_path / "d", label_column="shape").classes == ("round", "flat")
 
-    def test_of_several_columns_none_is_guessed(self, tmp_path: Path) -> None:
+    def test_find_label_column_refuses_several_columns(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", image=self.image, shape=self.shapes, colour=self.colours)
         message = refusal(tmp_path / "d")
         assert "--label-column" in message
         assert "shape, colour" in message
 
     @pytest.mark.parametrize("named", ["image", "share", "nothing"])
-    def test_a_named_column_that_will_not_do_is_refused(self, tmp_path: Path, named: str) -> None:
+    def test_find_label_column_refuses_a_column_without_labels(
+        self, tmp_path: Path, named: str
+    ) -> None:
         share = datasets.Value("float32")
         self.write(tmp_path / "d", image=self.image, shape=self.shapes, share=share)
         message = refusal(tmp_path / "d", label_column=named)
@@ -191,7 +195,7 @@ class TestColumns:
             ("bool", [True, False, True], ("false", "true")),
         ],
     )
-    def test_labels_without_names_are_named_by_their_values(
+    def test_load_names_classes_by_their_values_without_names(
         self, tmp_path: Path, kind: str, labels: list[Any], classes: tuple[str, ...]
     ) -> None:
         features = datasets.Features(img=datasets.Image(), label=datasets.Value(kind))
@@ -206,7 +210,7 @@ class TestColumns:
         test = load(tmp_path / "d", "test")
         assert (test.classes, test.labels.tolist()) == (classes, [1])
 
-    def test_text_without_a_label_is_refused_with_its_row(self, tmp_path: Path) -> None:
+    def test_load_refuses_a_missing_text_label(self, tmp_path: Path) -> None:
         features = datasets.Features(img=datasets.Image(), label=datasets.Value("string"))
         images = [{"bytes": encode(noise(32, 32, 3)), "path": None}] * 2
         write_parquet(tmp_path / "d", "train", {"img": images, "label": ["a", None]}, features)
@@ -214,7 +218,7 @@ class TestColumns:
             tmp_path / "d"
         )
 
-    def test_a_configuration_is_named_where_there_are_several(self, tmp_path: Path) -> None:
+    def test_load_reads_the_named_configuration(self, tmp_path: Path) -> None:
         for name, label in (("first", 1), ("second", 2)):
             write_labelled(tmp_path / "d" / name, [encode(noise(32, 32, 3))], [label])
         configs = [
@@ -228,29 +232,31 @@ class TestColumns:
             assert "'first', 'second'" in message
             assert "name one with --config" in message
 
-    def test_a_configuration_of_a_folder_without_any_is_refused(
+    def test_load_refuses_a_configuration_of_a_folder_without_any(
         self, tmp_path: Path, forms: dict[str, Path]
     ) -> None:
         write_image_folder(tmp_path / "pets", {"cat": [encode(noise(32, 32, 3))]})
         for place in (tmp_path / "pets", forms["toronto archive"]):
             assert "leave out --config x" in refusal(place, config="x")
 
-    def test_a_data_set_without_an_image_column_is_refused(self, tmp_path: Path) -> None:
+    def test_find_image_column_refuses_a_table_without_images(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", label=self.colours)
         message = refusal(tmp_path / "d")
         assert "no image column" in message
         assert "label" in message
 
-    def test_of_several_image_columns_none_is_guessed(self, tmp_path: Path) -> None:
+    def test_find_image_column_refuses_several_columns(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", left=self.image, right=self.image, label=self.colours)
         assert "left, right" in refusal(tmp_path / "d")
 
 
 class TestWrongData:
-    """Each fault has its one line, which names the place."""
+    """Messages about wrong data."""
 
     @pytest.mark.parametrize("label", [-1, 10])
-    def test_a_label_out_of_range_is_refused_with_its_row(self, tmp_path: Path, label: int) -> None:
+    def test_check_labels_names_the_row_of_a_label_out_of_range(
+        self, tmp_path: Path, label: int
+    ) -> None:
         image = encode(noise(32, 32, 3))
         write_labelled(tmp_path / "wrong", [image] * 3, [0, 1, label])
         message = refusal(tmp_path / "wrong")
@@ -258,7 +264,7 @@ class TestWrongData:
         assert "column label in the train split of wrong" in message
         assert "0 to 9" in message
 
-    def test_a_missing_or_wrong_label_is_named_by_its_file(self, tmp_path: Path) -> None:
+    def test_load_names_the_file_of_a_missing_or_wrong_label(self, tmp_path: Path) -> None:
         images = [{"bytes": encode(noise(32, 32, 3)), "path": f"{name}.png"} for name in "abc"]
         classes = datasets.ClassLabel(names=TEN_CLASSES)
         features = datasets.Features(img=datasets.Image(), label=classes)
@@ -271,7 +277,7 @@ class TestWrongData:
             assert said in refusal(tmp_path / "wrong")
 
     @pytest.mark.parametrize("name", ["a[b]", "a::b"])
-    def test_tables_below_a_path_like_a_pattern_are_refused(
+    def test_load_refuses_tables_below_a_path_like_a_pattern(
         self, tmp_path: Path, name: str
     ) -> None:
         write_labelled(tmp_path / name / "x", [encode(noise(32, 32, 3))], [3])
@@ -283,7 +289,7 @@ class TestWrongData:
         [b"", encode(noise(32, 32, 3))[:500], None],
         ids=["empty", "truncated", "missing"],
     )
-    def test_an_image_that_does_not_decode_is_named(
+    def test_load_names_the_row_of_an_image_that_does_not_decode(
         self, tmp_path: Path, data: bytes | None
     ) -> None:
         good = encode(noise(32, 32, 3))
@@ -292,7 +298,7 @@ class TestWrongData:
         assert "row 2 of the train split of broken cannot be decoded" in message
 
     @pytest.mark.parametrize("files", [{}, {"README.md": "# Nothing"}, {"x.bin": "x"}])
-    def test_an_empty_folder_is_refused(self, tmp_path: Path, files: dict[str, str]) -> None:
+    def test_load_refuses_an_empty_folder(self, tmp_path: Path, files: dict[str, str]) -> None:
         folder = tmp_path / "void"
         folder.mkdir()
         for name, text in files.items():
@@ -308,7 +314,7 @@ class TestWrongData:
             {"wrong.py": "raise SystemExit('executed')"},
         ],
     )
-    def test_a_folder_that_datasets_cannot_read_is_refused(
+    def test_load_refuses_a_folder_that_datasets_cannot_read(
         self, tmp_path: Path, files: dict[str, str], capfd: pytest.CaptureFixture[str]
     ) -> None:
         folder = tmp_path / "wrong"
@@ -324,13 +330,13 @@ class TestWrongData:
         images = [encode(noise(32, 32, 3, seed=seed)) for seed in range(2)]
         return write_labelled(folder, images, [0, 1], split=split, **names)
 
-    def test_splits_that_number_the_classes_differently_are_refused(self, tmp_path: Path) -> None:
+    def test_load_refuses_splits_that_number_classes_differently(self, tmp_path: Path) -> None:
         self.write(tmp_path / "data", "train", classes=["cat", "dog"])
         self.write(tmp_path / "data", "test", classes=["dog", "cat"])
         for split in ("train", "test"):
             assert "the classes of the column label in " in refusal(tmp_path / "data", split)
 
-    def test_text_is_no_image(self, tmp_path: Path) -> None:
+    def test_load_refuses_a_folder_of_texts(self, tmp_path: Path) -> None:
         (tmp_path / "notes").mkdir()  # beside the caches of this test
         (tmp_path / "notes" / "notes.txt").write_text("hello")
         assert "no image column" in refusal(tmp_path / "notes")
@@ -339,7 +345,7 @@ class TestWrongData:
         "name",
         ["/nowhere", "", "~nobody-here/x", "missing.tar.gz", "a b", "\0"],
     )
-    def test_what_is_neither_a_file_nor_a_hub_id_is_refused_without_asking_the_hub(
+    def test_load_refuses_a_name_that_is_no_hub_id_without_a_request(
         self, name: str, hub: Hub
     ) -> None:
         assert "no file or folder" in refusal(name)
@@ -374,7 +380,7 @@ def load_in_a_process(tmp_path: Path, *arguments: str, **environment: str) -> tu
 class TestNoNetwork:
     """A Hub that cannot be reached."""
 
-    def test_without_a_network_there_is_one_line(self, tmp_path: Path) -> None:
+    def test_load_split_without_a_network_prints_one_line(self, tmp_path: Path) -> None:
         with socket.socket() as unused:  # bound, but not listening: connections are refused
             unused.bind(("127.0.0.1", 0))
             endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -388,14 +394,14 @@ class TestNoNetwork:
 class TestPreparation:
     """Channel statistics."""
 
-    def test_channel_statistics_are_those_of_numpy(self) -> None:
+    def test_channel_statistics_equal_those_of_numpy(self) -> None:
         images = noise(300, 32, 32, 3) // np.array([1, 2, 5], np.uint8)
         mean, deviation = channel_statistics(images)
         np.testing.assert_allclose(mean, images.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
         np.testing.assert_allclose(deviation, images.std((0, 1, 2), dtype=np.float64), rtol=1e-6)
         assert mean.dtype == deviation.dtype == np.float32
 
-    def test_statistics_of_nothing_are_refused(self) -> None:
+    def test_channel_statistics_refuses_no_images(self) -> None:
         with pytest.raises(InputError, match="at least one"):
             channel_statistics(noise(0, 32, 32, 3))
 
@@ -404,7 +410,7 @@ class TestPreparation:
 class TestRealData:
     """CIFAR-100 itself, where it is there."""
 
-    def test_it_is_what_its_description_says(self, cifar100_folder: Path) -> None:
+    def test_load_split_reads_the_real_cifar_100(self, cifar100_folder: Path) -> None:
         train, test = (load(cifar100_folder, split) for split in ("train", "test"))
         assert train.images.shape == (50000, 32, 32, 3)
         assert (np.bincount(train.labels) == 500).all()

@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from classifier.data.loading import load_split
+from classifier.data.source import DataSource
 from data_files import encode
 from hub_server import Hub
 
@@ -53,6 +54,22 @@ def test_load_split_takes_images_below_the_split_folder_only(
         loaded = load_split("user/nasty-names", split)
         assert loaded.classes == ("steam_train", "test", "train")
         assert np.bincount(loaded.labels, minlength=3).tolist() == expected
+
+
+def test_load_split_takes_a_named_test_split_else_draws_one(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CIFAR100_MLP_CACHE", str(tmp_path))
+    images = {
+        f"{split}/{name}/{number}.png": encode(np.full((8, 8, 3), number, np.uint8))
+        for split, count in (("train", 10), ("val", 2))
+        for name in ("cat", "dog")
+        for number in range(count)
+    }
+    hub.put(hub.create("datasets", "user/pets"), images)
+    tested = DataSource("user/pets", test_split="validation")
+    assert [len(load_split(tested, split).labels) for split in ("train", "test")] == [20, 4]
+    assert [len(load_split("user/pets", split).labels) for split in ("train", "test")] == [16, 4]
 
 
 @pytest.mark.slow

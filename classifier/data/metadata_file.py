@@ -7,16 +7,13 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from classifier.data.columns import SUPERCLASS_COLUMN, choose_label_column
 from classifier.data.data_files import METADATA_FILES, DataFile, printable
 from classifier.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow.parquet
 
 FILE_NAME = "file_name"
 
@@ -62,20 +59,19 @@ def read_labels(
         if not is_metadata(file):
             others.append(file)
             continue
-        header = _columns(file, dataset)
+        header, rows = _read_rows(file, dataset)
         columns |= dict.fromkeys(header)
         column = choose_label_column(header, label_column)
         before = len(labels)
-        if column is not None and FILE_NAME in header:
-            for line, row in _rows(file, dataset, [FILE_NAME, column, SUPERCLASS_COLUMN]):
-                source = f"line {line} of {file.path} in {dataset}"
-                path, label = _label(row, column, source, file, known)
-                if path in labels:
-                    raise InputError(
-                        f"{source} names {printable(path[-1])!r} again, after "
-                        f"{labels[path].source}: remove one of them"
-                    )
-                labels[path] = label
+        for line, row in rows if column is not None and FILE_NAME in header else ():
+            source = f"line {line} of {file.path} in {dataset}"
+            path, label = _label(row, str(column), source, file, known)
+            if path in labels:
+                raise InputError(
+                    f"{source} names {printable(path[-1])!r} again, after "
+                    f"{labels[path].source}: remove one of them"
+                )
+            labels[path] = label
         if len(labels) == before:
             others.append(replace(file, kind="metadata without labels", open=None))
     if label_column not in (None, "label", *columns):
@@ -126,74 +122,54 @@ def _normal(parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(unicodedata.normalize("NFC", part) for part in parts)
 
 
-def _read(file: DataFile) -> bytes:
+def _read_rows(
+    file: DataFile, dataset: str
+) -> tuple[Sequence[str], list[tuple[int, dict[str, Any]]]]:
+    """Returns the names of the columns, and each row with its line number."""
     assert file.open is not None
     with file.open() as stream:
-        return stream.read()
-
-
-def _read_text(file: DataFile, errors: str = "strict") -> str:
-    content = _read(file)
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if wide else "utf-8-sig", errors)
-
-
-def _columns(file: DataFile, dataset: str) -> list[str]:
-    """Returns the names of the columns; none of a CSV whose first line cannot be parsed."""
-    if file.kind == ".parquet":
-        return _parquet(file).schema_arrow.names
-    if file.kind != ".csv":
-        return list(dict.fromkeys(key for _, row in _rows(file, dataset) for key in row))
-    try:
-        lines, options = _csv(_read_text(file, "replace"))
-        return next(csv.reader(lines, **options), [])
-    except csv.Error:
-        return []
-
-
-def _csv(text: str) -> tuple[io.StringIO, dict[str, Any]]:
-    """Returns the lines of a CSV and the options to read them: the first that find `file_name`.
-
-    Spreadsheets write semicolons or tabs where the comma is the decimal sign.
-    """
-    for delimiter in (";", "\t", ","):
-        options: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": True, "strict": True}
-        if FILE_NAME in next(csv.reader(io.StringIO(text, newline=""), **options), []):
-            break
-    return io.StringIO(text, newline=""), options
-
-
-def _rows(
-    file: DataFile, dataset: str, columns: Sequence[str] = ()
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields each row with its line number; of Parquet only these columns."""
+        content = stream.read()
+    header: Sequence[str]
     try:
         if file.kind == ".parquet":
-            parquet = _parquet(file)
-            _check_unique(columns, parquet.schema_arrow.names)
-            yield from enumerate(parquet.read(columns=list(columns)).to_pylist(), start=1)
+            import pyarrow.parquet
+
+            table = pyarrow.parquet.read_table(io.BytesIO(content))
+            header, rows = table.column_names, list(enumerate(table.to_pylist(), start=1))
         elif file.kind == ".csv":
-            lines, options = _csv(_read_text(file))
-            reader = csv.DictReader(lines, **options)
-            _check_unique(columns, reader.fieldnames or ())
-            for row in reader:
-                yield reader.line_num, row
+            reader = _csv(_decode(content))
+            rows = [(reader.line_num, row) for row in reader]
+            header = reader.fieldnames or ()
         else:
-            for number, line in enumerate(_read_text(file).split("\n"), start=1):
-                if line.strip():
-                    yield number, _json_row(line, number)
+            lines = enumerate(_decode(content).split("\n"), start=1)
+            rows = [(number, _json_row(line, number)) for number, line in lines if line.strip()]
+            header = list(dict.fromkeys(key for _, row in rows for key in row))
+        if repeated := [name for name in header if header.count(name) > 1]:
+            raise ValueError(f"it has several columns named {printable(repeated[0])!r}")
     except (csv.Error, ValueError, OSError, ArithmeticError) as error:  # the latter: of dates
         raise InputError(
             f"{file.path} in {dataset} cannot be read ({error}): save it as UTF-8, with one row "
             "per image"
         ) from error
+    return header, rows
 
 
-def _check_unique(columns: Sequence[str], header: Sequence[str]) -> None:
-    """Raises ValueError if one of these columns occurs twice in a header."""
-    for name in columns:
-        if header.count(name) > 1:
-            raise ValueError(f"it has {header.count(name)} columns named {printable(name)!r}")
+def _decode(content: bytes) -> str:
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig")
+
+
+def _csv(text: str) -> csv.DictReader[str]:
+    """Returns a reader with the separator that finds the column `file_name`.
+
+    Spreadsheets write semicolons or tabs where the comma is the decimal sign.
+    """
+    for delimiter in (";", "\t", ","):
+        lines = io.StringIO(text, newline="")
+        reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        if FILE_NAME in (reader.fieldnames or ()):
+            break
+    return reader
 
 
 def _json_row(line: str, number: int) -> dict[str, Any]:
@@ -205,15 +181,6 @@ def _json_row(line: str, number: int) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is not an object of JSON")  # no mistake
     return row
-
-
-def _parquet(file: DataFile) -> pyarrow.parquet.ParquetFile:
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.ParquetFile(io.BytesIO(_read(file)))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{file.path} is not a complete Parquet file: write it again") from error
 
 
 def _text(value: Any, source: str) -> str:
