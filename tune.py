@@ -16,7 +16,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from classifier import command_line, provenance
 from classifier.data.source import DataSource, add_data_arguments
@@ -28,15 +28,8 @@ from classifier.search import PRUNERS, SAMPLERS
 
 if TYPE_CHECKING:
     from classifier.search.search_space import SearchSpace
-    from classifier.training.training_data import TrainingData
 
 DEFAULT_PRESET = "mlp-baseline"
-SHARED = (
-    "search",
-    "sampler",
-    "pruner",
-    "dataset",
-)  # by all workers of a study, beside the settings
 
 
 def main(arguments: list[str]) -> None:
@@ -88,22 +81,30 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
     import_quietly("keras")
     from classifier.search import trials
 
-    about = describe(options, space, data, command)
+    shared = {
+        **space.settings.to_dict(),
+        "search": dict(space.section),
+        "sampler": options.sampler,
+        "pruner": options.pruner,
+        "dataset": data.split.fingerprint,
+        "validation_images": len(data.validation.images),
+    }
+    about = {
+        "command": command,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": provenance.machine(),
+        "versions": provenance.library_versions(),
+        "git_commit": provenance.git_commit(),
+        **shared,
+    }
     pruner = trials.build_pruner(options.pruner, space.settings.epochs)
-    config = {**about["settings"], **{name: about[name] for name in SHARED}}
-    study = storage.open_study(database, options.study_name, pruner=pruner, config=config)
+    study = storage.open_study(database, options.study_name, pruner=pruner, config=shared)
     shown = storage.without_password(options.storage)
     print(f"Study {study.study_name} in {shown}; {results.sentence(study, space)}", flush=True)
-    write_tables = functools.partial(results.write_tables, study, space, about, folder)
     print("Ctrl-C keeps the study; the same command resumes it", flush=True)
-    trials.run(
-        study,
-        space,
-        sampler=options.sampler,
-        trials=options.trials,
-        train=functools.partial(trials.train_trial, data=data),
-        after_trial=write_tables,
-    )
+    write_tables = functools.partial(results.write_tables, study, space, about, folder)
+    train = functools.partial(trials.train_trial, data=data)
+    trials.run(study, space, options.sampler, options.trials, train=train, after_trial=write_tables)
     write_tables()
     for line in results.write_plots(study, folder):
         print(line)
@@ -116,29 +117,6 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
         results.write_preset(options.write_preset, study, space, about)
         print(f"Preset: {options.write_preset}")
     print(f"Results: {folder}\n{results.sentence(study, space)}")
-
-
-def describe(
-    options: argparse.Namespace, space: SearchSpace, data: TrainingData, command: str
-) -> dict[str, Any]:
-    """Returns what `study.json` tells about a search, beside its trials."""
-    return {
-        "command": command,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": provenance.machine(),
-        "versions": provenance.library_versions(),
-        "git_commit": provenance.git_commit(),
-        "study": options.study_name,
-        "sampler": options.sampler,
-        "pruner": options.pruner,
-        "settings": space.settings.to_dict(),
-        "search": dict(space.section),
-        "dataset": {
-            "fingerprint": data.split.fingerprint,
-            "training_images": len(data.training.images),
-            "validation_images": len(data.validation.images),
-        },
-    }
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -57,7 +57,9 @@ def write(folder: Path, per_class: int, seed: int) -> None:
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
-    check(per_class)
+    fewest = min(map(len, KINDS.values()))
+    if not 1 < per_class < fewest:  # one of them is for validation
+        raise InputError(f"--per-class takes 2 to {fewest - 1}. Received: {per_class}")
     font = ImageFont.truetype(find_font(), FONT_SIZE)
     if folder.exists():
         raise InputError(f"{folder} already exists: choose a new folder")
@@ -73,14 +75,6 @@ def write(folder: Path, per_class: int, seed: int) -> None:
                     middle, letter, font=font, anchor="mm", embedded_color=True
                 )
                 image.save(place / f"{ord(letter):x}.png")
-
-
-def check(per_class: int) -> None:
-    """Raises `InputError` for an invalid number of training images or a missing font."""
-    fewest = min(map(len, KINDS.values()))
-    if not 1 < per_class < fewest:  # one of them is for validation
-        raise InputError(f"--per-class takes 2 to {fewest - 1}. Received: {per_class}")
-    find_font()
 
 
 def find_font() -> str:

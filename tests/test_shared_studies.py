@@ -55,9 +55,7 @@ def work(url: str, space: SearchSpace, sampler: str, trials: int, train=succeed)
     storage = storages.open_storage(url, grace=1)
     pruner = searches.build_pruner("none", 1)
     study = storages.open_study(storage, "tiny", pruner=pruner, config={})
-    searches.run(
-        study, space, sampler=sampler, trials=trials, train=train, after_trial=lambda: None
-    )
+    searches.run(study, space, sampler, trials, train=train, after_trial=lambda: None)
 
 
 def age_heartbeats(url: str) -> None:
@@ -190,7 +188,7 @@ def test_server_that_drops_its_connections_costs_no_trial(postgres_url, tmp_path
     pruner = searches.build_pruner("none", 1)
     study = storages.open_study(storage, "dropped", pruner=pruner, config={})
     space = space_of(tmp_path, RANGES)
-    searches.run(study, space, sampler="random", trials=2, train=drop, after_trial=lambda: None)
+    searches.run(study, space, "random", 2, train=drop, after_trial=lambda: None)
     assert [trial.state for trial in trials_of(postgres_url, "dropped")] == [COMPLETE] * 2
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import optuna
 import pandas as pd
@@ -17,10 +18,13 @@ import yaml
 import train
 import tune
 from classifier import command_line
+from classifier.data.source import DataSource
 from classifier.errors import InputError
 from classifier.presets import PRESETS, load_preset, preset_names
 from classifier.search import storage as storages
-from classifier.search.search_space import NOT_SEARCHED, load_search_space
+from classifier.search.search_space import SHARED, UNUSED, load_search_space
+from classifier.settings import Settings
+from classifier.training.training_data import load_training_data
 from conftest import PROJECT
 
 PRESET = {"hidden_units": [8], "batch_size": 108, "epochs": 2, "precision": "float32"}
@@ -178,7 +182,20 @@ def test_study_names_and_folders_with_any_character_keep_their_own_database(
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("name", NOT_SEARCHED)
+def test_settings_of_the_data_which_are_loaded_once_cannot_be_searched(small_dataset):
+    class Recorder:
+        read: ClassVar[set[str]] = set()
+
+        def __getattr__(self, name: str) -> object:
+            self.read.add(name)
+            return getattr(Settings(class_weight="balanced"), name)
+
+    load_training_data(DataSource(str(small_dataset)), Recorder())
+    assert "image_size" in Recorder.read
+    assert Recorder.read <= set(SHARED)
+
+
+@pytest.mark.parametrize("name", SHARED + UNUSED)
 def test_settings_without_effect_on_a_trial_are_refused_by_name(tmp_path, name):
     preset = write(tmp_path, {name: [1, 2]})
     with pytest.raises(InputError, match=f"search: {name} cannot be searched: it must be the same"):

@@ -102,7 +102,7 @@ def write_preset(
     header = (
         f"{HEADER_PREFIX}{', '.join(space.dimensions)} of the preset {space.settings.preset}.\n"
         f"# {sentence(study, space)}\n"
-        f"# Reaches {best.value:.2%} top-1 on {about['dataset']['validation_images']:,} training "
+        f"# Reaches {best.value:.2%} top-1 on {about['validation_images']:,} training "
         f"images held out for validation, after {best.last_step} epochs.\n"
         f"# {about['date']}, with\n"
         f"#     {about['command']}\n"

@@ -24,12 +24,11 @@ from classifier.errors import InputError
 from classifier.presets import preset_path, read_preset_file, refuse_unknown
 from classifier.settings import Settings, shorten
 
-# A trial trains on the same images as the others, and is compared with them after each epoch.
-# Calibration, views and export come after the training, and only fine-tuning freezes layers.
-NOT_SEARCHED = (
-    *("preset", "epochs", "seed", "validation_fraction", "image_size", "freeze_epochs"),
-    *("calibrate", "tta_flip", "tta_zoom", "store_half"),
-)
+# The data are loaded once for all trials, which are compared after each epoch on the same images.
+SHARED: tuple[str, ...] = ("preset", "epochs", "seed", "image_size", "validation_fraction")
+SHARED += ("class_weight", "class_weight_power")
+# Only fine-tuning freezes layers; calibration, views and export come after the training.
+UNUSED = ("freeze_epochs", "calibrate", "tta_flip", "tta_zoom", "store_half")
 FIELD_TYPES = {name: type(value) for name, value in Settings()}
 Scalar = str | int | float | bool  # types that databases support; lists are stored as JSON
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
@@ -111,7 +110,7 @@ def _dimension(name: str, values: Any, settings: Settings) -> Distribution:
         return getattr(settings.replace(**{name: value}), name)
 
     try:
-        if name in NOT_SEARCHED:
+        if name in SHARED + UNUSED:
             raise InputError("it must be the same in every trial, or has no effect on the training")
         if isinstance(values, list) and values:
             choices = [_scalar(converted(value)) for value in values]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import keras
+import numpy as np
 import optuna
 from optuna.exceptions import StorageInternalError, TrialPruned, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
@@ -60,9 +61,9 @@ def build_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
 def run(
     study: optuna.Study,
     space: SearchSpace,
-    *,
     sampler: str,
     trials: int,
+    *,
     train: Train,
     after_trial: Callable[[], None],
 ) -> None:
@@ -104,8 +105,8 @@ def objective(trial: optuna.Trial, *, space: SearchSpace, sampler: str, train: T
     """
     if sampler != "grid":
         # Other workers, and a resumed search, must not sample the same settings again.
-        seed = (space.settings.seed + trial.number) % 2**32
-        trial.study.sampler = build_sampler(sampler, space, seed)
+        (seed,) = np.random.SeedSequence((space.settings.seed, trial.number)).generate_state(1)
+        trial.study.sampler = build_sampler(sampler, space, int(seed))
     try:
         settings = space.suggest(trial)
         print(f"Trial {trial.number}: {trial.params}", flush=True)

@@ -1,12 +1,11 @@
-"""The benchmark of fine-tuning: the pictures it draws, and what it writes of the trainings."""
+"""The data set of emoji: its images, and calls that are refused."""
 
-import json
 from pathlib import Path
 
 import pytest
 from matplotlib import font_manager
 
-from benchmarks import emoji, fine_tuning
+from benchmarks import emoji
 from classifier import command_line
 
 
@@ -62,34 +61,9 @@ def test_a_wrong_call_is_one_line_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_font_is_named_before_anything_is_trained(
+def test_a_missing_font_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(font_manager, "findSystemFonts", list)
-    for main, arguments in ((emoji.main, ["new"]), (fine_tuning.main, [])):
-        assert command_line.run(main, arguments) == 2
-        assert "apt-get install fonts-noto-color-emoji" in capsys.readouterr().err
-
-
-def test_mean_and_spread_of_both_trainings_are_written(
-    any_font: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[list[str]] = []
-
-    def train(dataset: Path, run: Path, words: list[str]) -> float:
-        assert (dataset / "train" / "bird").is_dir()
-        calls.append(words)
-        return (0.6 if "--init-from" in words else 0.3) + 0.01 * int(words[-1])
-
-    monkeypatch.setattr(fine_tuning, "train", train)
-    fine_tuning.main(["--output", str(tmp_path), "--epochs", "7"])
-    result = json.loads((tmp_path / "fine_tuning.json").read_text())
-    assert result["top1"]["fine-tuned"] == pytest.approx([0.6, 0.61, 0.62])
-    table = (tmp_path / "fine_tuning.md").read_text()
-    assert "| from nothing | 31.0% | 1.0 points | 30.0%, 31.0%, 32.0% |" in table
-    assert "| fine-tuned | 61.0% | 1.0 points |" in table
-    scratch, tuned = calls[:2]
-    assert 'architecture="cnn"' in scratch
-    assert f"epochs={result['epochs']}" in scratch  # as many in all, the last layer's included
-    assert result["epochs"] > 7
-    assert tuned[tuned.index("--epochs") + 1] == "7"
+    assert command_line.run(emoji.main, ["new"]) == 2
+    assert "apt-get install fonts-noto-color-emoji" in capsys.readouterr().err
