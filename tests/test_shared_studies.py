@@ -52,7 +52,7 @@ def succeed(trial, settings) -> float:
 
 def work(url: str, space: SearchSpace, sampler: str, trials: int, train=succeed) -> None:
     """Runs a worker without Keras: short trials collide far more often than trainings."""
-    storage = storages.open_storage(url, grace=1)
+    storage = storages.open_storage(url)
     pruner = searches.build_pruner("none", 1)
     study = storages.open_study(storage, "tiny", pruner=pruner, config={})
     searches.run(study, space, sampler, trials, train=train, after_trial=lambda: None)
@@ -127,10 +127,12 @@ def test_trial_that_fails_counts_as_pruned_with_its_reason(tmp_path, database):
     assert trials_of(database)[0].user_attrs == {"reason": "out of memory"}
 
 
-def test_worker_whose_trial_was_taken_over_ends_with_one_line(tmp_path, database):
+@pytest.mark.parametrize("reports", [0, 1])
+def test_worker_whose_trial_was_taken_over_ends_with_one_line(tmp_path, database, reports):
     def sleep_too_long(trial, settings) -> float:
         trial.study.tell(trial.number, state=FAIL)  # as another worker does
-        trial.report(0.5, step=1)
+        for step in range(reports):
+            trial.report(0.5, step=step)
         return 0.5
 
     with pytest.raises(ClassifierError, match=r"without heartbeats .*: start this worker again"):
@@ -200,8 +202,8 @@ def test_password_is_not_written_nor_printed(postgres_url, tmp_path, small_datas
     assert call(preset, small_dataset, output, "random", 1, *more) == 0
     text = "".join(path.read_text() for path in (best, *output.glob("*.[cj]s*")))
     assert "me:***@" in text
-    wrong = postgres_url.replace("secret", "hidden")
+    wrong = postgres_url.replace("secret", "mistaken")
     assert call(preset, small_dataset, tmp_path / "new", "tpe", 1, "--storage", wrong) == 1
     assert "password authentication failed" in (printed := "".join(capsys.readouterr()))
     assert "secret" not in text + printed
-    assert "hidden" not in printed
+    assert "mistaken" not in printed

@@ -91,10 +91,13 @@ def run(
     enough = MaxTrialsCallback(trials, states=COUNTED)
     try:
         study.optimize(run_trial, callbacks=[enough, lambda study, trial: after_trial()])
-    except (StorageInternalError, ValueError) as error:  # of Optuna; objective catches the others
+    except (StorageInternalError, ValueError, AssertionError) as error:
+        # Of Optuna: `objective` catches those of trainings. It asserts that a trial which another
+        # worker has ended does not occur, and so hides the error that says so.
+        cause = error.__context__ if isinstance(error, AssertionError) else error
         raise ClassifierError(
             "the database failed, or another worker has taken over a trial without heartbeats "
-            f"({reason(error)}): start this worker again, which repeats the running trial"
+            f"({reason(cause or error)}): start this worker again, which repeats the running trial"
         ) from error
 
 
