@@ -88,6 +88,7 @@ def serve(models: Models, options: Namespace) -> None:
     except OSError as error:
         raise ClassifierError(f"cannot listen ({error}): choose another --port") from error
     models.runtime.start()
+    page.prepare_figures(models)
     if options.follow is not None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()

@@ -102,7 +102,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
             gr.skip(),
         )
 
-    async def ask_all(picture: Upload | None, name: str, language: str) -> str:
+    async def predict_with_all(picture: Upload | None, name: str, language: str) -> str:
         if picture is None or len(models.names) < 2:
             return ""
         try:
@@ -110,7 +110,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         except ImageError:  # of a newer picture: its own `respond` reports the error
             return ""
         images = {size: image[None] for size, image in pixels.items()}
-        return render_all(await models.ask_all(images), models.get(name), language)
+        return render_all(await models.predict_all(images), models.get(name), language)
 
     async def explain(picture: Upload | None, name: str, language: str) -> str:
         if picture is None:
@@ -140,7 +140,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     )
     event.success(None, None, None, js=SCROLL_TO_ANSWER, **INSTANT)
     event.success(
-        ask_all,
+        predict_with_all,
         outputs=others,
         show_progress="hidden",
         concurrency_limit=CONCURRENCY,

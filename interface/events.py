@@ -25,19 +25,19 @@ LANGUAGE_INPUT = "language"  # element id of the input that holds the visitor's 
 WITH_LANGUAGE = "(...inputs) => [...inputs.slice(0, -1), document.documentElement.lang]"
 
 
-def keep(**usual: object) -> str:
+def store_in_url(**defaults: object) -> str:
     """Returns JavaScript for an event that stores its last inputs in the address of the page.
 
     Args:
-        usual: their names in the address, in the order of the inputs, and their usual values,
+        defaults: their names in the address, in the order of the inputs, and their default values,
             which are left out. After them comes the language.
     """
-    return f"(...inputs) => pageAddress.keep({json.dumps(usual)}, ...inputs)"
+    return f"(...inputs) => pageAddress.store({json.dumps(defaults)}, ...inputs)"
 
 
-def restore(**usual: object) -> str:
-    """Returns JavaScript for an event that takes its last inputs from the address; see `keep`."""
-    return f"(...inputs) => pageAddress.restore({json.dumps(usual)}, ...inputs)"
+def restore_from_url(**defaults: object) -> str:
+    """Returns JavaScript for an event that takes its last inputs from the address."""
+    return f"(...inputs) => pageAddress.restore({json.dumps(defaults)}, ...inputs)"
 
 
 # Options of events that are not queued, and not part of the API.

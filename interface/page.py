@@ -123,7 +123,7 @@ def launch_options(
         "app_kwargs": {
             "routes": [
                 figures.route(models),
-                compare.route(),
+                compare.route(models),
                 downloads.route(models),
                 classify.examples_route(),
                 api.health_route(models),
@@ -132,3 +132,12 @@ def launch_options(
             "exception_handlers": EXCEPTION_HANDLERS,
         },
     }
+
+
+def prepare_figures(models: Models) -> None:
+    """Draws the figures that the tabs show at first, those of the default model before others."""
+    first, *others = models
+    drawings = [*figures.drawings_of(first, figures.looks()), *compare.drawings(models)]
+    for served in others:
+        drawings += figures.drawings_of(served, figures.looks())
+    models.figures.prepare(drawings)

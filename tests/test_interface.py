@@ -98,7 +98,7 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert number(10000, "en") == "10,000"
     assert number(10000, "es") == "10\N{NO-BREAK SPACE}000"
     assert percent(None, "es") == "–"
-    assert word("tile_interval", "en", low="1%", high="2%") == "95% interval 1% to 2%"
+    assert word("tile_top1_note", "en", low="1%", high="2%") == "95% interval 1% to 2%"
 
 
 def test_cards_have_the_colours_of_the_figures_on_them() -> None:
