@@ -13,7 +13,7 @@ from evaluation.metrics import METRICS
 from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
-from interface.events import INSTANT, TEXT_EVENT, restore_from_url, store_in_url
+from interface.events import INSTANT, TEXT_EVENT, RequestError, restore_from_url, store_in_url
 from interface.figures import MAX_CLASSES, MAX_ZOOMED, evaluation_figure
 from interface.markup import fill, heading, line, message
 from interface.mistakes import ALL, BANDS
@@ -132,7 +132,10 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         return render_matrix(models.get(name), level, zoom, language)
 
     async def choose(place: gr.SelectData, language: str) -> Any:
-        x, y = (float(share) for share in place.index)
+        try:
+            x, y = (float(share) for share in place.index)
+        except (TypeError, ValueError):
+            raise RequestError from None
         index = await figures.class_at(models, str(place.value), x, y)
         return gr.skip() if index is None else index
 

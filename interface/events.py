@@ -58,8 +58,7 @@ class RequestError(InputError):
         super().__init__("the request does not have the form that this endpoint takes")
 
 
-ERROR_TEXTS: dict[type[Exception], str] = {
-    RequestError: "error_request",
+ERROR_TEXTS: dict[type[InputError], str] = {
     AddressError: "error_address",
     RefusedFileError: "error_no_image",
 }
@@ -74,8 +73,8 @@ def as_error(error: Exception, language: str) -> gr.Error:
     elif isinstance(error, UnknownModelError):
         served = ", ".join(error.served)
         text = word("error_unknown_model", language, name=error.name, served=served)
-    elif key := ERROR_TEXTS.get(type(error)):
-        text = word(key, language)
+    elif isinstance(error, InputError):
+        text = word(ERROR_TEXTS.get(type(error), "error_request"), language)
     else:
         text = word("error_model", language)
         if isinstance(error, ClassifierError):

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from classifier.data.images import MAX_BYTES
 from interface import about, api, classify, compare, downloads, evaluation, figures, header, try_it
 from interface.events import LANGUAGE_INPUT, TEXT_EVENT
-from interface.gradio_adapter import CheckedBlocks, described_once
+from interface.gradio_adapter import CheckedBlocks, describe_once
 from interface.markup import fill
 from interface.middleware import EXCEPTION_HANDLERS, PageMiddleware, RequestGate
 from interface.serving import Models
@@ -84,8 +84,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
         api_open=True,
         status_update_rate=SECONDS_BETWEEN_QUEUE_UPDATES,
     )
-    for block in page.blocks.values():
-        block.get_config = described_once(block.get_config)
+    describe_once(page)
     return page
 
 

@@ -193,13 +193,15 @@ class Models:
         self.figures.stop()
         self.runtime.stop()
 
-    async def classify(self, picture: Upload, name: str | None = None) -> Prediction:
+    async def classify(
+        self, picture: Upload, name: str | None = None, top: int = TOP
+    ) -> Prediction:
         """Classifies a picture; raises `ImageError` or `UnknownModelError`."""
         served = self.get(name)
         decoded = await self.decoder.decode(picture, {served.image_size})
         pixels = decoded[served.image_size]
         answer = await self.probabilities(pixels[None], name)
-        return rank(answer[0], served.labels, pixels, TOP)
+        return rank(answer[0], served.labels, pixels, top)
 
     async def _any_answers(self) -> bool:
         with contextlib.suppress(TimeoutError):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,15 +82,6 @@ def test_models_of_other_classes_are_not_put_beside_the_measured_ones(
     assert "mine" in page
     assert "mlp-baseline" not in page
     assert "robustness" not in page
-
-
-def test_a_model_that_was_not_compared_shows_what_its_folder_knows(
-    embedded: Shown, tmp_path: Path
-) -> None:
-    folder = shutil.copytree(embedded[0].folder.path, tmp_path / "ours")
-    embedded.append(Served("user/ours", ModelFolder(folder), "hub"))
-    page = compare.render(embedded, "en")  # type: ignore[arg-type]
-    assert '<th scope="col">user/ours</th>' in page
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

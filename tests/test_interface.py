@@ -80,10 +80,6 @@ def test_all_hundred_and_twenty_names_are_translated(cifar100_folder: Path) -> N
         assert not any("_" in name for name in shown)
 
 
-def test_unknown_names_are_shown_as_they_are() -> None:
-    assert class_name("ankle_boot", "es") == "ankle boot"
-
-
 @pytest.mark.parametrize(
     ("wanted", "language"),
     [("es-MX", "es"), ("ES", "es"), ("en-GB", "en"), ("fr", "en"), ("", "en"), (None, "en")],
@@ -110,12 +106,6 @@ def test_cards_have_the_colours_of_the_figures_on_them() -> None:
     ):
         assert f"--{variable}: var(--{option.replace('_', '-')});" in rules
         assert COLOURS[option] == (light, dark)
-
-
-def test_covering_meets_every_pixel_equally_often() -> None:
-    images, masks = occlude(np.full((32, 32, 3), 9, np.uint8))
-    assert images.shape == (len(masks), 32, 32, 3)
-    assert len(set(masks.sum(axis=0).ravel())) == 1
 
 
 @pytest.mark.parametrize("size", [8, 20, 33, 64, 224])
@@ -149,10 +139,6 @@ def test_the_part_that_mattered_is_found() -> None:
     assert layer.shape == (32, 32, 4)
     assert layer[..., 3].max() == 255
     assert layer[0, 0, 3] == 0
-
-
-def test_where_nothing_matters_nothing_is_laid_over() -> None:
-    assert overlay(np.zeros((32, 32)))[..., 3].max() == 0
 
 
 def test_the_threshold_keeps_its_promise() -> None:
@@ -198,23 +184,11 @@ def test_a_note_says_how_far_the_answer_can_be_trusted(
     assert ("6" in re.findall(r"\d+", note)) == (key == "unsure")  # perhaps none of the six
 
 
-def test_a_model_that_states_no_threshold_gets_no_note(tiny_model_folder: Path) -> None:
-    folder = ModelFolder(tiny_model_folder)
-    served = Served("tiny", folder, "folder")
-    served.training.pop("confidence", None)
-    prediction = rank(np.full(6, 1 / 6), served.labels, np.zeros((32, 32, 3), np.uint8), 5)
-    assert classify.render_note(prediction, served, "en") == ""
-
-
 def test_what_gradio_says_only_in_english_is_in_the_table() -> None:
     script = (PROJECT / "interface" / "gradio_adapter.js").read_text()
     keys = set(re.findall(r'"((?:error|label)_\w+)"', script)) | BY_SCRIPT
     given = {key for key in words() if key in page.SCRIPT_TEXTS or key.startswith("label_")}
     assert keys == given
-
-
-def test_negative_numbers_have_a_minus_sign() -> None:
-    assert number(-3.25, "es", 1) == "\N{MINUS SIGN}3,2"
 
 
 @pytest.mark.parametrize("side", [32, 64])

@@ -1,6 +1,5 @@
 """The loaded models: who is answered when, together with whom, and by what."""
 
-import json
 import logging
 import shutil
 import subprocess
@@ -137,27 +136,6 @@ def test_load_refuses_outputs_that_are_not_the_classes(
         prediction.load(ModelFolder(folder))
 
 
-@pytest.mark.parametrize("option", ["strides", "pool_size"])
-def test_a_configuration_that_would_have_a_library_divide_by_zero_is_refused(
-    tmp_path: Path, option: str
-) -> None:
-    import keras
-
-    images = keras.Input((32, 32, 3))
-    pooled = keras.layers.Flatten()(keras.layers.MaxPooling2D()(images))
-    answer = keras.layers.Dense(len(CLASSES), activation="softmax")(pooled)
-    folder = ModelFolder(tmp_path / "model")
-    keras.Model(images, answer).save(folder.path, zipped=False)
-    LABELS.write(folder.path)
-    config = json.loads((folder.path / "config.json").read_text())
-    config["config"]["layers"][1]["config"][option] = [0, 0]
-    (folder.path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="below 1"):
-        OnnxModel(folder)
-    with pytest.raises(InputError):
-        prediction.load(folder)
-
-
 def test_questions_that_wait_are_answered_together_and_each_gets_its_own(
     runtime: Runtime, tiny_model_folder: Path, halted: Halted
 ) -> None:
@@ -287,16 +265,3 @@ def test_whoever_waits_at_the_end_is_told(
         assert waiting.cancelled()
         with pytest.raises(ClassifierError):
             runtime.predict("tiny", IMAGES[:1])
-
-
-def test_memory_does_not_grow_with_the_answers(tiny_model_folder: Path) -> None:
-    model = prediction.load(ModelFolder(tiny_model_folder))
-
-    def answer() -> float:
-        for count in range(500):
-            model.probabilities(IMAGES[: 1 + count % 32])
-        status = Path("/proc/self/status").read_text().partition("VmRSS:")[2]
-        return int(status.split()[0]) / 1024
-
-    before = answer()
-    assert answer() - before < 10
