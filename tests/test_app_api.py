@@ -117,7 +117,7 @@ def test_only_the_named_endpoints_are_offered(client: Client) -> None:
     assert all(endpoint["description"] for endpoint in offered.values())
 
 
-@pytest.mark.parametrize("name", bad_pictures())
+@pytest.mark.parametrize("name", ["cut.jpg", "bomb.png"])  # of all others: test_decoder
 def test_a_bad_picture_is_an_error_of_one_line_and_the_next_is_answered(
     client: Client, tmp_path: Path, picture: Path, name: str
 ) -> None:
@@ -152,7 +152,7 @@ def test_mcp_offers_the_same_and_fetches_no_address(
 
     tools = ask("tools/list")
     assert "classify" in tools
-    assert "the five most probable classes" in tools
+    assert "most probable classes" in tools
     for image in (address, {"path": address, "meta": FILE}):
         answer = ask("tools/call", name="classify", arguments={"image": image})
         assert "confidence" not in answer

@@ -9,17 +9,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from app_server import PROJECT, RunningApp, app_that_can_be_busy, busy_models, running_app
+from app_server import RunningApp, app_that_can_be_busy, busy_models, running_app
 from chromium import DESKTOP, PHONE, SECONDS, fits, look_for_barriers
-from classifier import convert
-from classifier.hub import card
-from classifier.prediction.classifier import Classifier
-from model_folders import make_model_folder
 from pictures import bad_pictures, encoded, scene
 
 pytestmark = pytest.mark.browser
@@ -47,24 +42,6 @@ PAIRWISE = [
     ("es", False, "dark"),
     ("es", True, "light"),
 ]
-
-# What stands for onnxruntime-web: it takes the card's calls and no others.
-ONNX_RUNTIME = """
-export class Tensor {
-    constructor(type, data, dims) { Object.assign(this, {type, data, dims}); }
-}
-export const InferenceSession = { create: async (address) => {
-    if (address !== "https://huggingface.co/user/name/resolve/main/model.onnx") throw address;
-    return { run: async (feeds) => {
-        const [first] = Object.values(feeds);
-        const data = Object.entries(feeds).map(([name, tensor]) => [name, [...tensor.data]]);
-        const given = await answer(first.type, first.dims, Object.fromEntries(data));
-        return Object.fromEntries(
-            Object.entries(given).map(([name, data]) => [name, {data: Float32Array.from(data)}])
-        );
-    } };
-} };
-"""
 
 Open = Callable[..., Page]
 
@@ -283,14 +260,6 @@ def test_every_tab_shows_itself(
     expect(page.locator(f"#matrix .only-{other}").first).to_be_hidden()
 
 
-def test_the_page_speaks_the_browsers_language(opened: Open, photograph: Path) -> None:
-    page = opened(locale="es-MX")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Clasificación de imágenes")
-    choose(page, photograph)
-    expect(page.locator(".superclasses")).to_contain_text("Superclases")
-    assert page.evaluate("document.documentElement.lang") == "es"
-
-
 def test_a_switch_changes_the_language_and_the_address_keeps_it(opened: Open) -> None:
     page = opened()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Image classification")
@@ -395,29 +364,6 @@ def rows_of_the_matrix(page: Page) -> tuple[float, float]:
     return longest[0] / len(pixels), (longest[-1] + 1) / len(pixels)
 
 
-def test_the_pixels_that_mattered_are_laid_over_the_picture(opened: Open, photograph: Path) -> None:
-    page = opened()
-    choose(page, photograph)
-    layer = page.locator(".view .layer")
-    expect(layer).to_be_visible(timeout=SECONDS)
-    page.locator("[data-opacity]").fill("10")
-    expect(layer).to_have_css("opacity", "0.1")
-
-
-def test_all_models_answer_while_the_picture_is_turned(opened: Open, photograph: Path) -> None:
-    page = opened()
-    choose(page, photograph)
-    tab(page, "Try it")
-    expect(page.locator(".answers .model")).to_have_count(2, timeout=SECONDS)
-    before = page.locator(".seen img").get_attribute("src")
-    page.locator("#try-turn input[type=range]").fill("90")
-    expect(page.locator(".seen img")).not_to_have_attribute("src", before or "")
-    has_address(page, "turn=90")
-    page.get_by_role("button", name="Reset", exact=True).click()
-    expect(page.locator(".seen img")).to_have_attribute("src", before or "")
-    expect(page).not_to_have_url(re.compile("turn"))
-
-
 def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) -> None:
     page = opened()
     page.get_by_role("button", name="lions").click()
@@ -446,37 +392,6 @@ def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) ->
     tab(page, "Classify")
     expect(page.locator("[data-opacity]")).to_have_value("20")
     expect(page.locator(".view .layer")).to_have_css("opacity", "0.2")
-
-
-@pytest.mark.slow
-def test_the_address_brings_back_the_models_that_are_compared(
-    browser: Browser, tmp_path: Path
-) -> None:
-    models = [PROJECT / "pretrained" / name for name in ("mlp-baseline", "cnn")]
-    with running_app(tmp_path, "--model", models[0], "--model", models[1]) as app:
-        page = browser.new_page(viewport=DESKTOP, locale="en-GB")
-        page.goto(f"{app.url}/?tab=compare&first=mlp&second=mlp-baseline")
-        wanted = re.compile("first=mlp&second=mlp-baseline")
-        expect(page.locator("#differences img").first).to_have_attribute("src", wanted)
-        expect(page.locator("#compare-first input")).to_have_value("mlp")
-        expect(page.locator("#compare table.models tbody tr")).not_to_have_count(0)
-        page.close()
-
-
-@pytest.mark.parametrize("language", ["en", pytest.param("es", marks=pytest.mark.slow)])
-def test_every_tab_fits_every_width(opened: Open, language: str) -> None:
-    page = opened(f"?lang={language}&example=bus", phone=True)
-    expect(page.locator("#answer .confidence-set")).to_have_count(5)
-    for width in (360, 390, 640, 768, 1024, 1440, 1920):
-        page.set_viewport_size({"width": width, "height": 900})
-        for name, inside in zip(TABS[language], INSIDE, strict=True):
-            tab(page, name)
-            expect(page.locator(inside)).to_be_visible()
-            fits(page)
-            page.wait_for_function(  # no name of a tab is cut off
-                "![...document.querySelectorAll('#tabs > .tab-wrapper [role=tab]')]"
-                ".some((tab) => tab.checkVisibility() && tab.scrollWidth > tab.clientWidth + 1)"
-            )
 
 
 def test_on_a_phone_the_answer_comes_into_view(opened: Open) -> None:
@@ -725,69 +640,3 @@ def test_axe_finds_no_barrier_on_any_tab(
                 "document.querySelectorAll('#card details').forEach((d) => d.open = true)"
             )
         look_for_barriers(page, name)
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_the_lines_of_a_card_for_onnxruntime_web_answer_as_python_does(
-    browser: Browser, tmp_path: Path, form: str
-) -> None:
-    """Everything is in the browser but the session: onnxruntime in Python answers its tensors."""
-    folder = make_model_folder(tmp_path / "model", size=48)
-    convert.convert(folder, "onnx", folder.path / "model.onnx")
-    session = onnxruntime.InferenceSession(folder.path / "model.onnx")
-    tensors: list[np.ndarray] = []
-
-    def answer(
-        kind: str, shape: list[int], feeds: dict[str, list[float]]
-    ) -> dict[str, list[float]]:
-        assert kind == "float32"
-        inputs = {name: np.reshape(feeds[name], shape).astype("float32") for name in feeds}
-        tensors.extend(inputs.values())
-        names = [output.name for output in session.get_outputs()]
-        return {
-            name: output.ravel().tolist()
-            for name, output in zip(names, session.run(names, inputs), strict=True)
-        }
-
-    picture = scene(900, 601)
-    if form == "PNG":
-        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-    (code,) = re.findall(r"```javascript\n(.*?)```", card.render(folder), re.DOTALL)
-    files = {
-        "https://example.test/": (b"<!doctype html>", "text/html"),
-        "https://example.test/photo": (encoded(picture, form), "application/octet-stream"),
-        "https://example.test/card.mjs": (
-            f'const file = await (await fetch("photo")).blob();\n{code}'.encode(),
-            "text/javascript",
-        ),
-        "https://cdn.jsdelivr.net/npm/onnxruntime-web/dist/ort.min.mjs": (
-            ONNX_RUNTIME.encode(),
-            "text/javascript",
-        ),
-        "https://huggingface.co/user/name/resolve/main/labels.json": (
-            (folder.path / "labels.json").read_bytes(),
-            "application/json",
-        ),
-    }
-
-    def serve(route: Route) -> None:
-        content, kind = files[route.request.url]
-        headers = {"access-control-allow-origin": "*"}
-        route.fulfill(body=content, content_type=kind, headers=headers)
-
-    page = browser.new_page()
-    try:
-        page.route(ANYTHING, serve)
-        page.expose_function("answer", answer)
-        page.goto("https://example.test/")
-        with page.expect_console_message() as said:
-            page.evaluate("import('./card.mjs')")
-    finally:
-        page.close()
-    classifier = Classifier.load(folder)
-    (path := tmp_path / "photo").write_bytes(encoded(picture, form))
-    expected = classifier.classify(path)
-    (pixels,) = tensors
-    assert pixels.shape == (1, 48, 48, 3)
-    assert np.abs(pixels[0] - expected.model_input).mean() < 4  # another filter, the same square
-    assert said.value.text == classifier.labels.classes[classifier.probabilities(pixels).argmax()]

@@ -18,6 +18,7 @@ from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
+from evaluation.metrics import METRICS
 from evaluation.themes import DARK, LIGHT
 from interface import about, api, choose_models, classify, header, page, try_it
 from interface.choose_models import choose, embedded
@@ -54,7 +55,13 @@ def test_every_translation_fills_in_the_same_values() -> None:
             language: {name for _, name, _, _ in Formatter().parse(text) if name}
             for language, text in texts.items()
         }
-        assert fields["en"] == fields["es"], key
+        assert all(found == fields["en"] for found in fields.values()), key
+
+
+def test_every_tile_has_a_name_and_a_note() -> None:
+    for key, metric in METRICS.items():
+        if metric.tile:
+            assert {f"tile_{key}", f"tile_{key}_note"} <= set(words()), key
 
 
 def test_every_text_that_the_page_uses_is_in_the_table_and_none_is_idle() -> None:
