@@ -34,8 +34,7 @@ from interface.translations import LANGUAGES, locale
 
 FORMS = ("wide", "narrow")  # the second for phones
 PROCESSES = 2  # for two cores
-SECONDS = 60.0  # several times the duration for any figure on a busy machine
-NICENESS = 15  # answers to visitors come first
+NICENESS = 10  # answers to visitors come first
 IN_MEMORY = 200  # figures of about 150 KB
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -122,7 +121,7 @@ class FigureCache:
             found: Future[bytes] = Future()
             found.set_result(_file(drawing).read_bytes())
             return found
-        return self._pool.schedule(_draw_and_keep if keep else draw, (drawing,), timeout=SECONDS)
+        return self._pool.schedule(_draw_and_keep if keep else draw, (drawing,))
 
 
 def draw(drawing: Drawing) -> bytes:
