@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -71,9 +72,7 @@ class FigureCache:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(
-            PROCESSES, initializer=os.nice, initargs=(NICENESS,), context=context
-        )
+        self._pool = ProcessPool(PROCESSES, initializer=_prepare, context=context)
         self._figures: dict[Drawing, Future[bytes]] = {}  # the last used at the end
         self._lock = threading.Lock()
         self._stopped = False
@@ -175,6 +174,11 @@ def content_of(source: Path) -> str:
 
 def _file(drawing: Drawing) -> Path:
     return cache_folder() / "figures" / f"{drawing.digest}.png"
+
+
+def _prepare() -> None:
+    os.nice(NICENESS)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends it at once, also while it draws
 
 
 def _draw_and_keep(drawing: Drawing) -> bytes:
