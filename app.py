@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import logging
 import os
 import re
 import shutil
@@ -65,6 +64,7 @@ def serve(models: Models, options: Namespace) -> None:
     """Serves the page until Ctrl-C or SIGTERM, and completes running requests."""
     from interface import page
     from interface.following import follow
+    from interface.gradio_adapter import end
     from interface.hosts import trusts_proxy
     from interface.middleware import RequestGate
 
@@ -88,15 +88,13 @@ def serve(models: Models, options: Namespace) -> None:
     except OSError as error:
         raise ClassifierError(f"cannot listen ({error}): choose another --port") from error
     models.runtime.start()
+    page.prepare_figures(models)
     if options.follow is not None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()
     gate.close(SECONDS_TO_FINISH)
     models.stop()  # otherwise the server would wait for requests that hang
-    # Do not wait for idle connections, and do not log that they are closed.
-    blocks.server.force_exit = True
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    blocks.close(verbose=False)
+    end(blocks)
     gc.freeze()  # skips the last garbage collection, half a second
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from classifier.model_folder.folder import ClassNames
 from evaluation import scoring
 from evaluation.scoring import CALIBRATION_BINS
 
@@ -68,6 +69,25 @@ def superclass_confusion_matrix(
     """Sums a matrix over classes (C, C) into one over superclasses (S, S)."""
     membership = np.eye(superclasses, dtype=np.int64)[list(superclass_of)]
     return membership.T @ np.asarray(matrix) @ membership
+
+
+def by_superclass(names: ClassNames) -> list[int]:
+    """Returns the indices of the classes, sorted by superclass."""
+    if names.superclass_of is None:
+        return list(range(len(names.classes)))
+    return np.argsort(names.superclass_of, kind="stable").tolist()
+
+
+def default_classes(evaluation: Mapping[str, Any] | None) -> tuple[int, ...]:
+    """Returns the three best and the three worst classes of an `evaluation.json`, by index.
+
+    Their curves are drawn at first; without an evaluation there are none.
+    """
+    if evaluation is None:
+        return ()
+    names = [row["name"] for row in evaluation["per_class"]]
+    chosen = [*evaluation["best_classes"][:3], *evaluation["worst_classes"][:3]]
+    return tuple(names.index(name) for name in dict.fromkeys(chosen))
 
 
 def precision_recall_curves(probabilities: ArrayLike, labels: ArrayLike) -> ClassCurves:

@@ -77,7 +77,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def _texts(language: str) -> dict[str, str]:
     table = read_table(Path(__file__).with_name("texts.yaml"))
-    return {key: texts[language] for key, texts in table.items()}
+    return {key: texts[language] for key, texts in table.items() if language in texts}
 
 
 LOCALES: dict[str, Locale] = {

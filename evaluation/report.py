@@ -22,6 +22,7 @@ from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable, write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
 from evaluation import plots, scoring
+from evaluation.metrics import METRICS, Predictions
 from evaluation.samples import stratified_subset, to_float16
 
 if TYPE_CHECKING:
@@ -111,26 +112,22 @@ def summarise(
         InputError: the arrays do not match each other or the names, or are not finite.
     """
     _check_predictions(probabilities, labels, names)
-    scores = to_float16(probabilities).astype(np.float32)
-    predictions = scores.argmax(axis=1)
-    matrix = scoring.confusion_matrix(labels, predictions, len(names.classes))
-    per_class, macro = _per_class(scores, labels, names)
+    found = Predictions(to_float16(probabilities).astype(np.float32), np.asarray(labels), names)
+    matrix = scoring.confusion_matrix(labels, found.answers, len(names.classes))
+    per_class = _per_class(found)
     ranking = _ranking(per_class)
     shown = min(RANKED_CLASSES, math.ceil(len(ranking) / 2))
     return {
         "split": split,
         "samples": len(labels),
-        "top1": _rounded(scoring.top_k_accuracy(scores, labels, k=1)),
+        **{
+            key: _rounded(metric.compute(found))
+            for key, metric in METRICS.items()
+            if metric.compute is not None
+        },
         "top1_interval": top1_interval(int(np.trace(matrix)), len(labels)),
         "interval_method": f"Wilson score interval, {CONFIDENCE_LEVEL:.0%}",
-        "top5": _rounded(scoring.top_k_accuracy(scores, labels, k=5)),
-        "superclass_top1": None
-        if names.superclass_of is None
-        else _rounded(scoring.superclass_accuracy(predictions, labels, names.superclass_of)),
-        "loss": _rounded(scoring.cross_entropy(scores, labels)),
-        **macro,
-        "expected_calibration_error": _rounded(scoring.expected_calibration_error(scores, labels)),
-        **_without_duplicates(predictions == labels, duplicates),
+        **_without_duplicates(found.answers == labels, duplicates),
         "per_class": per_class,
         "best_classes": ranking[:shown],
         "worst_classes": ranking[::-1][:shown],
@@ -195,28 +192,18 @@ def _check_predictions(probabilities: np.ndarray, labels: np.ndarray, names: Cla
         raise InputError(f"labels must lie in 0 to {classes - 1} for a model of {classes} classes")
 
 
-def _per_class(
-    scores: np.ndarray, labels: np.ndarray, names: ClassNames
-) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
-    """Returns the figures of each class, and their macro averages."""
-    counted = scoring.precision_recall_f1(scores.argmax(axis=1), labels, len(names.classes))
-    figures: dict[str, Any] = {
-        **counted,
-        **scoring.average_precision(scores, labels),
-        **scoring.roc_auc(scores, labels),
-        "accuracy": counted["recall"],
-    }
+def _per_class(found: Predictions) -> list[dict[str, Any]]:
+    """Returns the figures of each class."""
+    figures = {**found.per_class, "accuracy": found.per_class["recall"]}
     columns = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc")
-    rows = [
+    return [
         {
             "name": name,
             "support": int(figures["support"][index]),
             **{column: _rounded(figures[column][index]) for column in columns},
         }
-        for index, name in enumerate(names.classes)
+        for index, name in enumerate(found.names.classes)
     ]
-    macro = {f"macro_{column}": _rounded(figures[f"macro_{column}"]) for column in columns[1:]}
-    return rows, macro
 
 
 def _ranking(per_class: list[dict[str, Any]]) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from interface.evaluation import default_classes
+from evaluation.curves import default_classes
 from interface.events import TEXT_EVENT
-from interface.figures import DRAWN, image
+from interface.figures import CURVES, DRAWN, evaluation_figure
 from interface.markup import fill
 from interface.serving import Models, Served
 from interface.translations import word
@@ -82,5 +82,5 @@ def figure(served: Served, name: str, language: str) -> str:
     """Returns a plot of the model card, as the app draws it, as HTML."""
     if name not in DRAWN or served.evaluation is None:
         return ""
-    classes = default_classes(served) if name in ("precision_recall", "roc") else ()
-    return image(served, name, language, tuple(classes))
+    classes = default_classes(served.evaluation) if name in CURVES else ()
+    return evaluation_figure(served, name, language, classes)

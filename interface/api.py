@@ -70,7 +70,7 @@ def build(models: Models) -> None:
         [picture, model],
         [label, more],
         api_name="classify",
-        api_description="Classifies a picture: returns the five most probable classes with their "
+        api_description=f"Classifies a picture: returns the {TOP} most probable classes with their "
         "probabilities, then the superclasses, with the names of the data set.",
         preprocess=False,
         concurrency_limit=CONCURRENCY,

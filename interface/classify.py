@@ -28,6 +28,7 @@ from interface.serving import Models, Served
 from interface.translations import class_name, number, percent, static_html, static_texts, word
 from interface.uploads import EXAMPLES, EXAMPLES_ROUTE, Upload
 
+SHOWN = TOP  # classes
 SHOWN_SUPERCLASSES = 4
 CONCURRENCY = 32  # pictures; the models answer them in batches
 # Examples are chosen in the browser; the server knows them by their names.
@@ -82,7 +83,8 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
                     )
             gr.HTML(text("privacy"), elem_classes="privacy")
         with gr.Column(scale=6, min_width=300):
-            answer = gr.Label(num_top_classes=TOP, label=text("answer"), elem_id="answer")
+            heading = static_html("answer", lambda code: word("answer", code, count=SHOWN))
+            answer = gr.Label(num_top_classes=SHOWN, label=heading, elem_id="answer")
             note = gr.HTML("", elem_id="note")
             with gr.Row(elem_classes="details"):
                 with gr.Column(min_width=260):
@@ -93,7 +95,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     async def respond(picture: Upload | None, name: str, language: str) -> tuple[Any, ...]:
         if picture is None:
             return None, "", waiting(language), "", ""
-        prediction = await models.classify(picture, name)
+        prediction = await models.classify(picture, name, SHOWN)
         return (
             label_value(prediction, language),
             render_note(prediction, models.get(name), language),
@@ -102,7 +104,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
             gr.skip(),
         )
 
-    async def ask_all(picture: Upload | None, name: str, language: str) -> str:
+    async def predict_with_all(picture: Upload | None, name: str, language: str) -> str:
         if picture is None or len(models.names) < 2:
             return ""
         try:
@@ -110,7 +112,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         except ImageError:  # of a newer picture: its own `respond` reports the error
             return ""
         images = {size: image[None] for size, image in pixels.items()}
-        return render_all(await models.ask_all(images), models.get(name), language)
+        return render_all(await models.predict_all(images), models.get(name), language)
 
     async def explain(picture: Upload | None, name: str, language: str) -> str:
         if picture is None:
@@ -140,7 +142,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     )
     event.success(None, None, None, js=SCROLL_TO_ANSWER, **INSTANT)
     event.success(
-        ask_all,
+        predict_with_all,
         outputs=others,
         show_progress="hidden",
         concurrency_limit=CONCURRENCY,
@@ -197,7 +199,7 @@ def label_value(prediction: Prediction, language: str) -> dict[str, float]:
 
 def waiting(language: str) -> str:
     """Returns the placeholder before there is a picture."""
-    text, title = word("waiting", language), word("waiting_title", language)
+    text, title = word("waiting", language, count=SHOWN), word("waiting_title", language)
     return message(text, language, title, "waiting", ghosts=(0.62, 0.2, 0.12, 0.08, 0.05))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import cache, lru_cache
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,14 @@ from starlette.routing import Route
 
 from classifier.errors import InputError
 from evaluation.locales import NO_VALUE
-from interface.events import TEXT_EVENT, keep, restore
-from interface.figures import (
-    FORMS,
-    appearance,
-    drawing,
-    figure_element,
-    in_thread,
-    png_response,
-    style,
-)
+from interface.drawing import Drawing
+from interface.events import TEXT_EVENT, restore_from_url, store_in_url
+from interface.figures import appearance, figure_element, looks, png_response
 from interface.markup import fill, heading, message
-from interface.pictures import photograph
+from interface.pictures import PHOTOGRAPH
 from interface.serving import Models, Served
 from interface.translations import number, percent, static_html, static_texts, word
+from interface.uploads import EXAMPLES_ROUTE, examples
 
 # Written by `python -m benchmarks.compare`.
 COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
@@ -60,19 +55,21 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
     fillings: list[dict[str, Any]] = []
     if comparison is not None and len(comparison["class_accuracy"]) > 1:
         names = list(comparison["class_accuracy"])
+        default = default_pair(comparison)
         with gr.Group(elem_classes="panel"):
             heading("compare_classes", "compare_classes_note")
             with gr.Row(elem_classes="controls"):
                 first = gr.Dropdown(
-                    names, value=names[-1], label=text("compare_first"), elem_id="compare-first"
+                    names, value=default[0], label=text("compare_first"), elem_id="compare-first"
                 )
                 second = gr.Dropdown(
-                    names, value=names[-2], label=text("compare_second"), elem_id="compare-second"
+                    names, value=default[1], label=text("compare_second"), elem_id="compare-second"
                 )
             differences = gr.HTML(elem_id="differences")
 
         async def redraw(one: str, other: str, language: str) -> tuple[str, str, str]:
-            one, other = one if one in names else names[-1], other if other in names else names[-2]
+            pair = zip((one, other), default, strict=True)
+            one, other = (name if name in names else usual for name, usual in pair)
             return one, other, render_differences(one, other, language)
 
         event: dict[str, Any] = {
@@ -81,8 +78,8 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
             "outputs": [first, second, differences],
             **TEXT_EVENT,
         }
-        gr.on([first.input, second.input], **{**event, "js": keep(first="", second="")})
-        fillings.append({**event, "js": restore(first="", second="")})
+        gr.on([first.input, second.input], **{**event, "js": store_in_url(first="", second="")})
+        fillings.append({**event, "js": restore_from_url(first="", second="")})
     if comparison is not None and measured(ABLATION) is not None:
         gr.HTML(static_html("ablation", render_ablation), elem_id="ablation")
     return fillings
@@ -120,7 +117,7 @@ def render(models: Models, language: str) -> str:
             processor=comparison["machine"]["processor"],
         )
         alternative = f"{word('alt_robustness', language)} {lesson}"
-        figure = image("robustness", language, alternative=alternative)
+        figure = comparison_figure("robustness", language, alternative=alternative)
     rows = {key: [_cell(key, column, language) for column in columns] for key in ROWS}
     names = [column["name"] for column in columns]
     return fill(
@@ -138,7 +135,7 @@ def render_ablation(language: str) -> str:
         epochs=measurement["epochs"],
         machines=", ".join(measurement["machines"]),
     )
-    figure = image("ablation", language, alternative=word("alt_ablation", language))
+    figure = comparison_figure("ablation", language, alternative=word("alt_ablation", language))
     return fill("ablation", language, figure=figure, source=source)
 
 
@@ -152,64 +149,61 @@ def render_differences(first: str, second: str, language: str) -> str:
     if first == second:
         return message(word("compare_same", language), language)
     alt = word("alt_class_differences", language, first=first, second=second)
-    return image("class_differences", language, alternative=alt, first=first, second=second)
+    return comparison_figure(
+        "class_differences", language, alternative=alt, first=first, second=second
+    )
 
 
-def image(figure: str, language: str, *, alternative: str, **choice: str) -> str:
+def comparison_figure(figure: str, language: str, *, alternative: str, **choice: str) -> str:
     """Returns a figure as HTML, in the light and the dark theme; the page shows one of them."""
     version = (measured(COMPARISON) or {}).get("date", "")
     query = {"language": language, "version": version, **choice}
     return figure_element(f"comparison/{figure}.png", query, alternative, language, "slide")
 
 
-def route() -> Route:
+def route(models: Models) -> Route:
     """Returns the route that draws the figures."""
 
     async def answer(request: Request) -> Response:
         query, figure = request.query_params, request.path_params["figure"]
-        looks = appearance(query)
-        names = [query.get("first", ""), query.get("second", "")]
+        look = appearance(query)
         if figure not in FIGURES:
             raise InputError("there is no such figure")
-        if measured(ABLATION if figure == "ablation" else COMPARISON) is None:
+        source = ABLATION if figure == "ablation" else COMPARISON
+        if measured(source) is None:
             raise InputError("the models were not compared")
-        if figure != "class_differences":
-            names = []
-        _check_names(*names)
-        return png_response(await in_thread(png, figure, *looks, *names))
+        choice = _photograph() if figure == "robustness" else ()
+        if figure == "class_differences":
+            choice = query.get("first", ""), query.get("second", "")
+            _check_names(*choice)
+        return await png_response(models, Drawing(source, figure, choice=choice, **look))
 
     return Route("/comparison/{figure}.png", answer)
 
 
-@lru_cache(64)
-def png(
-    figure: str,
-    theme: str,
-    language: str,
-    form: str = FORMS[0],
-    first: str = "",
-    second: str = "",
-) -> bytes:
-    """Returns a figure as a PNG file's content; draws it only once."""
-    from evaluation import plots
-    from evaluation.corruptions import series
-
-    comparison, options = measured(COMPARISON) or {}, style(theme, language, form)
-    with drawing:
-        if figure == "ablation":
-            drawn = plots.ablation_bars((measured(ABLATION) or {})["rows"], **options)
-        elif figure == "robustness":
-            examples = series(photograph())
-            drawn = plots.robustness_curves(comparison["robustness"], examples=examples, **options)
-        else:
-            one, other = (_per_class(comparison, name) for name in (first, second))
-            drawn = plots.class_differences(one, other, (first, second), **options)
-        return plots.png(drawn)
+def drawings(models: Models) -> Iterator[Drawing]:
+    """Yields the figures that the tab shows at first."""
+    comparison = suitable(models)
+    if comparison is None:
+        return
+    for form, language, theme in looks():
+        yield Drawing(COMPARISON, "robustness", theme, language, form, _photograph())
+        if measured(ABLATION) is not None:
+            yield Drawing(ABLATION, "ablation", theme, language, form)
+        if len(comparison["class_accuracy"]) > 1:
+            names = default_pair(comparison)
+            yield Drawing(COMPARISON, "class_differences", theme, language, form, names)
 
 
-def _per_class(comparison: dict[str, Any], name: str) -> dict[str, Any]:
-    accuracy = comparison["class_accuracy"][name]
-    return {"per_class": [{"name": key, "accuracy": value} for key, value in accuracy.items()]}
+def default_pair(comparison: dict[str, Any]) -> tuple[str, str]:
+    """Returns the models that are compared by class at first: the best and the second."""
+    second, best = list(comparison["class_accuracy"])[-2:]
+    return best, second
+
+
+def _photograph() -> tuple[str, ...]:
+    """Returns the path of the picture that shows the corruptions."""
+    return (str(examples()[f"{EXAMPLES_ROUTE}/{PHOTOGRAPH}"]),)
 
 
 def _check_names(*names: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -14,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from classifier.errors import InputError
-from interface.figures import DRAWN, in_thread, png
+from interface.figures import drawings_of, looks
 from interface.markup import fill
 from interface.serving import Models, Served
 
@@ -37,16 +39,16 @@ def route(models: Models) -> Route:
         if name not in FILES or served.evaluation is None:
             raise InputError("there is no such file")
         _, write, media_type = FILES[name]
-        return Response(await in_thread(write, served), media_type=media_type)
+        return Response(await write(models, served), media_type=media_type)
 
     return Route("/downloads/{name}", answer)
 
 
-def _json(served: Served) -> bytes:
+async def _json(_: Models, served: Served) -> bytes:
     return json.dumps(served.evaluation, indent=1).encode()
 
 
-def _csv(served: Served) -> bytes:
+async def _csv(_: Models, served: Served) -> bytes:
     """A row per class, in the columns of evaluation.json."""
     text = io.StringIO()
     table = csv.DictWriter(text, ("name", "support", *COLUMNS), extrasaction="ignore")
@@ -55,20 +57,19 @@ def _csv(served: Served) -> bytes:
     return text.getvalue().encode()
 
 
-def _plots(served: Served) -> bytes:
+async def _plots(models: Models, served: Served) -> bytes:
     """The plots of the model card, as the app draws them."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        for figure in DRAWN:
-            try:
-                archive.writestr(f"{figure}.png", png(served, figure))
-            except InputError:  # the figure needs a choice of classes, or missing data
-                continue
+        for drawing in drawings_of(served, [next(looks())]):
+            with contextlib.suppress(InputError):  # data are missing
+                plot = await asyncio.wrap_future(models.figures.get(drawing))
+                archive.writestr(f"{drawing.figure}.png", plot)
     return content.getvalue()
 
 
 # By name: the text of the link, the function that writes the content, the media type.
-FILES: dict[str, tuple[str, Callable[[Served], bytes], str]] = {
+FILES: dict[str, tuple[str, Callable[[Models, Served], Awaitable[bytes]], str]] = {
     "evaluation.json": ("download_json", _json, "application/json"),
     "classes.csv": ("download_csv", _csv, "text/csv"),
     "plots.zip": ("download_plots", _plots, "application/zip"),

@@ -55,7 +55,7 @@ class EvaluatedImages:
         self._fetches: dict[tuple[str, str, int], tuple[float, Future[Path]]] = {}
         self._folder: TemporaryDirectory[str] | None = None
 
-    def at_hand(self, served: Served) -> bool:
+    def is_cached(self, served: Served) -> bool:
         """Whether the images of a model have been fetched."""
         try:
             _, fetch = self._fetches[(*_source(served), served.image_size)]
@@ -63,7 +63,7 @@ class EvaluatedImages:
             return False
         return fetch.done() and fetch.exception() is None
 
-    async def of(self, served: Served) -> np.ndarray:
+    async def load(self, served: Served) -> np.ndarray:
         """Returns the images of a model's stored predictions, uint8, (N, S, S, 3), in their order.
 
         Raises:

@@ -8,11 +8,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from evaluation.curves import default_classes
+from evaluation.metrics import METRICS
 from interface import downloads, figures, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
-from interface.events import INSTANT, TEXT_EVENT, keep, restore
-from interface.figures import MAX_CLASSES, MAX_ZOOMED, image
+from interface.events import INSTANT, TEXT_EVENT, RequestError, restore_from_url, store_in_url
+from interface.figures import MAX_CLASSES, MAX_ZOOMED, evaluation_figure
 from interface.markup import fill, heading, line, message
 from interface.mistakes import ALL, BANDS
 from interface.serving import Models, Served
@@ -42,12 +44,6 @@ element.addEventListener("click", (event) => {
 SCROLL_TO_MATRIX = "() => document.getElementById('matrix').scrollIntoView({block: 'start'})"
 LEVELS = ("class", "superclass")
 KINDS = ("precision_recall", "roc")
-AREAS = ("macro_average_precision", "macro_roc_auc")
-OPTIONAL = ("superclass_top1", "train_top1", "top1_without_duplicates")
-METRICS = (
-    *("top1", "top5", "superclass_top1", "macro_f1", *AREAS),
-    *("expected_calibration_error", "train_top1", "top1_without_duplicates"),
-)
 # What the address of the page holds.
 MATRIX_CHOICE: dict[str, object] = {"level": LEVELS[0], "zoom": ALL}
 CURVES_CHOICE: dict[str, object] = {"curve": KINDS[0], "curves": []}
@@ -115,7 +111,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         level = level if level in LEVELS else LEVELS[0]
         kind = kind if kind in KINDS else KINDS[0]
         zoom, wanted = ((*_known(served, [index]), ALL)[0] for index in (zoom, wanted))
-        drawn = _known(served, chosen) or default_classes(served)
+        drawn = _known(served, chosen) or list(default_classes(served.evaluation))
         choices = _choices(served, language)
         every = _with_all(choices, language)
         return (
@@ -136,8 +132,11 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         return render_matrix(models.get(name), level, zoom, language)
 
     async def choose(place: gr.SelectData, language: str) -> Any:
-        x, y = (float(share) for share in place.index)
-        index = figures.class_at(models, str(place.value), x, y)
+        try:
+            x, y = (float(share) for share in place.index)
+        except (TypeError, ValueError):
+            raise RequestError from None
+        index = await figures.class_at(models, str(place.value), x, y)
         return gr.skip() if index is None else index
 
     async def redraw_curves(name: str, kind: str, chosen: list[int], language: str) -> str:
@@ -148,7 +147,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         redraw_matrix,
         [model, level, zoom, language],
         matrix,
-        **{**TEXT_EVENT, "js": keep(**MATRIX_CHOICE)},
+        **{**TEXT_EVENT, "js": store_in_url(**MATRIX_CHOICE)},
     )
     chosen_class = matrix.select(choose, language, zoom, **TEXT_EVENT)
     chosen_class.success(None, None, None, js=SCROLL_TO_MATRIX, **INSTANT)
@@ -157,7 +156,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         redraw_curves,
         [model, kind, chosen, language],
         curves,
-        **{**TEXT_EVENT, "js": keep(**CURVES_CHOICE)},
+        **{**TEXT_EVENT, "js": store_in_url(**CURVES_CHOICE)},
     )
     everything: dict[str, Any] = {
         "fn": redraw,
@@ -167,17 +166,10 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
             *(kind, chosen, curves, rest, classes),
         ],
         **TEXT_EVENT,
-        "js": restore(**MATRIX_CHOICE, **CURVES_CHOICE, **mistakes.CHOICE),
+        "js": restore_from_url(**MATRIX_CHOICE, **CURVES_CHOICE, **mistakes.CHOICE),
     }
     model.change(**everything)
     return [everything]
-
-
-def default_classes(served: Served) -> list[int]:
-    """Returns the classes whose curves are drawn by default."""
-    from evaluation.plots import default_classes
-
-    return default_classes(served.evaluation) if served.evaluation else []
 
 
 def render_headline(served: Served, language: str) -> str:
@@ -202,8 +194,8 @@ def render_matrix(served: Served, level: str, zoom: int | None, language: str) -
         partners = confused_with(served.evaluation["confusion_matrix"], zoom)
         name = class_name(served.labels.classes[zoom], language)
         for part, classes in (("class_confusions", (zoom,)), ("confusion_zoom", partners)):
-            zoomed.append(image(served, part, language, classes, about=name))
-    whole = image(served, figure, language)
+            zoomed.append(evaluation_figure(served, part, language, classes, about=name))
+    whole = evaluation_figure(served, figure, language)
     return fill("matrix", language, zoomed=zoomed, matrix=whole)
 
 
@@ -234,7 +226,7 @@ def render_curves(served: Served, kind: str, classes: list[int], language: str) 
     if served.evaluation is None or served.predictions is None:
         return ""
     figure = "roc" if kind == "roc" else "precision_recall"
-    return image(served, figure, language, tuple(_known(served, classes)))
+    return evaluation_figure(served, figure, language, tuple(_known(served, classes)))
 
 
 def render_rest(served: Served, language: str) -> str:
@@ -243,7 +235,7 @@ def render_rest(served: Served, language: str) -> str:
         return ""
     panels = {
         heading: [
-            image(served, figure, language)
+            evaluation_figure(served, figure, language)
             for figure in figures
             if figure != "training" or served.folder.history
         ]
@@ -268,14 +260,15 @@ def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, st
         "count": evaluation.get("duplicates"),
     }
     tiles = []
-    for name in METRICS:
-        value = evaluation.get(name)
-        if value is None and name in OPTIONAL:
-            continue
-        shown = number(value, language, 3) if name in AREAS else percent(value, language)
-        note = word("tile_interval" if name == "top1" else f"tile_{name}_note", language, **fields)
-        kind = "wide" if name == "top1" else ""
-        tiles.append((kind, word(f"tile_{name}", language), shown, note))
+    for key, metric in METRICS.items():
+        value = evaluation.get(key)
+        if metric.tile and value is not None:
+            shown = percent(value, language) if metric.percent else number(value, language, 3)
+            kind, note = (
+                ("wide" if key == "top1" else ""),
+                word(f"tile_{key}_note", language, **fields),
+            )
+            tiles.append((kind, word(f"tile_{key}", language), shown, note))
     return tiles
 
 

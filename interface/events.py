@@ -25,19 +25,19 @@ LANGUAGE_INPUT = "language"  # element id of the input that holds the visitor's 
 WITH_LANGUAGE = "(...inputs) => [...inputs.slice(0, -1), document.documentElement.lang]"
 
 
-def keep(**usual: object) -> str:
+def store_in_url(**defaults: object) -> str:
     """Returns JavaScript for an event that stores its last inputs in the address of the page.
 
     Args:
-        usual: their names in the address, in the order of the inputs, and their usual values,
+        defaults: their names in the address, in the order of the inputs, and their default values,
             which are left out. After them comes the language.
     """
-    return f"(...inputs) => pageAddress.keep({json.dumps(usual)}, ...inputs)"
+    return f"(...inputs) => pageAddress.store({json.dumps(defaults)}, ...inputs)"
 
 
-def restore(**usual: object) -> str:
-    """Returns JavaScript for an event that takes its last inputs from the address; see `keep`."""
-    return f"(...inputs) => pageAddress.restore({json.dumps(usual)}, ...inputs)"
+def restore_from_url(**defaults: object) -> str:
+    """Returns JavaScript for an event that takes its last inputs from the address."""
+    return f"(...inputs) => pageAddress.restore({json.dumps(defaults)}, ...inputs)"
 
 
 # Options of events that are not queued, and not part of the API.
@@ -58,8 +58,7 @@ class RequestError(InputError):
         super().__init__("the request does not have the form that this endpoint takes")
 
 
-ERROR_TEXTS: dict[type[Exception], str] = {
-    RequestError: "error_request",
+ERROR_TEXTS: dict[type[InputError], str] = {
     AddressError: "error_address",
     RefusedFileError: "error_no_image",
 }
@@ -74,8 +73,8 @@ def as_error(error: Exception, language: str) -> gr.Error:
     elif isinstance(error, UnknownModelError):
         served = ", ".join(error.served)
         text = word("error_unknown_model", language, name=error.name, served=served)
-    elif key := ERROR_TEXTS.get(type(error)):
-        text = word(key, language)
+    elif isinstance(error, InputError):
+        text = word(ERROR_TEXTS.get(type(error), "error_request"), language)
     else:
         text = word("error_model", language)
         if isinstance(error, ClassifierError):

@@ -11,6 +11,7 @@
 - `Blocks._queue` knows the sessions and events that have requests; for others, Gradio starts a
   response and then fails.
 - `Block.get_config`: Gradio describes every component again for each API call.
+- `Blocks.server` is uvicorn's: by default it waits for idle connections at the end.
 
 `tests/test_gradio_adapter.py` names those that an upgrade has changed.
 """
@@ -18,8 +19,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -84,7 +87,11 @@ class CheckedBlocks(gr.Blocks):
             raise
         except Exception as error:
             known = processed_input and _is_language(block_fn.inputs[-1])
-            raise as_error(error, processed_input[-1] if known else LANGUAGES[0]) from None
+            language = processed_input[-1] if known else LANGUAGES[0]
+            if not _passed(error, block_fn.fn):  # Gradio failed on what the request says
+                logger.warning("refused a request: %s", " ".join(str(error).split())[:200])
+                error = RequestError()
+            raise as_error(error, language) from None
 
 
 async def _without_files(
@@ -106,6 +113,12 @@ async def _without_files(
         elif _is_language(block):
             plain[index] = language_of(value)
     return plain, pictures
+
+
+def _passed(error: Exception, function: Any) -> bool:
+    """Returns whether an exception was raised in a function, and not before it was called."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _is_language(block: Any) -> bool:
@@ -200,22 +213,24 @@ def has_session(blocks: gr.Blocks, session: str) -> bool:
     return session in blocks._queue.pending_messages_per_session
 
 
-def event_function(
-    blocks: gr.Blocks, index: int | None, name: str | None = None
-) -> BlockFunction | None:
-    """Returns an event by its index, otherwise by the name of its endpoint, or None."""
-    events = {key: event for key, event in blocks.fns.items() if event.fn}  # others are JavaScript
-    if index is not None:
-        return events.get(index)
-    return next((event for event in events.values() if event.api_name == name), None)
-
-
-def described_once(describe: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Caches `get_config` of a component that does not change.
+def describe_once(blocks: gr.Blocks) -> None:
+    """Caches `get_config` of the components, which do not change.
 
     Gradio describes all components for each new session. A call without a client is a session: it
     was half of the server's time for it.
     """
+    for block in blocks.blocks.values():
+        block.get_config = _described_once(block.get_config)  # type: ignore[method-assign]
+
+
+def end(blocks: gr.Blocks) -> None:
+    """Ends the server without waiting for idle connections, which it does not log."""
+    blocks.server.force_exit = True
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    blocks.close(verbose=False)
+
+
+def _described_once(describe: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     known: dict[str, Any] = {}
 
     def described(*arguments: Any, **options: Any) -> dict[str, Any]:

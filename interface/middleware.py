@@ -159,9 +159,9 @@ class PageMiddleware:
         if most is not None:
             try:
                 content = await _body(receive, most)
-                check(scope["path"], content, self.page)
+                check(content)
             except MalformedBodyError as error:
-                await _refusal(error.text, error.status)(scope, receive, send)
+                await _refusal(str(error), error.status)(scope, receive, send)
                 return
             except ClientDisconnect:
                 return
@@ -212,18 +212,20 @@ class PageMiddleware:
             if started:
                 raise
             # The connection stays open.
-            await _response_to(error, scope["path"])(scope, receive, send)
+            await _response_to(error, scope)(scope, receive, send)
 
 
-def _response_to(error: Exception, path: str) -> Response:
+def _response_to(error: Exception, scope: Scope) -> Response:
     """Returns the response to a request on which Gradio fails."""
-    if path.endswith("/upload") and isinstance(error, TypeError):
-        return _refusal("the upload contains text instead of a file", 400)
     number = error.errno if isinstance(error, OSError) else None
-    if number == errno.ENAMETOOLONG:
-        return _refusal("there is no such file", 404)
     if number in DISK_FULL:
         return PlainTextResponse(uploads.FULL, 507)
+    if number == errno.ENAMETOOLONG:
+        return _refusal("there is no such file", 404)
+    if scope["method"] == "POST":
+        # Events of the page handle their errors themselves: Gradio fails on what the request says.
+        logger.warning("refused a request: %s", " ".join(str(error).split())[:200])
+        return malformed(Request(scope), error)
     logger.error("a request failed", exc_info=error)
     return _refusal("the request could not be answered", 500)
 

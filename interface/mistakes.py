@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
-from interface.events import INSTANT, keep, restore
+from interface.events import INSTANT, restore_from_url, store_in_url
 from interface.markup import fill, heading, line
 from interface.pictures import data_uri
 from interface.serving import Models, Served
@@ -60,13 +60,13 @@ def build(
         name: str, opened: str, shown: int, wanted: int | None, band: str, language: str
     ) -> AsyncIterator[tuple[Any, Any]]:
         served = models.get(name)
-        if not opened and not images.at_hand(served):  # the tab has not been opened
+        if not opened and not images.is_cached(served):  # the tab has not been opened
             yield gr.skip(), gr.skip()
             return
-        if not images.at_hand(served):
+        if not images.is_cached(served):
             yield line("mistakes_fetching", language), gr.Button(visible=False)
         try:
-            pixels = await images.of(served)
+            pixels = await images.load(served)
         except ImagesMissingError as error:
             text = line(f"images_{error.reason}", language, dataset=error.dataset)
             yield text, gr.Button(visible=False)
@@ -79,7 +79,7 @@ def build(
     filling: dict[str, Any] = {
         "inputs": [model, opened, shown, wanted, band, language],
         "outputs": [gallery, more],
-        "js": restore(**CHOICE),
+        "js": restore_from_url(**CHOICE),
         "preprocess": False,
         "show_progress": "hidden",
         "concurrency_limit": None,  # waiting for the images must not block others
@@ -88,7 +88,7 @@ def build(
     }
     tab.select(None, None, opened, js="() => 'opened'", **INSTANT).then(redraw, **filling)
     # A choice is stored in the address, and the first page of the gallery is shown.
-    store = f"(...inputs) => ({keep(**CHOICE)})(...inputs, null) && {SHOWN}"
+    store = f"(...inputs) => ({store_in_url(**CHOICE)})(...inputs, null) && {SHOWN}"
     gr.on([wanted.change, band.change], None, [wanted, band], shown, js=store, **INSTANT).then(
         redraw, **filling
     )

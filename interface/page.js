@@ -149,7 +149,7 @@
   const observer = new MutationObserver(restore);
   if (open.length) observer.observe(document, { childList: true, subtree: true });
 
-  // Inputs of events that the address holds: `usual` has their names, with the values that it leaves out. They are the
+  // Inputs of events that the address holds: `defaults` has their names, with the values that it leaves out. They are the
   // last inputs but one, which is the language.
   const numbers = (text) => text.split(",").filter((part) => /^-?\d+(\.\d+)?$/.test(part)).map(Number);
   const read = (name, value) => {
@@ -157,15 +157,15 @@
     return typeof value === "number" ? numbers(get(name))[0] ?? value : get(name) || value;
   };
   window.pageAddress = {
-    keep: (usual, ...inputs) => {
-      const values = inputs.slice(-1 - Object.keys(usual).length, -1);
-      Object.entries(usual).forEach(([name, value], index) => {
+    store: (defaults, ...inputs) => {
+      const values = inputs.slice(-1 - Object.keys(defaults).length, -1);
+      Object.entries(defaults).forEach(([name, value], index) => {
         setAddress(name, String(values[index]) === String(value) ? "" : String(values[index]));
       });
       return [...inputs.slice(0, -1), language];
     },
-    restore: (usual, ...inputs) => {
-      const values = Object.entries(usual).map(([name, value]) => read(name, value));
+    restore: (defaults, ...inputs) => {
+      const values = Object.entries(defaults).map(([name, value]) => read(name, value));
       return [...inputs.slice(0, -1 - values.length), ...values, language];
     },
   };

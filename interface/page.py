@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from classifier.data.images import MAX_BYTES
 from interface import about, api, classify, compare, downloads, evaluation, figures, header, try_it
 from interface.events import LANGUAGE_INPUT, TEXT_EVENT
-from interface.gradio_adapter import CheckedBlocks, described_once
+from interface.gradio_adapter import CheckedBlocks, describe_once
 from interface.markup import fill
 from interface.middleware import EXCEPTION_HANDLERS, PageMiddleware, RequestGate
 from interface.serving import Models
@@ -84,8 +84,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
         api_open=True,
         status_update_rate=SECONDS_BETWEEN_QUEUE_UPDATES,
     )
-    for block in page.blocks.values():
-        block.get_config = described_once(block.get_config)
+    describe_once(page)
     return page
 
 
@@ -123,7 +122,7 @@ def launch_options(
         "app_kwargs": {
             "routes": [
                 figures.route(models),
-                compare.route(),
+                compare.route(models),
                 downloads.route(models),
                 classify.examples_route(),
                 api.health_route(models),
@@ -132,3 +131,12 @@ def launch_options(
             "exception_handlers": EXCEPTION_HANDLERS,
         },
     }
+
+
+def prepare_figures(models: Models) -> None:
+    """Draws the figures that the tabs show at first, those of the default model before others."""
+    first, *others = models
+    drawings = [*figures.drawings_of(first, figures.looks()), *compare.drawings(models)]
+    for served in others:
+        drawings += figures.drawings_of(served, figures.looks())
+    models.figures.prepare(drawings)

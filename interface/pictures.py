@@ -6,7 +6,6 @@ import base64
 import io
 from functools import cache
 
-import gradio as gr
 import numpy as np
 from PIL import Image
 
@@ -18,6 +17,8 @@ PHOTOGRAPH = "lion.jpg"  # part of Gradio
 @cache
 def photograph() -> np.ndarray:
     """Returns the photograph at 32×32 pixels: uint8, (32, 32, 3)."""
+    import gradio as gr  # slow, and not needed by the processes that draw
+
     return to_model_input(open_image(gr.get_image(PHOTOGRAPH)))
 
 

@@ -16,7 +16,7 @@ from interface.markup import fill, heading, line
 from interface.serving import Models, Served
 from interface.translations import number, percent, static_texts, word
 
-FEWEST, MOST, USUAL = 100, 10_000, 2000  # images
+MIN_IMAGES, MAX_IMAGES, DEFAULT_IMAGES = 100, 10_000, 2000  # images
 BATCH_SIZE = 50  # images; a visitor's picture waits for at most one batch
 
 
@@ -44,7 +44,12 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
         heading("rerun", "rerun_note")
         with gr.Row(elem_classes="controls"):
             count = gr.Slider(
-                FEWEST, MOST, USUAL, step=100, label=text("rerun_count"), elem_id="rerun-count"
+                MIN_IMAGES,
+                MAX_IMAGES,
+                DEFAULT_IMAGES,
+                step=100,
+                label=text("rerun_count"),
+                elem_id="rerun-count",
             )
             with gr.Row(elem_classes="buttons"):
                 start = gr.Button(text("rerun_start"), variant="primary", elem_id="rerun-start")
@@ -62,7 +67,7 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
         progress = Progress(0, 0)
         try:
             yield line("rerun_fetching", language), off, on
-            answers = evaluate(models, images, served, int(count or USUAL))
+            answers = evaluate(models, images, served, int(count or DEFAULT_IMAGES))
             async for progress in until(stopped, answers):
                 yield render(served, progress, language), gr.skip(), gr.skip()
         except ImagesMissingError as error:
@@ -130,10 +135,10 @@ async def evaluate(
     """
     from evaluation.samples import stratified_subset, to_float16
 
-    pixels = await images.of(served)
-    assert served.predictions is not None  # checked by `images.of`
+    pixels = await images.load(served)
+    assert served.predictions is not None  # checked by `images.load`
     probabilities, labels = served.predictions
-    chosen = stratified_subset(labels, min(max(count, FEWEST), MOST))
+    chosen = stratified_subset(labels, min(max(count, MIN_IMAGES), MAX_IMAGES))
     progress = Progress(0, len(chosen))
     yield progress
     for start in range(0, len(chosen), BATCH_SIZE):
@@ -170,5 +175,5 @@ def render(served: Served, progress: Progress, language: str, *, stopped: bool =
 
 def _tile(key: str, share: float, interval: list[float], language: str) -> tuple[str, ...]:
     low, high = (percent(value, language) for value in interval)
-    note = word("tile_interval", language, low=low, high=high)
+    note = word("tile_top1_note", language, low=low, high=high)
     return "", word(key, language), percent(share, language), note

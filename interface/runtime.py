@@ -61,7 +61,7 @@ class Runtime:
         with self._changed:
             self._models.pop(key, None)
 
-    def ask(self, key: str, images: np.ndarray) -> Future[np.ndarray]:
+    def predict(self, key: str, images: np.ndarray) -> Future[np.ndarray]:
         """Requests the probabilities, float32, (N, C), of images, uint8, (N, S, S, 3).
 
         The request waits for a model that is being loaded. The result raises `ClassifierError` if

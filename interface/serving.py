@@ -18,6 +18,7 @@ from classifier.hub import ResolvedModel
 from classifier.model_folder.folder import TOP, ClassNames
 from classifier.prediction.classifier import Prediction, rank
 from interface.decoder import Decoder
+from interface.drawing import FigureCache
 from interface.runtime import Runtime
 from interface.uploads import Upload
 
@@ -98,12 +99,14 @@ class Models:
     Attributes:
         runtime: loads the models and predicts.
         decoder: decodes pictures.
+        figures: draws the models' figures.
         notice: a notice for visitors if these are not the requested models, otherwise None.
     """
 
     def __init__(self, served: Sequence[Served], notice: str | None = None) -> None:
         """Creates the collection, the default first; `runtime.start` starts loading the models."""
         self.runtime, self.decoder, self.notice = Runtime(), Decoder(), notice
+        self.figures = FigureCache()
         self._last_answer = -math.inf
         self._probe: asyncio.Task[bool] | None = None
         self._served = {item.name: item for item in served}
@@ -115,7 +118,7 @@ class Models:
         """Replaces a model by a new revision, unless that fails to classify a test image."""
         try:
             self.runtime.load(served.key, served.folder.path).result()
-            self.runtime.ask(served.key, served.test_image).result()
+            self.runtime.predict(served.key, served.test_image).result()
         except Exception:
             self.runtime.forget(served.key)
             raise
@@ -159,11 +162,13 @@ class Models:
         Raises:
             UnknownModelError: the model is not served, or not in this revision.
         """
-        answers = await asyncio.wrap_future(self._ask(images, name, key))
+        answers = await asyncio.wrap_future(self._predict(images, name, key))
         self._last_answer = time.monotonic()
         return answers
 
-    async def ask_all(self, images: Mapping[int, np.ndarray]) -> list[tuple[Served, np.ndarray]]:
+    async def predict_all(
+        self, images: Mapping[int, np.ndarray]
+    ) -> list[tuple[Served, np.ndarray]]:
         """Returns all models with probabilities, (N, C), for images of their size, (N, S, S, 3)."""
         served = list(self)
         answers = await asyncio.gather(
@@ -183,17 +188,20 @@ class Models:
         return await asyncio.shield(self._probe)
 
     def stop(self) -> None:
-        """Stops decoding and predictions."""
+        """Stops decoding, drawing and predictions."""
         self.decoder.stop()
+        self.figures.stop()
         self.runtime.stop()
 
-    async def classify(self, picture: Upload, name: str | None = None) -> Prediction:
+    async def classify(
+        self, picture: Upload, name: str | None = None, top: int = TOP
+    ) -> Prediction:
         """Classifies a picture; raises `ImageError` or `UnknownModelError`."""
         served = self.get(name)
         decoded = await self.decoder.decode(picture, {served.image_size})
         pixels = decoded[served.image_size]
         answer = await self.probabilities(pixels[None], name)
-        return rank(answer[0], served.labels, pixels, TOP)
+        return rank(answer[0], served.labels, pixels, top)
 
     async def _any_answers(self) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -204,9 +212,9 @@ class Models:
                         return True
         return False
 
-    def _ask(self, images: np.ndarray, name: str | None, key: str | None) -> Future[np.ndarray]:
-        with self._lock:  # the model must not be replaced between `get` and `ask`
+    def _predict(self, images: np.ndarray, name: str | None, key: str | None) -> Future[np.ndarray]:
+        with self._lock:  # the model must not be replaced between `get` and `predict`
             served = self.get(name)
             if key not in (None, served.key):
                 raise UnknownModelError(str(key), self.names)
-            return self.runtime.ask(served.key, images)
+            return self.runtime.predict(served.key, images)

@@ -71,7 +71,8 @@ def words() -> dict[str, dict[str, str]]:
 def class_names(language: str) -> dict[str, str]:
     """Returns the display names of classes and superclasses by their name in the data set."""
     table = read_table(_FOLDER / "class_names.yaml")
-    return {name: texts[LANGUAGES.index(language)] for name, texts in table.items()}
+    place = LANGUAGES.index(language)
+    return {name: texts[place] for name, texts in table.items() if place < len(texts)}
 
 
 def static_html(key: str, render: Callable[[str], str]) -> I18nData:

@@ -13,7 +13,7 @@ from classifier.errors import ClassifierError
 from classifier.prediction.classifier import rank
 from evaluation import corruptions
 from interface.classify import refused
-from interface.events import as_error, keep, restore
+from interface.events import as_error, restore_from_url, store_in_url
 from interface.markup import fill, heading, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
@@ -69,14 +69,14 @@ def build(
             size: np.stack([image, corrupt(image, right, down, turn, blur)])
             for size, image in pixels.items()
         }
-        return await compare(models, both, language)
+        return await render_answers(models, both, language)
 
-    usual = dict.fromkeys(SLIDERS, 0)
+    defaults = dict.fromkeys(SLIDERS, 0)
     event: dict[str, Any] = {
         "fn": respond,
         "inputs": [picture, *sliders, language],
         "outputs": answers,
-        "js": keep(**usual),
+        "js": store_in_url(**defaults),
         "preprocess": False,
         "show_progress": "hidden",
         "trigger_mode": "always_last",
@@ -87,14 +87,14 @@ def build(
     answered.success(**event)
     answered.failure(**event)  # `then` follows answers only
     gr.on([slider.input for slider in sliders], **event)
-    zeros = f"() => {list(usual.values())}"
+    zeros = f"() => {list(defaults.values())}"
     cleared = reset.click(None, None, sliders, js=zeros, api_visibility="private")
     cleared.then(**event)
     return {
         "fn": None,
         "inputs": None,
         "outputs": sliders,
-        "js": f"() => ({restore(**usual)})(null).slice(0, -1)",
+        "js": f"() => ({restore_from_url(**defaults)})(null).slice(0, -1)",
         "api_visibility": "private",
     }
 
@@ -123,14 +123,14 @@ def corrupt(
     return (corruptions.blur(images, deviation) if deviation > 0 else images)[0]
 
 
-async def compare(models: Models, both: Mapping[int, np.ndarray], language: str) -> str:
+async def render_answers(models: Models, both: Mapping[int, np.ndarray], language: str) -> str:
     """Returns the predictions of all models as HTML.
 
     The images are original and changed model input of each size S: uint8, (2, S, S, 3).
     """
     columns = [
         _column(served, answer, both[served.image_size][1], language)
-        for served, answer in await models.ask_all(both)
+        for served, answer in await models.predict_all(both)
     ]
     size = max(both)
     picture = data_uri(both[size][1])

@@ -33,7 +33,7 @@ def freeze(models: Models, pages: Mapping[str, str], folder: Path) -> None:
         pages: HTML by path.
         folder: where to write.
     """
-    routes = [figures.route(models), downloads.route(models), compare.route()]
+    routes = [figures.route(models), downloads.route(models), compare.route(models)]
     found = dict.fromkeys(address for page in pages.values() for address in _ADDRESS.findall(page))
     files = {address: _write(routes, address, folder) for address in tqdm(found, disable=None)}
     for name, page in pages.items():

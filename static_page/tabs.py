@@ -13,6 +13,7 @@ from jinja2 import FileSystemLoader
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from classifier.model_folder.folder import TOP
 from evaluation import curves
 from evaluation.curves import Curve
 from interface import about, compare, evaluation, header, markup
@@ -71,7 +72,7 @@ def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) ->
         served=first,
         tabs=TABS,
         examples=examples,
-        parts=[Markup(fill("classify_parts", code)) for code in LANGUAGES],
+        parts=[Markup(fill("classify_parts", code, count=TOP)) for code in LANGUAGES],
         without_scripts={code: render_without_scripts(models, code) for code in LANGUAGES},
     )
     return pages
@@ -181,7 +182,9 @@ def render_without_scripts(models: Models, language: str) -> Markup:
 
 
 def _curve_figure(served: Served, language: str, kind: str) -> str:
-    return evaluation.render_curves(served, kind, evaluation.default_classes(served), language)
+    return evaluation.render_curves(
+        served, kind, list(curves.default_classes(served.evaluation)), language
+    )
 
 
 def _figures(render: Any, kinds: Sequence[str]) -> dict[str, Markup]:

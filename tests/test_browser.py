@@ -9,18 +9,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from app_server import PROJECT, RunningApp, app_that_can_be_busy, busy_models, running_app
+from app_server import RunningApp, app_that_can_be_busy, busy_models, running_app
 from chromium import DESKTOP, PHONE, SECONDS, fits, look_for_barriers
-from classifier import convert
-from classifier.hub import card
-from classifier.model_folder.folder import ModelFolder
-from classifier.prediction.classifier import Classifier
-from model_folders import make_model_folder
 from pictures import bad_pictures, encoded, scene
 
 pytestmark = pytest.mark.browser
@@ -48,24 +42,6 @@ PAIRWISE = [
     ("es", False, "dark"),
     ("es", True, "light"),
 ]
-
-# What stands for onnxruntime-web: it takes the card's calls and no others.
-ONNX_RUNTIME = """
-export class Tensor {
-    constructor(type, data, dims) { Object.assign(this, {type, data, dims}); }
-}
-export const InferenceSession = { create: async (address) => {
-    if (address !== "https://huggingface.co/user/name/resolve/main/model.onnx") throw address;
-    return { run: async (feeds) => {
-        const [first] = Object.values(feeds);
-        const data = Object.entries(feeds).map(([name, tensor]) => [name, [...tensor.data]]);
-        const given = await answer(first.type, first.dims, Object.fromEntries(data));
-        return Object.fromEntries(
-            Object.entries(given).map(([name, data]) => [name, {data: Float32Array.from(data)}])
-        );
-    } };
-} };
-"""
 
 Open = Callable[..., Page]
 
@@ -156,12 +132,6 @@ def test_an_upload_is_answered_without_a_click(opened: Open, photograph: Path) -
     assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
 
 
-def test_an_example_is_answered(opened: Open) -> None:
-    page = opened()
-    page.get_by_role("button", name="cheetah").click()
-    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
-
-
 def test_a_pasted_picture_is_answered(opened: Open, photograph: Path) -> None:
     page = opened()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -225,31 +195,6 @@ def test_a_refused_file_is_told_once_however_often_it_happens(opened: Open, tmp_
     assert page.get_by_test_id("toast-body").inner_text().count("not a supported image") == 1
 
 
-def test_a_refused_file_is_told_once_while_the_last_answer_is_under_way_and_by_every_model(
-    opened: Open, photograph: Path, tmp_path: Path
-) -> None:
-    page = opened()
-    toast = page.get_by_test_id("toast-body")
-    bad = tmp_path / "text.jpg"
-    bad.write_text("no picture")
-    held: list[Route] = []
-    page.route("**/queue/join*", lambda route: route.fallback() if held else held.append(route))
-    choose(page, photograph)
-    page.wait_for_function("document.querySelector('#picture img')")
-    while not held:
-        page.wait_for_timeout(20)
-    page.get_by_role("button", name="Remove Image").click()
-    choose(page, bad)
-    page.wait_for_function("document.querySelector('#picture img')")
-    with all_answered(page):  # the first picture's answer brings events that take the second one
-        held[0].continue_()
-        expect(page.locator("#details .refused")).to_be_visible()
-    assert toast.inner_text().count("not a supported image") == 1
-    with all_answered(page):
-        page.locator("#model").get_by_text("twin").click()
-    assert toast.inner_text().count("not a supported image") == 1
-
-
 @pytest.mark.parametrize(
     "name", ["photograph", "photograph.mpo", "photograph.txt", "photograph.svg"]
 )
@@ -297,16 +242,6 @@ def drop(page: Page, path: Path) -> None:
     )
 
 
-def test_a_file_over_the_limit_is_a_message(opened: Open, tmp_path: Path) -> None:
-    page = opened()
-    large = tmp_path / "large.jpg"
-    large.write_bytes(bytes(11 * 2**20))
-    # The page asks after the upload that it refused itself, and the server waits for it.
-    with page.expect_event("requestfinished", lambda asked: "/upload_progress" in asked.url):
-        choose(page, large)
-    expect(page.get_by_test_id("toast-body")).to_contain_text("larger than 10 MB")
-
-
 @pytest.mark.parametrize(("language", "phone", "theme"), PAIRWISE)
 def test_every_tab_shows_itself(
     opened: Open, photograph: Path, language: str, phone: bool, theme: str
@@ -323,14 +258,6 @@ def test_every_tab_shows_itself(
     assert size(page.locator(f"#matrix .only-{theme} img"))[0] > 500
     other = {"light": "dark", "dark": "light"}[theme]
     expect(page.locator(f"#matrix .only-{other}").first).to_be_hidden()
-
-
-def test_the_page_speaks_the_browsers_language(opened: Open, photograph: Path) -> None:
-    page = opened(locale="es-MX")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Clasificación de imágenes")
-    choose(page, photograph)
-    expect(page.locator(".superclasses")).to_contain_text("Superclases")
-    assert page.evaluate("document.documentElement.lang") == "es"
 
 
 def test_a_switch_changes_the_language_and_the_address_keeps_it(opened: Open) -> None:
@@ -392,25 +319,6 @@ def test_the_gallery_shows_what_was_got_wrong(
     fits(page)
 
 
-def test_the_gallery_is_filtered_by_confidence(opened: Open, tiny_model_folder: Path) -> None:
-    page = opened()
-    tab(page, "Evaluation")
-    items = page.locator("ul.mistakes li")
-    probabilities, labels = ModelFolder(tiny_model_folder).predictions()
-    wrong = probabilities[probabilities.argmax(axis=1) != labels]
-    sure = 100 * wrong.max(axis=1).astype("float32")
-    expect(items).to_have_count(len(sure))
-    for band, low, high in (("80% and more", 80, 100), ("50% to 80%", 50, 80), ("below", 0, 50)):
-        page.locator("#mistakes-band").get_by_role("radio", name=band).check()
-        page.wait_for_function(
-            """([low, high]) => [...document.querySelectorAll("ul.mistakes .sure")].every(
-                (item) => parseInt(item.textContent) >= low && parseInt(item.textContent) <= high
-            )""",
-            arg=[low, high],
-        )
-        expect(items).to_have_count(int(np.count_nonzero((sure >= low) & (sure < high))))
-
-
 def test_the_model_is_evaluated_again_before_the_visitors_eyes(opened: Open) -> None:
     page = opened(phone=True)
     tab(page, "Evaluation")
@@ -456,96 +364,6 @@ def rows_of_the_matrix(page: Page) -> tuple[float, float]:
     return longest[0] / len(pixels), (longest[-1] + 1) / len(pixels)
 
 
-@pytest.mark.slow
-def test_a_live_evaluation_of_the_real_test_images_is_stopped(
-    browser: Browser, cifar100_folder: Path, tmp_path: Path
-) -> None:
-    model = Path(__file__).parent.parent / "pretrained" / "mlp"
-    with running_app(tmp_path, "--model", model, DATASET=str(cifar100_folder)) as app:
-        context = browser.new_context(viewport=DESKTOP, locale="en-GB")
-        page = context.new_page()
-        page.goto(app.url)
-        expect(page.locator("#picture")).to_be_visible()
-        tab(page, "Evaluation")
-        expect(page.locator("ul.mistakes li")).to_have_count(24)
-        page.get_by_role("button", name="Show more").click()
-        expect(page.locator("ul.mistakes li")).to_have_count(48)
-        number = page.locator("#rerun-count input[type=number]")
-        number.fill("10000")
-        number.press("Enter")
-        page.get_by_role("button", name="Run", exact=True).click()
-        expect(page.locator("#rerun .tile").first).to_contain_text("95% interval")
-        page.get_by_role("button", name="Stop").click()
-        line = page.locator("#rerun [role=status]")
-        expect(line).to_contain_text("Stopped after")
-        stopped = line.inner_text()
-        expect(page.locator("#rerun-start")).to_be_enabled()  # nothing comes after that
-        assert line.inner_text() == stopped
-        context.close()
-
-
-def test_the_served_model_is_named_and_can_be_changed(opened: Open) -> None:
-    page = opened()
-    expect(page.locator(".facts")).to_contain_text("tiny")
-    expect(page.locator(".facts")).to_contain_text("from a local folder")
-    page.get_by_role("radio", name="twin").check()
-    expect(page.locator(".facts")).to_contain_text("twin")
-    tab(page, "Evaluation")
-    expect(page.locator("#matrix img").first).to_have_attribute("src", re.compile("model=twin"))
-
-
-def test_the_model_card_is_shown_with_its_figures(opened: Open) -> None:
-    page = opened()
-    tab(page, "About")
-    expect(page.locator("#card h1").first).to_be_visible()
-    page.locator("#card summary").filter(has_text="figures and lists").click()
-    expect(page.locator("#card img").first).to_have_attribute("src", re.compile("^figures/"))
-    assert "model-index" not in page.locator("#card").inner_text()
-
-
-def test_the_pixels_that_mattered_are_laid_over_the_picture(opened: Open, photograph: Path) -> None:
-    page = opened()
-    choose(page, photograph)
-    layer = page.locator(".view .layer")
-    expect(layer).to_be_visible(timeout=SECONDS)
-    page.locator("[data-opacity]").fill("10")
-    expect(layer).to_have_css("opacity", "0.1")
-
-
-def test_all_models_answer_while_the_picture_is_turned(opened: Open, photograph: Path) -> None:
-    page = opened()
-    choose(page, photograph)
-    tab(page, "Try it")
-    expect(page.locator(".answers .model")).to_have_count(2, timeout=SECONDS)
-    before = page.locator(".seen img").get_attribute("src")
-    page.locator("#try-turn input[type=range]").fill("90")
-    expect(page.locator(".seen img")).not_to_have_attribute("src", before or "")
-    has_address(page, "turn=90")
-    page.get_by_role("button", name="Reset", exact=True).click()
-    expect(page.locator(".seen img")).to_have_attribute("src", before or "")
-    expect(page).not_to_have_url(re.compile("turn"))
-
-
-def test_the_address_brings_back_what_was_chosen(opened: Open) -> None:
-    page = opened("?tab=try&model=twin&example=cheetah1&turn=45")
-    expect(page.locator("#answers")).to_be_visible(timeout=SECONDS)
-    expect(page.get_by_role("radio", name="twin")).to_be_checked(timeout=SECONDS)
-    expect(page.locator("#try-turn input[type=range]")).to_have_value("45")
-    expect(page.locator(".answers .model")).to_have_count(2, timeout=SECONDS)
-
-
-def test_all_models_answer_beside_the_chosen_one(opened: Open) -> None:
-    page = opened()
-    page.get_by_role("button", name="lions").click()
-    answers = page.locator("#others li")
-    expect(answers).to_have_count(2)
-    expect(page.locator("#others li[aria-current]")).to_contain_text("tiny")
-    expect(answers.last).to_contain_text("%")
-    page.get_by_role("link", name="Shift, rotate and blur the picture").click()
-    expect(page.locator(".answers .model")).to_have_count(2)
-    has_address(page, "tab=try")
-
-
 def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) -> None:
     page = opened()
     page.get_by_role("button", name="lions").click()
@@ -574,37 +392,6 @@ def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) ->
     tab(page, "Classify")
     expect(page.locator("[data-opacity]")).to_have_value("20")
     expect(page.locator(".view .layer")).to_have_css("opacity", "0.2")
-
-
-@pytest.mark.slow
-def test_the_address_brings_back_the_models_that_are_compared(
-    browser: Browser, tmp_path: Path
-) -> None:
-    models = [PROJECT / "pretrained" / name for name in ("mlp-baseline", "cnn")]
-    with running_app(tmp_path, "--model", models[0], "--model", models[1]) as app:
-        page = browser.new_page(viewport=DESKTOP, locale="en-GB")
-        page.goto(f"{app.url}/?tab=compare&first=mlp&second=mlp-baseline")
-        wanted = re.compile("first=mlp&second=mlp-baseline")
-        expect(page.locator("#differences img").first).to_have_attribute("src", wanted)
-        expect(page.locator("#compare-first input")).to_have_value("mlp")
-        expect(page.locator("#compare table.models tbody tr")).not_to_have_count(0)
-        page.close()
-
-
-@pytest.mark.parametrize("language", ["en", pytest.param("es", marks=pytest.mark.slow)])
-def test_every_tab_fits_every_width(opened: Open, language: str) -> None:
-    page = opened(f"?lang={language}&example=bus", phone=True)
-    expect(page.locator("#answer .confidence-set")).to_have_count(5)
-    for width in (360, 390, 640, 768, 1024, 1440, 1920):
-        page.set_viewport_size({"width": width, "height": 900})
-        for name, inside in zip(TABS[language], INSIDE, strict=True):
-            tab(page, name)
-            expect(page.locator(inside)).to_be_visible()
-            fits(page)
-            page.wait_for_function(  # no name of a tab is cut off
-                "![...document.querySelectorAll('#tabs > .tab-wrapper [role=tab]')]"
-                ".some((tab) => tab.checkVisibility() && tab.scrollWidth > tab.clientWidth + 1)"
-            )
 
 
 def test_on_a_phone_the_answer_comes_into_view(opened: Open) -> None:
@@ -800,28 +587,6 @@ def uploaded(app: RunningApp) -> str:
     return answer.raise_for_status().json()[0]
 
 
-@pytest.mark.slow
-def test_every_bad_picture_is_refused_in_the_page_and_none_of_its_text_is_run(
-    opened: Open, photograph: Path, tmp_path: Path
-) -> None:
-    page = opened()
-    page.on("dialog", lambda dialog: pytest.fail(f"a picture opened a dialogue: {dialog.message}"))
-    for name, (content, _) in bad_pictures().items():
-        bad = tmp_path / name
-        bad.write_bytes(content)
-        choose(page, bad)
-        expect(page.get_by_test_id("toast-body").first, name).to_be_visible()
-        expect(page.locator("#answer .confidence-set"), name).to_have_count(0)
-        remove = page.get_by_role("button", name="Remove Image")
-        if remove.is_visible():  # or the page itself refused it, for its size or its kind
-            expect(page.locator("#details .refused"), name).to_be_visible()
-            remove.click()
-            expect(page.locator("#details .waiting"), name).to_be_visible()
-        close_messages(page)
-    choose(page, photograph)
-    expect(page.locator("#answer .confidence-set")).to_have_count(5)
-
-
 def test_the_table_of_classes_is_sorted_and_searched(opened: Open) -> None:
     page = opened()
     tab(page, "Evaluation")
@@ -875,69 +640,3 @@ def test_axe_finds_no_barrier_on_any_tab(
                 "document.querySelectorAll('#card details').forEach((d) => d.open = true)"
             )
         look_for_barriers(page, name)
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_the_lines_of_a_card_for_onnxruntime_web_answer_as_python_does(
-    browser: Browser, tmp_path: Path, form: str
-) -> None:
-    """Everything is in the browser but the session: onnxruntime in Python answers its tensors."""
-    folder = make_model_folder(tmp_path / "model", size=48)
-    convert.convert(folder, "onnx", folder.path / "model.onnx")
-    session = onnxruntime.InferenceSession(folder.path / "model.onnx")
-    tensors: list[np.ndarray] = []
-
-    def answer(
-        kind: str, shape: list[int], feeds: dict[str, list[float]]
-    ) -> dict[str, list[float]]:
-        assert kind == "float32"
-        inputs = {name: np.reshape(feeds[name], shape).astype("float32") for name in feeds}
-        tensors.extend(inputs.values())
-        names = [output.name for output in session.get_outputs()]
-        return {
-            name: output.ravel().tolist()
-            for name, output in zip(names, session.run(names, inputs), strict=True)
-        }
-
-    picture = scene(900, 601)
-    if form == "PNG":
-        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-    (code,) = re.findall(r"```javascript\n(.*?)```", card.render(folder), re.DOTALL)
-    files = {
-        "https://example.test/": (b"<!doctype html>", "text/html"),
-        "https://example.test/photo": (encoded(picture, form), "application/octet-stream"),
-        "https://example.test/card.mjs": (
-            f'const file = await (await fetch("photo")).blob();\n{code}'.encode(),
-            "text/javascript",
-        ),
-        "https://cdn.jsdelivr.net/npm/onnxruntime-web/dist/ort.min.mjs": (
-            ONNX_RUNTIME.encode(),
-            "text/javascript",
-        ),
-        "https://huggingface.co/user/name/resolve/main/labels.json": (
-            (folder.path / "labels.json").read_bytes(),
-            "application/json",
-        ),
-    }
-
-    def serve(route: Route) -> None:
-        content, kind = files[route.request.url]
-        headers = {"access-control-allow-origin": "*"}
-        route.fulfill(body=content, content_type=kind, headers=headers)
-
-    page = browser.new_page()
-    try:
-        page.route(ANYTHING, serve)
-        page.expose_function("answer", answer)
-        page.goto("https://example.test/")
-        with page.expect_console_message() as said:
-            page.evaluate("import('./card.mjs')")
-    finally:
-        page.close()
-    classifier = Classifier.load(folder)
-    (path := tmp_path / "photo").write_bytes(encoded(picture, form))
-    expected = classifier.classify(path)
-    (pixels,) = tensors
-    assert pixels.shape == (1, 48, 48, 3)
-    assert np.abs(pixels[0] - expected.model_input).mean() < 4  # another filter, the same square
-    assert said.value.text == classifier.labels.classes[classifier.probabilities(pixels).argmax()]

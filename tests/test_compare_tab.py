@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from benchmarks.ablation import ROWS
 from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
 from interface import compare
+from interface.drawing import FigureCache
 from interface.middleware import EXCEPTION_HANDLERS
 from interface.serving import Served
 from interface.translations import LANGUAGES, percent
@@ -25,6 +25,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 class Shown(list[Served]):
     """What the tab needs to know of the served models: no worker loads them."""
+
+    figures: FigureCache
 
     def get(self) -> Served:
         return self[0]
@@ -37,6 +39,15 @@ def embedded() -> Shown:
         for path in sorted((PROJECT / "pretrained").iterdir())
         if path.is_dir()
     )
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    models = Shown()
+    models.figures = FigureCache()
+    routes = [compare.route(models)]  # type: ignore[arg-type]
+    yield TestClient(Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS))
+    models.figures.stop()
 
 
 def test_the_measured_figures_are_those_of_the_embedded_models(embedded: Shown) -> None:
@@ -73,18 +84,8 @@ def test_models_of_other_classes_are_not_put_beside_the_measured_ones(
     assert "robustness" not in page
 
 
-def test_a_model_that_was_not_compared_shows_what_its_folder_knows(
-    embedded: Shown, tmp_path: Path
-) -> None:
-    folder = shutil.copytree(embedded[0].folder.path, tmp_path / "ours")
-    embedded.append(Served("user/ours", ModelFolder(folder), "hub"))
-    page = compare.render(embedded, "en")  # type: ignore[arg-type]
-    assert '<th scope="col">user/ours</th>' in page
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figures_are_drawn_on_request(theme: str) -> None:
-    client = TestClient(Starlette(routes=[compare.route()], exception_handlers=EXCEPTION_HANDLERS))
+def test_the_figures_are_drawn_on_request(client: TestClient, theme: str) -> None:
     for figure, choice in (
         ("robustness", {}),
         ("class_differences", {"first": "cnn", "second": "mlp"}),
@@ -107,10 +108,8 @@ def test_the_figures_are_drawn_on_request(theme: str) -> None:
         "/comparison/class_differences.png?first=cnn&second=../../etc/passwd",
     ],
 )
-def test_what_does_not_exist_is_not_found(address: str) -> None:
-    answer = TestClient(
-        Starlette(routes=[compare.route()], exception_handlers=EXCEPTION_HANDLERS)
-    ).get(address)
+def test_what_does_not_exist_is_not_found(client: TestClient, address: str) -> None:
+    answer = client.get(address)
     assert answer.status_code == 404
     assert "passwd" not in answer.text or "no model named" in answer.text
 
@@ -123,7 +122,7 @@ def test_differences_need_two_compared_models() -> None:
 
 
 @pytest.fixture
-def measured_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def measured_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An ablation, whether or not the embedded models come with one."""
     rows = [{"name": row.name, "category": row.category, "top1": [0.3, 0.31]} for row in ROWS]
     measurement = {
@@ -135,9 +134,7 @@ def measured_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     }
     (tmp_path / "ablation.json").write_text(json.dumps(measurement))
     monkeypatch.setattr(compare, "ABLATION", tmp_path / "ablation.json")
-    compare.png.cache_clear()
-    yield measurement
-    compare.png.cache_clear()
+    return measurement
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -151,17 +148,17 @@ def test_the_ablation_is_shown_with_its_source(
 
 
 def test_without_a_measured_ablation_there_is_no_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "ABLATION", tmp_path / "missing.json")
-    client = TestClient(Starlette(routes=[compare.route()], exception_handlers=EXCEPTION_HANDLERS))
     assert client.get("/comparison/ablation.png").status_code == 404
 
 
 @pytest.mark.usefixtures("measured_ablation")
 @pytest.mark.parametrize("figure", compare.FIGURES)
-def test_a_phone_gets_a_narrow_figure_whose_panels_lie_below_each_other(figure: str) -> None:
-    client = TestClient(Starlette(routes=[compare.route()], exception_handlers=EXCEPTION_HANDLERS))
+def test_a_phone_gets_a_narrow_figure_whose_panels_lie_below_each_other(
+    client: TestClient, figure: str
+) -> None:
     sizes = {}
     for form in ("wide", "narrow"):
         query = {"form": form, "first": "cnn", "second": "mlp"}

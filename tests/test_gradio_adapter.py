@@ -19,7 +19,6 @@ from interface.events import LANGUAGE_INPUT
 from interface.gradio_adapter import (
     CheckedBlocks,
     McpServer,
-    event_function,
     has_session,
     is_awaited,
 )
@@ -83,8 +82,7 @@ def test_a_function_gets_no_path_and_what_it_raises_becomes_one_line() -> None:
     with CheckedBlocks() as blocks:
         picture, text = gr.Image(type="filepath"), gr.Textbox()
         text.change(note, [picture, text], text, api_name="note", preprocess=False)
-    event = event_function(blocks, None, "note")
-    assert event is not None
+    (event,) = (event for event in blocks.fns.values() if event.api_name == "note")
     for inputs in ([{"path": "/etc/passwd"}, "x"], ["/etc/passwd", "x"], [None, {"path": "x"}]):
         with pytest.raises(gr.Error):
             asyncio.run(blocks.process_api(event, inputs))
@@ -92,8 +90,6 @@ def test_a_function_gets_no_path_and_what_it_raises_becomes_one_line() -> None:
     with pytest.raises(gr.Error, match=word("error_model", "en")):
         asyncio.run(blocks.process_api(event, [{"path": "examples/lion.jpg"}, "x"]))
     assert [type(item).__name__ for item in seen] == ["Upload"]
-    assert event_function(blocks, None, "nothing") is None
-    assert event_function(blocks, 99) is None
 
 
 def test_an_event_gets_the_visitors_language_and_its_messages_are_in_it() -> None:
@@ -106,8 +102,7 @@ def test_an_event_gets_the_visitors_language_and_its_messages_are_in_it() -> Non
     with CheckedBlocks() as blocks:
         language = gr.Textbox(elem_id=LANGUAGE_INPUT)
         language.change(note, language, None, api_name="note", preprocess=False)
-    event = event_function(blocks, None, "note")
-    assert event is not None
+    (event,) = (event for event in blocks.fns.values() if event.api_name == "note")
     for wanted, code in (("es-MX", "es"), ("xx", "en"), (None, "en")):
         with pytest.raises(gr.Error, match=word("error_model", code)):
             asyncio.run(blocks.process_api(event, [wanted]))

@@ -18,6 +18,7 @@ from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
+from evaluation.metrics import METRICS
 from evaluation.themes import DARK, LIGHT
 from interface import about, api, choose_models, classify, header, page, try_it
 from interface.choose_models import choose, embedded
@@ -54,7 +55,13 @@ def test_every_translation_fills_in_the_same_values() -> None:
             language: {name for _, name, _, _ in Formatter().parse(text) if name}
             for language, text in texts.items()
         }
-        assert fields["en"] == fields["es"], key
+        assert all(found == fields["en"] for found in fields.values()), key
+
+
+def test_every_tile_has_a_name_and_a_note() -> None:
+    for key, metric in METRICS.items():
+        if metric.tile:
+            assert {f"tile_{key}", f"tile_{key}_note"} <= set(words()), key
 
 
 def test_every_text_that_the_page_uses_is_in_the_table_and_none_is_idle() -> None:
@@ -80,10 +87,6 @@ def test_all_hundred_and_twenty_names_are_translated(cifar100_folder: Path) -> N
         assert not any("_" in name for name in shown)
 
 
-def test_unknown_names_are_shown_as_they_are() -> None:
-    assert class_name("ankle_boot", "es") == "ankle boot"
-
-
 @pytest.mark.parametrize(
     ("wanted", "language"),
     [("es-MX", "es"), ("ES", "es"), ("en-GB", "en"), ("fr", "en"), ("", "en"), (None, "en")],
@@ -98,7 +101,7 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert number(10000, "en") == "10,000"
     assert number(10000, "es") == "10\N{NO-BREAK SPACE}000"
     assert percent(None, "es") == "–"
-    assert word("tile_interval", "en", low="1%", high="2%") == "95% interval 1% to 2%"
+    assert word("tile_top1_note", "en", low="1%", high="2%") == "95% interval 1% to 2%"
 
 
 def test_cards_have_the_colours_of_the_figures_on_them() -> None:
@@ -110,12 +113,6 @@ def test_cards_have_the_colours_of_the_figures_on_them() -> None:
     ):
         assert f"--{variable}: var(--{option.replace('_', '-')});" in rules
         assert COLOURS[option] == (light, dark)
-
-
-def test_covering_meets_every_pixel_equally_often() -> None:
-    images, masks = occlude(np.full((32, 32, 3), 9, np.uint8))
-    assert images.shape == (len(masks), 32, 32, 3)
-    assert len(set(masks.sum(axis=0).ravel())) == 1
 
 
 @pytest.mark.parametrize("size", [8, 20, 33, 64, 224])
@@ -149,10 +146,6 @@ def test_the_part_that_mattered_is_found() -> None:
     assert layer.shape == (32, 32, 4)
     assert layer[..., 3].max() == 255
     assert layer[0, 0, 3] == 0
-
-
-def test_where_nothing_matters_nothing_is_laid_over() -> None:
-    assert overlay(np.zeros((32, 32)))[..., 3].max() == 0
 
 
 def test_the_threshold_keeps_its_promise() -> None:
@@ -198,23 +191,11 @@ def test_a_note_says_how_far_the_answer_can_be_trusted(
     assert ("6" in re.findall(r"\d+", note)) == (key == "unsure")  # perhaps none of the six
 
 
-def test_a_model_that_states_no_threshold_gets_no_note(tiny_model_folder: Path) -> None:
-    folder = ModelFolder(tiny_model_folder)
-    served = Served("tiny", folder, "folder")
-    served.training.pop("confidence", None)
-    prediction = rank(np.full(6, 1 / 6), served.labels, np.zeros((32, 32, 3), np.uint8), 5)
-    assert classify.render_note(prediction, served, "en") == ""
-
-
 def test_what_gradio_says_only_in_english_is_in_the_table() -> None:
     script = (PROJECT / "interface" / "gradio_adapter.js").read_text()
     keys = set(re.findall(r'"((?:error|label)_\w+)"', script)) | BY_SCRIPT
     given = {key for key in words() if key in page.SCRIPT_TEXTS or key.startswith("label_")}
     assert keys == given
-
-
-def test_negative_numbers_have_a_minus_sign() -> None:
-    assert number(-3.25, "es", 1) == "\N{MINUS SIGN}3,2"
 
 
 @pytest.mark.parametrize("side", [32, 64])

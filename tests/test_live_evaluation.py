@@ -1,7 +1,6 @@
 """What the evaluation tab does with the test images: it finds them, shows mistakes, runs again."""
 
 import asyncio
-import io
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -10,14 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
 from classifier.data.loading import load_split
 from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub
-from interface import figures, mistakes, rerun
+from interface import mistakes, rerun
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
 from interface.pictures import data_uri
 from interface.rerun import Progress
@@ -54,16 +50,16 @@ def change(served: Served, **values: Any) -> None:
 def reason(images: EvaluatedImages, served: Served) -> str:
     """Why the images cannot be had."""
     with pytest.raises(ImagesMissingError) as caught:
-        asyncio.run(images.of(served))
+        asyncio.run(images.load(served))
     return caught.value.reason
 
 
 def test_the_operators_copy_is_taken(images, served, small_dataset, monkeypatch):
     monkeypatch.setenv("DATASET", str(small_dataset))
-    assert not images.at_hand(served)
-    found = asyncio.run(images.of(served))
+    assert not images.is_cached(served)
+    found = asyncio.run(images.load(served))
     np.testing.assert_array_equal(found, load_split(str(small_dataset), "test").images)
-    assert images.at_hand(served)
+    assert images.is_cached(served)
 
 
 def test_a_data_set_of_the_hub_is_fetched(images, served, small_dataset, hub: Hub):
@@ -73,14 +69,14 @@ def test_a_data_set_of_the_hub_is_fetched(images, served, small_dataset, hub: Hu
     }
     hub.put(hub.create("datasets", "user/shapes"), files)
     change(served, dataset="user/shapes")
-    found = asyncio.run(images.of(served))
+    found = asyncio.run(images.load(served))
     np.testing.assert_array_equal(found, load_split(str(small_dataset), "test").images)
 
 
 def test_a_data_set_that_is_not_there_is_told(images, served, hub: Hub):
     change(served, dataset="user/nothing")
     assert reason(images, served) == "unreachable"
-    assert not images.at_hand(served)
+    assert not images.is_cached(served)
 
 
 @pytest.mark.parametrize("name", ["shapes", "", "/etc/passwd", "../../etc", "a/b/c"])
@@ -165,8 +161,8 @@ def test_a_live_evaluation_that_is_left_asks_nothing_more(
     monkeypatch.setenv("DATASET", str(small_dataset))
     monkeypatch.setattr(rerun, "BATCH_SIZE", 1)
     asked = []
-    ask = models.runtime.ask
-    monkeypatch.setattr(models.runtime, "ask", lambda *call: asked.append(call) or ask(*call))
+    ask = models.runtime.predict
+    monkeypatch.setattr(models.runtime, "predict", lambda *call: asked.append(call) or ask(*call))
 
     async def leave() -> None:
         running = rerun.evaluate(models, images, models.get(), 60)
@@ -238,64 +234,3 @@ def test_what_goes_wrong_in_a_live_evaluation_is_not_lost():
 
     with pytest.raises(UnknownModelError):
         asyncio.run(run())
-
-
-@pytest.mark.parametrize("chosen", range(6))
-def test_a_point_of_the_matrix_belongs_to_the_class_that_is_drawn_there(served, chosen):
-    """Draws a matrix of one dark cell, finds the cell in the picture, and asks whose it is."""
-    matrix = np.zeros((6, 6), int)
-    matrix[chosen, chosen] = 10
-    change(served, confusion_matrix=matrix.tolist())
-    models = Models([served])
-    try:
-        address = f"figures/confusion_matrix.png?model=tiny&version={chosen}"
-        content = figures.png(served, "confusion_matrix")
-        pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).reshape(-1, 3)
-        colours, counts = np.unique(pixels, axis=0, return_counts=True)
-        large = colours[counts > 9000]  # no letters
-        darkest = large[large.sum(axis=1).argmin()]
-        height, width = np.asarray(Image.open(io.BytesIO(content))).shape[:2]
-        rows, columns = np.nonzero((pixels == darkest).all(axis=1).reshape(height, width))
-        x, y = columns.mean() / width, rows.mean() / height
-        assert figures.class_at(models, address, x, y) == chosen
-        assert figures.class_at(models, address, 0.02, y) == chosen  # the name beside the row
-        assert figures.class_at(models, address, x, 0.01) is None
-        assert figures.class_at(models, "figures/training.png?model=tiny", x, y) is None
-    finally:
-        models.stop()
-
-
-def test_a_figure_is_drawn_once_however_its_classes_are_repeated(served, models, monkeypatch):
-    drawn = []
-
-    def draw(served: Served, figure: str, *look: Any) -> bytes:
-        drawn.append((figure, look[2]))
-        return b"PNG"
-
-    monkeypatch.setattr(figures, "png", draw)
-
-    def get(path: str) -> int:
-        with TestClient(Starlette(routes=[figures.route(models)])) as client:
-            return client.get(f"/figures/{path}").status_code
-
-    assert get("roc.png?classes=" + "1,0,1," * 2000) == 200
-    assert get("training.png?classes=1,2") == get("confusion_matrix.png?classes=5") == 200
-    assert drawn == [("roc", (1, 0)), ("training", ()), ("confusion_matrix", ())]
-
-
-def test_who_waits_for_a_figure_does_not_keep_those_waiting_whose_pictures_are_read():
-    async def visitors() -> str:
-        waiting = [
-            asyncio.ensure_future(figures.in_thread(figures.drawing.acquire)) for _ in range(50)
-        ]
-        try:
-            return await asyncio.wait_for(asyncio.to_thread(str, "read"), 30)
-        finally:
-            for _ in waiting:
-                figures.drawing.release()
-                await asyncio.sleep(0.01)
-            await asyncio.gather(*waiting)
-
-    figures.drawing.acquire()
-    assert asyncio.run(visitors()) == "read"
-    figures.drawing.release()

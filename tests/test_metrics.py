@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import (
     average_precision_score,
+    balanced_accuracy_score,
     classification_report,
     log_loss,
     roc_auc_score,
     top_k_accuracy_score,
 )
+
+from classifier.model_folder.folder import ClassNames
+from evaluation.metrics import METRICS as TABLE
+from evaluation.metrics import Predictions
 
 ROOT = Path(__file__).parent.parent
 METRICS = ROOT / "evaluation" / "metrics"
@@ -39,19 +44,8 @@ def load(name: str) -> evaluate.Metric:
     return evaluate.load(str(METRICS / name))
 
 
-def test_there_is_a_module_for_every_kind_of_figure():
-    assert NAMES == [
-        "average_precision",
-        "cross_entropy",
-        "expected_calibration_error",
-        "precision_recall_f1",
-        "roc_auc",
-        "superclass_accuracy",
-        "top_k_accuracy",
-    ]
-
-
-def test_every_module_loads_from_another_folder_in_an_empty_home_without_a_network(tmp_path):
+def test_every_module_loads_in_an_empty_home_without_a_network_and_is_one_call(tmp_path):
+    assert len(NAMES) == 7
     program = (
         "import evaluate\n"
         f"for name in {NAMES}:\n"
@@ -63,13 +57,27 @@ def test_every_module_loads_from_another_folder_in_an_empty_home_without_a_netwo
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env={**os.environ, **nowhere},
+        env={**os.environ, **nowhere, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == NAMES
+    for name in NAMES:
+        assert len((METRICS / name / f"{name}.py").read_text().splitlines()) <= 25, name
+
+
+def test_balanced_accuracy_is_stated_if_classes_differ_by_more_than_a_fifth(predictions):
+    probabilities, labels = predictions
+    names = ClassNames("a", tuple(map(str, range(CLASSES))))
+    equal = np.concatenate([np.flatnonzero(labels == label)[:30] for label in range(CLASSES)])
+    for fewer, stated in ((0, False), (6, False), (7, True)):
+        chosen = equal[fewer:]  # of the first class
+        found = Predictions(probabilities[chosen], labels[chosen], names)
+        balanced = TABLE["balanced_accuracy"].compute(found)
+        expected = balanced_accuracy_score(found.labels, found.answers)
+        assert balanced == (pytest.approx(expected) if stated else None)
 
 
 @pytest.mark.parametrize("name", NAMES)

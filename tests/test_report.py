@@ -50,7 +50,7 @@ def evaluation(predictions) -> dict:
 
 
 def test_the_report_has_every_field_of_the_contract(evaluation):
-    assert [field for field in evaluation if field in FIELDS] == FIELDS
+    assert set(FIELDS) <= set(evaluation)
     assert [row["name"] for row in evaluation["per_class"]] == list(NAMES.classes)
     assert all(list(row) == CLASS_FIELDS for row in evaluation["per_class"])
 
@@ -102,7 +102,7 @@ def test_the_embedded_models_figures_follow_from_their_predictions():
         split=stored["split"],
         duplicates=stored["duplicate_indices"],
     )
-    assert again == {name: stored[name] for name in again}
+    assert again == {name: stored.get(name) for name in again}
 
 
 def test_figures_need_neither_the_modules_library_nor_a_network_framework():

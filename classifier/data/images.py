@@ -63,8 +63,11 @@ class ImageError(InputError):
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(reason, message)  # both, so that it can be pickled
         self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def open_image(source: str | Path | bytes | BinaryIO, limits: Limits = UPLOADS) -> Image.Image:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from evaluation.locales import ENGLISH, Locale
-from evaluation.plots.fonts import PlainTextFigure
 from evaluation.themes import LIGHT, Theme
 
 WIDTH = 7.2  # inches; text of 10 points is legible from 640 pixels to a projector
@@ -24,6 +26,36 @@ TEXT_SIZE = 10
 SMALL_SIZE = 8.5
 TINY_SIZE = 7.6  # fits two lines next to one of twenty rows
 _MAX_NAME_LENGTH = 48  # characters; longer names would leave no space for the data
+# Fonts for scripts that matplotlib's own lacks, by parts of their names, as far as installed. Its
+# last resort draws any other character as a box that names its script.
+_OTHER_SCRIPTS = (
+    *("CJK", "Noto Sans", "WenQuanYi", "Droid Sans Fallback", "Arial Unicode MS", "Segoe UI"),
+    *("Hiragino Sans", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+)
+_FALLBACKS = [
+    name
+    for name in sorted(set(font_manager.get_font_names()))
+    if any(part in name for part in _OTHER_SCRIPTS) and "Emoji" not in name
+]
+# Class names are literal: `$x$` is no formula, and each character gets a font that has it.
+PLAIN_TEXT: Any = {
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans", *_FALLBACKS, "Last Resort High-Efficiency"],
+}
+Parameters = ParamSpec("Parameters")
+# It warns of every family that has no bold font.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+
+
+def plain_text(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
+    """Has a function draw with `PLAIN_TEXT`."""
+
+    @wraps(draw)
+    def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
+        with rc_context(PLAIN_TEXT):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -63,7 +95,7 @@ def new_figure(
     header = 0.20 + title_height + 0.19 * len(lines)
     if look.narrow:
         height += max(header - 0.69, 0)
-    figure = PlainTextFigure(figsize=(width, height), facecolor=theme.background)
+    figure = Figure(figsize=(width, height), facecolor=theme.background)
     figure.set_layout_engine(
         ConstrainedLayoutEngine(
             rect=(0.01, 0.01, 0.98, 1 - header / height - 0.01), w_pad=0.06, h_pad=0.06

@@ -16,10 +16,12 @@ from evaluation.plots.appearance import (
     mark_value,
     new_figure,
     percent_axis,
+    plain_text,
     style_axes,
 )
 
 
+@plain_text
 def reliability_diagram(reliability: Reliability, **style: Any) -> Figure:
     """Draws accuracy over confidence, and below it the distribution of the confidence."""
     look = Look(**style)

@@ -18,12 +18,14 @@ from evaluation.plots.appearance import (
     mark_value,
     new_figure,
     percent_axis,
+    plain_text,
     style_axes,
 )
 
 _PAIRS = 15
 
 
+@plain_text
 def class_histograms(evaluation: Mapping[str, Any], **style: Any) -> Figure:
     """Draws histograms of the accuracy (which is the recall), precision and F1 of the classes."""
     look = Look(**style)
@@ -52,6 +54,7 @@ def class_histograms(evaluation: Mapping[str, Any], **style: Any) -> Figure:
     return figure
 
 
+@plain_text
 def best_and_worst_classes(evaluation: Mapping[str, Any], **style: Any) -> Figure:
     """Draws the accuracy of the best and the worst classes."""
     look = Look(**style)
@@ -81,6 +84,7 @@ def best_and_worst_classes(evaluation: Mapping[str, Any], **style: Any) -> Figur
     return figure
 
 
+@plain_text
 def most_confused_pairs(evaluation: Mapping[str, Any], **style: Any) -> Figure:
     """Draws the pairs of classes with the most mistakes."""
     look = Look(**style)

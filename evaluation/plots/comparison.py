@@ -22,6 +22,7 @@ from evaluation.plots.appearance import (
     horizontal_bars,
     label,
     new_figure,
+    plain_text,
     style_axes,
 )
 
@@ -31,6 +32,7 @@ _EXAMPLE_SIZE = 27.0  # points: the side of a corrupted example
 _LINE = 12.5  # points between the figures at the ends of two curves
 
 
+@plain_text
 def robustness_curves(
     results: Mapping[str, Mapping[str, Any]],
     *,
@@ -81,6 +83,7 @@ def robustness_curves(
     return figure
 
 
+@plain_text
 def class_differences(
     first: Mapping[str, Any],
     second: Mapping[str, Any],
@@ -108,6 +111,7 @@ def class_differences(
     return figure
 
 
+@plain_text
 def ablation_bars(rows: Sequence[Mapping[str, Any]], **style: Any) -> Figure:
     """Draws the top-1 accuracy of a recipe as its components are added one by one.
 

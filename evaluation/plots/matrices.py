@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from classifier.model_folder.folder import ClassNames
-from evaluation.curves import superclass_confusion_matrix
+from evaluation.curves import by_superclass, superclass_confusion_matrix
 from evaluation.plots.appearance import (
     SMALL_SIZE,
     TEXT_SIZE,
@@ -21,6 +21,7 @@ from evaluation.plots.appearance import (
     fit_name,
     horizontal_bars,
     new_figure,
+    plain_text,
     readable_on,
     style_axes,
 )
@@ -31,6 +32,7 @@ MAX_NUMBERED_NARROW = 10
 _CONFUSIONS = 8
 
 
+@plain_text
 def confusion_matrix(
     matrix: np.ndarray | Sequence[Sequence[int]],
     names: ClassNames,
@@ -65,6 +67,7 @@ def confusion_matrix(
     return _named_matrix(shares, shown, title, look.locale.text("confusion_classes_note"), look)
 
 
+@plain_text
 def class_confusions(
     matrix: np.ndarray | Sequence[Sequence[int]],
     names: ClassNames,
@@ -97,13 +100,6 @@ def class_confusions(
             text = locale.text("no_data")
             axes.text(0, 0, text, color=theme.muted, size=TEXT_SIZE, va="center")
     return figure
-
-
-def by_superclass(names: ClassNames) -> list[int]:
-    """Returns the indices of the classes, sorted by superclass."""
-    if names.superclass_of is None:
-        return list(range(len(names.classes)))
-    return np.argsort(names.superclass_of, kind="stable").tolist()
 
 
 def _superclass_matrix(counts: np.ndarray, names: ClassNames, look: Look) -> Figure:

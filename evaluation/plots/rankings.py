@@ -15,12 +15,14 @@ from evaluation.plots.appearance import (
     fit_name,
     new_figure,
     percent_axis,
+    plain_text,
     style_axes,
 )
 
 _LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next style when all colours are used
 
 
+@plain_text
 def precision_recall_plot(
     curves: ClassCurves,
     names: ClassNames,
@@ -32,6 +34,7 @@ def precision_recall_plot(
     return _plot("precision_recall", labels, curves, names, classes, Look(**style))
 
 
+@plain_text
 def roc_plot(
     curves: ClassCurves,
     names: ClassNames,

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.plots.appearance import Look, label, new_figure, style_axes
+from evaluation.plots.appearance import Look, label, new_figure, plain_text, style_axes
 
 _MAX_MARKED_EPOCHS = 40  # the markers of longer trainings would overlap
 
 
+@plain_text
 def training_curves(history: Sequence[Mapping[str, float]], **style: Any) -> Figure:
     """Draws the columns of `history.csv` over the epochs; missing ones are skipped."""
     look = Look(**style)

@@ -1,47 +1,20 @@
-"""An `evaluate` metric: the fraction of samples whose prediction has the true superclass.
+"""The fraction of samples whose predicted class has the true superclass.
 
 The prediction "oak" for a maple is correct, "bus" is not.
+
+Args: classes (N,) as `predictions` and `references`; `superclass_of`, the superclass of each class.
+
+>>> metric = evaluate.load("evaluation/metrics/superclass_accuracy")
+>>> metric.compute(predictions=[0, 2], references=[1, 1], superclass_of=[0, 0, 1])
+{'superclass_accuracy': 0.5}
 """
 
-import datasets
-import evaluate
-
-_INPUTS = """
-Args:
-    predictions: the predicted class of each sample, (N,).
-    references: the true class of each sample, (N,).
-    superclass_of: the superclass of each class, (C,).
-
-Returns:
-    superclass_accuracy: float, 0 to 1.
-
-Example:
-    >>> metric = evaluate.load("evaluation/metrics/superclass_accuracy")
-    >>> metric.compute(predictions=[0, 2], references=[1, 1], superclass_of=[0, 0, 1])
-    {'superclass_accuracy': 0.5}
-"""
+from evaluation.metrics.base import CLASSES, Metric
+from evaluation.scoring import superclass_accuracy
 
 
-class SuperclassAccuracy(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            inputs_description=_INPUTS,
-            citation="",
-            features=datasets.Features(
-                predictions=datasets.Value("int64"),
-                references=datasets.Value("int64"),
-            ),
-        )
+class SuperclassAccuracy(Metric):
+    inputs = CLASSES
 
-    def _compute(
-        self, predictions: list[int], references: list[int], superclass_of: list[int]
-    ) -> dict[str, float]:
-        # Not at the top: `evaluate.load` would treat the project as a package to install.
-        from evaluation import scoring
-
-        return {
-            "superclass_accuracy": scoring.superclass_accuracy(
-                predictions, references, superclass_of
-            )
-        }
+    def _compute(self, predictions: list, references: list, superclass_of: list) -> dict:
+        return {"superclass_accuracy": superclass_accuracy(predictions, references, superclass_of)}
