@@ -1,6 +1,8 @@
 """Test and validation images: named, or drawn in the same way each time."""
 
 import argparse
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from classifier.data.loading import load_split
 from classifier.data.source import DataSource, add_data_arguments
 from classifier.data.split import MissingSplitError, find_split, stratified_split
 from classifier.errors import InputError
+from conftest import Run
 from data_files import encode, make_rows, write_hub_layout
 
 CLASSES = {"cat": 20, "dog": 10, "eel": 5}
@@ -99,6 +102,31 @@ class TestTestSplit:
         dataset = write(tmp_path / "pets", all={"cat": 9, "dog": 2})
         with pytest.raises(InputError, match=r"'dog' has 2 images \(dog/10.png\), too few for"):
             load(dataset)
+
+
+@pytest.mark.slow
+def test_a_training_records_its_test_split_and_the_evaluation_finds_it_again(
+    tmp_path: Path, call_command: Callable[..., Run]
+) -> None:
+    dataset = write(tmp_path / "pets", all=CLASSES)
+    tiny = ("--set", "hidden_units=[4]", "--batch-size", 8, "--epochs", 1)
+    data = ("--dataset", dataset, "--test-fraction", 0.4)
+    result = call_command("train.py", *data, *tiny, "--output", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    assert "The test split is 40% of the training images of pets" in result.stdout
+    model = tmp_path / "run/model"
+    training = json.loads((model / "training.json").read_text())["dataset"]
+    assert training["test_fraction"] == 0.4
+    assert training["training_images"] + training["validation_images"] == 21
+    assert (
+        "(14 images: 40.00% of each class, drawn before the training)"
+        in (model / "README.md").read_text()
+    )
+    before = json.loads((model / "evaluation.json").read_text())
+    result = call_command("-m", "evaluation", tmp_path / "run", "--dataset", dataset)
+    assert result.returncode == 0, result.stderr
+    after = json.loads((model / "evaluation.json").read_text())
+    assert after["dataset_fingerprint"] == before["dataset_fingerprint"]
 
 
 class TestOptions:

@@ -89,6 +89,8 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
             "training_images": len(data.training.images),
             "validation_images": len(validation.images),
             **run.source.options(),
+            # Also a share that was not given: evaluations find the same images again.
+            "test_fraction": data.test.test_fraction,
         },
         "init_from": run.init_from
         and {
