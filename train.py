@@ -149,8 +149,8 @@ def fit_network(
     if group.is_chief:
         run.start(data.split, teacher)
     print(
-        f"Training {settings.preset}: {network.count_params():,} parameters in "
-        f"{precision.resolve(settings.precision)} on {len(data.training.images):,} images, "
+        f"Training {settings.preset}: {network.count_params():,} parameters "
+        f"({precision.describe(settings.precision)}) on {len(data.training.images):,} images, "
         f"validated on {len(data.validation.images):,}{group.describe()}",
         flush=True,
     )

@@ -71,12 +71,3 @@ def test_superclass_probabilities_are_sums_over_their_classes() -> None:
     prediction = rank(np.array([0.2, 0.1, 0.7], np.float32), names, pixels)
     assert prediction.superclasses == ("x", "y")
     assert prediction.superclass_probabilities == pytest.approx([0.9, 0.1])
-
-
-def test_a_data_set_without_superclasses_gets_none() -> None:
-    names = ClassNames("data", ("a", "b", "c"))
-    pixels = np.zeros((32, 32, 3), np.uint8)
-    prediction = rank(np.array([0.2, 0.5, 0.3], np.float32), names, pixels)
-    assert prediction.labels == ("b", "c", "a")
-    assert prediction.superclass is None
-    assert prediction.superclass_probabilities == ()

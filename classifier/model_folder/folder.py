@@ -310,12 +310,11 @@ class ModelFolder:
             )
 
 
-def check_limits(labels: ClassNames, *, weight_bytes: int, evaluated_images: int) -> None:
+def check_limits(labels: ClassNames, *, evaluated_images: int) -> None:
     """Raises `InputError`, before a training, if a model folder could not hold its results.
 
     Args:
         labels: the names of the C classes and of the superclasses.
-        weight_bytes: the size of the weights, as they will be stored.
         evaluated_images: N; `predictions.npz` holds N × C probabilities in float16.
     """
     for what, names in (("classes", labels.classes), ("superclasses", labels.superclasses)):
@@ -331,13 +330,12 @@ def check_limits(labels: ClassNames, *, weight_bytes: int, evaluated_images: int
                     f"than {MAX_NAME_LENGTH} characters or holds some that are not printed: rename "
                     "it"
                 )
-    sizes = {WEIGHTS: weight_bytes, PREDICTIONS: 2 * evaluated_images * len(labels.classes)}
-    for name, size in sizes.items():
-        if size > MAX_FILE_BYTES[name]:
-            raise InputError(
-                f"{name} would have {size:,} bytes, more than the {MAX_FILE_BYTES[name]:,} that a "
-                "model folder holds: choose a smaller network, or fewer classes or test images"
-            )
+    size = 2 * evaluated_images * len(labels.classes)
+    if size > MAX_FILE_BYTES[PREDICTIONS]:
+        raise InputError(
+            f"{PREDICTIONS} would have {size:,} bytes, more than the "
+            f"{MAX_FILE_BYTES[PREDICTIONS]:,} that are allowed: test on fewer images"
+        )
 
 
 def _read_training(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The data of a training: training and validation images, and the test split."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,8 +9,7 @@ from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import channel_statistics, find_duplicates, load_split
 from classifier.data.source import DataSource
 from classifier.data.split import stratified_split
-from classifier.errors import InputError
-from classifier.model_folder.folder import MAX_CLASSES, MAX_NAME_LENGTH, is_name
+from classifier.model_folder.folder import ClassNames, check_limits
 from classifier.settings import Settings
 
 NAMED = 5  # images or classes that a warning names
@@ -54,9 +52,8 @@ class TrainingData:
 def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     """Loads a data set and divides its train split; raises what `load_split` raises."""
     split, test = (load_split(source, name, size=settings.image_size) for name in ("train", "test"))
-    _check_names(split.classes, "classes", split.dataset)
-    if split.superclasses is not None:
-        _check_names(split.superclasses, "superclasses", split.dataset)
+    names = ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of)
+    check_limits(names, evaluated_images=len(test.labels))
     chosen, held_out = stratified_split(
         split.labels,
         fraction=settings.validation_fraction,
@@ -83,21 +80,6 @@ def class_weights(labels: np.ndarray, classes: int, settings: Settings) -> np.nd
     counts = np.bincount(labels, minlength=classes)
     weights = np.maximum(counts, 1.0) ** -settings.class_weight_power
     return (weights * len(labels) / (weights @ counts)).astype(np.float32)
-
-
-def _check_names(names: Sequence[str], what: str, dataset: str) -> None:
-    """Raises `InputError` for names that the model folder, after the training, could not hold."""
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise InputError(
-            f"{dataset} has {len(names):,} {what}: a model takes 2 to {MAX_CLASSES:,}. Add or "
-            "merge some"
-        )
-    for name in names:
-        if not is_name(name):
-            raise InputError(
-                f"the name {name[:60]!a} among the {what} of {dataset} is empty, longer than "
-                f"{MAX_NAME_LENGTH} characters or holds some that are not printed: rename it"
-            )
 
 
 def _warnings(split: LabelledImages, test: LabelledImages) -> list[str]:
