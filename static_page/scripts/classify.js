@@ -1,7 +1,6 @@
 // The *Classify* tab: chooses pictures, has the worker classify them, and shows the answers.
 
-const data = JSON.parse(document.getElementById("page-data").textContent);
-const find = (selector, inside = document) => inside.querySelector(selector);
+const { data, text, find, get, keep, chosen } = window.page;
 const files = find("#picture input[type=file]");
 const preview = find("#picture img");
 const video = find("#picture video");
@@ -17,11 +16,8 @@ const SCRIPTS = ["scripts/worker.js", "scripts/pixels.js"];
 let picture = {};
 
 const language = () => document.documentElement.lang;
-const text = (key, values = {}) =>
-  data.texts[language()][key].replace(/\{(\w+)\}/g, (field, name) => values[name] ?? field);
 const percent = (share) => new Intl.NumberFormat(language(), { style: "percent" }).format(share);
 const megabytes = (bytes) => new Intl.NumberFormat(language(), { maximumFractionDigits: 1 }).format(bytes / 1e6);
-const chosen = () => data.models.find(({ name }) => name === find("#model input:checked").value);
 const absolute = (url) => new URL(url, document.baseURI).href;
 const part = (name) => find(`template[lang="${language()}"][data-part="${name}"]`).content.firstElementChild.cloneNode(true);
 
@@ -77,7 +73,7 @@ function choose(file, name, example) {
   preview.src = file ? URL.createObjectURL(file) : "";
   stopCamera();
   tell("#problem");
-  keepInAddress("example", example);
+  keep("example", example);
   classify();
 }
 
@@ -186,10 +182,10 @@ function renderAnswer(model, probabilities) {
 
 function renderNote({ confidence, classes }, probability) {
   if (!confidence) return;
-  const note = part(probability >= confidence.threshold ? "sure" : "unsure");
+  const kind = probability >= confidence.threshold ? "sure" : "unsure";
+  const note = part(kind);
   const [threshold, accuracy, coverage] = ["threshold", "accuracy", "coverage"].map((name) => percent(confidence[name]));
-  const values = { threshold, accuracy, coverage, classes: classes.length };
-  find("span", note).textContent = find("span", note).textContent.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  find("span", note).textContent = text(kind, { threshold, accuracy, coverage, classes: classes.length });
   find("#note").replaceChildren(note);
 }
 
@@ -224,12 +220,11 @@ function renderView(model) {
   const view = part(overlay ? "model_view_with_map" : "model_view");
   const [image, layer] = view.querySelectorAll("img");
   image.src = pngOf(opaque(picture.pixels[size]), size);
-  image.alt = image.alt.replaceAll("{size}", size);
-  const note = view.lastElementChild;
+  image.alt = text("model_view_alt", { size });
   if (overlay) {
     layer.src = pngOf(overlay, size);
     find("[data-opacity]", view).value = opacity();
-  } else note.textContent = note.textContent.replaceAll("{size}", size);
+  } else view.lastElementChild.textContent = text("model_view_note", { size });
   if (total) {
     const bar = Object.assign(document.createElement("progress"), { max: total, value: done, ariaLabel: text("opacity") });
     view.append(bar, action("stop", text("static_stop")));
@@ -271,14 +266,7 @@ function pngOf(pixels, size) {
   return canvas.toDataURL();
 }
 
-function keepInAddress(name, value) {
-  const address = new URL(location.href);
-  if (value) address.searchParams.set(name, value);
-  else address.searchParams.delete(name);
-  history.replaceState(null, "", address);
-}
-
-const opacity = () => new URL(location.href).searchParams.get("opacity") || "60";
+const opacity = () => get("opacity") || "60";
 const showOpacity = () => document.documentElement.style.setProperty("--overlay", opacity() / 100);
 
 // Shows a text, which page.js translates when the language changes.
@@ -339,7 +327,7 @@ files.addEventListener("change", () => {
 });
 document.addEventListener("input", ({ target }) => {
   if (!target.matches("[data-opacity]")) return;
-  keepInAddress("opacity", target.value === "60" ? "" : target.value);
+  keep("opacity", target.value === "60" ? "" : target.value);
   showOpacity();
 });
 document.addEventListener("paste", ({ clipboardData: { files } }) => files[0] && choose(files[0], files[0].name));
@@ -379,6 +367,5 @@ addEventListener("DOMContentLoaded", () => {
   showOpacity();
   render();
   if (isTooOld()) tell("#problem", "error_browser");
-  const named = new URL(location.href).searchParams.get("example");
-  if (named) document.getElementById(`example-${named}`)?.click();
+  document.getElementById(`example-${get("example")}`)?.click();
 });

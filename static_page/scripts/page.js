@@ -1,5 +1,5 @@
 // Language, theme, model, tab and the other choices: they live in the address of the page. Loaded before the page is
-// shown, so that it comes in the right language and theme; classify.js does the rest.
+// shown, so that it comes in the right language and theme; classify.js does the rest, with what `page` offers.
 (() => {
   const data = JSON.parse(document.getElementById("page-data").textContent);
   const root = document.documentElement;
@@ -35,15 +35,15 @@
   const dark = appearance ? appearance === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   document.body.classList.toggle("dark", dark);
 
-  const text = (key) => data.texts[root.lang][key];
-  const find = (selector) => document.querySelector(selector);
+  const text = (key, values = {}) => data.texts[root.lang][key]?.replace(/\{(\w+)\}/g, (field, name) => values[name] ?? field);
+  const find = (selector, inside = document) => inside.querySelector(selector);
   const every = (selector, inside = document) => [...inside.querySelectorAll(selector)];
   const model = () => find("#model input:checked").value;
   const described = () => data.models.find(({ name }) => name === model());
 
   // Texts: data-text names that of an element, data-label its accessible name.
   function translate() {
-    document.title = text("title").replaceAll("{size}", described().image_size);
+    document.title = text("title", { size: described().image_size });
     for (const element of every("[data-text]")) element.textContent = text(element.dataset.text);
     for (const element of every("[data-label]")) element.setAttribute("aria-label", text(element.dataset.label));
     find("#head").innerHTML = data.heads[model()][root.lang];
@@ -183,4 +183,5 @@
     openTab(asked());
   });
   addEventListener("popstate", () => openTab(asked()));
+  window.page = { data, text, find, get, keep, chosen: described };
 })();

@@ -46,20 +46,29 @@ async function read(file, limits) {
   return new Uint8Array(content);
 }
 
-// Returns the format, width and height that the header of a file states.
+// How files of each format start, and the width and height that their header states.
+const FORMATS = {
+  PNG: [/^\x89PNG\r\n\x1a\n/, (view) => [view.getUint32(16), view.getUint32(20)]],
+  JPEG: [/^\xff\xd8\xff/, jpegSize],
+  GIF: [/^GIF8[79]a/, (view) => [view.getUint16(6, true), view.getUint16(8, true)]],
+  WEBP: [/^RIFF.{4}WEBPVP8/s, webpSize],
+  BMP: [/^BM/, bmpSize],
+  AVIF: [/^.{4}ftyp.{0,60}avi[fs]/s, avifSize],
+};
+
+// Returns the format, width and height of a file.
 function identify(bytes) {
   const view = new DataView(bytes.buffer);
   const start = text(bytes, 0, 1024);
-  try {
-    if (start.startsWith("\x89PNG\r\n\x1a\n")) return { format: "PNG", width: view.getUint32(16), height: view.getUint32(20) };
-    if (start.startsWith("\xff\xd8\xff")) return jpegSize(bytes, view);
-    if (/^GIF8[79]a/.test(start)) return { format: "GIF", width: view.getUint16(6, true), height: view.getUint16(8, true) };
-    if (/^RIFF.{4}WEBPVP8/s.test(start)) return webpSize(view, start[15]);
-    if (start.startsWith("BM")) return bmpSize(view);
-    if (start.slice(4, 8) === "ftyp" && /avi[fs]/.test(start.slice(8, view.getUint32(0)))) return avifSize(bytes, view);
-  } catch (error) {
-    if (error instanceof RangeError) throw new ImageError("damaged"); // the file ends within its header
-    throw error;
+  for (const [format, [signature, sizeOf]] of Object.entries(FORMATS)) {
+    if (!signature.test(start)) continue;
+    try {
+      const [width, height] = sizeOf(view, bytes);
+      return { format, width, height };
+    } catch (error) {
+      if (error instanceof RangeError) throw new ImageError("damaged"); // the file ends within its header
+      throw error;
+    }
   }
   if (/^(II[*+]\0|MM\0[*+]|P[1-6]\s)/.test(start)) throw new ImageError("browser_format");
   const markup = start.replace(/^\xef\xbb\xbf/, "").trimStart().toLowerCase();
@@ -67,10 +76,10 @@ function identify(bytes) {
   throw new ImageError(isSvg ? "vector" : "unknown_format");
 }
 
-function jpegSize(bytes, view) {
+function jpegSize(view, bytes) {
   for (const { marker, start } of jpegSegments(bytes, view)) {
     const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
-    if (isFrame) return { format: "JPEG", width: view.getUint16(start + 3), height: view.getUint16(start + 1) };
+    if (isFrame) return [view.getUint16(start + 3), view.getUint16(start + 1)];
   }
   throw new ImageError("damaged");
 }
@@ -93,32 +102,27 @@ function* jpegSegments(bytes, view) {
   }
 }
 
-function webpSize(view, kind) {
-  if (kind === "X") {
-    const size = (at) => 1 + view.getUint16(at, true) + (view.getUint8(at + 2) << 16);
-    return { format: "WEBP", width: size(24), height: size(27) };
-  }
-  if (kind === "L") {
-    const bits = view.getUint32(21, true);
-    return { format: "WEBP", width: 1 + (bits & 0x3fff), height: 1 + ((bits >> 14) & 0x3fff) };
-  }
-  return { format: "WEBP", width: view.getUint16(26, true) & 0x3fff, height: view.getUint16(28, true) & 0x3fff };
+function webpSize(view) {
+  const bits = view.getUint32(21, true);
+  const longer = (at) => 1 + view.getUint16(at, true) + (view.getUint8(at + 2) << 16);
+  const sizes = {
+    X: () => [longer(24), longer(27)],
+    L: () => [1 + (bits & 0x3fff), 1 + ((bits >> 14) & 0x3fff)],
+    " ": () => [view.getUint16(26, true) & 0x3fff, view.getUint16(28, true) & 0x3fff],
+  };
+  return (sizes[String.fromCharCode(view.getUint8(15))] ?? sizes[" "])();
 }
 
 function bmpSize(view) {
-  if (view.getUint32(14, true) === 12) return { format: "BMP", width: view.getUint16(18, true), height: view.getUint16(20, true) };
-  return { format: "BMP", width: Math.abs(view.getInt32(18, true)), height: Math.abs(view.getInt32(22, true)) };
+  if (view.getUint32(14, true) === 12) return [view.getUint16(18, true), view.getUint16(20, true)];
+  return [view.getInt32(18, true), view.getInt32(22, true)].map(Math.abs);
 }
 
 // The largest of the sizes that a file states: those of its thumbnails and tiles are smaller.
-function avifSize(bytes, view) {
-  const head = text(bytes, 0, 65536);
-  let largest = { format: "AVIF", width: 0, height: 0 };
-  for (const { index } of head.matchAll(/ispe/g)) {
-    const [width, height] = [view.getUint32(index + 8), view.getUint32(index + 12)];
-    if (width * height > largest.width * largest.height) largest = { format: "AVIF", width, height };
-  }
-  return largest;
+function avifSize(view, bytes) {
+  const places = [...text(bytes, 0, 65536).matchAll(/ispe/g)].map(({ index }) => index);
+  const sizes = places.map((at) => [view.getUint32(at + 8), view.getUint32(at + 12)]);
+  return sizes.reduce((one, other) => (one[0] * one[1] > other[0] * other[1] ? one : other), [0, 0]);
 }
 
 function check({ width, height }, limits) {

@@ -12,18 +12,10 @@ self.addEventListener("fetch", (event) => {
 });
 
 async function answer(request) {
+  const address = request.url.split(/[?#]/)[0];
   const cache = await caches.open(CACHE);
-  try {
-    const response = await fetch(request);
-    if (response.ok) await cache.put(withoutQuery(request.url), response.clone());
-    return response;
-  } catch (error) {
-    const kept = await cache.match(withoutQuery(request.url));
-    if (kept) return kept;
-    throw error;
-  }
-}
-
-function withoutQuery(url) {
-  return url.split(/[?#]/)[0];
+  const response = await fetch(request).catch(() => null);
+  if (!response) return (await cache.match(address)) ?? Response.error();
+  if (response.status === 200) cache.put(address, response.clone()).catch(() => {}); // where the storage is full
+  return response;
 }
