@@ -145,7 +145,7 @@ def deploy(request: Request) -> Deployment:
             repo_type="space",
             head=head,
             # Files of folders that are uploaded, and everything of another SDK, are replaced.
-            owned=["*"] if info and info.sdk != sdk else sorted(_folders(files)),
+            owned=["[!.]*"] if info and info.sdk != sdk else sorted(_folders(files)),
             message=f"Deploy the {'app' if sdk == 'gradio' else 'static page'}",
         )
         done.append(f"the files are uploaded ({made.commit_url})")

@@ -32,7 +32,7 @@ class Choice(NamedTuple):
 ARCHITECTURES = {  # each a module in classifier/architectures
     "mlp": "a plain multilayer perceptron",
     "residual_mlp": "dense layers with residual connections",
-    "local_mlp": "dense layers with local receptive fields, then residual_mlp",
+    "local_mlp": "dense layers with residual connections behind local ones",
     "cnn": "a small convolutional network",
 }
 

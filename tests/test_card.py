@@ -51,7 +51,7 @@ def test_render_states_what_the_snapshot_states(folder: ModelFolder, tmp_path: P
     """Every sentence that a card can have; `UPDATE_CARD=1 pytest tests/test_card.py` accepts it."""
     settings = {
         **folder.training["settings"],
-        "architecture": "residual_mlp",
+        "architecture": "local_mlp",
         "local_units": 64,
         "local_patches": [7, 12],
         "local_filters": "patches",
@@ -64,7 +64,8 @@ def test_render_states_what_the_snapshot_states(folder: ModelFolder, tmp_path: P
     }
     command = "python train.py --preset tiny --dataset ../my photos --init-from runs/first"
     command = command.replace("../my photos", "'../my photos'")
-    changed(folder, settings=settings, command=command, init_from={"source": "first"})
+    few = {"interval": [0.9, 1.1], "images": 30, "determined": False}
+    changed(folder, settings=settings, command=command, calibration=few)
     changed(folder, "evaluation", duplicates=10, top1_without_duplicates=0.8125)
     for name in ("model.onnx", *(f"plots/{name}.png" for name in ("roc", "reliability"))):
         (folder.path / name).write_bytes(b"")
@@ -162,7 +163,7 @@ def test_render_says_mlp_only_of_networks_that_flatten(folder: ModelFolder) -> N
     for settings, tag in (
         ({"architecture": "mlp"}, "mlp"),
         ({"architecture": "cnn"}, "cnn"),
-        ({"architecture": "residual_mlp", "tied": True, "local_maps": [8]}, "cnn"),
+        ({"architecture": "local_mlp", "tied": True, "local_maps": [8]}, "cnn"),
     ):
         model = changed(folder, settings=settings)
         assert data_of(model).tags[-1] == tag

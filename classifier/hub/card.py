@@ -19,40 +19,20 @@ from classifier.hub.sources import HUB_SCHEME, PRETRAINED, embedded_models, find
 from classifier.hub_client import is_hub_id
 from classifier.model_folder.folder import CARD, EVALUATION, ONNX, TRAINING, ModelFolder
 from classifier.model_folder.saved_model import MIN_KERAS_VERSION
+from classifier.settings import ARCHITECTURES, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, Settings
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
-ARCHITECTURES = {
-    "mlp": "a plain multilayer perceptron",
-    "residual_mlp": "a network of dense layers with residual connections",
-    "cnn": "a small convolutional network",
-}
-TIED = "a network of convolutions and dense layers"  # the first stage of the preset mlp
-OPTIMIZERS = {"sgd": "SGD with Nesterov momentum", "adamw": "AdamW", "lion": "Lion"}
-SCHEDULES = {
-    "plateau": "a learning rate that is reduced when the validation loss stagnates",
-    "cosine": "cosine decay of the learning rate",
-    "constant": "a constant learning rate",
-}
-AUGMENTATIONS = {
-    "flip": "horizontal flip",
-    "shift": "shift",
-    "brightness": "brightness",
-    "contrast": "contrast",
-    "erasing": "random erasing",
-    "cutmix": "CutMix",
-    "mixup": "mixup",
-}
+TIED = "convolutions, then dense layers"  # the first stage of the preset mlp
 # The table of results: key in evaluation.json, name, format; a push compares it with the card.
 RESULTS = (
     ("top1", "Top-1 accuracy", "percent"),
     ("top5", "Top-5 accuracy", "percent"),
     ("superclass_top1", "Superclass accuracy", "percent"),
-    ("balanced_accuracy", "Balanced accuracy", "percent"),
     ("macro_precision", "Macro precision", "number"),
-    ("macro_recall", "Macro recall", "number"),
+    ("macro_recall", "Macro recall (balanced accuracy)", "number"),
     ("macro_f1", "Macro F1", "number"),
     ("macro_average_precision", "Macro average precision", "number"),
     ("macro_roc_auc", "Macro ROC AUC", "number"),
@@ -243,18 +223,19 @@ def _procedure(settings: Mapping[str, Any]) -> str:
     parts = []
     if optimizer:
         targets = "" if settings.get("teacher") else " on one-hot labels"
-        parts.append(f"Trained with {optimizer}{targets} (categorical cross-entropy)")
+        parts.append(f"Trained with {optimizer.text}{targets} (categorical cross-entropy)")
     if batch:
         parts.append(f"in batches of {batch:,}")
     if schedule and rate:
-        parts.append(f"with {schedule}, at most {rate:g}")
+        parts.append(f"with {schedule.text}, at most {rate:g}")
     if settings.get("teacher"):
         parts.append(f"by knowledge distillation from {_text(settings['teacher'])}")
-    cropped = settings.get("crop_area", 1) < 1 or settings.get("crop_aspect", 1) > 1
-    changes = ["random crop"] if cropped else []
-    changes += [words for key, words in AUGMENTATIONS.items() if settings.get(key)]
+    off = Settings().to_dict()
+    changes = [
+        words for key, words in AUGMENTATIONS.items() if settings.get(key, off[key]) != off[key]
+    ]
     if changes:
-        parts.append(f"with data augmentation ({', '.join(changes)})")
+        parts.append(f"with data augmentation ({', '.join(dict.fromkeys(changes))})")
     return f"{', '.join(parts)}." if parts else ""
 
 
