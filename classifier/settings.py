@@ -107,15 +107,11 @@ class Settings(BaseModel):
 
     Raises:
         InputError: a name is unknown, or a value has the wrong type or is outside its range.
-
-    Example:
-        >>> Settings(epochs=3).replace(dropout=0.2).epochs
-        3
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    preset: Annotated[str, Field(pattern=r"^\w[\w .+-]{0,99}$")] = "custom"
+    preset: Annotated[str, Field(pattern=r"^\w[^/\\\x00-\x1f]{0,99}$")] = "custom"
     image_size: ImageSize = DEFAULT_IMAGE_SIZE  # pixels of a side, to which images are resized
 
     # Network

@@ -13,8 +13,8 @@ from classifier.errors import ClassifierError
 from classifier.settings import Settings
 from classifier.training import checkpoints
 from classifier.training.checkpoints import RunState
-from classifier.training.fit import Images, build_callbacks, fit, top1
-from classifier.training.resuming import fit_or_resume
+from classifier.training.fit import Images, build_callbacks, fit
+from classifier.training.resuming import fit_or_resume, top1
 
 CLASSES = 5
 TINY = Settings(

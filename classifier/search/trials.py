@@ -29,8 +29,9 @@ from classifier.settings import Settings
 from classifier.training import precision, pruning
 from classifier.training.distillation import distill
 from classifier.training.divergence import StopAtDivergence
-from classifier.training.fit import build_callbacks, fit, top1
+from classifier.training.fit import build_callbacks, fit
 from classifier.training.fused_adamw_adapter import accelerate_optimizer
+from classifier.training.resuming import top1
 from classifier.training.training_data import TrainingData
 
 # Trials that are sampled at random before TPE starts, and not pruned before a median exists.

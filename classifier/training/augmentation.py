@@ -82,7 +82,7 @@ class Geometric(RandomLayer):
             return ops.image.affine_transform(images, crop, fill_mode="nearest")
         rows = sampling_matrix(top, height, ops.zeros((count,)), size)
         columns = sampling_matrix(left, width, mirrored, size)
-        return _transposed(_resampled(_transposed(_resampled(images, rows, size)), columns, size))
+        return resample(images, rows, columns)
 
     def _offset(self, count: Any, extent: Any) -> Any:
         """Draws positions of crops inside the image, shifted by whole pixels."""
@@ -159,15 +159,7 @@ class Augmentation(keras.layers.Layer):
         self.mixing = Mixing(settings, next(seeds))
 
     def call(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Augments a batch.
-
-        Args:
-            images: (N, S, S, 3), 0–255, with S the settings' `image_size`.
-            targets: (N, C), each row a distribution over the classes.
-
-        Returns:
-            images: float32, (N, S, S, 3), 0–255; targets: float32, (N, C).
-        """
+        """Augments images, (N, S, S, 3), 0–255, and targets, (N, C); both become float32."""
         images, targets = ops.cast(images, "float32"), ops.cast(targets, "float32")
         return self.mixing(self.photometric(self.geometric(images)), targets)
 
@@ -201,15 +193,12 @@ def affine_matrix(
     """Returns the transformations that crop, mirror and rotate images in one interpolation.
 
     Args:
-        top, left: float32, (N,): position of the crops in pixels.
-        height, width: float32, (N,): their sizes as fractions of the image's side.
-        mirrored: float32, (N,): 1 to mirror the columns, else 0.
+        top, left, height, width, mirrored: float32, (N,), as for `sampling_matrix`.
         angle: float32, (N,): rotation of the crops around their middle, in radians.
         size: pixels of a side of the images.
 
     Returns:
-        float32, (N, 8), as `keras.ops.image.affine_transform` takes them: the first six map the
-        column and row of an output pixel to those of the input.
+        float32, (N, 8), as `keras.ops.image.affine_transform` takes them.
     """
     middle = (size - 1) / 2
     cosine, sine = ops.cos(angle), ops.sin(angle)
@@ -222,12 +211,10 @@ def affine_matrix(
     return ops.stack([*to_columns, columns, *to_rows, rows, zero, zero], axis=1)
 
 
-def _resampled(images: Any, matrices: Any, size: int) -> Any:
-    """Multiplies the second axis of images, (N, S, S, 3), by matrices, (N, S, S)."""
-    products = ops.matmul(matrices, ops.reshape(images, (-1, size, size * 3)))
-    return ops.reshape(products, (-1, size, size, 3))
-
-
-def _transposed(images: Any) -> Any:
-    """Swaps rows and columns: twice is faster than a product over the third axis."""
-    return ops.transpose(images, (0, 2, 1, 3))
+def resample(images: Any, rows: Any, columns: Any) -> Any:
+    """Multiplies the rows and columns of images, (N, S, S, 3), by matrices, (N, S, S)."""
+    size = images.shape[1]
+    for matrices in (rows, columns):  # transposing is faster than a product over the third axis
+        products = ops.matmul(matrices, ops.reshape(images, (-1, size, size * 3)))
+        images = ops.transpose(ops.reshape(products, (-1, size, size, 3)), (0, 2, 1, 3))
+    return images

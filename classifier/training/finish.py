@@ -19,7 +19,8 @@ from classifier.training import precision, saving
 from classifier.training.calibration import calibrate
 from classifier.training.checkpoints import RunState
 from classifier.training.distribution import ALONE, ProcessGroup
-from classifier.training.fit import VALIDATION_BATCH, top1
+from classifier.training.fit import VALIDATION_BATCH
+from classifier.training.resuming import top1
 from classifier.training.run_folder import Run
 from classifier.training.training_data import TrainingData
 

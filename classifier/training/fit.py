@@ -64,9 +64,6 @@ class TrainingModel(keras.Model):
     Inputs and outputs are dictionaries with the entry `targets`, since augmentation changes the
     targets: loss and accuracy use those of the outputs.
 
-    Args:
-        network: from `build_network`.
-        augmentation: of the images and targets of a batch.
     """
 
     def __init__(self, network: keras.Model, augmentation: keras.Layer) -> None:
@@ -147,7 +144,7 @@ def fit(
     Args:
         network: from `build_network`.
         data: training and validation images.
-        settings: the settings.
+        settings: how to train.
         callbacks: those of `build_callbacks`, and others.
         first_epoch: counted from 0, if the callbacks restore the state of an earlier training.
         accelerate: returns a faster form of the optimiser.
@@ -181,10 +178,3 @@ def fit(
         verbose=(1 if sys.stdout.isatty() else 2) if verbose is None else verbose,
     )
     return history.history
-
-
-def top1(model: keras.Model, data: Images) -> float:
-    """Returns the top-1 accuracy."""
-    images, targets = data
-    probabilities = model.predict(images, batch_size=VALIDATION_BATCH, verbose=0)
-    return float(np.mean(probabilities.argmax(axis=1) == targets.argmax(axis=1)))

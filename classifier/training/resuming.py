@@ -4,12 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from classifier.settings import Settings
 from classifier.training.checkpoints import BestWeights, RunState
 from classifier.training.distribution import ALONE, ProcessGroup, sharded_model
 from classifier.training.divergence import StopAtDivergence
-from classifier.training.fit import Data, TrainingModel, build_callbacks, fit
+from classifier.training.fit import (
+    VALIDATION_BATCH,
+    Data,
+    Images,
+    TrainingModel,
+    build_callbacks,
+    fit,
+)
 from classifier.training.fused_adamw_adapter import accelerate_optimizer
 from classifier.training.pruning import Pruning
 
@@ -65,3 +73,10 @@ def fit_or_resume(
     if settings.early_stopping_patience and group.is_chief:
         best.restore(state.best_epoch)
     return state
+
+
+def top1(model: keras.Model, data: Images) -> float:
+    """Returns the top-1 accuracy."""
+    images, targets = data
+    probabilities = model.predict(images, batch_size=VALIDATION_BATCH, verbose=0)
+    return float(np.mean(probabilities.argmax(axis=1) == targets.argmax(axis=1)))
