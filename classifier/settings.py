@@ -16,9 +16,9 @@ from classifier.errors import InputError
 DEFAULT_IMAGE_SIZE = 32  # pixels of a side; CIFAR's
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 256
 SEEDED = ("network", "augmentation", "views")
-_short = reprlib.Repr()
-_short.maxlevel = 2  # YAML can repeat a list in lists a billion times
-shorten = _short.repr
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2  # YAML can repeat a list in lists a billion times
+shorten = _SHORT.repr
 
 
 class Choice(NamedTuple):

@@ -105,9 +105,7 @@ def test_every_choice_can_be_built_and_every_augmentation_is_off_by_default_and_
 
 
 def test_parse_overrides_names_the_setting_that_was_meant():
-    with pytest.raises(
-        InputError, match="Did you mean 'dropout'. There are: preset, ".replace("'.", r"'\?")
-    ):
+    with pytest.raises(InputError, match=r"Did you mean 'dropout'\? There are: preset, "):
         parse_overrides(["dropuot=0.1"])
 
 

@@ -1,24 +1,32 @@
 """Test-time augmentation: the prediction is the mean over several views of the image."""
 
+from typing import Any
+
 import keras
 
+from classifier.architectures import NORMALISATION
 from classifier.settings import Settings
 
 
 def average_views(network: keras.Model, settings: Settings) -> keras.Model:
     """Returns a model that averages the network's predictions for the views of the settings.
 
-    The views are one batch. Layers and weights are those of the network; without views it is
-    returned as it is.
+    The views are one batch of the same layers. Without views the network is returned as it is.
     """
     images = keras.Input(network.input_shape[1:], name="images")
     views = _views(images, settings)
     if len(views) == 1:
         return network
-    # `call` applies the layers one by one; calling the network would make it a single layer.
-    probabilities = network.call(keras.layers.Concatenate(axis=0, name="views")(views))
+
+    def apply(layer: keras.Layer, *inputs: Any, **options: Any) -> Any:
+        if layer.name == NORMALISATION:  # the first
+            inputs = (keras.layers.Concatenate(axis=0, name="views")(views),)
+        return layer(*inputs, **options)
+
+    copy = keras.models.clone_model(network, input_tensors=images, call_function=apply)
+    copy.set_weights(network.get_weights())
     shape = (len(views), -1, network.output_shape[-1])
-    mean = keras.ops.mean(keras.ops.reshape(probabilities, shape), axis=0)
+    mean = keras.ops.mean(keras.ops.reshape(copy.output, shape), axis=0)
     return keras.Model(images, mean, name=network.name)
 
 

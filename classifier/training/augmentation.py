@@ -1,8 +1,7 @@
 """Augmentation of training images, written with `keras.ops` so that it runs in the graph.
 
-Three layers: `Geometric` moves the pixels of each image, `Photometric` changes their values, and
-`Mixing` combines images and their targets; `Augmentation` is one after the other. A setting that is
-off costs nothing.
+`Geometric` moves the pixels of each image, `Photometric` changes their values, and `Mixing`
+combines images and their targets; `Augmentation` is one after the other.
 
 Crops, zooms, shifts and flips are separable: the image is multiplied with a matrix over its rows
 and one over its columns. On CPUs two small matrix products per image are faster than gathering

@@ -19,8 +19,6 @@ from classifier.training.augmentation import Augmentation
 
 VALIDATION_BATCH = 512  # images
 NOT_DECAYED = ["bias", "gamma", "beta"]  # variables without weight decay
-
-
 # Images, uint8, (N, S, S, 3), RGB 0–255, and their target distributions, float32, (N, C).
 Images = tuple[np.ndarray, np.ndarray]
 
@@ -63,7 +61,6 @@ class TrainingModel(keras.Model):
 
     Inputs and outputs are dictionaries with the entry `targets`, since augmentation changes the
     targets: loss and accuracy use those of the outputs.
-
     """
 
     def __init__(self, network: keras.Model, augmentation: keras.Layer) -> None:
@@ -154,7 +151,6 @@ def fit(
     Returns:
         Loss, accuracy, val_loss and val_accuracy of each epoch.
     """
-
     batches = Batches(data.epoch(first_epoch), settings.batch_size)
     trainee = model(network, Augmentation(settings))
     trainee.compile(
