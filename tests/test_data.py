@@ -245,10 +245,6 @@ class TestColumns:
         assert "no image column" in message
         assert "label" in message
 
-    def test_find_image_column_refuses_several_columns(self, tmp_path: Path) -> None:
-        self.write(tmp_path / "d", left=self.image, right=self.image, label=self.colours)
-        assert "left, right" in refusal(tmp_path / "d")
-
 
 class TestWrongData:
     """Messages about wrong data."""
@@ -335,11 +331,6 @@ class TestWrongData:
         self.write(tmp_path / "data", "test", classes=["dog", "cat"])
         for split in ("train", "test"):
             assert "the classes of the column label in " in refusal(tmp_path / "data", split)
-
-    def test_load_refuses_a_folder_of_texts(self, tmp_path: Path) -> None:
-        (tmp_path / "notes").mkdir()  # beside the caches of this test
-        (tmp_path / "notes" / "notes.txt").write_text("hello")
-        assert "no image column" in refusal(tmp_path / "notes")
 
     @pytest.mark.parametrize(
         "name",

@@ -445,12 +445,6 @@ class TestZips:
             (tmp_path / "p.zip").write_bytes(damaged)
             assert "train/cat/1.png in p.zip cannot be unpacked" in refusal(tmp_path / "p.zip")
 
-    def test_load_refuses_a_zip_without_images(self, tmp_path: Path) -> None:
-        (tmp_path / "tables").mkdir()
-        (tmp_path / "tables/train.parquet").write_bytes(b"PAR1")
-        message = refusal(pack(tmp_path / "tables.zip", tmp_path / "tables"))
-        assert "holds no image that can be read (1 .parquet (train.parquet))" in message
-
 
 class TestMetadata:
     """Labels in a metadata file, as text."""
