@@ -63,7 +63,11 @@ class RunningApp:
 
 @contextlib.contextmanager
 def running_app(
-    folder: Path, *arguments: object, command: Sequence[str] = ("app.py",), **environment: str
+    folder: Path,
+    *arguments: object,
+    command: Sequence[str] = ("app.py",),
+    project: Path = PROJECT,
+    **environment: str,
 ) -> Iterator[RunningApp]:
     """Starts `app.py` on a free port and waits until it answers.
 
@@ -71,6 +75,7 @@ def running_app(
         folder: where its log goes.
         arguments: of the command line.
         command: what Python is given before them, in the place of `app.py`.
+        project: the folder of the project.
         environment: variables to add; the port is named in `GRADIO_SERVER_PORT`.
     """
     port = free_port()
@@ -78,7 +83,7 @@ def running_app(
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, *command, *map(str, arguments)],
-            cwd=PROJECT,
+            cwd=project,
             env={**os.environ, "GRADIO_SERVER_PORT": str(port), **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,

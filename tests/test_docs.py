@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +26,9 @@ import gradio as gr
 import pytest
 import yaml
 
+from app_server import RunningApp, running_app
 from data_files import make_rows, write_archive, write_toronto_folder
 from hub_server import ENDPOINT, Hub
-from ports import free_port
 from postgres_server import find_programs, postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -72,11 +71,6 @@ CHANGES = (  # in a command, before it runs
 INLINE = r"`((?:python|make|pip|hf|source) [^`\n]+)`"  # a command in a line of text
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 POSTGRES = "postgresql://user@database-host/studies"  # the test's own server stands for it
-# What Slurm gives a job, and its two commands, on this machine: two tasks side by side.
-SLURM = {
-    "scontrol": '[ "$1 $2 $3" = "show hostnames node[1-2]" ] && printf "127.0.0.1\\nnode2\\n"',
-    "srun": 'SLURM_PROCID=1 "$@" & SLURM_PROCID=0 "$@"; wait $!',
-}
 
 
 @dataclass(frozen=True)
@@ -138,10 +132,10 @@ class Workshop:
         )
         return result.returncode, result.stdout
 
-    def serve(self, command: str) -> tuple[int, str]:
-        """Starts `python app.py …`, waits until it answers, and ends it."""
-        with served(self, shlex.split(command)[1:]):
-            return 0, ""
+    def served(self, *arguments: str) -> contextlib.AbstractContextManager[RunningApp]:
+        """Starts `python app.py`, waits until it answers, and ends it."""
+        folder = self.folder
+        return running_app(folder, *arguments, project=folder, **self.environment)
 
 
 def blocks(page: str) -> list[Block]:
@@ -193,7 +187,8 @@ def workshop(
     programs = find_programs() if importlib.util.find_spec("psycopg") else None
     database = postgres(programs) if programs else contextlib.nullcontext()
     try:
-        with database as made.postgres, served(made, ["app.py"]) as made.app:
+        with database as made.postgres, made.served() as app:
+            made.app = app.url
             yield made
     finally:
         runner.kill()
@@ -258,21 +253,11 @@ def check_javascript(block: Block, workshop: Workshop) -> None:
 
 
 def check_slurm(block: Block, workshop: Workshop) -> None:
-    """Runs a job's script; there is no cluster here, so stand-ins start its tasks side by side."""
-    programs = workshop.folder / "slurm"
-    programs.mkdir(exist_ok=True)
-    for name, body in SLURM.items():
-        (programs / name).write_text(f"#!/bin/bash\nset -eu\n{body}\n", encoding="utf-8")
-        (programs / name).chmod(0o755)
-    (programs / "job.sh").write_text(block.code.replace(":12345", f":{free_port()}"))
-    status, output = workshop.shell(
-        f"export PATH={programs}:$PATH SCRATCH=runs/scratch SLURM_NTASKS=2\n"
-        "export SLURM_JOB_NODELIST='node[1-2]'\nbash slurm/job.sh"
-    )
-    assert status == 0, f"{block}: {output[-3000:]}"
-    for process in (1, 2):
-        assert f"process {process} of 2, 2 devices in all" in output
-    assert (workshop.folder / "runs" / "scratch" / "mlp" / "model" / "evaluation.json").exists()
+    """Checks the syntax of a job's script: there is no cluster here."""
+    script = workshop.folder / "job.sh"
+    script.write_text(block.code, encoding="utf-8")
+    status, output = workshop.shell("bash -n job.sh")
+    assert status == 0, f"{block}: {output}"
 
 
 def check_yaml(block: Block, workshop: Workshop) -> None:
@@ -296,7 +281,8 @@ def run_line(command: str, workshop: Workshop) -> tuple[int, str]:
     if command.startswith("npm install"):  # from a registry
         return 0, ""
     if command.startswith("python app.py"):
-        return workshop.serve(command)
+        with workshop.served(*shlex.split(command)[2:]):
+            return 0, ""
     if POSTGRES in command:
         if workshop.postgres is None:
             print("  not run: there is no PostgreSQL here")
@@ -389,38 +375,3 @@ def contents(folder: Path) -> dict[str, bytes]:
     """The files of a folder by their paths in it."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-class served:  # noqa: N801 - reads as what it is: `with served(…) as address`
-    """Starts a command of the app on a free port, waits until it answers, and ends it."""
-
-    def __init__(self, workshop: Workshop, arguments: list[str]) -> None:
-        port = free_port()
-        self.address = f"http://127.0.0.1:{port}"
-        self.log = workshop.folder / f"app-{port}.log"
-        with self.log.open("w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=workshop.folder,
-                env={**workshop.environment, "GRADIO_SERVER_PORT": str(port)},
-                stdout=output,
-                stderr=output,
-            )
-
-    def __enter__(self) -> str:
-        deadline = time.monotonic() + SECONDS
-        while self.process.poll() is None and time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{self.address}/health", timeout=5):
-                    return self.address
-            except OSError:
-                time.sleep(0.2)
-        self.__exit__()
-        raise AssertionError(f"the app did not start:\n{self.log.read_text()}")
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()

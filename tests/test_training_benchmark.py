@@ -12,7 +12,7 @@ import pytest
 from benchmarks import training, training_keras
 from classifier.architectures.flops import flops_per_image
 from classifier.settings import Settings
-from classifier.training import augmentation, precision
+from classifier.training import precision
 from classifier.training.fit import build_optimizer
 
 torch = pytest.importorskip("torch", reason="PyTorch: see benchmarks/requirements.txt")
@@ -94,16 +94,6 @@ def test_each_network_has_the_size_that_its_title_states() -> None:
             assert float(found[1]) == pytest.approx(parameters / 1e6, abs=0.05)
 
 
-def test_both_libraries_crop_and_flip_by_the_same_matrices() -> None:
-    random = np.random.default_rng(1)
-    offset, extent = random.uniform(0, 12, 9), random.uniform(0.3, 1, 9)
-    values = [x.astype("float32") for x in (offset, extent, random.integers(0, 2, 9))]
-    ours = keras.ops.convert_to_numpy(augmentation.sampling_matrix(*values, size=32))
-    theirs = training_pytorch.sampling_matrix(*(torch.tensor(x) for x in values)).numpy()
-    np.testing.assert_allclose(theirs, ours, atol=1e-5)
-    np.testing.assert_allclose(ours.sum(axis=2), 1, atol=1e-5)
-
-
 @pytest.mark.parametrize("settings", TINY.values(), ids=TINY)
 def test_pytorch_augments_within_the_range_and_keeps_the_mass_of_the_labels(
     settings: Settings,
@@ -118,15 +108,6 @@ def test_pytorch_augments_within_the_range_and_keeps_the_mass_of_the_labels(
     assert not torch.equal(changed, images)
     assert (mixed < 1).all(dim=1).any()
     np.testing.assert_allclose(mixed.sum(dim=1).numpy(), 1, atol=1e-6)
-
-
-def test_a_rectangle_covers_its_share_and_is_drawn_as_often_as_asked() -> None:
-    torch.manual_seed(0)
-    inside = training_pytorch.rectangles(0.25, torch.full((2, 4000), 0.25))
-    drawn = inside.any(dim=(1, 2))
-    assert drawn.float().mean().item() == pytest.approx(0.25, abs=0.03)
-    assert inside[drawn].sum(dim=(1, 2)).max() == 64
-    assert not training_pytorch.rectangles(0.0, torch.full((2, 9), 0.5)).any()
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn-32"])
