@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.source import OPTIONS, DataSource
 from classifier.errors import DiskFullError, InputError
-from classifier.files import DISK_FULL, remove_temporary, write_text
+from classifier.files import DISK_FULL, remove_temporary, require_writable, write_text
 from classifier.presets import (
     ARCHITECTURE,
     DEFAULT_PRESET,
@@ -186,8 +186,7 @@ def open_run(
             differs from the arguments, or another process is training in the folder.
     """
     folder = run.folder
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder with --output")
+    require_writable(folder)
     if not start and not _holds_run(folder):
         raise InputError(
             f"{folder} holds no run to resume: name its folder with --output, or leave out --resume"
