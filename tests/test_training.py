@@ -15,6 +15,7 @@ from classifier.training import checkpoints
 from classifier.training.checkpoints import RunState
 from classifier.training.fit import Images, build_callbacks, fit
 from classifier.training.resuming import fit_or_resume, top1
+from classifier.training.training_data import class_weights
 
 CLASSES = 5
 TINY = Settings(
@@ -233,3 +234,13 @@ def test_fit_learns_and_each_row_has_the_learning_rate_of_its_epoch(data, tmp_pa
     assert list(state.rows[0]) == [
         *("epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds")
     ]
+
+
+@pytest.mark.parametrize(("power", "ratio"), [(1.0, 9.0), (0.5, 3.0), (0.0, 1.0)])
+def test_class_weights_are_inverse_to_a_power_of_the_class_size(power, ratio):
+    labels = np.repeat([0, 1], [90, 10])
+    settings = Settings(class_weight="balanced", class_weight_power=power)
+    weights = class_weights(labels, 3, settings)
+    assert weights[1] / weights[0] == pytest.approx(ratio)
+    assert weights[labels].mean() == pytest.approx(1)
+    np.testing.assert_array_equal(class_weights(labels, 3, Settings()), 1)
