@@ -198,16 +198,6 @@ def test_publish_leaves_out_local_paths_and_host_names(
 # What is checked before the first byte
 
 
-@pytest.mark.parametrize("name", ["config.json", "predictions.npz", "README.md"])
-def test_publish_incomplete_folder_is_refused(
-    hub: Hub, repo_id: str, folder: ModelFolder, name: str
-) -> None:
-    (folder.path / name).unlink()
-    with pytest.raises(InputError, match=f"lacks {name}"):
-        our_hub.publish(folder, repo_id=repo_id, recomputed=dict)
-    assert hub.asked("") == 0
-
-
 def test_publish_compares_evaluation_with_predictions(
     hub: Hub, repo_id: str, folder: ModelFolder
 ) -> None:
@@ -282,13 +272,6 @@ def test_publish_refuses_links(folder: ModelFolder, repo_id: str, tmp_path: Path
         publish(folder, repo_id)
 
 
-@pytest.mark.parametrize("name", ["model", "a/b/c", "user/na me", "../model", "user/x.git"])
-def test_publish_refuses_invalid_names(hub: Hub, folder: ModelFolder, name: str) -> None:
-    with pytest.raises(InputError, match="user/name"):
-        publish(folder, name)
-    assert hub.asked("") == 0
-
-
 @pytest.mark.parametrize(
     ("token", "said"),
     [
@@ -359,12 +342,6 @@ def test_publish_waits_as_long_as_retry_after_says(
     start = time.monotonic()
     assert publish(folder, repo_id).changed
     assert time.monotonic() - start > 2
-
-
-def test_publish_does_not_wait_for_an_hour(hub: Hub, repo_id: str, folder: ModelFolder) -> None:
-    hub.fail("status", "/commit/", status=429, headers={"Retry-After": "3600"}, times=None)
-    with pytest.raises(HubError, match="429"):
-        publish(folder, repo_id)
 
 
 def test_publish_lasting_fault_names_the_command_that_continues(

@@ -249,11 +249,6 @@ def test_find_refuses_a_folder_without_a_model(tmp_path: Path) -> None:
         sources.find(str(tmp_path))
 
 
-def test_find_missing_folder_names_folder_and_hub(hub: Hub) -> None:
-    with pytest.raises(ModelNotFoundError, match="no folder 'runs/mlp' here"):
-        sources.find("runs/mlp")
-
-
 def test_locate_folder_refuses_a_revision(made: ModelFolder) -> None:
     with pytest.raises(InputError, match="revision is for models on the Hub"):
         sources.locate(str(made.path), revision="main")

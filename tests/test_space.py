@@ -21,7 +21,6 @@ from packaging.requirements import Requirement
 
 from classifier import hub_client
 from classifier.errors import InputError
-from classifier.hub import HubError
 from classifier.hub.space_files import PROJECT, gradio_files, zero_gpu_requirements
 from deploy import Request, deploy
 from hub_server import Hub
@@ -137,16 +136,6 @@ def test_deploy_lasting_fault_says_what_is_done_and_how_to_continue(
     assert (result.returncode, result.stderr) == (0, "")
     assert "Set: MODEL_ID" in result.stdout
     assert f"{hub.endpoint}/spaces/{name}" in result.stdout
-
-
-def test_deploy_never_overwrites_a_concurrent_push(hub: Hub, model: str, name: str) -> None:
-    deploy(Request(name, [model]))
-    space = hub.spaces[name]
-    hub.put(space, {"interface/old.py": b"x = 1\n"})
-    hub.fail("answer", "/preupload/", then=lambda: hub.put(space, {"app.py": b"theirs"}))
-    with pytest.raises(HubError, match="somebody has pushed"):
-        deploy(Request(name, [model]))
-    assert space.main.files["app.py"].content == b"theirs"
 
 
 def test_deploy_refuses_invalid_calls_before_anything_is_made(
