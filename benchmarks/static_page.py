@@ -39,6 +39,7 @@ STARTS, ANSWERS = 3, 8
 ANSWER = """(name) => new Promise((done) => {
     const answer = document.getElementById("answer");
     const start = performance.now();
+    delete answer.dataset.file;
     new MutationObserver((_, observer) => {
         if (!answer.dataset.file) return;
         observer.disconnect();
@@ -78,6 +79,7 @@ def main(arguments: list[str]) -> None:
             page = browser.new_page()
             page.goto(url)
             models = page.evaluate("page.data.models")
+            page.close()
             rows = [measure(browser, url, site, model) for model in models]
             state["chromium"] = browser.version
             server.shutdown()

@@ -4,22 +4,22 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from chromium import DESKTOP, PHONE, SECONDS, fits, look_for_barriers
+from chromium import fits, look_for_barriers
 from classifier.data.images import MAX_BYTES, open_image, to_model_input
 from classifier.prediction.occlusion import importance, occlude, overlay
 from interface.translations import word
 from model_folders import CLASSES
 from pictures import bad_pictures, encoded, good_pictures, orientation, scene
 from static_page.builder import RUNTIME, limits
-from static_site import served
+from static_site import Open, served
 
 pytestmark = pytest.mark.browser
 SIZE = 32
@@ -46,45 +46,6 @@ OffscreenCanvasRenderingContext2D.prototype.getImageData = function (...rectangl
 """
 
 CONFIDENCE = {"threshold": 0.9, "accuracy": 0.71, "coverage": 0.12, "samples": 60}
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def address(site: Path) -> Iterator[str]:
-    with served(site) as url:
-        yield url
-
-
-@pytest.fixture
-def opened(address: str, browser: Browser) -> Iterator[Open]:
-    """Opens the page; when the test ends, nothing went wrong in it and nobody else was asked."""
-    faults: list[str] = []
-    contexts: list[BrowserContext] = []
-
-    def open_page(query: str = "", *, phone: bool = False, before: str = "") -> Page:
-        context = browser.new_context(viewport=PHONE if phone else DESKTOP, locale="en-GB")
-        contexts.append(context)
-        context.add_init_script(before)
-        page = context.new_page()
-        page.set_default_timeout(SECONDS)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda line: faults.append(line.text))
-        page.on(
-            "request",
-            lambda asked: (
-                None
-                if asked.url.startswith((address, "data:", "blob:"))
-                else faults.append(asked.url)
-            ),
-        )
-        page.goto(f"{address}/{query}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def choose(page: Page, name: str, content: bytes) -> dict[str, str]:
@@ -122,15 +83,17 @@ def pictures() -> dict[str, bytes]:
     }
 
 
-def test_the_input_of_the_model_is_that_of_python(opened: Open, address: str, site: Path) -> None:
-    page = opened()
+def test_the_input_of_the_model_is_that_of_python(
+    open_site: Open, site_address: str, site: Path
+) -> None:
+    page = open_site()
     files = pictures()
     page.route(
         "**/held/*",
         lambda route: route.fulfill(body=files[route.request.url.rpartition("/")[2]]),
     )
     for name, content in files.items():
-        found = page.evaluate(DECODE, [f"{address}/held/{name}", SIZE, limits()])
+        found = page.evaluate(DECODE, [f"{site_address}/held/{name}", SIZE, limits()])
         if FORMATS.search(name):
             assert found == {"error": "browser_format"}, name
             continue
@@ -142,8 +105,8 @@ def test_the_input_of_the_model_is_that_of_python(opened: Open, address: str, si
             assert answers[0] == answers[1], name
 
 
-def test_the_probability_is_that_of_onnxruntime_in_python(opened: Open, site: Path) -> None:
-    page = opened()
+def test_the_probability_is_that_of_onnxruntime_in_python(open_site: Open, site: Path) -> None:
+    page = open_site()
     for model, size in (("tiny", 32), ("user/large", 48)):
         page.locator(f"#model input[value='{model}']").check()
         for name in ("photo.jpg", "rgba.png", "orientation_6.jpg"):
@@ -156,8 +119,8 @@ def test_the_probability_is_that_of_onnxruntime_in_python(opened: Open, site: Pa
             assert float(found["probability"]) == pytest.approx(float(expected.max()), abs=1e-3)
 
 
-def test_an_answer_has_everything_in_both_languages(opened: Open) -> None:
-    page = opened()
+def test_an_answer_has_everything_in_both_languages(open_site: Open) -> None:
+    page = open_site()
     choose(page, "photo.jpg", good_pictures()["photo.jpg"])
     expect(page.locator("#answer li")).to_have_count(5)
     expect(page.locator("#answer li .value").first).to_have_text(re.compile(r"^\d+%$"))
@@ -174,8 +137,8 @@ def test_an_answer_has_everything_in_both_languages(opened: Open) -> None:
     expect(page.locator("#picture-help")).to_contain_text("Sube una imagen")
 
 
-def test_the_statement_of_confidence_is_that_of_the_model(opened: Open, site: Path) -> None:
-    page = opened()
+def test_the_statement_of_confidence_is_that_of_the_model(open_site: Open, site: Path) -> None:
+    page = open_site()
     change_data(page, lambda data: data["models"][0].update(confidence=CONFIDENCE))
     page.reload()
     found = choose(page, "photo.jpg", good_pictures()["photo.jpg"])
@@ -199,9 +162,9 @@ def change_data(page: Page, change: Callable[[dict], object]) -> None:
     page.route(re.compile(r"/(\?.*)?$"), changed)
 
 
-def test_the_occlusion_map_is_that_of_python(opened: Open, site: Path) -> None:
+def test_the_occlusion_map_is_that_of_python(open_site: Open, site: Path) -> None:
     content = good_pictures()["rgba.png"]
-    page = opened()
+    page = open_site()
     change_data(page, lambda data: data["models"][0].update(flops=None))  # comes when asked for
     page.reload()
     choose(page, "rgba.png", content)
@@ -227,8 +190,8 @@ def test_the_occlusion_map_is_that_of_python(opened: Open, site: Path) -> None:
     assert np.abs(found[..., :3] - expected[..., :3])[clear].max() <= 2
 
 
-def test_an_occlusion_map_is_stopped(opened: Open) -> None:
-    page = opened()
+def test_an_occlusion_map_is_stopped(open_site: Open) -> None:
+    page = open_site()
     change_data(page, lambda data: data["models"][0].update(flops=None))
     # The worker waits between two batches, so that there is time to click.
     wait = (
@@ -254,8 +217,8 @@ def patch(page: Page, script: str, before: str) -> None:
     )
 
 
-def test_a_file_that_cannot_be_used_gets_the_sentence_of_the_app(opened: Open) -> None:
-    page = opened()
+def test_a_file_that_cannot_be_used_gets_the_sentence_of_the_app(open_site: Open) -> None:
+    page = open_site()
     message = page.locator("#details [role=alert]")
     for name, (content, reason) in bad_pictures().items():
         if name == "many_comments.png":  # for Pillow alone they are too many
@@ -272,8 +235,8 @@ def test_a_file_that_cannot_be_used_gets_the_sentence_of_the_app(opened: Open) -
     expect(message).to_have_count(0)
 
 
-def test_examples_pasted_and_dropped_pictures_are_answered(opened: Open) -> None:
-    page = opened("?example=bus")
+def test_examples_pasted_and_dropped_pictures_are_answered(open_site: Open) -> None:
+    page = open_site("?example=bus")
     assert answer(page, "bus.png")["model"] == "tiny"
     page.locator("#example-tower").click()
     answer(page, "tower.jpg")
@@ -295,8 +258,8 @@ def test_examples_pasted_and_dropped_pictures_are_answered(opened: Open) -> None
     expect(page.locator("#details .waiting")).to_be_visible()
 
 
-def test_a_photograph_of_the_camera_is_answered(opened: Open) -> None:
-    page = opened(
+def test_a_photograph_of_the_camera_is_answered(open_site: Open) -> None:
+    page = open_site(
         before="""
         navigator.mediaDevices.getUserMedia = async () => {
             const canvas = Object.assign(document.createElement("canvas"), {width: 64, height: 48});
@@ -326,8 +289,8 @@ def test_the_page_works_offline_after_the_first_answer(browser: Browser, site: P
     context.close()
 
 
-def test_nothing_is_loaded_before_the_first_touch(opened: Open) -> None:
-    page = opened()
+def test_nothing_is_loaded_before_the_first_touch(open_site: Open) -> None:
+    page = open_site()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.reload()
@@ -339,8 +302,8 @@ def test_nothing_is_loaded_before_the_first_touch(opened: Open) -> None:
     assert [url for url in asked if url.endswith("models/tiny.onnx.gz")]
 
 
-def test_a_browser_that_adds_noise_to_canvases_gets_a_sentence(opened: Open) -> None:
-    page = opened()
+def test_a_browser_that_adds_noise_to_canvases_gets_a_sentence(open_site: Open) -> None:
+    page = open_site()
     patch(page, "pixels.js", NOISE)
     page.reload()
     assert choose(page, "photo.jpg", good_pictures()["photo.jpg"])["error"] == "noisy_canvas"
@@ -348,14 +311,14 @@ def test_a_browser_that_adds_noise_to_canvases_gets_a_sentence(opened: Open) -> 
 
 
 @pytest.mark.parametrize("name", ["WebAssembly", "DecompressionStream", "OffscreenCanvas"])
-def test_a_browser_that_cannot_run_the_models_gets_a_sentence(opened: Open, name: str) -> None:
-    page = opened(before=f"delete window.{name};")
+def test_a_browser_that_cannot_run_the_models_gets_a_sentence(open_site: Open, name: str) -> None:
+    page = open_site(before=f"delete window.{name};")
     expect(page.locator("#problem")).to_contain_text("does not run WebAssembly")
     assert choose(page, "photo.jpg", good_pictures()["photo.jpg"])["error"] == "browser"
 
 
-def test_a_browser_without_storage_answers_and_says_that_it_keeps_nothing(opened: Open) -> None:
-    page = opened(
+def test_a_browser_without_storage_answers_and_says_that_it_keeps_nothing(open_site: Open) -> None:
+    page = open_site(
         before="""
         for (const name of ["localStorage", "caches"]) {
             const refuse = () => { throw new DOMException("refused", "SecurityError"); };
@@ -368,26 +331,26 @@ def test_a_browser_without_storage_answers_and_says_that_it_keeps_nothing(opened
 
 
 def test_in_a_frame_that_refuses_storage_the_page_links_to_itself(
-    opened: Open, address: str
+    open_site: Open, site_address: str
 ) -> None:
-    page = opened()
+    page = open_site()
     page.route(
         "**/frame.html",
         lambda route: route.fulfill(
-            body=f"<iframe src='{address}/' width=1200 height=900></iframe>",
+            body=f"<iframe src='{site_address}/' width=1200 height=900></iframe>",
             content_type="text/html",
         ),
     )
     page.add_init_script("if (window !== top) delete Navigator.prototype.serviceWorker;")
-    page.goto(f"{address}/frame.html")
+    page.goto(f"{site_address}/frame.html")
     frame = page.frame_locator("iframe")
     frame.locator("#example-bus").click()
     expect(frame.locator("#answer")).to_have_attribute("data-file", "bus.png")
     expect(frame.locator("#offline a")).to_contain_text("tab of its own")
 
 
-def test_a_browser_without_a_camera_gets_a_sentence(opened: Open) -> None:
-    page = opened(before="delete Navigator.prototype.mediaDevices;")
+def test_a_browser_without_a_camera_gets_a_sentence(open_site: Open) -> None:
+    page = open_site(before="delete Navigator.prototype.mediaDevices;")
     page.locator("[data-do=camera]").click()
     expect(page.locator("#problem")).to_contain_text("There is no camera")
 
@@ -396,9 +359,9 @@ def test_a_browser_without_a_camera_gets_a_sentence(opened: Open) -> None:
     ("language", "phone", "theme"), [("en", True, "dark"), ("es", False, "light")]
 )
 def test_answers_and_messages_are_accessible_and_fit(
-    opened: Open, language: str, phone: bool, theme: str
+    open_site: Open, language: str, phone: bool, theme: str
 ) -> None:
-    page = opened(f"?lang={language}&__theme={theme}", phone=phone)
+    page = open_site(f"?lang={language}&__theme={theme}", phone=phone)
     choose(page, "photo.jpg", good_pictures()["photo.jpg"])
     expect(page.locator("#view .layer")).to_be_visible()
     expect(page.locator("#answer h2")).to_be_in_viewport()
@@ -409,8 +372,8 @@ def test_answers_and_messages_are_accessible_and_fit(
     look_for_barriers(page, "a refusal")
 
 
-def test_the_page_is_used_with_the_keyboard_alone(opened: Open) -> None:
-    page = opened()
+def test_the_page_is_used_with_the_keyboard_alone(open_site: Open) -> None:
+    page = open_site()
     page.locator("#example-lion").focus()
     page.keyboard.press("Enter")
     answer(page, "lion.jpg")
