@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from interface.translations import LANGUAGES, locale
 FORMS = ("wide", "narrow")  # the second for phones
 PROCESSES = 2  # for two cores
 NICENESS = 10  # answers to visitors come first
+SECONDS_KEPT = 30 * 24 * 3600
 IN_MEMORY = 200  # figures of about 150 KB
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -101,10 +103,14 @@ class FigureCache:
         def draw_next(drawing: Drawing) -> None:
             # What fails here is told to who asks for the figure.
             with contextlib.suppress(Exception):
-                if not self._stopped and not _file(drawing).exists():
+                if (file := _file(drawing)).exists():
+                    os.utime(file)  # it is in use
+                elif not self._stopped:
                     self.get(drawing, keep=True).result()
 
         def draw_all() -> None:
+            with contextlib.suppress(*CACHE_ERRORS):
+                _remove_unused()
             # As many at once as there are processes: what visitors ask for comes next.
             with ThreadPoolExecutor(PROCESSES) as threads:
                 list(threads.map(draw_next, drawings))
@@ -176,6 +182,13 @@ def content_of(source: Path) -> str:
 
 def _file(drawing: Drawing) -> Path:
     return cache_folder() / "figures" / f"{drawing.digest}.png"
+
+
+def _remove_unused() -> None:
+    """Removes figures that no app has used for long: of other models, or drawn by other code."""
+    for file in (cache_folder() / "figures").glob("*.png"):
+        if time.time() - file.stat().st_mtime > SECONDS_KEPT:
+            file.unlink(missing_ok=True)
 
 
 def _prepare(niceness: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from classifier.hub import Follower, ResolvedModel
+from interface.figures import drawings_of, looks
 from interface.serving import Models, Served
 
 
@@ -21,7 +22,9 @@ def follow(models: Models, revision: str | None, seconds: float) -> list[Followe
     """
 
     def replace(name: str, model: ResolvedModel) -> None:
-        models.replace(Served(name, model.folder, model.source, model.revision))
+        served = Served(name, model.folder, model.source, model.revision)
+        models.replace(served)
+        models.figures.prepare(drawings_of(served, looks()))
 
     followers = []
     for served in models:

@@ -66,8 +66,6 @@ class CheckedBlocks(gr.Blocks):
         try:
             plain, pictures = await _without_files(block_fn, inputs)
             processed = list(await super().preprocess_data(block_fn, plain, *args, **kwargs))
-        except gr.Error:
-            raise
         except InputError as error:
             raise as_error(error, LANGUAGES[0]) from None
         except Exception as error:  # a malformed request
@@ -83,12 +81,15 @@ class CheckedBlocks(gr.Blocks):
         """Calls an event's function; its exceptions become messages for visitors."""
         try:
             return await super().call_function(block_fn, processed_input, *args, **kwargs)
-        except (gr.Error, StopAsyncIteration, StopIteration):
+        except (StopAsyncIteration, StopIteration):
             raise
         except Exception as error:
+            reached = _passed(error, block_fn.fn)
+            if reached and isinstance(error, gr.Error):
+                raise
             known = processed_input and _is_language(block_fn.inputs[-1])
             language = processed_input[-1] if known else LANGUAGES[0]
-            if not _passed(error, block_fn.fn):  # Gradio failed on what the request says
+            if not reached:  # Gradio failed on what the request says
                 logger.warning("refused a request: %s", " ".join(str(error).split())[:200])
                 error = RequestError()
             raise as_error(error, language) from None

@@ -49,8 +49,6 @@ ANSWER = re.compile(r"/gradio_api/call/(v2/)?[^/]+/(?P<event>[^/]+)")
 ANSWERS = "/gradio_api/queue/data"
 UPLOAD = "/gradio_api/upload"
 
-ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{1,15}-\d{0,15}|-\d{1,15})\s*", re.IGNORECASE | re.ASCII)
-
 # Gradio's message for its page, which then reconnects.
 NO_SESSION = {
     "msg": "unexpected_error",
@@ -122,7 +120,7 @@ class PageMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope, path = _with_one_range(scope), path_of(scope)
+        scope, path = _without_range(scope), path_of(scope)
         if HEARTBEAT.fullmatch(path):
             await self.app(scope, receive, send)
         elif refusal := self._refused_at_once(scope, path):
@@ -297,19 +295,13 @@ def _with_status(send: Send, change: Callable[[int], int]) -> Send:
     return deliver
 
 
-def _with_one_range(scope: Scope) -> Scope:
-    """Returns a request without a `Range` other than one plain range.
+def _without_range(scope: Scope) -> Scope:
+    """Returns a request for whole files: Gradio fails on some ranges, and servers may ignore them.
 
-    Servers may ignore it. Gradio fails on several ranges, and for one its response repeats the
-    headers of the request. It only knows the unit in lower case: in upper case Starlette answers.
+    For others, its response repeats the headers of the request.
     """
     scope = {**scope}
-    headers = MutableHeaders(scope=scope)
-    ranges = headers.getlist("range")
-    found = ONE_RANGE.fullmatch(ranges[0]) if len(ranges) == 1 else None
-    del headers["range"]
-    if found:
-        headers["range"] = f"Bytes={found[1]}"
+    del MutableHeaders(scope=scope)["range"]
     return scope
 
 

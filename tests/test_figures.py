@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -50,9 +51,12 @@ def test_prepared_figures_are_kept_and_drawn_again_when_the_data_change(
     look = next(figures.looks())
     wanted = list(figures.drawings_of(served, [look]))
     assert {found.figure for found in wanted} == set(figures.DRAWN) - set(figures.CHOSEN)
-    models.figures.prepare(wanted)
     kept = tmp_path / "cache" / "figures"
-    while not kept.is_dir() or len(list(kept.glob("[!.]*.png"))) < len(wanted):
+    kept.mkdir(parents=True)
+    (kept / "unused.png").write_bytes(b"")
+    os.utime(kept / "unused.png", (0, 0))
+    models.figures.prepare(wanted)
+    while len(list(kept.glob("[!.]*.png"))) < len(wanted) or (kept / "unused.png").exists():
         time.sleep(0.1)
     again = FigureCache()  # of an app that is started later
     try:

@@ -17,10 +17,6 @@ from interface.uploads import MAX_BYTES, MIN_CHARGE
 from pictures import encoded, scene
 
 PICTURE = encoded(scene(), "PNG")
-RANGES = [
-    *("bytes=0-0,2-3", "bytes=" + ",".join(["0-1"] * 3000), "bytes=0-1,", "bytes=1-2-3"),
-    *("bytes=²-³", "bytes=" + "9" * 5000 + "-", "lines=0-1", "bytes=a-b", "bytes=-", "", "-"),
-]
 # The app with room for three pictures of the largest size.
 SMALL_APP = """
 import sys
@@ -146,32 +142,17 @@ def test_an_upload_that_is_cut_off_leaves_nothing(
     assert "Traceback" not in logged()
 
 
-def test_one_range_of_a_file_is_answered_and_any_other_is_ignored(
-    app: RunningApp, logged: Callable[[], str]
-) -> None:
+def test_a_range_is_ignored(app: RunningApp, logged: Callable[[], str]) -> None:
     with httpx.Client(base_url=app.url, timeout=60) as http:
         path = http.post("/gradio_api/upload", files={"files": ("a.png", PICTURE)}).json()[0]
         for address in (f"/gradio_api/file={path}", "/examples/lion.jpg"):
             whole = http.get(address).content
-            for asked, expected in (
-                ("bytes=2-5", whole[2:6]),
-                ("bytes=5-", whole[5:]),
-                ("bytes=-7", whole[-7:]),
-                ("bytes = 0-0", whole[:1]),
-            ):
-                headers = {"Range": asked, "X-Mine": "stranger", "Cookie": "mine=stranger"}
+            for asked in ("bytes=2-5", "bytes=0-0,2-3", "bytes=a-b", "lines=0-1", ""):
+                headers = {"Range": asked, "X-Mine": "stranger"}
                 answer = http.get(address, headers=headers)
-                assert answer.status_code == httpx.codes.PARTIAL_CONTENT, asked
-                assert answer.content == expected, asked
-                assert "stranger" not in str(answer.headers)  # as an answer of Gradio's had it
-            for asked in RANGES:
-                answer = http.get(address, headers={"Range": asked.encode()})
                 assert answer.status_code == httpx.codes.OK, asked
                 assert answer.content == whole, asked
-            two = [("Range", "bytes=0-1"), ("Range", "bytes=2-3")]
-            assert http.get(address, headers=two).content == whole
-            behind = http.get(address, headers={"Range": f"bytes={len(whole)}-"})
-            assert behind.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE
+                assert "stranger" not in str(answer.headers)
     assert "Traceback" not in logged()
 
 
