@@ -70,9 +70,11 @@ class Drawing:
 class FigureCache:
     """Draws figures when they are asked for, or in the background before that."""
 
-    def __init__(self) -> None:
+    def __init__(self, niceness: int = NICENESS) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(PROCESSES, initializer=_prepare, context=context)
+        self._pool = ProcessPool(
+            PROCESSES, initializer=_prepare, initargs=(niceness,), context=context
+        )
         self._figures: dict[Drawing, Future[bytes]] = {}  # the last used at the end
         self._lock = threading.Lock()
         self._stopped = False
@@ -176,8 +178,8 @@ def _file(drawing: Drawing) -> Path:
     return cache_folder() / "figures" / f"{drawing.digest}.png"
 
 
-def _prepare() -> None:
-    os.nice(NICENESS)
+def _prepare(niceness: int) -> None:
+    os.nice(niceness)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends it at once, also while it draws
 
 

@@ -103,10 +103,15 @@ class Models:
         notice: a notice for visitors if these are not the requested models, otherwise None.
     """
 
-    def __init__(self, served: Sequence[Served], notice: str | None = None) -> None:
+    def __init__(
+        self,
+        served: Sequence[Served],
+        notice: str | None = None,
+        figures: FigureCache | None = None,
+    ) -> None:
         """Creates the collection, the default first; `runtime.start` starts loading the models."""
         self.runtime, self.decoder, self.notice = Runtime(), Decoder(), notice
-        self.figures = FigureCache()
+        self.figures = figures or FigureCache()
         self._last_answer = -math.inf
         self._probe: asyncio.Task[bool] | None = None
         self._served = {item.name: item for item in served}

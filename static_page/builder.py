@@ -19,6 +19,7 @@ from classifier.errors import InputError
 from classifier.formats.onnx_graph import write_onnx
 from classifier.hub.pulling import ResolvedModel
 from classifier.prediction.confidence import Confidence
+from interface.drawing import FigureCache
 from interface.serving import Models, Served
 from interface.theme import COLOURS, CSS_FILE
 from interface.translations import LANGUAGES, class_name, words
@@ -51,7 +52,7 @@ def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
     if len(set(names)) < len(names):
         raise InputError(f"two models have the same name: rename one. Received: {', '.join(names)}")
     folder.mkdir(parents=True, exist_ok=True)
-    catalogue = Models(served)
+    catalogue = Models(served, figures=FigureCache(niceness=0))
     try:
         pictures = write_examples(folder)
         data = {

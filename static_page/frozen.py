@@ -7,7 +7,7 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,37 +33,43 @@ def freeze(models: Models, pages: Mapping[str, str], folder: Path) -> None:
         pages: HTML by path.
         folder: where to write.
     """
-    routes = [figures.route(models), downloads.route(models), compare.route(models)]
-    found = dict.fromkeys(address for page in pages.values() for address in _ADDRESS.findall(page))
-    files = {address: _write(routes, address, folder) for address in tqdm(found, disable=None)}
+    found = {address for page in pages.values() for address in _ADDRESS.findall(page)}
+    files = asyncio.run(_write_all(models, sorted(found), folder))
     for name, page in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_ADDRESS.sub(lambda match: files[match[0]], page), encoding="utf-8")
 
 
-def _write(routes: list[Route], address: str, folder: Path) -> str:
-    """Writes the answer to an address, as it stands in HTML; returns the path of the file."""
+async def _write_all(models: Models, addresses: Sequence[str], folder: Path) -> dict[str, str]:
+    """Writes the answers to addresses as they stand in HTML; returns the path of each file."""
+    routes = [figures.route(models), downloads.route(models), compare.route(models)]
+    contents = [_content(routes, address) for address in addresses]
+    bar = tqdm(asyncio.as_completed(contents), total=len(contents), disable=None)
+    written: dict[str, str] = {}
+    for answered in bar:
+        address, path, content = await answered
+        name = f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}{path.suffix}"
+        file = folder / path.with_name(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        written[address] = path.with_name(name).as_posix()
+    return written
+
+
+async def _content(routes: Sequence[Route], address: str) -> tuple[str, Path, bytes]:
+    """Returns an address, the path in it, and what the app answers there."""
     if address.startswith(_DATA):
-        content, path = base64.b64decode(address.removeprefix(_DATA)), Path("figures/picture.png")
-    else:
-        parts = urlsplit(html.unescape(address))
-        content, path = _answer(routes, parts.path, parts.query), Path(parts.path)
-    name = f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}{path.suffix}"
-    file = folder / path.with_name(name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
-    return path.with_name(name).as_posix()
-
-
-def _answer(routes: list[Route], path: str, query: str) -> bytes:
+        return address, Path("figures/picture.png"), base64.b64decode(address[len(_DATA) :])
+    parts = urlsplit(html.unescape(address))
     scope = {
         "type": "http",
         "method": "GET",
-        "path": f"/{path}",
-        "query_string": query.encode(),
+        "path": f"/{parts.path}",
+        "query_string": parts.query.encode(),
         "headers": [],
     }
     matches = (route.matches(scope) for route in routes)
     found = next(child for match, child in matches if match is Match.FULL)
-    return bytes(asyncio.run(found["endpoint"](Request({**scope, **found}))).body)
+    response = await found["endpoint"](Request({**scope, **found}))
+    return address, Path(parts.path), bytes(response.body)

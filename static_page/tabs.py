@@ -13,9 +13,8 @@ from jinja2 import FileSystemLoader
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from classifier.model_folder.folder import TOP
 from evaluation import curves
-from evaluation.curves import Curve
+from evaluation.curves import Curve, default_classes
 from interface import about, compare, evaluation, header, markup
 from interface.mistakes import ALL
 from interface.serving import Models, Served
@@ -72,7 +71,7 @@ def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) ->
         served=first,
         tabs=TABS,
         examples=examples,
-        parts=[Markup(fill("classify_parts", code, count=TOP)) for code in LANGUAGES],
+        parts=[Markup(fill("classify_parts", code)) for code in LANGUAGES],
         without_scripts={code: render_without_scripts(models, code) for code in LANGUAGES},
     )
     return pages
@@ -183,7 +182,7 @@ def render_without_scripts(models: Models, language: str) -> Markup:
 
 def _curve_figure(served: Served, language: str, kind: str) -> str:
     return evaluation.render_curves(
-        served, kind, list(curves.default_classes(served.evaluation)), language
+        served, kind, list(default_classes(served.evaluation)), language
     )
 
 
