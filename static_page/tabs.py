@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import FileSystemLoader
@@ -22,13 +21,6 @@ from interface.translations import LANGUAGES, class_name, locale, number
 
 ROOM = Path(__file__).parent
 TEMPLATES = ROOM / "templates"
-# Nothing comes from elsewhere, and neither scripts nor styles stand in the page.
-POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
-    "connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; manifest-src 'self'; "
-    "base-uri 'none'; form-action 'none'"
-)
-TABS = ("classify", "try", "evaluation", "compare", "about")
 LISTED = 6  # classes that one is most often confused with, in each direction
 CURVE_SIDE = 100  # units of the drawing of a curve
 _FOLD = re.compile(r"<p>&lt;details&gt;&lt;summary&gt;(.*?)&lt;/summary&gt;</p>")
@@ -60,16 +52,12 @@ def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) ->
             pages[f"{place}/about-{language}.html"] = render_about(models, served, language)
             if served.evaluation is not None:
                 pages[f"{place}/classes-{language}.html"] = render_classes(served, language)
-    first = models.get()
     pages["index.html"] = fill(
         "index",
         LANGUAGES[0],
-        policy=POLICY,
         data=Markup(data),
         head=Markup(header.render(models, LANGUAGES[0])),
         models=list(models),
-        served=first,
-        tabs=TABS,
         examples=examples,
         parts=[Markup(fill("classify_parts", code)) for code in LANGUAGES],
         without_scripts={code: render_without_scripts(models, code) for code in LANGUAGES},
@@ -95,11 +83,13 @@ def render_evaluation(served: Served, language: str) -> str:
         served=served,
         every=ALL,
         choices=sorted(enumerate(names), key=lambda pair: pair[1]),
-        matrices=_figures(
-            lambda level: evaluation.render_matrix(served, level, None, language),
-            evaluation.LEVELS if served.labels.superclasses else evaluation.LEVELS[:1],
-        ),
-        curves=_figures(partial(_curve_figure, served, language), evaluation.KINDS),
+        matrices={
+            level: Markup(evaluation.render_matrix(served, level, None, language))
+            for level in (
+                evaluation.LEVELS if served.labels.superclasses else evaluation.LEVELS[:1]
+            )
+        },
+        curves={kind: _curves(served, kind, language) for kind in evaluation.KINDS},
         rest=Markup(evaluation.render_rest(served, language)),
         classes=Markup(evaluation.render_classes(served, language)),
     )
@@ -173,21 +163,16 @@ def render_without_scripts(models: Models, language: str) -> Markup:
     parts = [
         evaluation.render_headline(served, language),
         evaluation.render_matrix(served, evaluation.LEVELS[0], None, language),
-        *(_curve_figure(served, language, kind) for kind in evaluation.KINDS),
+        *(_curves(served, kind, language) for kind in evaluation.KINDS),
         evaluation.render_rest(served, language),
         compare.render(models, language),
     ]
     return Markup("\n".join(parts))
 
 
-def _curve_figure(served: Served, language: str, kind: str) -> str:
-    return evaluation.render_curves(
-        served, kind, list(default_classes(served.evaluation)), language
-    )
-
-
-def _figures(render: Any, kinds: Sequence[str]) -> dict[str, Markup]:
-    return {kind: Markup(render(kind)) for kind in kinds}
+def _curves(served: Served, kind: str, language: str) -> Markup:
+    classes = list(default_classes(served.evaluation)) if served.evaluation else []
+    return Markup(evaluation.render_curves(served, kind, classes, language))
 
 
 def _confused(

@@ -17,7 +17,7 @@ from app_server import app, logged  # noqa: F401 - fixtures
 from chromium import browser  # noqa: F401 - a fixture
 from hub_server import ENDPOINT, hub, repo_id, running_hub  # noqa: F401 - fixtures
 from postgres_server import postgres_url  # noqa: F401 - a fixture
-from static_site import site  # noqa: F401 - a fixture
+from static_site import open_site, site, site_address  # noqa: F401 - fixtures
 
 PROJECT = Path(__file__).resolve().parent.parent
 

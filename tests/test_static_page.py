@@ -3,22 +3,21 @@
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from chromium import DESKTOP, PHONE, SECONDS, fits, look_for_barriers
+from chromium import fits, look_for_barriers
 from classifier.errors import InputError
 from classifier.hub.pulling import ResolvedModel
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier, keras_predict
 from model_folders import CLASSES, LABELS, make_model_folder
 from static_page.builder import build_site
-from static_site import served
+from static_site import Open
 
 TABS = ("classify", "try", "evaluation", "compare", "about")
 INSIDE = ("#picture", "#tab-try h2", "#matrix", "#compare", "#card")
@@ -30,48 +29,6 @@ PAIRWISE = [
     ("es", False, "dark"),
     ("es", True, "light"),
 ]
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def address(site: Path) -> Iterator[str]:
-    with served(site) as url:
-        yield url
-
-
-@pytest.fixture
-def opened(site: Path, address: str, browser: Browser) -> Iterator[Open]:
-    """Opens the page; when the test ends, nothing went wrong in it and nobody else was asked."""
-    faults: list[str] = []
-    contexts = []
-
-    def open_page(
-        query: str = "", *, locale: str = "en-GB", phone: bool = False, scripts: bool = True
-    ) -> Page:
-        context = browser.new_context(
-            viewport=PHONE if phone else DESKTOP, locale=locale, java_script_enabled=scripts
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(SECONDS)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda line: faults.append(line.text))
-        page.on(
-            "request",
-            lambda asked: (
-                None
-                if asked.url.startswith((address, "data:", "blob:"))
-                else faults.append(asked.url)
-            ),
-        )
-        page.goto(f"{address}/{query}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def page_data(site: Path) -> dict:
@@ -180,8 +137,8 @@ def test_a_card_cannot_put_elements_into_the_page(site: Path, tmp_path: Path) ->
 
 
 @pytest.mark.browser
-def test_the_first_load_is_small_and_complete_without_a_click(opened: Open, address: str) -> None:
-    page = opened("?__theme=light")
+def test_the_first_load_is_small_and_complete_without_a_click(open_site: Open) -> None:
+    page = open_site("?__theme=light")
     page.wait_for_load_state("networkidle")
     sizes = page.evaluate(
         "performance.getEntries().filter((one) => 'decodedBodySize' in one)"
@@ -195,9 +152,9 @@ def test_the_first_load_is_small_and_complete_without_a_click(opened: Open, addr
 @pytest.mark.browser
 @pytest.mark.parametrize(("language", "phone", "theme"), PAIRWISE)
 def test_every_tab_is_accessible_and_fits(
-    opened: Open, language: str, phone: bool, theme: str
+    open_site: Open, language: str, phone: bool, theme: str
 ) -> None:
-    page = opened(f"?lang={language}&__theme={theme}&zoom=1", phone=phone)
+    page = open_site(f"?lang={language}&__theme={theme}&zoom=1", phone=phone)
     expect(page.locator("html")).to_have_attribute("lang", language)
     for name, inside in zip(TABS, INSIDE, strict=True):
         tab(page, name)
@@ -210,8 +167,8 @@ def test_every_tab_is_accessible_and_fits(
 
 
 @pytest.mark.browser
-def test_the_language_is_switched_in_place_and_kept_in_the_address(opened: Open) -> None:
-    page = opened("?tab=evaluation")
+def test_the_language_is_switched_in_place_and_kept_in_the_address(open_site: Open) -> None:
+    page = open_site("?tab=evaluation")
     expect(page.locator("#headline h2")).to_have_text("Accuracy")
     page.locator("[data-language=es]").click()
     expect(page.locator("#headline h2")).to_have_text("Exactitud")
@@ -225,8 +182,8 @@ def test_the_language_is_switched_in_place_and_kept_in_the_address(opened: Open)
 
 
 @pytest.mark.browser
-def test_the_browsers_language_and_theme_are_the_default(opened: Open) -> None:
-    page = opened(locale="es-MX")
+def test_the_browsers_language_and_theme_are_the_default(open_site: Open) -> None:
+    page = open_site(locale="es-MX")
     expect(page.locator("html")).to_have_attribute("lang", "es")
     expect(page.locator("body.dark")).to_have_count(0)
     page.locator("[data-appearance]").click()
@@ -237,8 +194,8 @@ def test_the_browsers_language_and_theme_are_the_default(opened: Open) -> None:
 
 
 @pytest.mark.browser
-def test_a_model_is_chosen_for_all_tabs(opened: Open) -> None:
-    page = opened("?tab=evaluation")
+def test_a_model_is_chosen_for_all_tabs(open_site: Open) -> None:
+    page = open_site("?tab=evaluation")
     expect(page.locator("#headline .tile").first).to_contain_text("83.3%")
     page.locator("#model input[value='user/large']").check()
     expect(page.locator("#headline")).to_contain_text("Not evaluated")
@@ -252,8 +209,8 @@ def test_a_model_is_chosen_for_all_tabs(opened: Open) -> None:
 
 
 @pytest.mark.browser
-def test_tabs_are_entries_of_the_history_and_open_with_the_keyboard(opened: Open) -> None:
-    page = opened()
+def test_tabs_are_entries_of_the_history_and_open_with_the_keyboard(open_site: Open) -> None:
+    page = open_site()
     page.locator("[data-tab-id=classify]").focus()
     page.keyboard.press("ArrowLeft")  # from the first to the last
     expect(page.locator("[data-tab-id=about]")).to_be_focused()
@@ -265,8 +222,8 @@ def test_tabs_are_entries_of_the_history_and_open_with_the_keyboard(opened: Open
 
 
 @pytest.mark.browser
-def test_choices_on_the_evaluation_tab_are_kept_in_the_address(opened: Open) -> None:
-    page = opened("?tab=evaluation&curve=roc")
+def test_choices_on_the_evaluation_tab_are_kept_in_the_address(open_site: Open) -> None:
+    page = open_site("?tab=evaluation&curve=roc")
     expect(page.locator("#curves img[alt^='ROC']:visible")).to_have_count(1)
     page.locator("input[name=level][value=superclass]").check()
     expect(page.locator("#matrix img[alt*='superclass']:visible")).to_have_count(1)
@@ -281,8 +238,8 @@ def test_choices_on_the_evaluation_tab_are_kept_in_the_address(opened: Open) -> 
 
 
 @pytest.mark.browser
-def test_the_table_of_the_classes_is_sorted_and_filtered(opened: Open) -> None:
-    page = opened("?tab=evaluation")
+def test_the_table_of_the_classes_is_sorted_and_filtered(open_site: Open) -> None:
+    page = open_site("?tab=evaluation")
     rows = page.locator("table.classes tbody tr:visible th")
     expect(rows).to_have_text(list(CLASSES))
     head = page.locator("table.classes thead button").first
@@ -294,8 +251,8 @@ def test_the_table_of_the_classes_is_sorted_and_filtered(opened: Open) -> None:
 
 
 @pytest.mark.browser
-def test_without_javascript_the_figures_are_shown(opened: Open) -> None:
-    page = opened(scripts=False)
+def test_without_javascript_the_figures_are_shown(open_site: Open) -> None:
+    page = open_site(scripts=False)
     expect(page.locator("noscript img:visible")).not_to_have_count(0)
     expect(page.locator("#picture")).to_be_hidden()
     loaded = page.locator("noscript img:visible").first
@@ -304,8 +261,8 @@ def test_without_javascript_the_figures_are_shown(opened: Open) -> None:
 
 
 @pytest.mark.browser
-def test_a_tab_that_cannot_be_loaded_says_so_and_is_tried_again(opened: Open) -> None:
-    page = opened()
+def test_a_tab_that_cannot_be_loaded_says_so_and_is_tried_again(open_site: Open) -> None:
+    page = open_site()
     page.route("**/tabs/**", lambda route: route.fulfill(body=""))
     tab(page, "compare")
     expect(page.locator("#tab-compare .notice")).to_contain_text("cannot be reached")
