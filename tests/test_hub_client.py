@@ -54,6 +54,7 @@ def test_with_retries_does_not_wait_for_an_hour(hub: Hub, monkeypatch: pytest.Mo
         (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0.0),
         ("soon", 1.0),
     ],
+    ids=["seconds", "a date", "neither"],
 )
 def test_with_retries_waits_as_retry_after_says(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, header: str, waits: float
