@@ -5,9 +5,9 @@ python -m benchmarks.ablation --dataset path/to/cifar100 --rows baseline teacher
 
 Each row is a preset with changed settings; its `train.py` command is recorded in `ablation.json`.
 Runs are kept in `--runs`: complete runs are not repeated, interrupted runs are resumed. After each
-run, the table (`ablation.md`) and the figure (`ablation.png`, also in a dark version) are written
-to `benchmarks/results`, and all values (`ablation.json`), from which the app draws its figure, to
-`pretrained`; with `--output`, everything is written to that folder:
+run, the table (`ablation.md`) and the figure (`ablation.png`) are written to `benchmarks/results`,
+and all values (`ablation.json`), from which the app draws its figure, to `pretrained`; with
+`--output`, everything is written to that folder:
 
     {"command", "date", "machines", "epochs",
      "rows": [{"name", "label", "category", "command",
@@ -228,18 +228,17 @@ def table(ablation: dict[str, Any]) -> str:
 
 
 def write(ablation: dict[str, Any], folder: Path | None) -> None:
-    """Writes the table, the figures in light and dark, and all values."""
+    """Writes the table, the figure and all values."""
     from evaluation import plots
-    from evaluation.themes import DARK, LIGHT
+    from evaluation.themes import LIGHT
 
     results, numbers = folder or output.RESULTS, folder or NUMBERS
     files: dict[Path, str | bytes] = {
         numbers / "ablation.json": output.as_json(ablation),
         results / "ablation.md": table(ablation),
     }
-    for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):
-        figure = plots.ablation_bars(ablation["rows"], theme=theme)
-        files[results / f"ablation{suffix}.png"] = plots.png(figure)
+    figure = plots.ablation_bars(ablation["rows"], theme=LIGHT)
+    files[results / "ablation.png"] = plots.png(figure)
     output.write_files(files, folder)
 
 

@@ -3,10 +3,9 @@
 python -m benchmarks.compare                               # every model in pretrained/
 python -m benchmarks.compare --dataset path/to/cifar100 pretrained/mlp runs/mine
 
-It writes tables (`comparison.md`, `summary.md`) and figures (`robustness.png`,
-`class_differences.png`, also in dark versions) to `benchmarks/results`, and all values to
-`pretrained/comparison.json`, which the app reads. With `--output`, everything is written to that
-folder.
+It writes tables (`comparison.md`, `summary.md`) and a figure (`robustness.png`) to
+`benchmarks/results`, and all values to `pretrained/comparison.json`, which the app reads. With
+`--output`, everything is written to that folder.
 
 Models are sorted by increasing top-1. Shares are fractions between 0 and 1; unknown values are
 null. `robustness` is the input of `evaluation.plots.robustness_curves`, with the units of
@@ -34,7 +33,7 @@ from classifier.presets import preset_names
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels, series
 from evaluation.samples import stratified_subset
-from evaluation.themes import DARK, LIGHT
+from evaluation.themes import LIGHT
 
 if TYPE_CHECKING:  # slow to import, and not needed for `--help` and invalid arguments
     from classifier.prediction.classifier import Classifier
@@ -270,7 +269,7 @@ def _training_figures(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(comparison: dict[str, Any], folder: Path | None) -> None:
-    """Writes tables, figures and all values."""
+    """Writes the tables, the figure and all values."""
     results, numbers = folder or output.RESULTS, folder or sources.PRETRAINED
     others = [] if folder else other_models(results)
     files: dict[Path, str | bytes] = {
@@ -278,15 +277,8 @@ def write(comparison: dict[str, Any], folder: Path | None) -> None:
         results / "comparison.md": table(comparison),
         results / "summary.md": summary(comparison, others),
     }
-    pictures = examples()
-    best = list(comparison["class_accuracy"])[:-3:-1]
-    for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):
-        figure = plots.robustness_curves(comparison["robustness"], examples=pictures, theme=theme)
-        files[results / f"robustness{suffix}.png"] = plots.png(figure)
-        if len(best) == 2:
-            first, second = (_per_class(comparison, name) for name in best)
-            figure = plots.class_differences(first, second, (best[0], best[1]), theme=theme)
-            files[results / f"class_differences{suffix}.png"] = plots.png(figure)
+    figure = plots.robustness_curves(comparison["robustness"], examples=examples(), theme=LIGHT)
+    files[results / "robustness.png"] = plots.png(figure)
     output.write_files(files, folder)
 
 
@@ -312,11 +304,6 @@ def choose(names: list[str]) -> dict[str, ModelFolder]:
             raise InputError(f"two models are called {name}: rename the folder of one of them")
         chosen[name] = folder
     return chosen
-
-
-def _per_class(comparison: dict[str, Any], name: str) -> dict[str, Any]:
-    accuracy = comparison["class_accuracy"][name]
-    return {"per_class": [{"name": key, "accuracy": value} for key, value in accuracy.items()]}
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

@@ -3,9 +3,9 @@
 python -m benchmarks.serving                  # with nothing else running on the machine
 
 Over plain HTTP with one connection per client: the time from the start of the process to the first
-page and the first result of /classify (cold start), the median latency of one client, the latency
-and throughput of many concurrent clients, and the memory of all processes. Both apps are started
-alternately, so that other load on the machine affects both.
+page and the first result of /classify (cold start), the median latency of one client, and the
+latency and throughput of many concurrent clients. Both apps are started alternately, so that other
+load on the machine affects both.
 
 It writes `serving.json` and `serving.md`.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -37,8 +36,6 @@ PICTURE = "lion.jpg"  # an example image from Gradio
 STARTS = 3
 SINGLE_CALLS = 100
 CALLS_OF_A_CLIENT = 5
-MEMORY_CLIENTS = 4
-CLASSIFICATIONS = 3000  # of the memory test
 
 # The lower bound: the same endpoint without a model, on unmodified Gradio.
 CONSTANT_APP = """
@@ -62,7 +59,6 @@ class Started:
     """A running app and the times of its first responses, in seconds after the process start."""
 
     url: str
-    process: subprocess.Popen[bytes]
     first_page: float
     first_answer: float
 
@@ -86,8 +82,6 @@ def main(arguments: list[str]) -> None:
         for name, command in commands.items():
             with started(command) as app:
                 table[name] |= measure(app, options.clients)
-                if command is ours:
-                    remembered = measure_memory(app)
     result = {
         **state,
         **output.machine(),
@@ -95,7 +89,6 @@ def main(arguments: list[str]) -> None:
         "calls_of_a_client": CALLS_OF_A_CLIENT,
         "starts": starts,
         **table,
-        "memory": remembered,
     }
     output.write("serving", result, {"serving.md": as_table(result)}, options.output)
 
@@ -121,7 +114,7 @@ def started(command: Sequence[str]) -> Iterator[Started]:
         _first_page(url, process)
         first_page = time.perf_counter() - start
         Caller(url).classify()
-        yield Started(url, process, first_page, time.perf_counter() - start)
+        yield Started(url, first_page, time.perf_counter() - start)
     finally:
         process.terminate()
         try:
@@ -143,23 +136,18 @@ class Caller:
         self.picture = Path(gr.get_image(PICTURE)).read_bytes()
         self.http = httpx.Client(base_url=f"{url}/gradio_api", timeout=600)
 
-    def classify(self, *model: str) -> float:
-        """Returns the seconds of an upload and its classification."""
+    def classify(self) -> float:
+        """Returns the seconds of an upload and its classification; raises `ClassifierError`."""
         start = time.perf_counter()
         files = {"files": (PICTURE, self.picture, "image/jpeg")}
         path = self.http.post("/upload", files=files).raise_for_status().json()[0]
         picture = {"path": path, "orig_name": PICTURE, "meta": {"_type": "gradio.FileData"}}
-        self.call("classify", picture, *model)
-        return time.perf_counter() - start
-
-    def call(self, endpoint: str, *inputs: Any) -> Any:
-        """Returns the outputs of an endpoint; raises `ClassifierError` if it fails."""
-        asked = self.http.post(f"/call/{endpoint}", json={"data": inputs}).raise_for_status()
+        asked = self.http.post("/call/classify", json={"data": [picture]}).raise_for_status()
         event = asked.json()["event_id"]
-        answer = self.http.get(f"/call/{endpoint}/{event}").raise_for_status().text
+        answer = self.http.get(f"/call/classify/{event}").raise_for_status().text
         if "event: complete" not in answer:
             raise ClassifierError(f"a call failed: {answer[:200]}")
-        return json.loads(answer.partition("data: ")[2])
+        return time.perf_counter() - start
 
 
 def measure(app: Started, clients: int) -> dict[str, float]:
@@ -167,7 +155,6 @@ def measure(app: Started, clients: int) -> dict[str, float]:
     visitor = Caller(app.url)
     single = [visitor.classify() for _ in range(SINGLE_CALLS)]
     callers = [Caller(app.url) for _ in range(clients)]
-    seconds: list[list[float]] = []
 
     def visit(visitor: Caller) -> list[float]:
         return [visitor.classify() for _ in range(CALLS_OF_A_CLIENT)]
@@ -182,41 +169,6 @@ def measure(app: Started, clients: int) -> dict[str, float]:
         "throughput": len(calls) / whole,
         "p95": calls[int(0.95 * len(calls))],
     }
-
-
-def measure_memory(app: Started) -> dict[str, float]:
-    """Returns the memory of all processes of a warm app before, after, and at its peak, in MB."""
-    callers = [Caller(app.url) for _ in range(MEMORY_CLIENTS)]
-    models = [model["name"] for model in callers[0].call("models")[0]]
-
-    def ask(caller: Caller) -> None:
-        for number in range(CLASSIFICATIONS // len(callers)):
-            caller.classify(models[number % len(models)])
-
-    for name in models:
-        callers[0].classify(name)
-    warm = memory(app.process.pid)
-    with ThreadPoolExecutor(len(callers)) as visitors:
-        list(visitors.map(ask, callers))
-    return {
-        "warm": warm,
-        "end": memory(app.process.pid),
-        "peak": memory(app.process.pid, "VmHWM"),
-        "models": len(models),
-        "classifications": CLASSIFICATIONS,
-    }
-
-
-def memory(process: int, field: str = "VmRSS") -> float:
-    """Returns the memory of a process and its descendants in MB."""
-    total = 0.0
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith(field):
-            total += int(line.split()[1]) / 1024
-    for task in Path(f"/proc/{process}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            total += memory(int(child), field)
-    return total
 
 
 def as_table(result: dict[str, Any]) -> str:
@@ -235,12 +187,6 @@ def as_table(result: dict[str, Any]) -> str:
         floor, ours = result["constant"][key] * scale, result["app"][key] * scale
         values = [f"{value:.{digits}f} {unit}".strip() for value in (floor, ours)]
         lines.append([name, *values, f"{ours / floor:.2f}", target])
-    memory = result["memory"]
-    growth = f"{memory['end'] - memory['warm']:+.0f} MB"
-    count = f"{memory['classifications']:,} classifications"
-    lines.append([f"memory growth over {count}", "", growth, "", "below 30 MB"])
-    peak = f"{memory['peak']:,.0f} MB"
-    lines.append([f"peak memory, {memory['models']} models", "", peak, "", "at most 1,000 MB"])
     header = ["", "constant app", "this app", "ratio", "target"]
     machine = result["machine"]
     note = (

@@ -15,7 +15,6 @@ with the same libraries, stay:
     {"machine", "versions",
      "rows": {"cnn-64:float32": {
          "command", "date", "load_before", "images", "batch_size", "rounds",
-         "flops_per_image": of one training step,
          "images_per_second": {"keras": [one per round], "pytorch": […]}}}}
 """
 
@@ -111,13 +110,10 @@ def measure(row: str, options: argparse.Namespace) -> dict[str, Any]:
             for library, pool in pools.items():
                 speeds[library].append(pool.submit(train).result())
                 print(f"{row} round {number + 1}: {library} {speeds[library][-1]}", flush=True)
-    from benchmarks.training_keras import training_flops
-
     return {
         "images": images,
         "batch_size": settings.batch_size,
         "rounds": options.rounds,
-        "flops_per_image": training_flops(settings),
         "images_per_second": speeds,
     }
 
@@ -149,8 +145,7 @@ def merged(file: Path, rows: dict[str, Any]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Returns the figures as Markdown: a line for each row."""
     rows, machine, versions = result["rows"], result["machine"], result["versions"]
-    header = ["network", "format", "Keras, images/s", "PyTorch, images/s"]
-    header += ["Keras / PyTorch", "GFLOP/s"]
+    header = ["network", "format", "Keras, images/s", "PyTorch, images/s", "Keras / PyTorch"]
     lines = [_cells(name, row) for name, row in rows.items()]
     rounds = sorted({row["rounds"] for row in rows.values()})
     tensorflow = next((v for name, v in versions.items() if name.startswith("tensorflow")), "–")
@@ -159,7 +154,7 @@ def table(result: dict[str, Any]) -> str:
         f"{machine['cores']} cores of {machine['processor']}, TensorFlow {tensorflow}, "
         f"PyTorch {versions['torch']}. {stated(rows.values())}, `python -m benchmarks.training`."
     )
-    return f"{output.markdown(header, lines, 'llrrrr')}\n\n{note}\n"
+    return f"{output.markdown(header, lines, 'llrrr')}\n\n{note}\n"
 
 
 def _cells(name: str, row: dict[str, Any]) -> list[str]:
@@ -173,7 +168,6 @@ def _cells(name: str, row: dict[str, Any]) -> list[str]:
         f"{keras:,.0f} {ranges[0]}",
         f"{pytorch:,.0f} {ranges[1]}",
         f"**{keras / pytorch:.2f}×**",
-        f"{keras * row['flops_per_image'] / 1e9:.0f}",
     ]
 
 

@@ -1,6 +1,5 @@
 """Images per second of the project's own training step, for `benchmarks.training`."""
 
-import math
 import os
 import time
 from collections.abc import Callable
@@ -13,7 +12,6 @@ import numpy as np
 
 from benchmarks.training import CLASSES, WARM_UP
 from classifier.architectures import build_network
-from classifier.architectures.flops import flops_per_image
 from classifier.settings import Settings
 from classifier.training import precision
 from classifier.training.augmentation import Augmentation
@@ -63,18 +61,6 @@ def trainer(settings: Settings, number_format: str, images: int) -> Callable[[],
         return round(steps * settings.batch_size / stopwatch.seconds, 1)
 
     return train
-
-
-def training_flops(settings: Settings) -> int:
-    """Returns the operations per image in a step's products: 2 per weight, product and place.
-
-    Each layer has three: forwards, and backwards for its input and for its weights; the first one
-    needs no gradient of its input, the pixels.
-    """
-    network = build(settings)
-    first = next(layer for layer in network.layers if hasattr(layer, "kernel"))
-    shape = math.prod(first.output.shape[1:]) * math.prod(first.kernel.shape[:-1])
-    return 3 * flops_per_image(network) - 2 * shape
 
 
 def build(settings: Settings) -> keras.Model:

@@ -42,7 +42,7 @@ def test_a_row_is_trained_once_and_its_figures_are_those_of_its_model_folder(
     assert shlex.split(row["command"])[2:6] == ["--preset", "mlp-baseline", "--epochs", "1"]
     table = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
     assert f"{100 * evaluation['top1']:.1f}%" in table
-    assert (tmp_path / "out" / "ablation-dark.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
     written_at = (model / "model.weights.h5").stat().st_mtime_ns
     capfd.readouterr()
