@@ -15,7 +15,7 @@ import pytest
 import command_runner
 from app_server import app, logged  # noqa: F401 - fixtures
 from chromium import browser  # noqa: F401 - a fixture
-from hub_server import ENDPOINT, hub, repo_id, running_hub  # noqa: F401 - fixtures
+from hub_server import ENDPOINT, hub, no_backoff, repo_id, running_hub  # noqa: F401 - fixtures
 from postgres_server import postgres_url  # noqa: F401 - a fixture
 from static_site import open_site, site, site_address  # noqa: F401 - fixtures
 

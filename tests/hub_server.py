@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -89,7 +90,6 @@ class Repository:
     kind: str
     name: str
     private: bool = False
-    gated: bool = False
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -120,13 +120,6 @@ class Repository:
     def main(self) -> Commit:
         """The commit that main stands at."""
         return self.commits[self.branches["main"]]
-
-    def history(self, commit: Commit) -> list[Commit]:
-        """Returns a commit and those before it, newest first."""
-        found = [commit]
-        while found[-1].parent:
-            found.append(self.commits[found[-1].parent])
-        return found
 
 
 class Hub:
@@ -236,6 +229,12 @@ class Hub:
     def asked(self, pattern: str) -> int:
         """Counts the requests so far whose `METHOD /path` the pattern is found in."""
         return sum(bool(re.search(pattern, f"{method} {path}")) for method, path in self.requests)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Returns the files of a folder by their paths in it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def upload_mode(sample: bytes, size: int) -> str:
@@ -422,7 +421,7 @@ def _add_reading(app: FastAPI, hub: Hub, access: _Access) -> None:
             "author": repository.name.partition("/")[0],
             "sha": commit.sha,
             "private": repository.private,
-            "gated": "manual" if repository.gated else False,
+            "gated": False,
             "disabled": False,
             "downloads": 0,
             "likes": 0,
@@ -498,26 +497,10 @@ def _add_reading(app: FastAPI, hub: Hub, access: _Access) -> None:
             found["pullRequests"] = listed(repository.pull_requests, "")
         return found
 
-    @app.get("/api/{kind}/{user}/{repo}/commits/{revision:path}")
-    async def commits(request: Request, kind: str, user: str, repo: str, revision: str) -> Any:
-        repository = access.readable(request, kind, f"{user}/{repo}")
-        return [
-            {
-                "id": commit.sha,
-                "title": commit.title,
-                "message": "",
-                "date": commit.date,
-                "authors": [{"user": user}],
-            }
-            for commit in repository.history(_found(repository, revision))
-        ]
-
 
 def _add_files(app: FastAPI, hub: Hub, access: _Access) -> None:
     async def resolve(request: Request, kind: str, name: str) -> Response:
         repository = access.readable(request, kind, name)
-        if repository.gated and (access.who(request) or ("",))[0] != name.partition("/")[0]:
-            raise _Refusal(403, "Access to this model is restricted", "GatedRepo")
         revision, path = _split_revision(request, "resolve")
         commit = _found(repository, revision)
         headers = {"X-Repo-Commit": commit.sha, "Accept-Ranges": "bytes"}
@@ -758,6 +741,14 @@ def hub(running_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("HF_TOKEN", Hub.WRITE)
     yield running_hub
     running_hub.clear()
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow each other without the waits that a real fault needs."""
+    from classifier import hub_client
+
+    monkeypatch.setattr(hub_client, "BACKOFF", (0.01,) * 4)
 
 
 @pytest.fixture

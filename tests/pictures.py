@@ -94,13 +94,9 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "empty.png": (b"", "empty"),
         "text.jpg": (b"This is no picture. " * 50, "unknown_format"),
         "page.png": (b"<!doctype html><html><script>alert(1)</script></html>", "unknown_format"),
-        "noise.png": (np.random.default_rng(0).bytes(5000), "unknown_format"),
         "postscript.eps": (encoded(scene(), "EPS"), "unknown_format"),
-        "pointer.png": (b"version https://git-lfs.github.com/spec/v1\nsize 9", "unknown_format"),
-        "icon.ico": (encoded(scene(), "ICO"), "unknown_format"),
         "jpeg_2000.jp2": (encoded(scene(), "JPEG2000"), "unknown_format"),
         "drawing.svg": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "vector"),
-        "drawing_with_head.svg": (b'<?xml version="1.0"?>\n<svg><rect/></svg>', "vector"),
         "drawing.png": (b"\xef\xbb\xbf <svg onload='alert(1)'></svg>", "vector"),
         "entities.svg": (
             b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
@@ -113,21 +109,17 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "cut.webp": (webp[: len(webp) // 2], "damaged"),
         "cut.avif": (avif[: len(avif) // 2], "unknown_format"),
         "cut.tif": (tiff[: len(tiff) // 2], "damaged"),
-        "cut.bmp": (encoded(scene(), "BMP")[:5000], "damaged"),
         "cut.ppm": (encoded(scene(), "PPM")[:5000], "damaged"),
         "head_only.png": (png[:40], "unknown_format"),
         "broken_checksum.png": (_flipped(png, 60), "damaged"),
         "bomb.png": (png_header(60_000, 60_000), "too_many_pixels"),
-        "largest.png": (png_header(2**31 - 1, 2**31 - 1), "too_many_pixels"),
         "wide_bomb.png": (png_header(400_000, 400), "too_many_pixels"),
         "over_fifty_megapixels.png": (png_header(7100, 7100), "too_many_pixels"),
         "bomb.gif": (gif_header(65_535, 65_535), "too_many_pixels"),
-        "bomb.bmp": (_bmp_header(50_000, 50_000), "too_many_pixels"),
         "bomb.ppm": (b"P6\n60000 60000\n255\n" + bytes(100), "too_many_pixels"),
         "bomb.tif": (_tiff_header(60_000, 60_000), "too_many_pixels"),
         "line.png": (png_header(1001, 1), "too_narrow"),
         "column.png": (png_header(3, 4000), "too_narrow"),
-        "line.gif": (gif_header(65_535, 2), "too_narrow"),
         "eleven_megabytes.bmp": (encoded(Image.new("RGB", (2000, 1900)), "BMP"), "too_large"),
         "ten_megabytes_and_one.jpg": (jpeg + bytes(10 * 2**20 - len(jpeg) + 1), "too_large"),
         "many_comments.png": (many_comments(), "damaged"),
@@ -166,11 +158,6 @@ def gif_header(width: int, height: int) -> bytes:
     screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
     frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x4c\x01\x00"
     return screen + frame + b";"
-
-
-def _bmp_header(width: int, height: int) -> bytes:
-    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
-    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + info + bytes(100)
 
 
 def _tiff_header(width: int, height: int) -> bytes:

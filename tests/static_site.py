@@ -3,19 +3,17 @@
 import contextlib
 import http.server
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request
+from playwright.sync_api import Browser
 
-from chromium import DESKTOP, PHONE, SECONDS
+from chromium import Open, watched_pages
 from classifier.hub.pulling import ResolvedModel
 from classifier.model_folder.folder import EVALUATION, PREDICTIONS
 from model_folders import make_model_folder
-
-Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
@@ -44,42 +42,9 @@ def site_address(site: Path) -> Iterator[str]:
 
 @pytest.fixture
 def open_site(site_address: str, browser: Browser) -> Iterator[Open]:
-    """Opens the page; when the test ends, nothing went wrong in it and nobody else was asked.
-
-    Its options: the browser's `locale`, `phone` for a small window, `scripts` for JavaScript, and
-    `before`, a script that runs before those of the page.
-    """
-    faults: list[str] = []
-    contexts: list[BrowserContext] = []
-
-    def note(request: Request) -> None:
-        if not request.url.startswith((site_address, "data:", "blob:")):
-            faults.append(request.url)
-
-    def open_page(
-        query: str = "",
-        *,
-        locale: str = "en-GB",
-        phone: bool = False,
-        scripts: bool = True,
-        before: str = "",
-    ) -> Page:
-        context = browser.new_context(
-            viewport=PHONE if phone else DESKTOP, locale=locale, java_script_enabled=scripts
-        )
-        contexts.append(context)
-        context.add_init_script(before)
-        page = context.new_page()
-        page.set_default_timeout(SECONDS)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda line: faults.append(line.text))
-        page.on("request", note)
-        page.goto(f"{site_address}/{query}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
+    """Opens the page; when the test ends, nothing went wrong in it and nobody else was asked."""
+    with watched_pages(browser, site_address) as (open_page, faults):
+        yield open_page
     assert faults == []
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation
-from evaluation import plots
-from evaluation.locales import LOCALES
 
 
 def test_each_row_is_a_preset_with_settings_that_exist() -> None:
@@ -49,15 +47,3 @@ def test_a_row_is_trained_once_and_its_figures_are_those_of_its_model_folder(
     ablation.main(arguments)
     assert "train.py" not in capfd.readouterr().out
     assert (model / "model.weights.h5").stat().st_mtime_ns == written_at
-
-
-@pytest.mark.parametrize("language", LOCALES)
-def test_the_figure_names_every_row_in_each_language(language: str) -> None:
-    rows = [
-        {"name": row.name, "category": row.category, "top1": [0.3, 0.31]} for row in ablation.ROWS
-    ]
-    figure = plots.ablation_bars(rows, locale=LOCALES[language])
-    (axes,) = figure.axes
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert len(set(names)) == len(rows)
-    assert all(names)

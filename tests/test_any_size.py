@@ -1,7 +1,5 @@
 """A model of 64×64 pixels goes the whole way: trained, evaluated, served, published, fine-tuned."""
 
-import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,16 +72,6 @@ def test_its_folder_says_its_size_and_is_complete(run: Path) -> None:
     assert plain == int(plain)
 
 
-def test_it_is_evaluated_again_with_the_same_figures(
-    run: Path, dataset: Path, tmp_path: Path, run_command: Callable[..., Run]
-) -> None:
-    arguments = ["-m", "evaluation", run, "--dataset", dataset, "--output", tmp_path / "again"]
-    result = run_command(*arguments)
-    assert result.returncode == 0, result.stderr
-    again = json.loads((tmp_path / "again" / "evaluation.json").read_text())
-    assert again["top1"] == (ModelFolder(run / "model").evaluation or {})["top1"]
-
-
 def test_the_app_serves_it_beside_a_model_of_another_size(
     run: Path, photograph: Path, tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -97,31 +85,6 @@ def test_the_app_serves_it_beside_a_model_of_another_size(
             assert evaluation["top1"] == (ModelFolder(folder / "model").evaluation or {})["top1"]
         models = client.predict(api_name="/models")
         assert [model["name"] for model in models] == [run.name, tiny_run.name]
-
-
-def test_files_are_classified_with_it(
-    run: Path, photograph: Path, run_command: Callable[..., Run]
-) -> None:
-    result = run_command("classify.py", photograph, "--model", run, "--format", "csv")
-    assert result.returncode == 0, result.stderr
-    row = next(csv.DictReader(result.stdout.splitlines()))
-    expected = Classifier.load(run / "model").classify(photograph)
-    assert row["class"] == expected.labels[0]
-    assert float(row["probability"]) == pytest.approx(expected.probabilities[0], abs=1e-3)
-
-
-def test_it_is_converted(run: Path, tmp_path: Path, run_command: Callable[..., Run]) -> None:
-    import onnxruntime
-
-    path = tmp_path / "large.onnx"
-    command = ["-m", "classifier.convert", run, "--to", "onnx", "--output", path]
-    result = run_command(*command)
-    assert result.returncode == 0, result.stderr
-    session = onnxruntime.InferenceSession(str(path))
-    images = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3)).astype("float32")
-    answers = session.run(None, {session.get_inputs()[0].name: images})[0]
-    expected = Classifier.load(run / "model").probabilities(images)
-    np.testing.assert_allclose(answers, expected, atol=1e-4)
 
 
 def test_it_is_published_and_fine_tuned_from_the_hub(

@@ -99,17 +99,6 @@ def test_load_or_build_works_without_a_writable_cache(
         assert same(array_cache.load_or_build("place", lambda: "state", a_split), a_split())
 
 
-def test_cache_folder_lies_in_the_users_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CIFAR100_MLP_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert array_cache.cache_folder().parent == tmp_path
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert array_cache.cache_folder().parent == tmp_path / ".cache"
-
-
 def test_load_or_build_evicts_the_least_recently_used_splits(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

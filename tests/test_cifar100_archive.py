@@ -1,6 +1,5 @@
 """The original CIFAR-100 archive and its folder: content, damage, untrusted pickles."""
 
-import gzip
 import io
 import os
 import pickle
@@ -15,9 +14,6 @@ from classifier.data.labelled_images import LabelledImages
 from classifier.data.source import DataSource
 from classifier.errors import InputError
 from data_files import (
-    COARSE,
-    FINE,
-    Rows,
     make_rows,
     python2_pickle,
     toronto_content,
@@ -72,25 +68,6 @@ def test_read_accepts_files_pickled_by_python_3(tmp_path: Path, protocol: int) -
     np.testing.assert_array_equal(loaded.labels, SPLITS["train"].fine)
 
 
-@pytest.mark.parametrize("compression", ["", "bz2", "xz"])
-def test_read_accepts_archives_of_any_compression(
-    tmp_path: Path, folder: Path, compression: str
-) -> None:
-    path = tmp_path / "packed-again"
-    with tarfile.open(path, f"w:{compression}") as archive:  # type: ignore[call-overload]
-        archive.add(folder, "cifar-100-python")
-    np.testing.assert_array_equal(read(path, "test").images, SPLITS["test"].images)
-
-
-def test_read_leaves_out_contradicting_superclasses(tmp_path: Path) -> None:
-    rows = SPLITS["train"]
-    contradicting = Rows(rows.images, rows.fine, np.arange(len(rows.fine)) % len(COARSE))
-    loaded = read(write_toronto_folder(tmp_path, {"train": contradicting}), "train")
-    np.testing.assert_array_equal(loaded.labels, rows.fine)
-    assert loaded.superclasses is None
-    assert loaded.superclass_of is None
-
-
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.999])
 def test_read_refuses_a_truncated_archive(archive: Path, kept: float) -> None:
     data = archive.read_bytes()
@@ -100,49 +77,11 @@ def test_read_refuses_a_truncated_archive(archive: Path, kept: float) -> None:
     assert "https://www.cs.toronto.edu" in message
 
 
-def test_read_refuses_an_archive_with_a_flipped_bit(archive: Path) -> None:
-    data = bytearray(gzip.decompress(archive.read_bytes()))
-    whole = gzip.compress(data)
-    data[len(data) // 3] ^= 1  # within the pixels, where no format would notice
-    changed = gzip.compress(data)
-    archive.write_bytes(changed[:-8] + whole[-8:])  # the checksum of the original
-    assert "CRC check failed" in refusal(archive)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"not an archive", gzip.compress(b"hello")],
-    ids=["text", "gzip"],
-)
-def test_read_refuses_a_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "foreign.tar.gz"
-    path.write_bytes(content)
-    assert "foreign.tar.gz" in refusal(path)
-
-
-def test_read_names_what_a_foreign_archive_lacks(tmp_path: Path) -> None:
-    member = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
-    path = rewrite(tmp_path / "cifar-10-python.tar.gz", [(member, b"whatever")])
-    assert "holds no file train" in refusal(path)
-
-
 @pytest.mark.parametrize("name", ["train", "meta"])
 def test_read_refuses_a_folder_without_one_of_its_files(folder: Path, name: str) -> None:
     (folder / name).unlink()
     assert cifar100_archive.recognises(folder)
     assert f"holds no file {name}" in refusal(folder)
-
-
-def test_read_returns_train_without_test(folder: Path) -> None:
-    (folder / "test").unlink()
-    np.testing.assert_array_equal(read(folder, "train").labels, SPLITS["train"].fine)
-
-
-@pytest.mark.parametrize("kept", [0, 5000, -1])
-def test_read_names_a_truncated_file_of_the_folder(folder: Path, kept: int) -> None:
-    file = folder / "train"
-    file.write_bytes(file.read_bytes()[:kept])
-    assert f"{folder.name}/train" in refusal(folder)
 
 
 def test_read_writes_nothing_to_the_disk(tmp_path: Path, folder: Path) -> None:
@@ -175,9 +114,7 @@ def test_read_follows_no_links_in_an_archive(tmp_path: Path, kind: bytes) -> Non
     "opcodes",
     [
         b"cos\nsystem\nU\x04true\x85R",
-        b"cbuiltins\neval\nU\x011\x85R",
         b"cnumpy\nload\nU\x01x\x85R",
-        b"cnumpy.core.multiarray\nfromfile\nU\x01x\x85R",
         b"ccodecs\nopen\nU\x01x\x85R",
         b"\x8c\x02os\x8c\x06system\x93",
         b"cnumpy.core.multiarray\n_reconstruct.__globals__\n",
@@ -224,35 +161,8 @@ def test_read_refuses_allowed_globals_with_other_arguments(
     assert reason in refusal(folder)
 
 
-@pytest.mark.parametrize("value", [[], 7, {}, {"data": 3}])
-def test_read_refuses_a_pickle_of_something_else(folder: Path, value: object) -> None:
-    (folder / "train").write_bytes(python2_pickle(value))
-    assert folder.name in refusal(folder)
-
-
-def test_read_refuses_images_of_another_size(folder: Path) -> None:
-    content = toronto_content(SPLITS["train"])
-    (folder / "train").write_bytes(python2_pickle(content | {"data": content["data"][:, :-1]}))
-    assert "uint8, N × 3072" in refusal(folder)
-
-
 @pytest.mark.parametrize("key", ["fine_labels", "coarse_labels"])
 def test_read_refuses_too_few_labels(folder: Path, key: str) -> None:
     content = toronto_content(SPLITS["train"])
     (folder / "train").write_bytes(python2_pickle(content | {key: content[key][:-1]}))
     assert key in refusal(folder)
-
-
-def test_check_labels_names_the_row_of_a_label_out_of_range(folder: Path) -> None:
-    label = len(FINE)
-    content = toronto_content(SPLITS["train"])
-    content["fine_labels"][7] = label
-    (folder / "train").write_bytes(python2_pickle(content))
-    message = refusal(folder)
-    assert f"label {label} in row 7" in message
-    assert "0 to 5" in message
-
-
-def test_read_refuses_a_meta_without_names(folder: Path) -> None:
-    (folder / "meta").write_bytes(python2_pickle({"fine_label_names": ["apple"]}))
-    assert "coarse_label_names" in refusal(folder)

@@ -1,6 +1,5 @@
 """Corrupted images, and the command that compares models."""
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -15,20 +14,8 @@ from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.presets import PRESETS, current_names, load_preset
 from classifier.settings import Settings
-from evaluation import plots, report
+from evaluation import report
 from evaluation.corruptions import LEVELS, corrupt
-from evaluation.locales import LOCALES, Locale
-
-CURVES = {
-    "shift": {
-        "levels": [0, 4, 8],
-        "top1": {"mlp": [0.5, 0.3, 0.12], "cnn": [0.62, 0.6, 0.118], "third": [0.3, 0.2, 0.1]},
-    },
-    "noise": {
-        "levels": [0, 10, 20],
-        "top1": {"mlp": [0.5, 0.5, 0.48], "cnn": [0.62, 0.3, 0.05], "third": [0.3, 0.3, 0.3]},
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -82,35 +69,6 @@ def test_a_corruption_starts_at_nothing_and_grows(kind: str, images: np.ndarray)
         assert changes == sorted(changes)
 
 
-@pytest.mark.parametrize("kind", LEVELS)
-def test_a_corruption_is_the_same_each_time_and_depends_on_its_seed(
-    kind: str, images: np.ndarray
-) -> None:
-    worst = LEVELS[kind][-1]
-    first = corrupt(images, kind, worst, seed=1)
-    assert np.array_equal(first, corrupt(images, kind, worst, seed=1))
-    if kind in ("shift", "rotation", "noise"):
-        assert not np.array_equal(first, corrupt(images, kind, worst, seed=2))
-
-
-def test_a_shift_moves_by_whole_pixels_in_one_of_four_directions_and_repeats_the_edge(
-    images: np.ndarray,
-) -> None:
-    seen = set()
-    for before, after in zip(images, corrupt(images, "shift", 3 / 32), strict=True):
-        moves = {
-            "right": (after[:, 3:], before[:, :-3], after[:, :3], before[:, :1]),
-            "left": (after[:, :-3], before[:, 3:], after[:, -3:], before[:, -1:]),
-            "down": (after[3:], before[:-3], after[:3], before[:1]),
-            "up": (after[:-3], before[3:], after[-3:], before[-1:]),
-        }
-        (name,) = (name for name, (now, then, *_) in moves.items() if np.array_equal(now, then))
-        _, _, uncovered, edge = moves[name]
-        assert np.array_equal(uncovered, np.broadcast_to(edge, uncovered.shape))
-        seen.add(name)
-    assert seen == {"right", "left", "down", "up"}
-
-
 @pytest.mark.slow
 def test_models_are_sorted_by_top1_and_have_every_figure(comparison: dict) -> None:
     worse, tiny = comparison["models"]
@@ -153,28 +111,6 @@ def test_the_table_is_printed_and_written_and_the_figure_is_a_picture(
     with Image.open(path) as picture:
         assert picture.width >= 1000
     assert path.stat().st_size < 400_000
-
-
-def test_two_models_of_one_name_are_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
-    for place in ("a", "b"):
-        shutil.copytree(tiny_model_folder, tmp_path / place / "same")
-    with pytest.raises(compare.InputError, match="same"):
-        compare.choose([str(tmp_path / "a" / "same"), str(tmp_path / "b" / "same")])
-
-
-@pytest.mark.parametrize("locale", LOCALES.values(), ids=LOCALES)
-def test_the_ends_of_the_curves_are_named_with_their_figures_and_do_not_overlap(
-    locale: Locale,
-) -> None:
-    figure = plots.robustness_curves(CURVES, locale=locale)
-    figure.draw_without_rendering()
-    for axes, kind in zip(figure.axes, CURVES, strict=True):
-        ends = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
-        assert len(ends) == 3, kind
-        for lower, upper in itertools.pairwise(ends):
-            assert lower.y1 <= upper.y0 + 3, kind
-    named = {text.get_text().splitlines()[0] for text in figure.axes[0].texts}
-    assert named == {"mlp", "cnn", "third"}
 
 
 def test_a_model_whose_weights_are_not_embedded_stands_in_the_summary_with_the_record(

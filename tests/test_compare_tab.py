@@ -1,18 +1,15 @@
 """The tab that puts models beside each other, on the embedded ones and on others."""
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from benchmarks.ablation import ROWS
-from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
 from interface import compare
 from interface.drawing import FigureCache
@@ -84,21 +81,6 @@ def test_models_of_other_classes_are_not_put_beside_the_measured_ones(
     assert "robustness" not in page
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figures_are_drawn_on_request(client: TestClient, theme: str) -> None:
-    for figure, choice in (
-        ("robustness", {}),
-        ("class_differences", {"first": "cnn", "second": "mlp"}),
-    ):
-        query = {"theme": theme, "language": "es", **choice}
-        answer = client.get(f"/comparison/{figure}.png", params=query)
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "image/png"
-        width, height = Image.open(io.BytesIO(answer.content)).size
-        assert width > 800
-        assert height > 400
-
-
 @pytest.mark.parametrize(
     "address",
     [
@@ -112,13 +94,6 @@ def test_what_does_not_exist_is_not_found(client: TestClient, address: str) -> N
     answer = client.get(address)
     assert answer.status_code == 404
     assert "passwd" not in answer.text or "no model named" in answer.text
-
-
-def test_differences_need_two_compared_models() -> None:
-    assert "Choose two different" in compare.render_differences("cnn", "cnn", "en")
-    assert "first=cnn&amp;second=mlp" in compare.render_differences("cnn", "mlp", "en")
-    with pytest.raises(InputError, match="no model named 'other' was compared"):
-        compare.render_differences("cnn", "other", "en")
 
 
 @pytest.fixture
@@ -145,24 +120,3 @@ def test_the_ablation_is_shown_with_its_source(
     assert "comparison/ablation.png" in page
     for key in ("command", "date"):
         assert measured_ablation[key] in page
-
-
-def test_without_a_measured_ablation_there_is_no_figure(
-    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compare, "ABLATION", tmp_path / "missing.json")
-    assert client.get("/comparison/ablation.png").status_code == 404
-
-
-@pytest.mark.usefixtures("measured_ablation")
-@pytest.mark.parametrize("figure", compare.FIGURES)
-def test_a_phone_gets_a_narrow_figure_whose_panels_lie_below_each_other(
-    client: TestClient, figure: str
-) -> None:
-    sizes = {}
-    for form in ("wide", "narrow"):
-        query = {"form": form, "first": "cnn", "second": "mlp"}
-        answer = client.get(f"/comparison/{figure}.png", params=query)
-        sizes[form] = Image.open(io.BytesIO(answer.content)).size
-    assert sizes["narrow"][0] / sizes["narrow"][1] < min(1, sizes["wide"][0] / sizes["wide"][1])
-    assert client.get(f"/comparison/{figure}.png?form=round").status_code == 404

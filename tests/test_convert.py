@@ -13,7 +13,6 @@ import pytest
 
 from classifier import command_line, convert
 from classifier.architectures import build_network
-from classifier.architectures.views import average_views
 from classifier.data.labelled_images import label_images
 from classifier.data.loading import load_split
 from classifier.errors import ClassifierError, InputError
@@ -56,19 +55,6 @@ def saved(path: Path, build: Callable[[Any], Any]) -> ModelFolder:
     for weights in model.weights:  # also those that start at zero and at one
         if "normalization" in weights.path:
             weights.assign(random.uniform(0.5, 1.5, weights.shape))
-    path.mkdir(parents=True)
-    model.save(path, zipped=False)
-    LABELS.write(path)
-    return ModelFolder(path)
-
-
-def network(path: Path, preset: str, **changes: Any) -> ModelFolder:
-    """Writes an untrained model of a preset, as training exports it."""
-    settings = load_preset(preset).replace(**changes)
-    mean, deviation = np.array([120.0, 110.0, 100.0]), np.array([60.0, 61.0, 62.0])
-    model = average_views(
-        build_network(settings, classes=6, mean=mean, deviation=deviation), settings
-    )
     path.mkdir(parents=True)
     model.save(path, zipped=False)
     LABELS.write(path)
@@ -205,10 +191,7 @@ def test_convert_translates_each_layer_to_onnx_as_keras_computes_it(tmp_path: Pa
     ("name", "options", "said"),
     [
         ("GroupNormalization", {"groups": 3}, "GroupNormalization"),
-        ("LayerNormalization", {"axis": 1}, r"LayerNormalization with axis \[1\]"),
         ("Conv2D", {"filters": 3, "kernel_size": 3, "dilation_rate": 2}, "with dilation_rate"),
-        ("Dense", {"units": 3, "activation": "mish"}, "the function mish"),
-        ("ReLU", {"negative_slope": 0.1}, "with negative_slope 0.1"),
         (
             "Resizing",
             {"height": 9, "width": 9, "interpolation": "nearest"},
@@ -318,15 +301,6 @@ def test_a_wrong_call_is_one_line(
     output, error = capfd.readouterr()
     assert (status, output) == (2, "")
     assert message in error.strip().splitlines()[-1]
-
-
-@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
-def test_a_missing_library_is_named(
-    tiny: ModelFolder, missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, missing, None)
-    with pytest.raises(InputError, match=f"needs {missing}: pip install"):
-        convert.main([str(tiny.path), "--to", "onnx"])
 
 
 def test_an_onnx_file_is_published_with_a_card_that_says_how_to_run_it(

@@ -14,7 +14,7 @@ import pytest
 
 from classifier.data.images import to_model_input
 from classifier.data.labelled_images import LabelledImages
-from classifier.data.loading import channel_statistics, load_split, load_stored_split
+from classifier.data.loading import channel_statistics, load_stored_split
 from classifier.data.source import DataSource
 from classifier.data.split import stratified_split
 from classifier.errors import InputError
@@ -26,7 +26,6 @@ from data_files import (
     make_rows,
     write_archive,
     write_hub_layout,
-    write_image_folder,
     write_parquet,
     write_toronto_folder,
 )
@@ -129,15 +128,6 @@ class TestForms:
         assert result.classes == COARSE
         assert result.superclasses is None
 
-    def test_load_split_reads_relative_and_home_paths(
-        self, forms: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        place = forms["hub layout"].parent
-        monkeypatch.chdir(place)
-        monkeypatch.setenv("HOME", str(place))
-        for name in ("hub", "./hub", "~/hub", str(place / "hub") + "/"):
-            assert load_split(name, "test").dataset == "hub"
-
 
 class TestColumns:
     """Which column is the image, and which the target."""
@@ -162,14 +152,6 @@ class TestColumns:
     def test_find_label_column_prefers_fine_label(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", image=self.image, label=self.shapes, fine_label=self.colours)
         assert load(tmp_path / "d").classes == ("red", "blue")
-
-    def test_find_label_column_takes_the_only_class_label(self, tmp_path: Path) -> None:
-        self.write(tmp_path / "d", photo=self.image, shape=self.shapes, kind=self.number)
-        assert load(tmp_path / "d").classes == ("round", "flat")
-
-    def test_find_label_column_takes_a_named_column(self, tmp_path: Path) -> None:
-        self.write(tmp_path / "d", image=self.image, shape=self.shapes, fine_label=self.colours)
-        assert load(tmp_path / "d", label_column="shape").classes == ("round", "flat")
 
     def test_find_label_column_refuses_several_columns(self, tmp_path: Path) -> None:
         self.write(tmp_path / "d", image=self.image, shape=self.shapes, colour=self.colours)
@@ -210,14 +192,6 @@ class TestColumns:
         test = load(tmp_path / "d", "test")
         assert (test.classes, test.labels.tolist()) == (classes, [1])
 
-    def test_load_refuses_a_missing_text_label(self, tmp_path: Path) -> None:
-        features = datasets.Features(img=datasets.Image(), label=datasets.Value("string"))
-        images = [{"bytes": encode(noise(32, 32, 3)), "path": None}] * 2
-        write_parquet(tmp_path / "d", "train", {"img": images, "label": ["a", None]}, features)
-        assert "row 1 of column label in the train split of d has no label" in refusal(
-            tmp_path / "d"
-        )
-
     def test_load_reads_the_named_configuration(self, tmp_path: Path) -> None:
         for name, label in (("first", 1), ("second", 2)):
             write_labelled(tmp_path / "d" / name, [encode(noise(32, 32, 3))], [label])
@@ -232,33 +206,9 @@ class TestColumns:
             assert "'first', 'second'" in message
             assert "name one with --config" in message
 
-    def test_load_refuses_a_configuration_of_a_folder_without_any(
-        self, tmp_path: Path, forms: dict[str, Path]
-    ) -> None:
-        write_image_folder(tmp_path / "pets", {"cat": [encode(noise(32, 32, 3))]})
-        for place in (tmp_path / "pets", forms["toronto archive"]):
-            assert "leave out --config x" in refusal(place, config="x")
-
-    def test_find_image_column_refuses_a_table_without_images(self, tmp_path: Path) -> None:
-        self.write(tmp_path / "d", label=self.colours)
-        message = refusal(tmp_path / "d")
-        assert "no image column" in message
-        assert "label" in message
-
 
 class TestWrongData:
     """Messages about wrong data."""
-
-    @pytest.mark.parametrize("label", [-1, 10])
-    def test_check_labels_names_the_row_of_a_label_out_of_range(
-        self, tmp_path: Path, label: int
-    ) -> None:
-        image = encode(noise(32, 32, 3))
-        write_labelled(tmp_path / "wrong", [image] * 3, [0, 1, label])
-        message = refusal(tmp_path / "wrong")
-        assert f"label {label} in row 2" in message
-        assert "column label in the train split of wrong" in message
-        assert "0 to 9" in message
 
     def test_load_names_the_file_of_a_missing_or_wrong_label(self, tmp_path: Path) -> None:
         images = [{"bytes": encode(noise(32, 32, 3)), "path": f"{name}.png"} for name in "abc"]
@@ -272,14 +222,6 @@ class TestWrongData:
             write_parquet(tmp_path / "wrong", "train", columns, features)
             assert said in refusal(tmp_path / "wrong")
 
-    @pytest.mark.parametrize("name", ["a[b]", "a::b"])
-    def test_load_refuses_tables_below_a_path_like_a_pattern(
-        self, tmp_path: Path, name: str
-    ) -> None:
-        write_labelled(tmp_path / name / "x", [encode(noise(32, 32, 3))], [3])
-        write_labelled(tmp_path / "ab" / "x", [encode(noise(32, 32, 3))] * 2, [1, 2])
-        assert "rename it" in refusal(tmp_path / name / "x")
-
     @pytest.mark.parametrize(
         "data",
         [b"", encode(noise(32, 32, 3))[:500], None],
@@ -292,14 +234,6 @@ class TestWrongData:
         write_labelled(tmp_path / "broken", [good, good, data, good], [0, 1, 2, 3])
         message = refusal(tmp_path / "broken")
         assert "row 2 of the train split of broken cannot be decoded" in message
-
-    @pytest.mark.parametrize("files", [{}, {"README.md": "# Nothing"}, {"x.bin": "x"}])
-    def test_load_refuses_an_empty_folder(self, tmp_path: Path, files: dict[str, str]) -> None:
-        folder = tmp_path / "void"
-        folder.mkdir()
-        for name, text in files.items():
-            (folder / name).write_text(text)
-        assert "void holds no data files" in refusal(folder)
 
     @pytest.mark.parametrize(
         "files",
@@ -391,10 +325,6 @@ class TestPreparation:
         np.testing.assert_allclose(mean, images.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
         np.testing.assert_allclose(deviation, images.std((0, 1, 2), dtype=np.float64), rtol=1e-6)
         assert mean.dtype == deviation.dtype == np.float32
-
-    def test_channel_statistics_refuses_no_images(self) -> None:
-        with pytest.raises(InputError, match="at least one"):
-            channel_statistics(noise(0, 32, 32, 3))
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from classifier import command_line
 from classifier.files import write_atomically
 from conftest import TINY_SETTINGS, Run
-from test_train_command import assert_one_line
 
 
 @contextlib.contextmanager
@@ -57,23 +55,6 @@ def test_a_full_disk_anywhere_is_one_line(number, capsys):
     assert capsys.readouterr().err == expected
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        RuntimeError("{{node x}} OOM when allocating tensor with shape[3072,9] [Op:Y]"),
-        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes."),
-    ],
-)
-def test_too_little_memory_is_told_in_words(error, capsys):
-    def main(arguments: list[str]) -> None:
-        raise error
-
-    assert command_line.run(main, []) == 1
-    expected = "error: there is not enough memory: lower batch_size, or choose a smaller network."
-    assert capsys.readouterr().err == f"{expected} Run again with --debug for details.\n"
-
-
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_file_that_cannot_be_written_is_named_by_its_own_name(number, tmp_path, capsys):
     def write(path: Path) -> None:
@@ -85,29 +66,3 @@ def test_a_file_that_cannot_be_written_is_named_by_its_own_name(number, tmp_path
     assert command_line.run(main, []) == 1
     expected = f"error: cannot use {tmp_path / 'model.onnx'} (it is not allowed). Run again with "
     assert capsys.readouterr().err == expected + "--debug for details.\n"
-
-
-def test_an_output_that_cannot_be_written_to_is_named(tmp_path, run_command):
-    with mounted(tmp_path / "fixed", "size=1m,ro") as disk:
-        for output in (disk, disk / "run"):
-            result = run_command("train.py", "--output", output)
-            assert_one_line(result, 2, f"cannot write to {output}", "choose another --output")
-
-
-@pytest.mark.slow
-def test_training_and_evaluation_need_no_cache_that_can_be_written_to(
-    tmp_path, small_dataset, run_command: Callable[..., Run]
-):
-    dataset = shutil.copytree(small_dataset, tmp_path / "uncached")
-    with mounted(tmp_path / "fixed", "size=1m,ro") as disk:
-        names = ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "CIFAR100_MLP_CACHE")
-        caches = {name: str(disk) for name in names}
-        trained = run_command(
-            *("train.py", "--dataset", dataset, "--output", tmp_path / "run", *TINY_SETTINGS),
-            **caches,
-        )
-        evaluated = run_command(
-            "-m", "evaluation", tmp_path / "run", "--dataset", dataset, **caches
-        )
-    for result in (trained, evaluated):
-        assert result.returncode == 0, result.stderr

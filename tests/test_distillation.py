@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier.training import distillation
 from classifier.training.distillation import stored_answers
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype("uint8")
@@ -53,24 +52,3 @@ def test_a_damaged_file_is_computed_again(asked: list[int], tmp_path: Path, cont
     np.testing.assert_allclose(answers, ANSWERS, atol=1e-3)
     stored_answers(b"teacher", IMAGES, teacher(asked))
     assert len(asked) == 2
-
-
-def test_without_a_cache_folder_the_teacher_is_asked_each_time(
-    asked: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("CIFAR100_MLP_CACHE", str(tmp_path / "file"))
-    for _ in range(2):
-        stored_answers(b"teacher", IMAGES, teacher(asked))
-    assert len(asked) == 2
-
-
-def test_the_oldest_views_are_removed(
-    asked: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(distillation, "MAX_STORED_ANSWERS", 2)
-    for name in (b"1", b"2", b"3"):
-        stored_answers(name, IMAGES, teacher(asked))
-    assert len(list((tmp_path / "answers").iterdir())) == 2
-    stored_answers(b"3", IMAGES, teacher(asked))
-    assert len(asked) == 3

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,17 +43,12 @@ JAX = {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
 Process = subprocess.Popen[str]
 
 
-def start_two(
-    *arguments: object,
-    each: tuple[list[str], ...] = ([], []),
-    programs: tuple[list[str], ...] = ([], []),
-) -> list[Process]:
+def start_two(*arguments: object, each: tuple[list[str], ...] = ([], [])) -> list[Process]:
     """Starts both processes of a group on loopback.
 
     Args:
         arguments: of `train.py` in both.
         each: further ones of each.
-        programs: what Python is given before `train.py` in each.
     """
     group = {
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}",
@@ -62,14 +56,14 @@ def start_two(
     }
     return [
         subprocess.Popen(
-            [sys.executable, *program, "train.py", *map(str, arguments), "--distributed", *more],
+            [sys.executable, "train.py", *map(str, arguments), "--distributed", *more],
             cwd=PROJECT,
             env={**os.environ, **JAX, **group, "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number, (program, more) in enumerate(zip(programs, each, strict=True))
+        for number, more in enumerate(each)
     ]
 
 
@@ -93,16 +87,6 @@ def assert_same_training(one: Path, other: Path) -> None:
     assert first.evaluation["top1"] == second.evaluation["top1"]
 
 
-@pytest.fixture(scope="module")
-def classic(tmp_path_factory, small_dataset, run_command) -> Path:
-    """The classic recipe, trained by one process without `--distributed`."""
-    folder = tmp_path_factory.mktemp("classic") / "one"
-    arguments = [*CLASSIC, "--dataset", small_dataset, "--output", folder]
-    result = run_command("train.py", *arguments, **JAX)
-    assert result.returncode == 0, result.stderr
-    return folder
-
-
 @pytest.mark.slow
 def test_two_processes_arrive_where_one_does(tmp_path, small_dataset, tiny_run, run_command):
     """With augmentation, mixing, dropout and a teacher: everything that draws random numbers."""
@@ -123,16 +107,6 @@ def test_two_processes_arrive_where_one_does(tmp_path, small_dataset, tiny_run, 
     assert training["distributed"] == {"processes": 2, "devices": 2}
 
 
-@pytest.mark.slow
-def test_two_devices_of_one_process_arrive_there_too(classic, tmp_path, small_dataset, run_command):
-    arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "two"]
-    flags = "--xla_force_host_platform_device_count=2"
-    result = run_command("train.py", *arguments, "--distributed", **JAX, XLA_FLAGS=flags)
-    assert result.returncode == 0, result.stderr
-    assert "process 1 of 1, 2 devices" in result.stdout
-    assert_same_training(classic, tmp_path / "two")
-
-
 def test_each_device_computes_its_part_of_the_batch(run_command):
     code = """
 import jax, numpy as np
@@ -147,25 +121,6 @@ print([shard.data.shape for shard in uneven.addressable_shards])
     flags = "--xla_force_host_platform_device_count=3"
     result = run_command("-c", code, **JAX, XLA_FLAGS=flags)
     assert result.stdout.splitlines() == ["[(2, 4), (2, 4), (2, 4)]", "[(5, 4)]"], result.stderr
-
-
-@pytest.mark.slow
-def test_when_one_process_is_killed_all_end_and_the_run_goes_on_where_it_was(
-    classic, tmp_path, small_dataset
-):
-    arguments = [*CLASSIC, "--dataset", small_dataset, "--output", tmp_path / "two", "--resume"]
-    held = [str(Path(__file__).with_name("held_training.py")), "3"]
-    leader, other = start_two(*arguments, programs=([], held))
-    assert leader.stdout is not None
-    assert any(line.startswith("Epoch 3") for line in leader.stdout)
-    other.send_signal(signal.SIGKILL)
-    other.communicate()
-    leader.communicate(timeout=200)
-    assert leader.returncode != 0
-    assert not (tmp_path / "two" / "model").exists()
-
-    train_with_two(*arguments)
-    assert_same_training(classic, tmp_path / "two")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ import yaml
 
 from app_server import RunningApp, running_app
 from data_files import make_rows, write_archive, write_toronto_folder
-from hub_server import ENDPOINT, Hub
+from hub_server import ENDPOINT, Hub, files_of
 from postgres_server import find_programs, postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -103,10 +103,10 @@ class Workshop:
         """Fills the Hub with the data sets that the documents name, and with `user/name`."""
         self.hub.clear()
         for name in DATASETS:
-            self.hub.put(self.hub.create("datasets", name), contents(self.dataset))
+            self.hub.put(self.hub.create("datasets", name), files_of(self.dataset))
         if published:
             repository = self.hub.create("models", "user/name")
-            model = contents(self.folder / "pretrained" / "mlp")
+            model = files_of(self.folder / "pretrained" / "mlp")
             repository.tags["v1"] = self.hub.put(repository, model).sha
 
     def ask(self, **request: Any) -> tuple[int, str]:
@@ -369,9 +369,3 @@ def put_data(folder: Path, small_dataset: Path) -> None:
     unpacked = write_toronto_folder(folder / "toronto", splits)
     write_archive(folder / "cifar-100-python.tar.gz", unpacked)
     shutil.copy(gr.get_image("lion.jpg"), folder / "photo.jpg")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder by their paths in it."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -30,15 +30,6 @@ def test_each_emoji_belongs_to_one_kind_and_to_one_split(any_font: None, tmp_pat
         assert not train & test
 
 
-def test_another_seed_draws_others_for_the_training(any_font: None, tmp_path: Path) -> None:
-    for seed in (0, 0, 1):
-        emoji.write(tmp_path / f"{len(list(tmp_path.iterdir()))}", per_class=5, seed=seed)
-    first, again, other = (
-        sorted(path.name for path in (tmp_path / name / "train").rglob("*.png")) for name in "012"
-    )
-    assert first == again != other
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -59,11 +50,3 @@ def test_a_wrong_call_is_one_line_and_writes_nothing(
     assert command_line.run(emoji.main, arguments) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_a_missing_font_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(font_manager, "findSystemFonts", list)
-    assert command_line.run(emoji.main, ["new"]) == 2
-    assert "apt-get install fonts-noto-color-emoji" in capsys.readouterr().err

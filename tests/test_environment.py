@@ -85,18 +85,6 @@ def test_run_sets_the_kernels_before_tensorflow_is_imported(
     assert result.stderr.strip().splitlines()[-1] == f"kernels: {expected}"
 
 
-def test_the_kernels_are_chosen_in_one_place() -> None:
-    product = [
-        path
-        for folder in ("classifier", "evaluation", "interface", "static_page", "benchmarks")
-        for path in (PROJECT / folder).rglob("*.py")
-    ]
-    named = [
-        path for path in (*product, *PROJECT.glob("*.py")) if KERNELS in path.read_text("utf-8")
-    ]
-    assert named == [PROJECT / "classifier" / "environment.py"]
-
-
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_run_escapes_characters_that_the_output_cannot_hold(encoding: str) -> None:
     program = (

@@ -79,32 +79,6 @@ def test_a_model_folder_gets_its_figures_predictions_and_plots(evaluated):
     assert not list(folder.rglob(".*")), "temporary files were left behind"
 
 
-def test_the_figures_are_those_of_the_model_that_keras_loads(evaluated, small_dataset):
-    import keras
-
-    folder, _ = evaluated
-    test = load_split(str(small_dataset), "test")
-    answers = keras.saving.load_model(folder).predict(test.images, verbose=0)
-    evaluation = json.loads((folder / "evaluation.json").read_text())
-    assert evaluation["top1"] == pytest.approx(np.mean(answers.argmax(axis=1) == test.labels))
-    stored, labels = ModelFolder(folder).predictions()
-    assert np.allclose(stored, answers, atol=5e-4)  # float16
-    assert evaluation["loss"] == pytest.approx(
-        -np.log(answers[range(60), test.labels]).mean(), abs=1e-4
-    )
-    assert (labels == test.labels).all()
-
-
-def test_the_terminal_shows_the_figure_its_interval_and_the_duplicates(evaluated):
-    folder, done = evaluated
-    evaluation = json.loads((folder / "evaluation.json").read_text())
-    low, high = evaluation["top1_interval"]
-    assert f"{evaluation['top1']:.1%}  95% interval {low:.1%} – {high:.1%}" in done.stdout
-    assert "0 images are training images (exact duplicates)" in done.stdout
-    assert f"Written to {folder}" in done.stdout
-    assert "60 images" in done.stdout
-
-
 def test_the_evaluation_that_train_py_made_is_the_one_that_the_command_makes(
     evaluated, tiny_model_folder
 ):
@@ -210,23 +184,6 @@ def test_evaluation_needs_no_tensorflow(model, small_dataset, run_command):
     program += "except SystemExit as end:\n    print(end.code, 'tensorflow' in sys.modules)\n"
     done = run_command("-c", program, model, "--dataset", small_dataset)
     assert done.stdout.splitlines()[-1] == "0 False", done.stderr
-
-
-def test_a_source_that_is_no_model_folder_is_refused(small_dataset, call_command, tmp_path):
-    refused(call_command("-m", "evaluation", tmp_path, "--dataset", small_dataset))
-
-
-def test_a_split_that_does_not_exist_is_refused(model, small_dataset, call_command, tmp_path):
-    arguments = ("--dataset", small_dataset, "--split", "exam", "--output", tmp_path / "out")
-    refused(call_command("-m", "evaluation", model, *arguments), "exam")
-
-
-def test_an_output_that_is_a_file_is_refused(model, small_dataset, call_command, tmp_path):
-    file = tmp_path / "file"
-    file.write_text("kept")
-    done = call_command("-m", "evaluation", model, "--dataset", small_dataset, "--output", file)
-    refused(done, "is a file")
-    assert file.read_text() == "kept"
 
 
 def test_an_output_that_cannot_be_written_to_is_refused_before_the_data_are_loaded(

@@ -75,21 +75,6 @@ def test_answers_gradients_and_moving_statistics_are_those_of_keras(
         network.set_weights(weights)
 
 
-def test_frozen_normalisation_uses_and_keeps_its_moving_statistics(
-    networks: Any, images: np.ndarray
-) -> None:
-    plain, fast = networks
-    expected = np.asarray(plain(images, training=False))
-    for layer in fast.layers:
-        layer.trainable = False
-    before = fast.get_weights()
-    np.testing.assert_allclose(fast(images, training=True), expected, atol=1e-5)
-    for one, other in zip(fast.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(one, other)
-    for layer in fast.layers:
-        layer.trainable = True
-
-
 def test_in_bfloat16_the_gradients_agree_to_its_precision(images: np.ndarray) -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -102,30 +87,6 @@ def test_in_bfloat16_the_gradients_agree_to_its_precision(images: np.ndarray) ->
         assert one.dtype == other.dtype == np.float32
         scale = np.abs(one).max() + 1e-3
         assert np.abs(one - other).mean() < 0.05 * scale
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"strides": 2},
-        {"dilation_rate": 2},
-        {"padding": "valid"},
-        {"groups": 2},
-        {"kernel_size": 5},
-    ],
-)
-def test_a_convolution_of_another_kind_stays_keras_own(options: dict[str, Any]) -> None:
-    inputs = keras.Input((8, 8, 4))
-    arguments = {"filters": 4, "kernel_size": 3, "padding": "same", **options}
-    network = keras.Model(inputs, keras.layers.Conv2D(**arguments)(inputs))
-    assert accelerate(network) is network
-
-
-@pytest.mark.parametrize("options", [{"scale": False}, {"center": False}, {"axis": 1}])
-def test_a_batch_normalisation_of_another_kind_stays_keras_own(options: dict[str, Any]) -> None:
-    inputs = keras.Input((8, 8, 4))
-    network = keras.Model(inputs, keras.layers.BatchNormalization(**options)(inputs))
-    assert accelerate(network) is network
 
 
 def test_networks_without_such_layers_and_other_backends_keep_theirs(

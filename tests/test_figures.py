@@ -7,21 +7,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
-from classifier.errors import InputError
 from classifier.model_folder.folder import ModelFolder
 from evaluation import plots
 from interface import drawing, figures
 from interface.drawing import Drawing, FigureCache
-from interface.middleware import EXCEPTION_HANDLERS
 from interface.serving import Models, Served
 from interface.translations import LANGUAGES, words
 
@@ -72,37 +67,6 @@ def test_prepared_figures_are_kept_and_drawn_again_when_the_data_change(
     evaluation.write_text(evaluation.read_text() + " ")
     drawing.content_of.cache_clear()
     assert wanted[0].digest != before
-
-
-def test_a_figure_without_data_is_not_found(models: Models) -> None:
-    folder = models.get().folder.path
-    (folder / "history.csv").unlink()
-    for figure in ("training", "confusion_zoom"):
-        with pytest.raises(InputError):
-            models.figures.get(Drawing(folder, figure)).result(60)
-    routes = [figures.route(models)]
-    app = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS)
-    client = TestClient(app)
-    for path in ("training.png", "nothing.png", "roc.png?theme=pink", "roc.png?classes=99"):
-        assert client.get(f"/figures/{path}").status_code == 404, path
-
-
-def test_a_figure_is_drawn_once_however_its_classes_are_repeated(
-    models: Models, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[tuple[str, tuple[int, ...]]] = []
-
-    def get(wanted: Drawing) -> Future[bytes]:
-        drawn.append((wanted.figure, wanted.choice))
-        found: Future[bytes] = Future()
-        found.set_result(b"PNG")
-        return found
-
-    monkeypatch.setattr(models.figures, "get", get)
-    client = TestClient(Starlette(routes=[figures.route(models)]))
-    for path in ("roc.png?classes=" + "1,0,1," * 2000, "training.png?classes=1,2"):
-        assert client.get(f"/figures/{path}").status_code == 200
-    assert drawn == [("roc", (1, 0)), ("training", ())]
 
 
 def test_a_point_of_the_matrix_belongs_to_the_class_that_is_drawn_there(models: Models) -> None:

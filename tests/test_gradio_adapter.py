@@ -10,10 +10,8 @@ from typing import Any
 
 import gradio as gr
 import gradio.mcp
-import mcp.shared.session
 import pytest
 from gradio.routes import App
-from mcp.server import Server
 
 from interface.events import LANGUAGE_INPUT
 from interface.gradio_adapter import (
@@ -23,42 +21,6 @@ from interface.gradio_adapter import (
     is_awaited,
 )
 from interface.translations import word
-
-
-def test_every_event_passes_preprocess_data_and_call_function() -> None:
-    source = inspect.getsource(gr.Blocks.process_api)
-    assert "self.preprocess_data(" in source, "inputs no longer pass `preprocess_data`: files do"
-    assert "self.call_function(" in source, "functions no longer run in `call_function`"
-    assert list(inspect.signature(gr.Blocks.preprocess_data).parameters)[1:3] == [
-        "block_fn",
-        "inputs",
-    ], "`preprocess_data` takes other arguments"
-
-
-def test_gradio_looks_its_mcp_server_up_when_it_starts() -> None:
-    source = inspect.getsource(App.setup_mcp_server)
-    assert "gradio.mcp.GradioMCPServer(blocks)" in source, "our MCP server is no longer taken"
-    for name in ("convert_strings_to_filedata", "postprocess_output_data"):
-        ours, theirs = (getattr(kind, name) for kind in (McpServer, gradio.mcp.GradioMCPServer))
-        if theirs is not ours:
-            assert inspect.signature(ours).parameters.keys() == (
-                inspect.signature(theirs).parameters.keys()
-            ), f"`{name}` of Gradio's MCP server takes other arguments"
-    tool = inspect.getsource(gradio.mcp.GradioMCPServer.create_mcp_server)
-    assert "self.postprocess_output_data(" in tool, "MCP answers are no longer ours"
-    prepare = inspect.getsource(gradio.mcp.GradioMCPServer._prepare_tool_call_args)
-    assert "self.convert_strings_to_filedata(" in prepare, "MCP arguments are no longer checked"
-
-
-def test_the_mcp_library_lets_tools_check_their_arguments_themselves() -> None:
-    source = inspect.getsource(gradio.mcp.GradioMCPServer.create_mcp_server)
-    assert "self.Server(" in source, "our server under Gradio's MCP server is no longer taken"
-    assert "server.call_tool()" in source, "Gradio chooses itself whether arguments are checked"
-    assert "validate_input" in inspect.signature(Server.call_tool).parameters
-    noise = inspect.getsource(mcp.shared.session)
-    assert "Failed to validate " in noise, (
-        "`_is_relevant` filters other lines than the library writes"
-    )
 
 
 def test_the_queue_says_what_is_waited_for() -> None:

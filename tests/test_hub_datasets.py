@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from classifier.data.loading import load_split
 from classifier.data.source import DataSource
 from data_files import encode
-from hub_server import Hub
+from hub_server import Hub, files_of
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 DATASET = "uoft-cs/cifar100"
@@ -23,37 +23,8 @@ DATASET = "uoft-cs/cifar100"
 @pytest.fixture
 def dataset(hub: Hub, small_dataset: Path) -> str:
     """The default id, with a small data set behind it."""
-    repository = hub.create("datasets", DATASET)
-    files = [path for path in small_dataset.rglob("*") if path.is_file()]
-    hub.put(
-        repository,
-        {path.relative_to(small_dataset).as_posix(): path.read_bytes() for path in files},
-    )
+    hub.put(hub.create("datasets", DATASET), files_of(small_dataset))
     return DATASET
-
-
-def test_load_dataset_reads_the_default_id(hub: Hub, dataset: str) -> None:
-    from datasets import load_dataset
-
-    tables = load_dataset(dataset)
-    assert {name: len(table) for name, table in tables.items()} == {"train": 240, "test": 60}
-
-
-def test_load_split_takes_images_below_the_split_folder_only(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CIFAR100_MLP_CACHE", str(tmp_path))
-    folders = {"train/train": 2, "train/test": 3, "Test/steam_train": 4, "Test/test": 5}
-    images = {
-        f"{folder}/{number}.png": encode(np.full((8, 8, 3), 10 * number, np.uint8))
-        for folder, count in folders.items()
-        for number in range(count)
-    }
-    hub.put(hub.create("datasets", "user/nasty-names"), images)
-    for split, expected in (("train", [0, 3, 2]), ("test", [4, 5, 0])):
-        loaded = load_split("user/nasty-names", split)
-        assert loaded.classes == ("steam_train", "test", "train")
-        assert np.bincount(loaded.labels, minlength=3).tolist() == expected
 
 
 def test_load_split_takes_a_named_test_split_else_draws_one(
@@ -168,30 +139,3 @@ def top1_with_keras_alone(repo_id: str, folder: Path) -> float:
     )
     assert result.returncode == 0, result.stderr
     return float(result.stdout)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "environment", "said"),
-    [
-        (("--repo-id", "user/name"), {"HF_TOKEN": Hub.READ}, "is read-only"),
-        (("--repo-id", "no-name"), {"HF_TOKEN": Hub.WRITE}, "must be user/name"),
-        (("--repo-id", "user/name"), {}, "needs a token"),
-        (("--repo-id", "user/name", "--branch", "b", "--create-pr"), {}, "not allowed with"),
-    ],
-)
-def test_push_invalid_call_is_one_line_with_status_2(
-    hub: Hub,
-    tiny_model_folder: Path,
-    call_command: Run,
-    arguments: tuple[str, ...],
-    environment: dict[str, str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("HF_TOKEN")
-    result = call_command(
-        "train.py", "--push", "--from", tiny_model_folder, *arguments, **environment
-    )
-    assert result.returncode == 2
-    assert said in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1

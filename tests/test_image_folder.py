@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 import tempfile
@@ -76,11 +75,6 @@ def training_data(dataset: Path) -> TrainingData:
 class TestNames:
     """Names of folders, as splits and as classes."""
 
-    def test_load_takes_split_names_beside_other_folders_as_classes(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train": 3, "test": 2, "steam_train": 2, "cat": 1})
-        expected = {"cat": 1, "steam_train": 2, "test": 2, "train": 3}
-        assert counts(load(tmp_path / "data")) == expected
-
     @pytest.mark.parametrize(("first", "second"), [("Train", "Test"), ("TRAINING", "Dev")])
     def test_load_finds_splits_in_any_letter_case(
         self, tmp_path: Path, first: str, second: str
@@ -96,25 +90,10 @@ class TestNames:
         assert "two folders for the split test" in refusal(tmp_path / "data")
 
 
-NASTY = ["train", "test", "validation", "valid", "eval", "steam_train", "test-tube", "a.test.b"]
-NASTY += ["evaluation kit", "dev", "Train", "TEST", ".hidden", "__init__", "a\\b", "[x]", "{a,b}"]
-NASTY += [
-    "*",
-    "?",
-    "**",
-    " lead",
-    "trail ",
-    "naïve",
-    "猫",
-    "NA",
-    "null",
-    "007",
-    "-1",
-    "~",
-    "#",
-    "%20",
-]
-NASTY += ["metadata.csv", "data.parquet", "x.png", "x.zip", "train-00000-of-00001", "$HOME", "a'b"]
+# Names of splits, of columns, of patterns, of files, and those that a table would read as a number
+NASTY = ["train", "test", "validation", "steam_train", "a.test.b", "TEST", ".hidden", "__init__"]
+NASTY += ["a\\b", "[x]", "{a,b}", "**", " lead", "trail ", "naïve", "猫", "NA", "007", "~", "#"]
+NASTY += ["%20", "metadata.csv", "data.parquet", "x.png", "x.zip", "train-00000-of-00001", "$HOME"]
 
 
 @settings(max_examples=25, deadline=None, database=None)
@@ -155,20 +134,6 @@ class TestRepeatedImages:
         assert "2 of the 6 test images are exact duplicates of training images" in warning
         assert "test/dog/copy0.png, test/dog/copy1.png" in warning
         assert "\n" not in warning
-
-
-class TestTables:
-    """Images beside a table."""
-
-    def test_load_ignores_tables_beside_split_folders(self, tmp_path: Path) -> None:
-        name = "train/features.parquet"
-        images = {"train/train": 2, "train/test": 3, "test/steam_train": 4, "test/test": 5}
-        write(tmp_path / "data", images)
-        (tmp_path / "data" / name).write_text("{}")
-        train, test = (load(tmp_path / "data", split) for split in ("train", "test"))
-        assert counts(train) == {"steam_train": 0, "test": 3, "train": 2}
-        assert counts(test) == {"steam_train": 4, "test": 5, "train": 0}
-        assert Path(name).suffix in train.remarks[0]
 
 
 class TestFiles:
@@ -225,21 +190,6 @@ class TestFiles:
         assert "DS_Store" not in remark
         assert load(tmp_path / "data").remarks == split.remarks  # from the cache, too
 
-    @pytest.mark.parametrize("packed", [False, True])
-    def test_load_reports_folders_with_system_files_only(
-        self, tmp_path: Path, packed: bool
-    ) -> None:
-        data = tmp_path / "data"
-        write(data, {"train/cat": 3, "train/dog": 2})
-        for name in ("train/bird/.DS_Store", "train/eel/Thumbs.db", "__MACOSX/train/cat/._0.png"):
-            (data / name).parent.mkdir(parents=True)
-            (data / name).write_text("of the system")
-        (data / "train/fox").mkdir()
-        split = load(pack(tmp_path / "data.zip", data) if packed else data)
-        assert counts(split) == {"cat": 3, "dog": 2}
-        (remark,) = split.remarks
-        assert "3 empty folder (train/bird)" in remark
-
     @pytest.mark.parametrize(
         ("name", "said"),
         [
@@ -271,12 +221,6 @@ class TestFiles:
         (tmp_path / "data/train/cat/2.png").write_bytes(encode(picture(1))[:300])
         assert "the image train/cat/2.png of data cannot be decoded" in refusal(tmp_path / "data")
 
-    def test_load_follows_links(self, tmp_path: Path) -> None:
-        write(tmp_path, {"pool/eel": 4, "data/train/cat": 3})
-        (tmp_path / "data/train/eel").symlink_to(tmp_path / "pool/eel")
-        (tmp_path / "data/train/cat/link.png").symlink_to(tmp_path / "pool/eel/0.png")
-        assert counts(load(tmp_path / "data")) == {"cat": 4, "eel": 4}
-
     @pytest.mark.parametrize("target", [".", "..", "../../..", "/"])
     def test_load_skips_a_link_to_a_folder_above(self, tmp_path: Path, target: str) -> None:
         write(tmp_path / "data", {"train/cat": 3})
@@ -294,15 +238,6 @@ class TestFiles:
         split = load(tmp_path / "data")
         assert counts(split) == dict.fromkeys(names, 2)
         assert "72 link to a folder" in split.remarks[0]
-
-    def test_load_reads_a_folder_once_that_two_splits_link_to(self, tmp_path: Path) -> None:
-        write(tmp_path, {"pool": 4, "data/train/cat": 2, "data/test/cat": 1})
-        for split in ("train", "test"):
-            (tmp_path / "data" / split / "eel").symlink_to(tmp_path / "pool")
-        test, train = (load(tmp_path / "data", split) for split in ("test", "train"))
-        assert counts(test) == {"cat": 1, "eel": 4}
-        assert counts(train) == {"cat": 2, "eel": 0}
-        assert "(train/eel)" in train.remarks[0]
 
     def test_load_skips_files_of_tools(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train/cat": 3, "train/.ipynb_checkpoints": 1})
@@ -332,17 +267,6 @@ class TestLayouts:
         message = refusal(tmp_path / "data", "test")
         assert "the test split of data has no labels: its images (2; the first is test/0" in message
         assert "--test-fraction" in message
-
-    def test_load_finds_splits_in_an_outer_folder(self, tmp_path: Path) -> None:
-        write(tmp_path / "data/pets", {"train/cat": 3, "test/cat": 2})
-        assert counts(load(tmp_path / "data", "test")) == {"cat": 2}
-
-    @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "\udcff"])
-    def test_load_refuses_class_names_with_control_characters(
-        self, tmp_path: Path, name: str
-    ) -> None:
-        write(tmp_path / "data", {f"train/{name}": 2, "train/dog": 2})
-        assert "rename it" in refusal(tmp_path / "data")
 
     def test_load_refuses_two_spellings_of_a_class(self, tmp_path: Path) -> None:
         first, second = "caf\xe9", "cafe\u0301 "
@@ -391,27 +315,6 @@ class TestZips:
         (tmp_path / "folder/README.md").write_text("# Pets")
         self.check(tmp_path / "folder", pets)
 
-    def test_load_reads_a_zip_for_each_split(self, tmp_path: Path, pets: Path) -> None:
-        (tmp_path / "folder").mkdir()
-        pack(tmp_path / "folder/train.zip", pets / "train")
-        pack(tmp_path / "folder/Test.zip", pets / "test", "test/")
-        self.check(tmp_path / "folder", pets)
-
-    def test_load_skips_a_zip_beside_its_unpacked_folder(self, pets: Path) -> None:
-        pack(pets.parent / "x.zip", pets)
-        (pets.parent / "x.zip").rename(pets / "pets.zip")
-        split = load(pets)
-        assert counts(split) == {"cat": 3, "test": 2}
-        assert "1 .zip (pets.zip)" in split.remarks[0]
-
-    def test_load_reads_zip_names_in_utf8_without_the_flag(self, tmp_path: Path) -> None:
-        name = "naïve 猫"
-        stand_in = "~" * len(name.encode())  # as macOS writes it: `zipfile` itself sets the flag
-        write(tmp_path / "pets", {f"train/{stand_in}": 2, "train/cat": 1})
-        archive = pack(tmp_path / "p.zip", tmp_path / "pets")
-        archive.write_bytes(archive.read_bytes().replace(stand_in.encode(), name.encode()))
-        assert counts(load(archive)) == {name: 2, "cat": 1}
-
     @pytest.mark.parametrize("name", ["../../evil/x.png", "/evil/x.png", "train/../../x.png"])
     def test_load_refuses_zip_paths_outside_of_it(
         self, tmp_path: Path, pets: Path, name: str
@@ -431,20 +334,6 @@ class TestZips:
         archive.write_bytes(content[:middle] + b"\xff" * 9 + content[middle + 9 :])
         assert "train/cat/1.png in p.zip cannot be unpacked" in refusal(archive)
 
-    @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-    def test_load_refuses_a_damaged_zip_entry(self, tmp_path: Path, method: int) -> None:
-        content = encode(picture(1))
-        with zipfile.ZipFile(tmp_path / "p.zip", "w", compression=method) as archive:
-            archive.writestr("train/cat/1.png", content)
-            archive.writestr("train/cat/2.png", content)
-        whole = (tmp_path / "p.zip").read_bytes()
-        for place in range(30, whole.index(b"PK\3\4", 1) - 2, 301):
-            damaged = bytearray(whole)
-            damaged[place] ^= 0x5A
-            damaged[place + 1] ^= 0xFF
-            (tmp_path / "p.zip").write_bytes(damaged)
-            assert "train/cat/1.png in p.zip cannot be unpacked" in refusal(tmp_path / "p.zip")
-
 
 class TestMetadata:
     """Labels in a metadata file, as text."""
@@ -458,10 +347,8 @@ class TestMetadata:
     @pytest.mark.parametrize(
         "labels",
         [
-            ["NA", "null", "007"],
-            ["nan", "7.0", "None"],
-            ["cat, dog", 'a "b"', " x "],
-            ["猫", "x; z", "y"],
+            ["NA", "7.0", "007"],
+            ["cat, dog", 'a "b"', " 猫; z "],
         ],
     )
     def test_read_labels_keeps_labels_as_text(self, tmp_path: Path, labels: list[str]) -> None:
@@ -484,15 +371,6 @@ class TestMetadata:
         folder = self.write_parquet(tmp_path, label=["007", "NA"])
         assert counts(load(folder)) == {"007": 1, "NA": 1}
 
-    def test_read_labels_ignores_captions(self, tmp_path: Path) -> None:
-        write(tmp_path / "data", {"train/cat": 3, "train/dog": 2})
-        expected = load(tmp_path / "data").fingerprint
-        for text in ("file_name,text\ncat/0.png,a cat\n", "file_name,text\ngone.png,x\n"):
-            (tmp_path / "data/train/metadata.csv").write_text(text)
-            split = load(tmp_path / "data")
-            assert split.fingerprint == expected
-            assert "1 metadata without labels (train/metadata.csv)" in split.remarks[0]
-
     @pytest.mark.parametrize("separator", [",", ";", "\t", ", ", "; "])
     def test_read_labels_reads_any_separator_of_spreadsheets(
         self, tmp_path: Path, separator: str
@@ -503,31 +381,12 @@ class TestMetadata:
         assert split.classes == ("cat", "dog")
         assert split.remarks == ()
 
-    @pytest.mark.parametrize("line", ['{"file_name": ', "[1]", "[" * 99_999, "9" * 5000])
-    def test_read_labels_names_a_line_without_an_object_of_json(
-        self, tmp_path: Path, line: str
-    ) -> None:
-        write(tmp_path / "data", {"train/cat": 1, "train/dog": 1})
-        text = f'{{"file_name": "cat/0.png", "label": "a"}}\n{line}\n'
-        (tmp_path / "data/train/metadata.jsonl").write_text(text)
-        with pytest.raises(
-            InputError, match=r"train/metadata.jsonl in data cannot be read \(line 2"
-        ):
-            load(tmp_path / "data")
-
     def test_read_labels_reads_one_file_for_all_splits(self, tmp_path: Path) -> None:
         write(tmp_path / "data", {"train": 2, "test/sub": 1})
         rows = "file_name,label\ntrain/0.png,a\ntrain/1.png,b\n./test/sub/0.png,c\n"
         (tmp_path / "data/metadata.csv").write_text(rows)
         assert counts(load(tmp_path / "data")) == {"a": 1, "b": 1, "c": 0}
         assert counts(load(tmp_path / "data", "test")) == {"a": 0, "b": 0, "c": 1}
-
-    def test_read_labels_takes_a_named_column(self, tmp_path: Path) -> None:
-        text = "file_name,label,breed\n0.png,a,x\n1.png,b,y\n2.png,a,x\n"
-        folder = self.write(tmp_path / "data", text)
-        assert counts(load(folder, label_column="breed")) == {"x": 2, "y": 1}
-        message = refusal(folder, label_column="race")
-        assert "no column named 'race': choose one of label, breed" in message
 
     def test_read_labels_reads_superclasses(self, tmp_path: Path) -> None:
         text = "file_name,fine_label,coarse_label\n0.png,cat,pet\n1.png,oak,tree\n2.png,dog,pet\n"
@@ -556,39 +415,6 @@ class TestMetadata:
         folder = self.write(tmp_path / "data", "file_name,label\n0.png,a\n1.png,b\n")
         (remark,) = load(folder).remarks
         assert "1 image without a row in the metadata (train/2.png)" in remark
-
-    def test_load_refuses_images_that_no_metadata_labels(self, tmp_path: Path) -> None:
-        folder = self.write(tmp_path / "data", "file_name,text\n0.png,a\n")
-        assert "no class folder, and no metadata file labels them" in refusal(folder)
-
-    def test_read_labels_refuses_two_columns_of_one_name(self, tmp_path: Path) -> None:
-        folder = self.write(tmp_path / "data", "file_name,label,label\n0.png,a,b\n")
-        with pytest.raises(InputError, match="several columns named 'label'"):
-            load(folder)
-
-    @pytest.mark.parametrize("value", ["NaN", '" "'])
-    def test_read_labels_refuses_a_missing_label_of_any_split(
-        self, tmp_path: Path, value: str
-    ) -> None:
-        text = f'{{"file_name": "0.png", "label": {value}}}\n'
-        folder = self.write(tmp_path / "data", text, name="metadata.jsonl")
-        write(folder, {"test/a": 1})
-        with pytest.raises(InputError, match=r"^train/0.png has no label in line 1 of"):
-            load(folder, "test")
-
-    @pytest.mark.parametrize(
-        ("labels", "said"),
-        [
-            ([datetime.date(2026, 1, 2), None], "neither a text nor a number"),
-            ([["a"], ["b"]], "neither a text nor a number"),
-            ([float("nan"), 1.0], "train/0.png has no label in line 1"),
-        ],
-    )
-    def test_read_labels_refuses_other_values_of_parquet(
-        self, tmp_path: Path, labels: list[Any], said: str
-    ) -> None:
-        with pytest.raises(InputError, match=said):
-            load(self.write_parquet(tmp_path, label=labels))
 
     @staticmethod
     def write_parquet(place: Path, **columns: Any) -> Path:

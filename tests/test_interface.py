@@ -5,37 +5,30 @@ import re
 import shutil
 from pathlib import Path
 from string import Formatter
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
 from jinja2 import Environment
 
-from classifier.data.images import MAX_MEGABYTES, MAX_MEGAPIXELS
-from classifier.errors import ClassifierError, InputError
+from classifier.errors import ClassifierError
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.metrics import METRICS
-from evaluation.themes import DARK, LIGHT
-from interface import about, api, choose_models, classify, header, page, try_it
+from interface import choose_models, classify, try_it
 from interface.choose_models import choose, embedded
 from interface.markup import fill
-from interface.serving import Models, Served
-from interface.theme import COLOURS, CSS_FILE, SCRIPT_FILES
+from interface.serving import Served
 from interface.translations import (
     LANGUAGES,
     class_name,
     class_names,
-    language_of,
     number,
     percent,
     word,
     words,
 )
-from model_folders import make_model_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
 BY_SCRIPT = {"label_number", "label_range"}  # put together by gradio_adapter.js
@@ -87,14 +80,6 @@ def test_all_hundred_and_twenty_names_are_translated(cifar100_folder: Path) -> N
         assert not any("_" in name for name in shown)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "language"),
-    [("es-MX", "es"), ("ES", "es"), ("en-GB", "en"), ("fr", "en"), ("", "en"), (None, "en")],
-)
-def test_the_language_of_a_browser_is_understood(wanted: str | None, language: str) -> None:
-    assert language_of(wanted) == language
-
-
 def test_numbers_are_written_as_the_language_does() -> None:
     assert percent(0.2863, "en") == "28.6%"
     assert percent(0.2863, "es") == "28,6\N{NO-BREAK SPACE}%"
@@ -102,36 +87,6 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert number(10000, "es") == "10\N{NO-BREAK SPACE}000"
     assert percent(None, "es") == "–"
     assert word("tile_top1_note", "en", low="1%", high="2%") == "95% interval 1% to 2%"
-
-
-def test_cards_have_the_colours_of_the_figures_on_them() -> None:
-    rules = CSS_FILE.read_text(encoding="utf-8")
-    for variable, option, light, dark in (
-        ("ink", "body_text_color", LIGHT.ink, DARK.ink),
-        ("sheet", "background_fill_primary", LIGHT.background, DARK.background),
-        ("blue", "link_text_color", LIGHT.main, DARK.main),
-    ):
-        assert f"--{variable}: var(--{option.replace('_', '-')});" in rules
-        assert COLOURS[option] == (light, dark)
-
-
-@pytest.mark.parametrize("size", [8, 20, 33, 64, 224])
-def test_every_size_is_occluded_in_as_many_places(size: int) -> None:
-    images, masks = occlude(np.full((size, size, 3), 9, np.uint8))
-    assert images.shape == (len(masks), size, size, 3)
-    assert len(set(masks.sum(axis=0).ravel())) == 1
-    assert 64 <= len(masks) <= 144
-
-
-def test_the_page_names_the_size_that_the_chosen_model_sees(tmp_path: Path) -> None:
-    folder = make_model_folder(tmp_path / "model", size=64)
-    served = Served("large", folder, "folder")
-    models = cast(Models, SimpleNamespace(get=lambda name=None: served, notice=None))
-    assert re.search(r"classification at 64\s×\s64\spixels", header.render(models, "en"))
-    assert re.search(r"a 64\s×\s64\spíxeles", header.render(models, "es"))
-    view = classify.render_view(np.zeros((64, 64, 3), np.uint8), None, "en")
-    assert re.search(r"64\s×\s64", view)
-    assert "64 by 64" in view
 
 
 def test_the_part_that_mattered_is_found() -> None:
@@ -191,13 +146,6 @@ def test_a_note_says_how_far_the_answer_can_be_trusted(
     assert ("6" in re.findall(r"\d+", note)) == (key == "unsure")  # perhaps none of the six
 
 
-def test_what_gradio_says_only_in_english_is_in_the_table() -> None:
-    script = (PROJECT / "interface" / "gradio_adapter.js").read_text()
-    keys = set(re.findall(r'"((?:error|label)_\w+)"', script)) | BY_SCRIPT
-    given = {key for key in words() if key in page.SCRIPT_TEXTS or key.startswith("label_")}
-    assert keys == given
-
-
 @pytest.mark.parametrize("side", [32, 64])
 def test_the_sliders_shift_turn_and_blur_images_of_any_size_in_proportion(side: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -208,13 +156,6 @@ def test_the_sliders_shift_turn_and_blur_images_of_any_size_in_proportion(side: 
     assert np.array_equal(try_it.corrupt(pixels, 0, 0, 180, 0), pixels[::-1, ::-1])
     assert np.array_equal(try_it.corrupt(pixels, 0, 0, 90, 0), np.rot90(pixels, -1))  # clockwise
     assert try_it.corrupt(pixels, 0, 0, 0, 4).std() < pixels.std() / 3
-
-
-def test_nonsense_for_a_slider_counts_as_nothing_or_as_the_most() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    assert np.array_equal(try_it.corrupt(pixels, None, "x", float("nan"), True), pixels)
-    most = try_it.corrupt(pixels, 12, -12, 180, 4)
-    assert np.array_equal(try_it.corrupt(pixels, 1e9, -1e9, 1e9, 1e9), most)
 
 
 def test_folders_of_the_same_name_are_told_apart(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -235,11 +176,6 @@ def test_without_a_name_the_embedded_models_are_served_the_best_mlp_first(
     assert {item.source for item in embedded(tmp_path)} == {"embedded"}
     with pytest.raises(ClassifierError, match="holds no model"):
         embedded(tmp_path / "nothing")
-
-
-def test_a_folder_has_no_revision(tiny_model_folder: Path) -> None:
-    with pytest.raises(InputError, match="a revision is for models on the Hub"):
-        choose([str(tiny_model_folder)], "v1")
 
 
 def test_a_wrong_name_in_the_environment_leaves_the_embedded_models_and_a_notice(
@@ -279,52 +215,3 @@ def test_what_a_template_is_given_is_escaped_and_what_it_gave_is_not() -> None:
     assert "&lt;script&gt;" in inner
     outer = fill("matrix", "en", zoomed=[], matrix=inner)
     assert '<p class="line">&lt;script&gt;' in outer
-
-
-def test_the_sections_of_a_card_fold_away_but_for_its_first_table() -> None:
-    def table(rows: int, head: str = "| Setting | Value |") -> str:
-        return "\n".join([head, "| --- | --- |", *(f"| a | {row} |" for row in range(rows)), ""])
-
-    card = (
-        f"# mine\n\nIt is small.\n\n## Use <it>\n\n```\n## no heading\n```\n\n"
-        f"## Results\n\n{table(20, '| Metric | Value |')}\n{table(3)}\n## Settings\n\n{table(30)}"
-    )
-    folded = about.folded(card, "en")
-    assert re.findall("<summary>(.*)</summary>", folded) == [
-        "Use &lt;it&gt;",
-        "Results: figures and lists",
-        "Settings",
-    ]
-    outside = re.sub(r"<details>.*?</details>", "", folded, flags=re.DOTALL)
-    assert re.findall("^#.*", outside, re.MULTILINE) == ["# mine", "## Results"]
-    assert "It is small." in outside
-    assert outside.rstrip().endswith(table(20, "| Metric | Value |").rstrip())
-    assert table(3) in folded
-    assert "</summary>\n\n```\n## no heading\n```\n\n</details>\n\n" in folded
-    for plain in ("", "# mine\n", f"# mine\n\n{table(40)}"):
-        assert about.folded(plain, "en").strip() == plain.strip()
-
-
-def test_the_curves_of_a_card_are_those_of_its_best_and_worst_classes() -> None:
-    served = Served("mlp", ModelFolder(PROJECT / "pretrained" / "mlp"), "embedded")
-    card = about.render(served, "en")
-    assert re.search(r'figures/precision_recall\.png\?[^"]*classes=\d', card)
-
-
-def test_the_limits_of_pictures_are_written_once() -> None:
-    limits = f"at most {MAX_MEGABYTES} MB and {MAX_MEGAPIXELS} megapixels"
-    assert limits in api.IMAGE
-    assert limits in " ".join((PROJECT / "docs" / "api.md").read_text(encoding="utf-8").split())
-    table = (PROJECT / "interface" / "words.yaml").read_text(encoding="utf-8")
-    assert not re.search(r"\d MB|\d mega", table)
-    for language in LANGUAGES:
-        assert f"{MAX_MEGABYTES} MB" in word("error_upload_limit", language)
-        assert f"{MAX_MEGAPIXELS} mega" in word("error_too_many_pixels", language)
-        assert not [key for key, texts in words().items() if "{max_" in texts[language]]
-
-
-def test_the_scripts_of_the_page_name_no_language() -> None:
-    for path in SCRIPT_FILES:
-        code = path.read_text(encoding="utf-8")
-        named = re.findall(r"""["'](\w\w)["']""", code)
-        assert not set(named) & set(LANGUAGES) - {LANGUAGES[0]}, path.name

@@ -12,10 +12,9 @@ import pytest
 
 from classifier.data.loading import load_split
 from classifier.model_folder.folder import ModelFolder
-from hub_server import Hub
+from hub_server import Hub, files_of
 from interface import mistakes, rerun
 from interface.evaluated_images import EvaluatedImages, ImagesMissingError
-from interface.pictures import data_uri
 from interface.rerun import Progress
 from interface.serving import Models, Served, UnknownModelError
 
@@ -63,35 +62,16 @@ def test_the_operators_copy_is_taken(images, served, small_dataset, monkeypatch)
 
 
 def test_a_data_set_of_the_hub_is_fetched(images, served, small_dataset, hub: Hub):
-    files = {
-        path.relative_to(small_dataset).as_posix(): path.read_bytes()
-        for path in small_dataset.rglob("*.parquet")
-    }
-    hub.put(hub.create("datasets", "user/shapes"), files)
+    hub.put(hub.create("datasets", "user/shapes"), files_of(small_dataset))
     change(served, dataset="user/shapes")
     found = asyncio.run(images.load(served))
     np.testing.assert_array_equal(found, load_split(str(small_dataset), "test").images)
-
-
-def test_a_data_set_that_is_not_there_is_told(images, served, hub: Hub):
-    change(served, dataset="user/nothing")
-    assert reason(images, served) == "unreachable"
-    assert not images.is_cached(served)
 
 
 @pytest.mark.parametrize("name", ["shapes", "", "/etc/passwd", "../../etc", "a/b/c"])
 def test_a_name_in_the_evaluation_opens_no_file(images, served, name):
     change(served, dataset=name)
     assert reason(images, served) == "local"
-
-
-def test_a_folder_that_bears_the_name_of_an_id_is_not_read(
-    images, served, small_dataset, hub: Hub, monkeypatch, tmp_path
-):
-    shutil.copytree(small_dataset, tmp_path / "user" / "shapes")
-    monkeypatch.chdir(tmp_path)
-    change(served, dataset="user/shapes")
-    assert reason(images, served) == "unreachable"
 
 
 @pytest.mark.parametrize("what", ["fingerprint", "labels"])
@@ -111,11 +91,6 @@ def test_other_images_than_those_evaluated_are_not_shown(
     assert reason(images, Served("again", served.folder, "folder")) == "other"
 
 
-def test_a_model_without_evaluation_has_no_images(images, served):
-    (served.folder.path / "evaluation.json").unlink()
-    assert reason(images, served) == "unevaluated"
-
-
 def test_mistakes_are_sorted_by_confidence_and_filtered(served):
     probabilities, labels = served.predictions
     answers, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -129,16 +104,6 @@ def test_mistakes_are_sorted_by_confidence_and_filtered(served):
     for label in range(6):
         of_class = mistakes.mistakes(served, label)
         assert set(of_class) == {index for index in every if labels[index] == label}
-
-
-def test_the_gallery_shows_the_picture_that_was_got_wrong(served, small_dataset):
-    pixels = load_split(str(small_dataset), "test").images
-    found = mistakes.mistakes(served)
-    page = mistakes.render(served, pixels, found, 2, "es")
-    assert page.count("<li>") == min(2, len(found))
-    assert data_uri(pixels[found[0]]) in page
-    assert "predicción:" in page
-    assert mistakes.render(served, pixels, found[:0], 2, "en").count("<img") == 0
 
 
 def test_a_live_evaluation_gives_the_published_figures(models, images, small_dataset, monkeypatch):
@@ -196,13 +161,6 @@ async def counting(steps: int, seconds: float) -> AsyncIterator[Progress]:
         yield Progress(done + 1, steps)
 
 
-def test_a_live_evaluation_that_is_not_stopped_goes_to_its_end():
-    async def collect() -> list[Progress]:
-        return [step async for step in rerun.until(asyncio.Event(), counting(5, 0))]
-
-    assert [step.done for step in asyncio.run(collect())] == [1, 2, 3, 4, 5]
-
-
 def test_a_stop_breaks_off_the_batch_under_way():
     async def stop() -> list[Progress]:
         stopped, seen = asyncio.Event(), []
@@ -221,16 +179,3 @@ def test_a_stop_breaks_off_the_batch_under_way():
 
     assert [step.done for step in asyncio.run(stop())] == [1, 2]
     asyncio.run(asyncio.wait_for(stop_while_waiting(), 30))
-
-
-def test_what_goes_wrong_in_a_live_evaluation_is_not_lost():
-    async def fail() -> AsyncIterator[Progress]:
-        yield Progress(1, 2)
-        raise UnknownModelError("gone", ["tiny"])
-
-    async def run() -> None:
-        async for _ in rerun.until(asyncio.Event(), fail()):
-            pass
-
-    with pytest.raises(UnknownModelError):
-        asyncio.run(run())

@@ -10,12 +10,7 @@ import evaluate
 import numpy as np
 import pytest
 from sklearn.metrics import (
-    average_precision_score,
     balanced_accuracy_score,
-    classification_report,
-    log_loss,
-    roc_auc_score,
-    top_k_accuracy_score,
 )
 
 from classifier.model_folder.folder import ClassNames
@@ -89,79 +84,6 @@ def test_the_example_in_a_modules_description_is_true(name, monkeypatch):
     complaints: list[str] = []
     doctest.DocTestRunner().run(examples, out=complaints.append)
     assert not complaints, "".join(complaints)
-
-
-@pytest.mark.parametrize("k", [1, 3, 5])
-def test_top_k_accuracy_is_that_of_scikit_learn(predictions, k):
-    probabilities, labels = predictions
-    ours = load("top_k_accuracy").compute(predictions=probabilities, references=labels, k=k)
-    theirs = top_k_accuracy_score(labels, probabilities, k=k)
-    assert ours["top_k_accuracy"] == pytest.approx(theirs, abs=1e-12)
-
-
-def test_of_equal_scores_the_first_class_counts_as_the_answer_like_argmax():
-    metric = load("top_k_accuracy")
-    level = [[0.25, 0.25, 0.25, 0.25]] * 4
-    for k in (1, 2, 4):
-        result = metric.compute(predictions=level, references=[0, 1, 2, 3], k=k)
-        assert result["top_k_accuracy"] == k / 4
-
-
-def test_superclass_accuracy_is_the_accuracy_of_mapped_labels(predictions):
-    probabilities, labels = predictions
-    superclass_of = [index // 3 for index in range(CLASSES)]
-    answers = probabilities.argmax(axis=1)
-    ours = load("superclass_accuracy").compute(
-        predictions=answers, references=labels, superclass_of=superclass_of
-    )
-    assert ours["superclass_accuracy"] == pytest.approx(np.mean(answers // 3 == labels // 3))
-    assert ours["superclass_accuracy"] > np.mean(answers == labels)
-
-
-def test_precision_recall_and_f1_are_those_of_scikit_learns_report(predictions):
-    probabilities, labels = predictions
-    answers = probabilities.argmax(axis=1)
-    ours = load("precision_recall_f1").compute(
-        predictions=answers, references=labels, classes=CLASSES
-    )
-    theirs = classification_report(labels, answers, output_dict=True, zero_division=0)
-    for name, column in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
-        assert ours[f"macro_{name}"] == pytest.approx(theirs["macro avg"][column])
-        each = [theirs[str(index)][column] for index in range(CLASSES)]
-        assert ours[name] == pytest.approx(each)
-    assert ours["support"] == np.bincount(labels, minlength=CLASSES).tolist()
-
-
-def test_average_precision_is_that_of_scikit_learn(predictions):
-    probabilities, labels = predictions
-    ours = load("average_precision").compute(predictions=probabilities, references=labels)
-    one_hot = np.eye(CLASSES, dtype=int)[labels]
-    macro = average_precision_score(one_hot, probabilities, average="macro")
-    each = average_precision_score(one_hot, probabilities, average=None)
-    assert ours["macro_average_precision"] == pytest.approx(macro)
-    assert ours["average_precision"] == pytest.approx(list(each))
-
-
-def test_roc_auc_is_that_of_scikit_learn(predictions):
-    probabilities, labels = predictions
-    ours = load("roc_auc").compute(predictions=probabilities, references=labels)
-    one_hot = np.eye(CLASSES, dtype=int)[labels]
-    macro = roc_auc_score(one_hot, probabilities, average="macro", multi_class="ovr")
-    assert ours["macro_roc_auc"] == pytest.approx(macro)
-    assert ours["roc_auc"] == pytest.approx(
-        list(roc_auc_score(one_hot, probabilities, average=None))
-    )
-
-
-def test_cross_entropy_is_scikit_learns_log_loss(predictions):
-    probabilities, labels = predictions
-    ours = load("cross_entropy").compute(predictions=probabilities, references=labels)
-    assert ours["cross_entropy"] == pytest.approx(log_loss(labels, probabilities), abs=1e-6)
-
-
-def test_cross_entropy_of_an_impossible_class_is_large_but_finite():
-    ours = load("cross_entropy").compute(predictions=[[1.0, 0.0]], references=[1])
-    assert ours["cross_entropy"] == pytest.approx(-np.log(1e-7))
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])

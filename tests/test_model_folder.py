@@ -15,7 +15,7 @@ from classifier.files import write_atomically
 from classifier.model_folder import folder as model_folder
 from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder, check_limits
-from model_folders import CLASSES, LABELS, SUPERCLASS_OF, make_model_folder, write_json
+from model_folders import CLASSES, LABELS, make_model_folder, write_json
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,6 @@ def test_a_complete_folder_passes_and_gives_what_it_holds(folder: ModelFolder) -
     assert labels.dtype == np.int32
 
 
-def test_a_folder_loads_uncompiled_with_the_shapes_of_the_contract(folder: ModelFolder) -> None:
-    model = folder.load_model()
-    assert model.input_shape == (None, 32, 32, 3)
-    assert model.output_shape == (None, 6)
-    assert not model.compiled
-
-
 def test_files_are_those_of_the_contract_and_no_other(folder: ModelFolder) -> None:
     expected = folder.files()
     (folder.path / "checkpoints").mkdir()
@@ -104,25 +97,12 @@ def test_a_missing_file_is_named(folder: ModelFolder, name: str) -> None:
 # ClassNames
 
 
-def test_labels_are_written_as_the_contract_says_and_read_again(tmp_path: Path) -> None:
-    LABELS.write(tmp_path)
-    assert json.loads((tmp_path / "labels.json").read_text()) == {
-        "dataset": "shapes",
-        "classes": list(CLASSES),
-        "superclasses": ["animals", "things"],
-        "superclass_of": list(SUPERCLASS_OF),
-    }
-    assert ClassNames.read(tmp_path) == LABELS
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("[]", "must hold a JSON object"),
         ("{}", "`classes` must be a list"),
         ('{"classes": ["a", "a"]}', "more than once"),
         ('{"classes": ["a", "b\\u0000"]}', "printable"),
-        ('{"classes": ["a", "b"], "dataset": 7}', "`dataset` must be"),
         ('{"classes": ["a", "b"], "superclasses": ["x", "y"]}', "must come together"),
         (
             '{"classes": ["a", "b"], "superclasses": ["x", "y"], "superclass_of": [0, 2]}',
@@ -160,19 +140,15 @@ def _input(*shape: int | None) -> Callable[..., None]:
 OPERATIONS = saved_model.OPERATIONS_MODULE
 CONFIGURATIONS: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (_layer("Lambda"), r"keras\.layers\.Lambda"),
-    (_layer("StringLookup"), "StringLookup"),  # reads files
     (_layer("system", "os"), r"os\.system"),
     (_layer("Flatten", registered_name="mine>Flatten"), "mine>Flatten"),
     (_layer(["Flatten"]), r"\['Flatten'\]"),  # type: ignore[arg-type]
-    (_layer("Tile", OPERATIONS), "Tile"),
     (_layer("Flip", OPERATIONS, config={"axis": {"class_name": "Map"}}), "Map"),
     (_layer("Sequential", "keras", config={"layers": [{"class_name": "Lambda"}]}), "Lambda"),
     (_activation({"class_name": "__lambda__", "config": {"value": ["4wEAAA=="]}}), "__lambda__"),
     (_activation({"module": "builtins", "class_name": "function", "config": "eval"}), "'eval'"),
-    (lambda config: config.update(module="tensorflow.keras"), "tensorflow"),
     (lambda config: config.update(config={}), "describes no layers"),
     (_input(None, 28, 28, 1), r"input must be \(None, S, S, 3\)"),
-    (_input(1, 32, 32, 3), r"input must be \(None, S, S, 3\)"),
     (_input(None, 257, 257, 3), "S = 8 to 256"),
 ]
 
@@ -185,13 +161,6 @@ def test_check_refuses_a_configuration(
     with pytest.raises(InputError, match=said) as caught:
         folder.check()
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["cnn", "mlp", "mlp-baseline"])
-def test_check_accepts_the_embedded_models(name: str) -> None:
-    folder = ModelFolder(Path(model_folder.__file__).parents[2] / "pretrained" / name)
-    folder.check(complete=True)
-    assert folder.image_size == 32
 
 
 def test_check_refuses_a_compiled_model_only_for_publishing(folder: ModelFolder) -> None:
@@ -241,7 +210,6 @@ BOMB = {"shape": (10**6, 10**4), "dtype": "f4", "chunks": True, "compression": "
         (_virtual, "'virtual'"),
         (_empty, "holds no weights"),
         (lambda path: path.write_bytes(path.read_bytes()[:2000]), "damaged or not an HDF5 file"),
-        (lambda path: path.write_text("no HDF5"), "damaged or not an HDF5 file"),
     ],
 )
 def test_check_refuses_weights_that_are_no_arrays_inside_the_file(

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from nbclient import NotebookClient
 
 from classifier.data.source import DEFAULT_DATASET
 from data_files import make_rows, write_archive, write_toronto_folder
-from hub_server import Hub
+from hub_server import Hub, files_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOK = PROJECT / "notebooks" / "cifar100_mlp.ipynb"
@@ -85,13 +84,6 @@ def test_it_trains_with_the_functions_of_the_core_and_copies_none(
     assert "keras.layers" not in source
 
 
-def test_its_badge_opens_it_in_colab(notebook: nbformat.NotebookNode) -> None:
-    (address,) = re.findall(r"\]\((https://colab[^)]*ipynb)\)", notebook.cells[0].source)
-    path = NOTEBOOK.relative_to(PROJECT).as_posix()
-    assert address == f"https://colab.research.google.com/github/user/name/blob/main/{path}"
-    assert address in (PROJECT / "README.md").read_text(encoding="utf-8")
-
-
 @pytest.mark.slow
 def test_it_runs_whole_on_the_toronto_archive(
     notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,27 +145,20 @@ def printed_otherwise(
 ) -> Iterator[dict[str, str]]:
     """What cells print, by their id, where the parameters are others than in the whole run.
 
-    One kernel executes them: data with another label column and a model from the Hub, and a public
-    link to the app, whose server cannot be reached from here.
+    One kernel executes them: data with another label column, and a model from the Hub.
     """
     folder = tmp_path_factory.mktemp("otherwise")
     run = shutil.copytree(tiny_run, folder / "run")
     running_hub.clear()
     dataset = running_hub.create("datasets", DEFAULT_DATASET)
-    running_hub.put(dataset, contents(small_dataset))
-    running_hub.put(running_hub.create("models", "user/name"), contents(run / "model"))
+    running_hub.put(dataset, files_of(small_dataset))
+    running_hub.put(running_hub.create("models", "user/name"), files_of(run / "model"))
     cells = {cell.id: cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
     cells["given"] = nbformat.v4.new_code_cell(GIVEN)
-    stop = cells["app-end"]
-    stop.source = stop.source.replace("STOP_APP = False", "STOP_APP = True")
-    names = ("parameters", "setup", "install", "data", "pictures", "given", "loading", "app")
-    notebook = nbformat.v4.new_notebook(cells=[*(cells[name] for name in names), stop])
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # and does not listen
-        patch.setenv("GRADIO_SHARE_SERVER_ADDRESS", f"127.0.0.1:{closed.getsockname()[1]}")
-        given = {"DATASET": "", "OPTIONS": "--label-column coarse_label", "RUN": str(run)}
-        given |= {"PUBLISHED": "user/name", "APP": "share"}
-        execute(notebook, NOTEBOOK.parent, **given)
+    names = ("parameters", "setup", "install", "data", "pictures", "given", "loading")
+    notebook = nbformat.v4.new_notebook(cells=[cells[name] for name in names])
+    given = {"DATASET": "", "OPTIONS": "--label-column coarse_label", "RUN": str(run)}
+    execute(notebook, NOTEBOOK.parent, **given, PUBLISHED="user/name")
     yield {name: printed(cells[name]) for name in names}
     running_hub.clear()
 
@@ -184,13 +169,6 @@ def test_it_takes_cifar100_and_a_published_model_from_the_hub(printed_otherwise)
     assert "clases / classes: 2\n" in printed_otherwise["data"]
     assert DEFAULT_DATASET in printed_otherwise["data"]
     assert "user/name (None, 32, 32, 3) → (None, 6)" in printed_otherwise["loading"]
-
-
-@pytest.mark.slow
-def test_the_app_says_so_where_no_public_link_can_be_had(printed_otherwise) -> None:
-    """Gradio's server of links cannot be reached from here; in Colab it prints one."""
-    assert "http://127.0.0.1:" in printed_otherwise["app"]
-    assert "Could not create share link" in printed_otherwise["app"]
 
 
 @pytest.mark.slow
@@ -229,12 +207,6 @@ def test_in_colab_it_mounts_drive_fetches_the_project_and_downloads_the_model(
     assert "nada / nothing" in printed(cells["install"])
     assert f"{runtime / 'project'} {runtime / 'cifar-100-python.tar.gz'}" in printed(given)
     assert "downloaded" in printed(cells["saving"])
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder by their paths in it."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path, **parameters: object) -> None:

@@ -1,6 +1,5 @@
 """The figures: complete, legible in both themes and both languages, and drawn in any thread."""
 
-import io
 import re
 import string
 import subprocess
@@ -13,13 +12,11 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
 
 from classifier.model_folder.folder import ClassNames
-from evaluation import curves, plots, report
+from evaluation import plots, report
 from evaluation.corruptions import LEVELS
 from evaluation.locales import ENGLISH, LOCALES
-from evaluation.plots.appearance import fit_name
 from evaluation.themes import THEMES, Theme
 
 SUPERCLASSES = ("fruit_and_vegetables", "household electrical devices", "trees", "vehicles 1")
@@ -157,13 +154,6 @@ def test_every_text_stands_out_from_the_background(theme: Theme):
         assert contrast(colour, theme.background) >= 4.5, colour
 
 
-@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
-def test_a_figure_has_the_background_of_its_theme(evaluation, theme: Theme):
-    content = plots.png(plots.class_histograms(evaluation, theme=theme))
-    corner = Image.open(io.BytesIO(content)).convert("RGB").getpixel((1, 1))
-    assert "#{:02x}{:02x}{:02x}".format(*corner) == theme.background
-
-
 def test_both_languages_say_the_same_things_with_the_same_figures():
     def fields(text: str) -> set[str | None]:
         return {field for _, field, _, _ in string.Formatter().parse(text) if field}
@@ -182,17 +172,6 @@ def test_every_sentence_in_the_table_is_used_and_every_one_used_is_in_the_table(
     assert {key for key in ENGLISH.texts if not key.startswith(begun)} <= quoted | built
 
 
-def test_names_are_shown_with_spaces_and_translated_where_a_translation_is_given(evaluation):
-    matrix = evaluation["confusion_matrix"]
-    plain = words(plots.confusion_matrix(matrix, NAMES))
-    assert "maple tree" in plain
-    assert not any("_" in word for word in plain)
-    spanish = LOCALES["es"].with_class_names({"maple_tree": "arce"})
-    translated = words(plots.confusion_matrix(matrix, NAMES, locale=spanish))
-    assert "arce" in translated
-    assert "oak tree" in translated
-
-
 @pytest.mark.filterwarnings("error")
 def test_names_of_any_script_and_length_and_with_dollar_signs_are_drawn_as_they_are(predictions):
     odd = ClassNames("a", ("$x_1$", "$$", "a" * 120, "猫" * 120, "قط", "🐱\x01\t", "{0} %s", "___"))
@@ -203,23 +182,6 @@ def test_names_of_any_script_and_length_and_with_dollar_signs_are_drawn_as_they_
         assert_no_text_is_cut_off(name, figure)
     seen = words(plots.confusion_matrix(evaluation["confusion_matrix"], odd))
     assert {"$x 1$", "$$", "قط", "{0} %s", "___"} < set(seen)
-
-
-@pytest.mark.parametrize("name", ["a" * 120, "猫" * 120, "great white shark " * 7, "wolf"])
-@pytest.mark.parametrize(("width", "lines"), [(48, 1), (24, 1), (19, 2), (16, 3)])
-def test_a_long_name_keeps_its_beginning_and_its_end_as_far_as_they_fit(name, width, lines):
-    shown = fit_name(name, width, lines)
-    rows = shown.split("\n")
-    room = width // 2 if "猫" in name else width
-    assert len(rows) <= lines
-    assert all(len(row) <= room for row in rows)
-    if name == "wolf":
-        assert shown == name
-    else:
-        assert len(shown) > 0.6 * room * lines
-        assert shown[:5] == name[:5]
-        assert shown[-3:].replace("\n", "") in name
-        assert shown.count("…") == 1
 
 
 def test_the_class_matrix_is_sorted_by_superclass_and_shows_shares_of_the_true_class(evaluation):
@@ -233,67 +195,6 @@ def test_the_class_matrix_is_sorted_by_superclass_and_shows_shares_of_the_true_c
     assert labels == [NAMES.classes[index].replace("_", " ") for index in order]
 
 
-def test_a_matrix_of_a_hundred_classes_has_the_superclasses_at_its_sides_and_lines_between():
-    names = ClassNames(
-        "a",
-        tuple(f"class {index}" for index in range(100)),
-        tuple(f"group {index}" for index in range(20)),
-        tuple(index % 20 for index in range(100)),
-    )
-    counts = np.eye(100, dtype=int) * 7
-    axes = plots.confusion_matrix(counts, names).axes[0]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == list(names.superclasses)
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == list(names.superclasses)
-    assert axes.get_yticks().tolist() == [2 + 5 * index for index in range(20)]
-    assert len(axes.lines) == 2 * 19
-    assert np.allclose(axes.images[0].get_array(), np.eye(100))
-
-
-def test_the_superclass_matrix_states_the_share_that_stays_in_its_superclass(evaluation):
-    figure = plots.confusion_matrix(evaluation["confusion_matrix"], NAMES, level="superclass")
-    assert figure.axes[0].images[0].get_array().shape == (4, 4)
-    shown = " ".join(words(figure)).replace("\n", " ")
-    assert f"{evaluation['superclass_top1']:.1%} are in the correct superclass" in shown
-
-
-def test_the_zoom_shows_the_chosen_classes_in_the_chosen_order(evaluation):
-    counts = np.array(evaluation["confusion_matrix"])
-    figure = plots.confusion_matrix(counts, NAMES, classes=[3, 0])
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    assert np.allclose(figure.axes[0].images[0].get_array(), shares[np.ix_([3, 0], [3, 0])])
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["bus", "apple"]
-
-
-def test_curves_name_the_chosen_classes_and_both_averages_with_their_areas(predictions):
-    for compute, draw in (
-        (curves.precision_recall_curves, plots.precision_recall_plot),
-        (curves.roc_curves, plots.roc_plot),
-    ):
-        found = compute(*predictions)
-        figure = draw(found, NAMES, [2, 5])
-        legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-        expected = {
-            f"{found.micro.area:.3f}  micro average",
-            f"{found.macro.area:.3f}  macro average",
-            f"{found.classes[2].area:.3f}  maple tree",
-            f"{found.classes[5].area:.3f}  lamp",
-        }
-        assert set(legend) == expected
-        assert len(draw(found, NAMES, []).axes[0].get_legend().get_texts()) == 2
-
-
-def test_a_class_without_images_is_left_out_of_the_figures(predictions):
-    probabilities, labels = predictions
-    keep = labels != 2
-    probabilities, labels = probabilities[keep], labels[keep]
-    evaluation = report.summarise(probabilities, labels, NAMES)
-    for name, figure in plots.draw_all(evaluation, probabilities, labels, NAMES):
-        assert visible_texts(figure), name
-    found = curves.roc_curves(probabilities, labels)
-    legend = plots.roc_plot(found, NAMES, [2, 5]).axes[0].get_legend().get_texts()
-    assert len(legend) == 3
-
-
 @pytest.mark.parametrize("samples", [1, 2, 9])
 def test_very_few_images_and_no_superclasses_can_be_drawn(samples):
     names = ClassNames("a", ("cat", "dog", "horse"))
@@ -303,19 +204,6 @@ def test_very_few_images_and_no_superclasses_can_be_drawn(samples):
     assert list(drawn) == [name for name in FIGURES if name != "superclass_confusion_matrix"]
     for name, figure in drawn.items():
         assert visible_texts(figure), name
-
-
-def test_training_curves_mark_the_best_epoch_and_do_without_missing_columns():
-    seen = " ".join(words(plots.training_curves(HISTORY)))
-    assert "33.0%" in seen
-    assert "epoch 12" in seen
-    without_validation = [{"loss": 1.0, "accuracy": 0.5}, {"loss": 0.5, "accuracy": 0.75}]
-    assert "validation" not in " ".join(words(plots.training_curves(without_validation)))
-
-
-def test_the_reliability_diagram_states_the_calibration_error(evaluation, predictions):
-    figure = plots.reliability_diagram(curves.reliability(*predictions))
-    assert f"{evaluation['expected_calibration_error']:.1%}" in " ".join(words(figure))
 
 
 def test_threads_draw_the_same_pictures_as_one_alone(evaluation, predictions):

@@ -7,8 +7,8 @@ import pytest
 
 from classifier.data.images import to_model_input
 from classifier.errors import InputError
-from classifier.model_folder.folder import ClassNames, ModelFolder
-from classifier.prediction.classifier import Classifier, rank
+from classifier.model_folder.folder import ModelFolder
+from classifier.prediction.classifier import Classifier
 from model_folders import make_model_folder
 from pictures import encoded, scene
 
@@ -63,11 +63,3 @@ def test_a_picture_gets_its_likeliest_classes_and_superclasses(classifier: Class
     assert prediction.confidences == dict(
         zip(prediction.labels, prediction.probabilities, strict=True)
     )
-
-
-def test_superclass_probabilities_are_sums_over_their_classes() -> None:
-    names = ClassNames("data", ("a", "b", "c"), ("x", "y"), (0, 1, 0))
-    pixels = np.zeros((32, 32, 3), np.uint8)
-    prediction = rank(np.array([0.2, 0.1, 0.7], np.float32), names, pixels)
-    assert prediction.superclasses == ("x", "y")
-    assert prediction.superclass_probabilities == pytest.approx([0.9, 0.1])

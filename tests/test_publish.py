@@ -2,17 +2,12 @@
 
 import json
 import shutil
-import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from classifier import hub as our_hub
-from classifier import hub_client
 from classifier.errors import InputError
 from classifier.hub import HubError, card
 from classifier.model_folder.folder import ModelFolder
@@ -40,10 +35,7 @@ def folder(made: Path, tmp_path: Path) -> ModelFolder:
     return ModelFolder(path)
 
 
-@pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts follow each other without the waits that a real fault needs."""
-    monkeypatch.setattr(hub_client, "BACKOFF", (0.01,) * 4)
+pytestmark = pytest.mark.usefixtures("no_backoff")
 
 
 def recomputed(folder: ModelFolder) -> dict[str, Any]:
@@ -87,15 +79,6 @@ def test_publish_uploads_the_whole_folder_in_one_commit(
     assert publication.url in str(publication)
     assert f'keras.saving.load_model("hf://{repo_id}")' in str(publication)
     assert not repository.private
-
-
-def test_keras_alone_loads_a_published_model(hub: Hub, repo_id: str, folder: ModelFolder) -> None:
-    import keras
-
-    publish(folder, repo_id)
-    ours, theirs = folder.load_model(), keras.saving.load_model(f"hf://{repo_id}")
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
-    np.testing.assert_allclose(ours.predict(images), theirs.predict(images), atol=1e-6)
 
 
 def test_publish_unchanged_folder_makes_no_commit(
@@ -254,16 +237,6 @@ def test_publish_compares_evaluation_with_images(
     assert not hub.repositories
 
 
-def test_publish_refuses_weights_that_do_not_load(
-    hub: Hub, repo_id: str, folder: ModelFolder, tmp_path: Path
-) -> None:
-    wider = make_model_folder(tmp_path / "wider", units=16)
-    shutil.copy(wider.path / "model.weights.h5", folder.path)
-    with pytest.raises(InputError, match="cannot load the model"):
-        publish(folder, repo_id)
-    assert not hub.repositories
-
-
 def test_publish_refuses_links(folder: ModelFolder, repo_id: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"private")
@@ -333,17 +306,6 @@ def test_publish_survives_a_transient_fault(
     assert hub.models[repo_id].tags == {"v1": publication.commit}
 
 
-@pytest.mark.parametrize("as_date", [False, True])
-def test_publish_waits_as_long_as_retry_after_says(
-    hub: Hub, repo_id: str, folder: ModelFolder, as_date: bool
-) -> None:
-    until = format_datetime(datetime.now(UTC) + timedelta(seconds=4), usegmt=True)
-    hub.fail("status", "/whoami", status=429, headers={"Retry-After": until if as_date else "3"})
-    start = time.monotonic()
-    assert publish(folder, repo_id).changed
-    assert time.monotonic() - start > 2
-
-
 def test_publish_lasting_fault_names_the_command_that_continues(
     hub: Hub, repo_id: str, folder: ModelFolder
 ) -> None:
@@ -375,16 +337,6 @@ def test_publish_never_overwrites_a_concurrent_push(
     with pytest.raises(HubError, match="somebody has pushed to main"):
         publish(evaluated(folder), repo_id)
     assert repository.main == theirs[0]
-
-
-def test_publish_gives_up_a_silent_hub(
-    hub: Hub, repo_id: str, folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_client, "TIMEOUT", 0.2)
-    silence = hub.fail("silence", "/whoami", times=None)
-    with pytest.raises(HubError, match="timed out"):
-        publish(folder, repo_id)
-    silence.times = 0
 
 
 def test_publish_interrupted_names_the_command_that_continues(

@@ -1,9 +1,6 @@
 """The report: every figure of `evaluation.json`, and what makes it honest."""
 
 import json
-import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,18 +78,6 @@ def test_the_figures_are_those_that_scikit_learn_finds_in_the_stored_predictions
     assert evaluation["confusion_matrix"] == metrics.confusion_matrix(labels, answers).tolist()
 
 
-def test_the_interval_is_wilsons(evaluation):
-    share, samples, quantile = evaluation["top1"], 500, 1.959964
-    centre = (share + quantile**2 / (2 * samples)) / (1 + quantile**2 / samples)
-    spread = math.sqrt(share * (1 - share) / samples + quantile**2 / (4 * samples**2))
-    spread *= quantile / (1 + quantile**2 / samples)
-    assert evaluation["top1_interval"] == pytest.approx(
-        [centre - spread, centre + spread], abs=2e-6
-    )
-    assert "Wilson" in evaluation["interval_method"]
-    assert "95%" in evaluation["interval_method"]
-
-
 def test_the_embedded_models_figures_follow_from_their_predictions():
     folder = ModelFolder(Path(__file__).parent.parent / "pretrained" / "mlp")
     stored = folder.evaluation
@@ -103,24 +88,6 @@ def test_the_embedded_models_figures_follow_from_their_predictions():
         duplicates=stored["duplicate_indices"],
     )
     assert again == {name: stored.get(name) for name in again}
-
-
-def test_figures_need_neither_the_modules_library_nor_a_network_framework():
-    program = (
-        "import sys, numpy as np\n"
-        "from classifier.model_folder.folder import ClassNames\n"
-        "from evaluation import report\n"
-        "report.summarise(np.eye(2), np.arange(2), ClassNames('a', ('b', 'c'), None, None))\n"
-        "print(sorted({'evaluate', 'datasets', 'tensorflow', 'keras'} & set(sys.modules)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_storing_predictions_never_changes_the_models_answer():
@@ -150,26 +117,6 @@ def test_a_class_without_images_has_null_figures_and_the_file_is_strict_json(pre
         mean = np.mean([row[field] for row in present])
         assert again[f"macro_{field}"] == pytest.approx(mean, abs=1e-6)
     assert "maple_tree" not in again["best_classes"] + again["worst_classes"]
-
-
-def test_without_superclasses_there_is_no_superclass_figure(predictions):
-    evaluation = report.summarise(*predictions, ClassNames("a", NAMES.classes))
-    assert evaluation["superclass_top1"] is None
-
-
-def test_best_worst_and_most_confused_come_from_the_matrix(evaluation):
-    matrix = np.array(evaluation["confusion_matrix"])
-    accuracy = dict(zip(NAMES.classes, matrix.diagonal() / matrix.sum(axis=1), strict=True))
-    best = [accuracy[name] for name in evaluation["best_classes"]]
-    worst = [accuracy[name] for name in evaluation["worst_classes"]]
-    assert best == sorted(accuracy.values(), reverse=True)[:3]
-    assert worst == sorted(accuracy.values())[:3]
-    counts = [pair["count"] for pair in evaluation["most_confused"]]
-    np.fill_diagonal(matrix, 0)
-    assert counts == sorted(matrix.ravel(), reverse=True)[: len(counts)]
-    for pair in evaluation["most_confused"]:
-        row, column = NAMES.classes.index(pair["true"]), NAMES.classes.index(pair["predicted"])
-        assert matrix[row, column] == pair["count"]
 
 
 def test_top1_without_duplicates_leaves_them_out(evaluation, predictions):

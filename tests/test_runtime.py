@@ -2,14 +2,10 @@
 
 import logging
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import wait
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -21,7 +17,6 @@ from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.prediction import runtime as prediction
 from classifier.prediction.classifier import Classifier
 from classifier.prediction.runtime import OnnxModel
-from interface import runtime as module
 from interface.runtime import Runtime
 from model_folders import CLASSES, LABELS
 
@@ -83,27 +78,6 @@ def test_the_embedded_models_answer_as_in_keras(name: str) -> None:
     np.testing.assert_allclose(model.probabilities(images[:1]), expected[:1], atol=1e-4)
 
 
-def test_neither_keras_nor_tensorflow_is_imported_to_answer(tiny_model_folder: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from classifier.model_folder.folder import *\n"
-        "from classifier.prediction.runtime import load; import numpy as np\n"
-        f"load(ModelFolder(Path({str(tiny_model_folder)!r})))"
-        ".probabilities(np.zeros((3, 32, 32, 3), np.uint8))\n"
-        "print({'keras', 'tensorflow', 'jax', 'scipy'} & set(sys.modules))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "set()"
-
-
-def test_images_of_another_shape_are_refused(tiny_model_folder: Path) -> None:
-    model = prediction.load(ModelFolder(tiny_model_folder))
-    with pytest.raises(InputError, match=r"\(N, 32, 32, 3\)"):
-        model.probabilities(IMAGES[:, :16])
-    assert model.probabilities(IMAGES[:0]).shape == (0, 6)
-
-
 def test_a_layer_that_onnx_runtime_does_not_take_is_answered_by_keras(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,36 +128,6 @@ def test_questions_that_wait_are_answered_together_and_each_gets_its_own(
     assert halted.counts[-2:] == [1, sum(sizes)]
 
 
-def test_no_more_are_answered_together_than_keep_the_next_one_waiting(
-    runtime: Runtime, tiny_model_folder: Path, halted: Halted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_BATCH", 4)
-    runtime.load("tiny", tiny_model_folder).result(60)
-    with halted:
-        keep_busy(runtime)
-        answers = [runtime.predict("tiny", IMAGES[:2]) for _ in range(6)]
-        large = runtime.predict("tiny", IMAGES)
-    wait(answers, 60)
-    assert large.result(60).shape == (40, 6)
-    assert halted.counts[-5:] == [1, 4, 4, 4, 40]
-
-
-def test_questions_are_answered_in_the_order_in_which_they_came(
-    runtime: Runtime, tiny_model_folder: Path, halted: Halted, tmp_path: Path
-) -> None:
-    order: SimpleQueue[int] = SimpleQueue()
-    shutil.copytree(tiny_model_folder, tmp_path / "other")
-    runtime.load("tiny", tiny_model_folder).result(60)
-    runtime.load("other", tmp_path / "other").result(60)
-    with halted:
-        keep_busy(runtime)
-        for number, key in enumerate(["other", "tiny", "other", "tiny"]):
-            answer = runtime.predict(key, IMAGES[:1])
-            answer.add_done_callback(lambda _, number=number: order.put(number))
-    answered = [order.get(timeout=60) for _ in range(4)]
-    assert answered == [0, 2, 1, 3]  # the questions for the first model, then the others
-
-
 def test_a_question_waits_for_its_model_and_for_no_other(
     runtime: Runtime, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,29 +146,6 @@ def test_a_question_waits_for_its_model_and_for_no_other(
     assert not second.done()
     go_on.set()
     assert second.result(60).shape == (1, 6)
-
-
-def test_a_question_that_nobody_waits_for_is_not_asked(
-    runtime: Runtime, tiny_model_folder: Path, halted: Halted
-) -> None:
-    runtime.load("tiny", tiny_model_folder).result(60)
-    with halted:
-        keep_busy(runtime)
-        left, kept = runtime.predict("tiny", IMAGES[:7]), runtime.predict("tiny", IMAGES[:2])
-        assert left.cancel()
-    kept.result(60)
-    assert halted.counts[-2:] == [1, 2]
-
-
-def test_a_model_is_forgotten_after_the_questions_before(
-    runtime: Runtime, tiny_model_folder: Path
-) -> None:
-    runtime.load("tiny", tiny_model_folder)
-    before = runtime.predict("tiny", IMAGES[:1])
-    runtime.forget("tiny")
-    assert before.result(60).shape == (1, 6)
-    with pytest.raises(ClassifierError, match="not loaded"):
-        runtime.predict("tiny", IMAGES[:1])
 
 
 def test_a_folder_that_is_no_model_fails_alone(

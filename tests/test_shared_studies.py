@@ -1,9 +1,6 @@
 """Workers that share a study, are killed, or find its database locked."""
 
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from classifier.presets import load_preset
 from classifier.search import storage as storages
 from classifier.search import trials as searches
 from classifier.search.search_space import SearchSpace, load_search_space
-from conftest import PROJECT
 from test_tune import COMPLETE, FAIL, PRUNED, SPACE, call, trials_of, write
 
 GRID = {"dropout": [0.0, 0.1, 0.2], "l2": [0.0, 0.1, 0.2]}
@@ -25,14 +21,6 @@ RANGES = {"dropout": {"low": 0.0, "high": 0.5}}
 
 class KilledError(BaseException):
     """Ends a worker as SIGKILL does: its trial stays running."""
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path) -> str:
-    """The URL of an empty database of each kind, with a real server where it needs one."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/shared/study.db"
-    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture
@@ -94,14 +82,6 @@ def test_many_workers_run_the_requested_trials_and_at_most_one_more_each(
         assert len({(params["dropout"], params["l2"]) for params in complete}) == 9
 
 
-def test_workers_sample_different_settings(tmp_path, database):
-    space = space_of(tmp_path, RANGES)
-    for trials in (2, 3, 4):
-        work(database, space, "random", trials)
-    values = [params["dropout"] for params in in_state(database, COMPLETE)]
-    assert len(set(values)) == 4
-
-
 @pytest.mark.parametrize(("sampler", "search"), [("random", RANGES), ("grid", GRID)])
 def test_trial_of_a_killed_worker_is_repeated(tmp_path, database, sampler, search):
     def die(trial, settings) -> float:
@@ -152,28 +132,6 @@ def test_database_locked_for_a_while_costs_no_trial(tmp_path, database, monkeypa
     work(database, space_of(tmp_path, RANGES), "tpe", 1, lock)
     assert len(in_state(database, COMPLETE)) == 1
     assert storages.TIMEOUTS["sqlite"]["timeout"] > 60
-
-
-@pytest.mark.slow
-def test_worker_killed_during_a_training_loses_that_trial_alone(tmp_path, small_dataset, url):
-    preset = write(tmp_path, SPACE, epochs=5000)
-    options = ["--pruner", "none", "--storage", url]
-    command = ["tune.py", "--preset", preset, "--dataset", small_dataset, "--sampler", "random"]
-    command += ["--trials", "2", *options, "--output", tmp_path / "victim"]
-    with (tmp_path / "log").open("w") as log:
-        victim = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log, cwd=PROJECT)
-    while "Epoch 2" not in (tmp_path / "log").read_text():
-        assert victim.poll() is None, (tmp_path / "log").read_text()
-        threading.Event().wait(0.2)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    age_heartbeats(url)
-    (killed,) = trials_of(url)
-    work(url, load_search_space(preset, load_preset(preset), {}), "random", 2)
-
-    assert killed.params in in_state(url, COMPLETE)
-    assert len(in_state(url, COMPLETE)) == 2
-    assert in_state(url, FAIL) == [killed.params]
 
 
 @pytest.mark.slow

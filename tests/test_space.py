@@ -2,39 +2,29 @@
 
 import ast
 import fnmatch
-import os
 import re
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
-import yaml
+from gradio_client import Client
 from huggingface_hub import RepoCard
 from packaging.requirements import Requirement
 
-from classifier import hub_client
+from app_server import running_app
 from classifier.errors import InputError
 from classifier.hub.space_files import PROJECT, gradio_files, zero_gpu_requirements
 from deploy import Request, deploy
 from hub_server import Hub
 from model_folders import make_model_folder
-from ports import free_port
 
 COPY = ("app.py", "README.md", "requirements.txt", "LICENSE")
 WAYS_OUT = r"--sdk static .*--hardware zero-a10g .*paid plan"
-
-
-@pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts follow each other without the waits that a real fault needs."""
-    monkeypatch.setattr(hub_client, "BACKOFF", (0.01,) * 4)
+pytestmark = pytest.mark.usefixtures("no_backoff")
 
 
 @pytest.fixture
@@ -111,13 +101,6 @@ def test_deploy_again_changes_nothing_but_old_files(hub: Hub, model: str, name: 
     assert "notes.md" in files
 
 
-def test_deploy_survives_transient_faults(hub: Hub, model: str, name: str) -> None:
-    hub.fail("lose answer", "/commit/")
-    hub.fail("status", "/variables", status=500)
-    deploy(Request(name, [model]))
-    assert len(hub.spaces[name].commits) == 2
-
-
 def test_deploy_lasting_fault_says_what_is_done_and_how_to_continue(
     hub: Hub, model: str, name: str, call_command: Callable[..., Any]
 ) -> None:
@@ -182,14 +165,6 @@ def test_deploy_on_zero_gpu_without_a_paid_plan(hub: Hub, model: str, name: str)
     with pytest.raises(InputError, match=f"402.*{WAYS_OUT}"):
         deploy(Request(name, [model], hardware="cpu-upgrade"))
     assert space.hardware == "zero-a10g"
-
-
-def test_deploy_requests_the_hardware_of_a_space(hub: Hub, model: str, name: str) -> None:
-    deploy(Request(name, [model]))
-    assert card_of(hub, name)["python_version"] == "3.11"
-    deploy(Request(name, [model], hardware="zero-a10g"))
-    assert hub.spaces[name].hardware == "zero-a10g"
-    assert card_of(hub, name)["python_version"] == "3.12"
 
 
 def test_zero_gpu_requirements_list_what_the_extras_bring() -> None:
@@ -314,25 +289,6 @@ def test_gradio_files_hold_every_imported_module() -> None:
                     assert f"{path}.py" in files or f"{path}/__init__.py" in files, (name, module)
 
 
-def test_gradio_files_hold_local_pictures_of_the_readme(project: Path) -> None:
-    with (project / "README.md").open("a", encoding="utf-8") as readme:
-        readme.write("\n![The app](docs/shown.png) and ![another](https://example.org/far.png)\n")
-    (project / "docs").mkdir()
-    for name in ("shown.png", "other.png"):
-        (project / "docs" / name).write_bytes(b"\0")
-    files = gradio_files(["user/name"], project=project)
-    assert "docs/shown.png" in files
-    assert "docs/other.png" not in files
-
-
-def test_gradio_files_refuse_two_versions_of_gradio(project: Path) -> None:
-    readme = project / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(re.sub(r"sdk_version: .*", "sdk_version: 1.2.3", text), encoding="utf-8")
-    with pytest.raises(InputError, match=r"sdk_version 1\.2\.3"):
-        gradio_files(["user/name"], project=project)
-
-
 def test_readme_front_matter_is_what_a_space_needs() -> None:
     data = RepoCard((PROJECT / "README.md").read_text(encoding="utf-8")).data.to_dict()
     assert (data["sdk"], data["app_file"]) == ("gradio", "app.py")
@@ -361,31 +317,15 @@ def test_requirements_alone_start_the_app_of_a_space(
     packages = only_required_packages(root / "requirements.txt", tmp_path / "packages")
     assert not (packages / "pytest").exists()
     environment = {
-        "PATH": os.environ["PATH"],
         "HOME": str(tmp_path / "home"),
         "PYTHONPATH": str(packages),
         "HF_ENDPOINT": hub.endpoint,
         "MODEL_ID": repository.variables["MODEL_ID"]["value"],
-        "GRADIO_SERVER_PORT": str(free_port()),
-        "GRADIO_SERVER_NAME": "127.0.0.1",
     }
-    with (tmp_path / "output").open("w+") as output:
-        # -S: nothing but these packages and the standard library can be imported.
-        app = subprocess.Popen(
-            [sys.executable, "-S", "app.py"],
-            cwd=root,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            served = ask_for_models(f"http://127.0.0.1:{environment['GRADIO_SERVER_PORT']}", app)
-        except Exception:
-            output.seek(0)
-            pytest.fail(output.read()[-3000:])
-        finally:
-            app.terminate()
-            app.wait(60)
+    # -S: nothing but these packages and the standard library can be imported.
+    command = ("-S", "app.py")
+    with running_app(tmp_path, command=command, project=root, **environment) as app:
+        served = Client(app.url, verbose=False).predict(api_name="/models")
     assert [(model["name"], model["source"]) for model in served] == [(repo_id, "hub")]
     assert served[0]["revision"] == hub.models[repo_id].main.sha
 
@@ -416,22 +356,6 @@ def only_required_packages(requirements: Path, folder: Path) -> Path:
     return folder
 
 
-def ask_for_models(address: str, app: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
-    """Waits for the app and returns what its `/models` answers."""
-    from gradio_client import Client
-
-    deadline = time.monotonic() + 300
-    while True:
-        try:
-            with urlopen(address, timeout=5):
-                break
-        except OSError:
-            if app.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-    return Client(address, verbose=False).predict(api_name="/models")
-
-
 def test_makefile_passes_its_variables() -> None:
     run = subprocess.run(
         ["make", "-n", "-o", ".venv/.app", "space", "SPACE=a/b", "MODEL=c/d", "SDK=static"],
@@ -442,16 +366,6 @@ def test_makefile_passes_its_variables() -> None:
     )
     assert '--space "a/b" --model "c/d" --sdk "static"' in run.stdout
     assert "--hardware" not in run.stdout
-
-
-def test_workflow_deploys_only_after_successful_tests() -> None:
-    text = (PROJECT / ".github" / "workflows" / "space.yml").read_text(encoding="utf-8")
-    workflow = yaml.safe_load(text)
-    jobs = workflow["jobs"]
-    assert workflow[True]["workflow_run"]["workflows"] == ["CI"]  # YAML reads `on` as true
-    assert "workflow_run.conclusion == 'success'" in jobs["deploy"]["if"]
-    (step,) = [step for step in jobs["deploy"]["steps"] if "make space" in step.get("run", "")]
-    assert step["env"]["HF_TOKEN"] == "${{ secrets.HF_TOKEN }}"
 
 
 # ZeroGPU brings a module `spaces` that ends the start unless a marked function is bound to an event
@@ -477,19 +391,8 @@ gradio.Blocks.launch = launch_if_marked
 def test_app_starts_on_zero_gpu(tmp_path: Path) -> None:
     (tmp_path / "spaces.py").write_text(STAND_IN)
     made = make_model_folder(tmp_path / "tiny")
-    port = free_port()
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path)}
-    command = [sys.executable, "app.py", "--model", made.path, "--port", str(port)]
-    with (tmp_path / "output").open("w+") as output:
-        app = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            served = ask_for_models(f"http://127.0.0.1:{port}", app)
-        finally:
-            app.terminate()
-            app.wait(60)
-            output.seek(0)
-            said = output.read()
-    assert "A marked function is bound." in said
-    assert [model["name"] for model in served] == ["tiny"]
+    environment = {"PYTHONPATH": str(tmp_path), "HOME": str(tmp_path)}
+    with running_app(tmp_path, "--model", made.path, **environment) as app:
+        (served,) = Client(app.url, verbose=False).predict(api_name="/models")
+    assert "A marked function is bound." in app.log.read_text()
+    assert served["name"] == "tiny"

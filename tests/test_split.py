@@ -12,7 +12,7 @@ import pytest
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import load_split
 from classifier.data.source import DataSource, add_data_arguments
-from classifier.data.split import MissingSplitError, find_split, stratified_split
+from classifier.data.split import MissingSplitError, stratified_split
 from classifier.errors import InputError
 from conftest import Run
 from data_files import encode, make_rows, write_hub_layout
@@ -60,11 +60,6 @@ class TestTestSplit:
         assert train.fingerprint != test.fingerprint
         assert not train.images.flags.writeable
 
-    def test_the_same_images_are_drawn_again(self, tmp_path: Path) -> None:
-        dataset = write(tmp_path / "pets", all=CLASSES)
-        (_, one), (_, other) = load(dataset), load(dataset)
-        assert (one.files, one.fingerprint) == (other.files, other.fingerprint)
-
     def test_test_fraction_replaces_a_test_split(self, tmp_path: Path) -> None:
         dataset = write(tmp_path / "pets", train=CLASSES, test=CLASSES)
         train, test = load(dataset, test_fraction=0.4)
@@ -87,11 +82,6 @@ class TestTestSplit:
         for split in load(str(tmp_path / "rows")):
             assert len(split.labels) == 24
             assert split.test_fraction is None
-
-    def test_an_unused_validation_split_is_named(self, tmp_path: Path) -> None:
-        train, test = load(write(tmp_path / "pets", train=CLASSES, dev={"cat": 2}))
-        assert len(test.labels) == 7
-        assert "--test-split validation" in train.remarks[0]
 
     def test_a_missing_test_split_is_refused_with_those_that_exist(self, tmp_path: Path) -> None:
         dataset = write(tmp_path / "pets", train=CLASSES)
@@ -163,13 +153,6 @@ class TestOptions:
             DataSource("x", **options)
 
 
-def test_find_split_takes_the_only_name_of_the_same_meaning() -> None:
-    assert find_split("validation", ["train", "dev"]) == "dev"
-    assert find_split("val", ["val", "dev"]) == "val"
-    assert find_split("validation", ["val", "dev"]) is None
-    assert find_split("validation", ["train", "Cat"]) is None
-
-
 class TestStratifiedSplit:
     """How a split is divided."""
 
@@ -181,12 +164,6 @@ class TestStratifiedSplit:
         for rows in (train, validation):
             assert rows.dtype == np.int64
             assert (np.diff(rows) > 0).all()
-
-    def test_the_seed_decides(self) -> None:
-        labels = np.repeat(np.arange(5), 20)
-        one, again, other = (stratified_split(labels, seed=seed)[1] for seed in (1, 1, 2))
-        np.testing.assert_array_equal(one, again)
-        assert not np.array_equal(one, other)
 
     @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
     def test_both_parts_have_an_image_of_small_classes(self, fraction: float) -> None:

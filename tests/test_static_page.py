@@ -10,14 +10,13 @@ import onnxruntime
 import pytest
 from playwright.sync_api import Page, expect
 
-from chromium import fits, look_for_barriers
+from chromium import Open, fits, look_for_barriers
 from classifier.errors import InputError
 from classifier.hub.pulling import ResolvedModel
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier, keras_predict
 from model_folders import CLASSES, LABELS, make_model_folder
 from static_page.builder import build_site
-from static_site import Open
 
 TABS = ("classify", "try", "evaluation", "compare", "about")
 INSIDE = ("#picture", "#tab-try h2", "#matrix", "#compare", "#card")
@@ -60,19 +59,6 @@ def test_every_address_in_the_page_is_a_file_of_it(site: Path) -> None:
     for name in links:
         elsewhere = not name or name.startswith(("https://", "?"))  # "" is filled in by scripts
         assert elsewhere or (site / name).is_file(), name
-
-
-def test_the_scripts_know_models_of_any_size_and_classes(site: Path) -> None:
-    data = page_data(site)
-    assert [model["name"] for model in data["models"]] == ["tiny", "user/large"]
-    assert [model["image_size"] for model in data["models"]] == [32, 48]
-    for model in data["models"]:
-        assert model["classes"] == list(CLASSES)
-        assert model["names"]["es"][0] == "manzana"
-        assert model["bytes"] == (site / model["url"]).stat().st_size
-    assert data["limits"]["max_bytes"] == 10 * 2**20
-    for example in data["examples"]:
-        assert (site / example["url"]).is_file()
 
 
 def test_the_scripts_have_all_texts_that_they_name(site: Path) -> None:
@@ -252,7 +238,7 @@ def test_the_table_of_the_classes_is_sorted_and_filtered(open_site: Open) -> Non
 
 @pytest.mark.browser
 def test_without_javascript_the_figures_are_shown(open_site: Open) -> None:
-    page = open_site(scripts=False)
+    page = open_site(java_script_enabled=False)
     expect(page.locator("noscript img:visible")).not_to_have_count(0)
     expect(page.locator("#picture")).to_be_hidden()
     loaded = page.locator("noscript img:visible").first

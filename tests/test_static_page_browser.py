@@ -12,14 +12,14 @@ import onnxruntime
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from chromium import fits, look_for_barriers
+from chromium import Open, fits, look_for_barriers
 from classifier.data.images import MAX_BYTES, open_image, to_model_input
 from classifier.prediction.occlusion import importance, occlude, overlay
 from interface.translations import word
 from model_folders import CLASSES
 from pictures import bad_pictures, encoded, good_pictures, orientation, scene
 from static_page.builder import RUNTIME, limits
-from static_site import Open, served
+from static_site import served
 
 pytestmark = pytest.mark.browser
 SIZE = 32

@@ -1,6 +1,5 @@
 """`python train.py` as a user calls it: whole, killed, refused, gone on with."""
 
-import csv
 import json
 import shutil
 import signal
@@ -38,14 +37,6 @@ def test_a_training_leaves_a_complete_model_folder(tiny_run):
     assert "confidence" in training
     assert training["dataset"]["training_images"] == 216
     assert list((tiny_run / "tensorboard").rglob("events.out.tfevents.*"))
-
-
-def test_the_history_has_a_row_per_epoch(tiny_model_folder):
-    with (tiny_model_folder / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    names = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"}
-    assert names <= set(rows[0])
 
 
 def test_keras_alone_loads_the_model_and_gives_the_stated_accuracy(
@@ -157,27 +148,15 @@ def test_a_run_does_not_go_on_with_other_data(change, expected, begun, capfd, mo
     assert _listing(begun / "run") == before
 
 
-def test_resume_without_a_run_is_refused_and_leaves_nothing(tmp_path, call_command):
-    for folder in (tmp_path / "nothing", tmp_path):
-        result = call_command("train.py", "--output", folder, "--resume")
-        assert_one_line(result, 2, "holds no run to resume")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["--preset", "nothing"], ["no preset 'nothing'", "mlp-baseline"]),
         (["--set", "dropuot=0.2"], ["unknown setting 'dropuot'", "dropout", "learning_rate"]),
-        (["--set", "dropout=1.5"], ["dropout must be less than 1", "1.5"]),
-        (["--set", "dropout"], ["--set takes KEY=VALUE"]),
-        (["--epochs", "0"], ["epochs must be greater than 0"]),
         (["--epochs", "many"], ["--epochs", "'many'"]),
-        (["--batch-size", "-1"], ["batch_size must be greater than 0"]),
         (["--test-split", "a", "--test-fraction", "0.5"], ["not allowed with"]),
         (["--test-fraction", "1"], ["--test-fraction must lie between 0 and 1"]),
         (["--dataset", ""], ["--dataset is empty"]),
-        (["--output", ""], ["--output is empty"]),
         (["--push"], ["--push needs --repo-id"]),
         (["--private"], ["--push"]),
         (["--dataset", "/nowhere/at/all"], ["/nowhere/at/all"]),
@@ -204,14 +183,6 @@ def test_a_training_that_diverges_ends_with_one_line_and_publishes_nothing(
 
     assert_one_line(result, 1, "diverged in epoch 1: lower learning_rate")
     assert not (tmp_path / "run" / "model").exists()
-
-
-def test_debug_adds_the_traceback(call_command, tmp_path):
-    result = call_command("train.py", "--preset", "nothing", "--debug")
-
-    assert result.returncode == 2
-    assert "Traceback" in result.stderr
-    assert result.stderr.strip().splitlines()[-1].startswith("error: no preset")
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path, small_dataset, call_command):

@@ -1,7 +1,6 @@
 """The training loop and its checkpoints: seeds, resuming, divergence, best and averaged weights."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import keras
@@ -11,7 +10,6 @@ import pytest
 from classifier.architectures import build_network
 from classifier.errors import ClassifierError
 from classifier.settings import Settings
-from classifier.training import checkpoints
 from classifier.training.checkpoints import RunState
 from classifier.training.fit import Images, build_callbacks, fit
 from classifier.training.resuming import fit_or_resume, top1
@@ -135,20 +133,6 @@ def test_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
     assert_same_weights(whole, resumed)
     without_times = [{**row, "seconds": 0} for row in state.rows]
     assert without_times == [{**row, "seconds": 0} for row in whole_state.rows]
-
-
-def test_slow_checkpoints_are_written_less_often_and_resumed_from(data, tmp_path, monkeypatch):
-    whole, _ = train(TINY, data, tmp_path / "whole")
-    monkeypatch.setattr(checkpoints, "SLOW_WRITE", 0.0)
-    monkeypatch.setattr(checkpoints, "MAX_WRITING", 1e-6)
-    with pytest.raises(KilledError):
-        train(TINY, data, tmp_path / "cut", KillInEpoch(2))
-    with np.load(tmp_path / "cut" / "state.npz") as stored:
-        assert len(json.loads(str(stored["memory"]))["rows"]) == 1  # of two whole epochs
-    resumed, state = train(TINY, data, tmp_path / "cut")
-
-    assert_same_weights(whole, resumed)
-    assert state.epochs_done == TINY.epochs
 
 
 def test_early_stopping_restores_the_best_weights_from_their_file(data, tmp_path):

@@ -1,7 +1,6 @@
 """The benchmark of training: both libraries train the same thing, and the figures add up."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,16 +41,6 @@ def twins(settings: Settings) -> tuple[keras.Model, "torch.nn.Module"]:
         parameter.data = torch.tensor(value.T if value.ndim < 4 else value.transpose(3, 2, 0, 1))
     assert next(weights, None) is None
     return ours, theirs
-
-
-@pytest.mark.parametrize("settings", TINY.values(), ids=TINY)
-def test_both_libraries_train_the_same_network(settings: Settings) -> None:
-    ours, theirs = twins(settings)
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("float32")
-    expected = keras.ops.convert_to_numpy(ours(images, training=True))
-    answers = torch.softmax(theirs.train()(torch.tensor(images)), dim=1).detach().numpy()
-    assert expected.std() > 0
-    np.testing.assert_allclose(answers, expected, rtol=2e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", TINY.values(), ids=TINY)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import threading
 import time
 from pathlib import Path
@@ -139,14 +138,6 @@ def test_trials_that_diverge_count_as_pruned(tmp_path, small_dataset, capsys):
     assert "diverged" in capsys.readouterr().out
 
 
-def test_study_without_a_complete_trial_writes_no_preset(tmp_path, small_dataset, capsys):
-    preset = write(tmp_path, {"learning_rate": [1e35]}, learning_rate=1e35)
-    best = tmp_path / "best.yaml"
-    assert call(preset, small_dataset, tmp_path, "random", 1, "--write-preset", str(best)) == 1
-    assert "so there is no best one" in capsys.readouterr().err
-    assert not best.exists()
-
-
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_ctrl_c_puts_the_trial_back_into_the_queue(tmp_path, small_dataset, capsys, sampler):
     preset = write(tmp_path, {"dropout": [0.0, 0.2]}, epochs=5000)
@@ -207,15 +198,12 @@ def test_settings_without_effect_on_a_trial_are_refused_by_name(tmp_path, name):
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        (None, "has no `search`"),
         ([], "has no `search`"),
         ({"dropuot": [0.1]}, "Did you mean 'dropout'"),
         ({"dropout": []}, "dropout cannot be searched: give a list"),
         ({"dropout": [0.1, 1.5]}, "dropout must be less than 1"),
         ({"dropout": {"low": 0.4, "high": 0.1}}, "`low <= high` must hold"),
-        ({"dropout": {"low": 0.1}}, "dropout cannot be searched: .*'high'"),
         ({"dropout": {"low": 0, "high": 0.5, "by": 1}}, "dropout cannot be searched: .*'by'"),
-        ({"dropout": {"low": 0, "high": 0.5, "step": 0.3}}, "not divisible by `step`"),
         ({"width": {"low": 8, "high": 64.5}}, "width must be a valid integer"),
         ({"hidden_units": {"low": 8, "high": 64}}, "hidden_units cannot be searched: give a list"),
         ({"optimizer": ["sgd", "adam"]}, "optimizer must be one of"),
@@ -272,16 +260,12 @@ def test_search_spaces_of_all_presets_are_valid():
         (["--sampler", "magic"], "invalid choice: 'magic'", 2),
         (["--trials", "0"], "give a positive integer", 2),
         (["--preset", "cnn"], "cnn.yaml has no `search`", 2),
-        (["--storage", "mysql://here"], "--storage takes sqlite:///FILE", 2),
         (["--storage", "journal:study.journal"], "--storage takes sqlite:///FILE", 2),
-        (["--storage", "sqlite://"], "--storage takes sqlite:///FILE", 2),
-        (["--storage", "postgresql://me:secret@here"], "--storage takes sqlite:///FILE", 2),
         (["--storage", "postgresql://me:secret@here:port/x"], "://me:***@here:port/x'", 2),
         (["--storage", "sqlite:///pyproject.toml/study.db"], "cannot store a study in", 1),
         (["--storage", "sqlite:///pyproject.toml"], "file is not a database", 1),
         (["--write-preset", "best.txt"], "--write-preset best.txt: give a file", 2),
         (["--write-preset", "presets/mlp.yaml"], "was not written by a search", 2),
-        (["--write-preset", "pyproject.toml/best.yaml"], "in a folder to write to", 2),
         (["--output", "pyproject.toml"], "pyproject.toml is a file", 2),
         (["--output", os.fsdecode(b"caf\xe9")], r"the path 'caf\udce9' is not UTF-8", 2),
         (["--output", "pyproject.toml/out"], "cannot write to pyproject.toml/out", 2),
@@ -307,13 +291,3 @@ def test_invalid_calls_end_with_one_line(
     assert expected in lines[0]
     assert "secret" not in error
     assert not (tmp_path / "out" / "study.json").exists()
-
-
-def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(InputError, match=r"pip install 'psycopg\[binary\]'") as caught:
-        storages.open_storage("postgresql://me:secret@127.0.0.1/studies")
-    assert "secret" not in str(caught.value)
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InputError, match="pip install -r requirements-dev"):
-        tune.import_optuna()

@@ -67,12 +67,6 @@ def test_uploads_in_use_are_not_deleted_for_others(folder: Path) -> None:
     assert all(file.exists() for file in files)
 
 
-def test_many_small_files_fill_the_folder_too(folder: Path) -> None:
-    for number in range(10):
-        (folder / str(number)).write_bytes(b"x")
-    assert not _take(1)
-
-
 def test_a_full_folder_refuses_uploads_in_a_line_and_the_page_goes_on(
     small_app: RunningApp,
 ) -> None:
