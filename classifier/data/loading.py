@@ -2,7 +2,10 @@
 
 import dataclasses
 import hashlib
+import lzma
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +25,8 @@ from classifier.data.split import (
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
+# Of the file system, of links in a circle (RuntimeError) and of damaged ZIPs.
+UNREADABLE = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 STATISTICS_ROWS = 4096  # images per step, which limits the memory used
 
 
@@ -107,7 +112,7 @@ def load_stored_split(
             lambda: state(path),
             lambda: reader.read(path, split, source, size=size),
         )
-    except (OSError, RuntimeError) as error:  # of the file system; links in a circle are the latter
+    except UNREADABLE as error:
         raise InputError(
             f"{dataset} cannot be read ({error}): check it and its permissions"
         ) from error
