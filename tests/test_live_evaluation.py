@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from classifier.data.loading import load_split
+from classifier.data.source import DataSource
 from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub
 from interface import mistakes, rerun
@@ -71,6 +72,20 @@ def test_a_data_set_of_the_hub_is_fetched(images, served, small_dataset, hub: Hu
     change(served, dataset="user/shapes")
     found = asyncio.run(images.load(served))
     np.testing.assert_array_equal(found, load_split(str(small_dataset), "test").images)
+
+
+def test_a_test_split_that_was_drawn_is_drawn_again(images, served, small_dataset, monkeypatch):
+    monkeypatch.setenv("DATASET", str(small_dataset))
+    recorded = {"id": small_dataset.name, "test_fraction": 0.25}
+    path = served.folder.path / "training.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dataset": recorded}))
+    test = load_split(DataSource(str(small_dataset), test_fraction=0.25), "test")
+    change(served, dataset_fingerprint=test.fingerprint)
+    probabilities = np.eye(len(served.labels.classes), dtype=np.float32)[test.labels]
+    np.savez(
+        served.folder.path / "predictions.npz", probabilities=probabilities, labels=test.labels
+    )
+    np.testing.assert_array_equal(asyncio.run(images.load(served)), test.images)
 
 
 def test_a_data_set_that_is_not_there_is_told(images, served, hub: Hub):
