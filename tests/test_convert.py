@@ -320,15 +320,6 @@ def test_a_wrong_call_is_one_line(
     assert message in error.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
-def test_a_missing_library_is_named(
-    tiny: ModelFolder, missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, missing, None)
-    with pytest.raises(InputError, match=f"needs {missing}: pip install"):
-        convert.main([str(tiny.path), "--to", "onnx"])
-
-
 def test_an_onnx_file_is_published_with_a_card_that_says_how_to_run_it(
     hub: Hub, repo_id: str, tmp_path: Path
 ) -> None:
