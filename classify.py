@@ -11,21 +11,16 @@ import argparse
 import os
 import stat
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from classifier import command_line
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
-from classifier.prediction.paths import STANDARD_INPUT, find_files, identity
+from classifier.prediction.paths import find_files, identity
 from classifier.prediction.rows import FORMATS
 
 if TYPE_CHECKING:  # slow imports follow once the arguments are parsed
-    from tqdm import tqdm
-
     from classifier.prediction.classifier import Classifier
 
 DEFAULT_MODEL = "pretrained/mlp"  # the app's default, too
@@ -76,6 +71,8 @@ def classify(
     Raises:
         InputError: there are no files.
     """
+    from tqdm import tqdm
+
     from classifier.prediction.stream import classify_files
 
     top = min(options.top, len(classifier.labels.classes))
@@ -85,7 +82,8 @@ def classify(
     ours = [identity(state) for state in states if stat.S_ISREG(state.st_mode)]
     files = failed = 0
     rows = FORMATS[options.format](stream, top)
-    with progress(options.paths) as bar:
+    # One bar needs two rows, also in a terminal that does not say its size.
+    with tqdm(unit=" images", nrows=2, disable=not sys.stderr.isatty()) as bar:
         found = find_files(options.paths, exclude=ours)
         for answers in classify_files(classifier, found, top=top):
             with bar.external_write_mode(file=sys.stdout):
@@ -98,22 +96,6 @@ def classify(
         raise InputError(f"no files in {', '.join(options.paths)}: name files, or folders of them")
     rows.close()
     return files, failed
-
-
-@contextmanager
-def progress(paths: list[str]) -> Iterator[tqdm]:
-    """Shows a progress bar if standard error is a terminal; files are counted meanwhile."""
-    from tqdm import tqdm
-
-    # One bar needs two rows, also in a terminal that does not say its size.
-    with tqdm(unit=" images", nrows=2, disable=not sys.stderr.isatty()) as bar:
-
-        def count() -> None:
-            bar.total = sum(1 for _ in find_files(paths))
-
-        if not bar.disable and STANDARD_INPUT not in paths:
-            threading.Thread(target=count, name="count-files", daemon=True).start()
-        yield bar
 
 
 def output_file(name: str, inputs: list[str]) -> Path:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classifier import command_line
-from classifier.convert import check_libraries
 from classifier.data.source import DataSource
 from classifier.environment import import_quietly
 from classifier.errors import InputError
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> None:
     """Trains, resumes or publishes, depending on the command line."""
     options = parse(arguments)
-    if options.with_onnx:
-        check_libraries("onnx")
     if options.source:
         publish(options.source, options)
         return

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import output
 from benchmarks.latency import keep_to_one_core, milliseconds_of
 from classifier import command_line
-from classifier.convert import FORMATS, check_libraries, is_right, sample_images, samples_of
+from classifier.convert import FORMATS, is_right, sample_images, samples_of
 from classifier.hub import sources
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--dataset", metavar="DATASET", help="measures the top-1 on its test split")
     options = parser.parse_args(arguments)
     keep_to_one_core()
-    for to in FORMATS:
-        check_libraries(to)
     from classifier.data.loading import load_split
 
     state = output.circumstances("formats", arguments)

@@ -7,7 +7,6 @@ python -m classifier.convert user/name --to litert --int8 --dataset path/to/imag
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import warnings
 from collections.abc import Callable
@@ -41,55 +40,25 @@ CALIBRATED = 20  # images per batch of the calibration
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """The top-1 accuracy of a model before and after its conversion, on the same images.
-
-    Attributes:
-        before: of the model in Keras.
-        after: of the converted model.
-        loss: the difference, and the ends of its 95% interval for paired answers.
-    """
-
-    before: float
-    after: float
-    loss: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, before: np.ndarray, after: np.ndarray) -> Accuracy:
-        """Compares which of N images are classified correctly, two arrays of bool, (N,)."""
-        changes = before.astype(int) - after.astype(int)
-        error = NORMAL_95 * float(changes.std()) / len(changes) ** 0.5
-        loss = float(changes.mean())
-        return cls(float(before.mean()), float(after.mean()), (loss, loss - error, loss + error))
-
-    def __str__(self) -> str:
-        loss, low, high = (100 * value for value in self.loss)
-        return (
-            f"{self.before:.2%} with Keras, {self.after:.2%} converted: {loss:.2f} points lost "
-            f"(95% interval {low:.2f} to {high:.2f})"
-        )
-
-
-@dataclass(frozen=True)
 class Converted:
     """A file that was written and checked.
 
     Attributes:
         path: the file.
         difference: the largest difference in the probability of any class, over the samples.
-        accuracy: before and after, on the test split; None if it was not given.
+        accuracy: top-1 before and after, on the test split; empty if it was not given.
     """
 
     path: Path
     difference: float
-    accuracy: Accuracy | None = None
+    accuracy: str = ""
 
     def __str__(self) -> str:
         lines = [
             f"Written to {self.path}: {self.path.stat().st_size / 10**6:.1f} MB",
             f"Largest difference from Keras in a probability: {self.difference:.1e}",
         ]
-        if self.accuracy is not None:
+        if self.accuracy:
             lines.append(f"Test top-1: {self.accuracy}")
         return "\n".join(lines)
 
@@ -97,7 +66,6 @@ class Converted:
 def main(arguments: list[str]) -> None:
     """Reads the command line and converts."""
     options = parse(arguments)
-    check_libraries(options.to)
     from classifier.data.loading import load_split
     from classifier.hub import sources
 
@@ -159,7 +127,7 @@ def convert(
     original = Classifier(keras_predict(model), folder)
     synthetic = sample_images(folder.image_size)
     samples = synthetic if test is None else samples_of(test.images)
-    difference, accuracy = 0.0, None
+    difference, accuracy = 0.0, ""
 
     def write(temporary: Path) -> None:
         nonlocal difference, accuracy
@@ -174,8 +142,8 @@ def convert(
                 f"more than {MAX_DIFFERENCE[precision]:.0e}: nothing is written"
             )
         if test is not None:
-            accuracy = Accuracy.of(is_right(original, test), is_right(converted, test))
-            if accuracy.loss[1] > MAX_TOP1_LOSS:
+            accuracy, least = compare_top1(is_right(original, test), is_right(converted, test))
+            if least > MAX_TOP1_LOSS:
                 raise ClassifierError(
                     f"test top-1 {accuracy}; more than {100 * MAX_TOP1_LOSS} points are refused, "
                     "and nothing is written"
@@ -190,6 +158,22 @@ def convert(
 def is_right(classifier: Classifier, test: LabelledImages) -> np.ndarray:
     """Returns for each image of a split whether it is classified correctly, bool, (N,)."""
     return classifier.probabilities(test.images).argmax(axis=1) == test.labels
+
+
+def compare_top1(before: np.ndarray, after: np.ndarray) -> tuple[str, float]:
+    """Compares which of N images are classified correctly, two arrays of bool, (N,).
+
+    Returns:
+        Both accuracies and the loss with its 95% interval for paired answers, to be read; and the
+        lower end of that interval.
+    """
+    changes = before.astype(int) - after.astype(int)
+    loss, error = changes.mean(), NORMAL_95 * changes.std() / len(changes) ** 0.5
+    told = (
+        f"{before.mean():.2%} with Keras, {after.mean():.2%} converted: {100 * loss:.2f} points "
+        f"lost (95% interval {100 * (loss - error):.2f} to {100 * (loss + error):.2f})"
+    )
+    return told, float(loss - error)
 
 
 def to_onnx(
@@ -285,7 +269,6 @@ class Format:
     Attributes:
         title: its name.
         suffix: of its files.
-        needs: the libraries that it needs.
         write: takes a Keras model, its folder, the path, the precision of the weights and images to
             calibrate with; writes the file and returns its predictions.
         names_beside: whether the class names are written to a text file; else they are in it.
@@ -293,14 +276,13 @@ class Format:
 
     title: str
     suffix: str
-    needs: tuple[str, ...]
     write: Callable[[keras.Model, ModelFolder, Path, str, np.ndarray], Predict]
     names_beside: bool = False
 
 
 FORMATS = {
-    "onnx": Format("ONNX", ".onnx", ("onnx", "onnxruntime"), to_onnx),
-    "litert": Format("LiteRT", ".tflite", ("tensorflow",), to_litert, names_beside=True),
+    "onnx": Format("ONNX", ".onnx", to_onnx),
+    "litert": Format("LiteRT", ".tflite", to_litert, names_beside=True),
 }
 
 
@@ -323,15 +305,6 @@ def sample_images(size: int) -> np.ndarray:
     coarse = random.integers(0, 256, (SAMPLES // 2, 4, 4, 3), np.uint8)
     smooth = [np.asarray(Image.fromarray(pixels).resize((size, size))) for pixels in coarse]
     return np.stack([picture for pair in zip(smooth, noise, strict=True) for picture in pair])
-
-
-def check_libraries(to: str) -> None:
-    """Raises InputError if a library that a format needs is not installed."""
-    for name in FORMATS[to].needs:
-        if importlib.util.find_spec(name) is None:
-            raise InputError(
-                f"the conversion to {to} needs {name}: pip install -r requirements.txt"
-            )
 
 
 def name_of(folder: ModelFolder) -> str:

@@ -37,8 +37,8 @@ BATCH_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 def prepare_environment(*, batches: bool = True) -> None:
     """Sets environment variables that libraries read when this or a child process imports them.
 
-    A cache folder of datasets, evaluate or matplotlib that cannot be written is replaced by a
-    temporary one, and a home folder that is unknown: libraries would create a folder named `~`.
+    A home folder that is unknown or cannot be written to, as that of a container's user may be, is
+    replaced by a temporary one: libraries would fail, or create a folder named `~`.
 
     Args:
         batches: whether models are trained, or predict many images at a time.
@@ -47,16 +47,10 @@ def prepare_environment(*, batches: bool = True) -> None:
         os.environ[name] = os.environ.get(name) or value
     for name in ("tensorflow", "absl", "jax"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if os.path.expanduser("~") == "~":  # noqa: PTH111 - `Path` would raise
-        _replace("HOME")
-    for name, folder in _caches().items():
-        if not is_writable(folder):
-            _replace(name)
-
-
-def _replace(name: str) -> None:
-    os.environ[name] = tempfile.mkdtemp(prefix="cache-")
-    atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
+    home = os.path.expanduser("~")  # noqa: PTH111 - `Path` would raise
+    if home == "~" or not is_writable(Path(home)):
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="home-")
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
 def kernels(backend: str) -> str:
@@ -65,20 +59,6 @@ def kernels(backend: str) -> str:
         return backend
     (variable,) = BATCH_KERNELS
     return "oneDNN" if os.environ.get(variable) == "1" else "TensorFlow's own kernels"
-
-
-def _caches() -> dict[str, Path]:
-    """Returns the cache folders of libraries by the environment variable that sets each."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    hub = Path(os.environ.get("HF_HOME") or user / "huggingface")
-    folders = {
-        "HF_DATASETS_CACHE": hub / "datasets",
-        "HF_MODULES_CACHE": hub / "modules",
-        "HF_EVALUATE_CACHE": hub / "evaluate",
-        "HF_METRICS_CACHE": hub / "metrics",
-        "MPLCONFIGDIR": user / "matplotlib",
-    }
-    return {name: Path(os.environ.get(name) or folder) for name, folder in folders.items()}
 
 
 def import_onnxruntime() -> ModuleType:

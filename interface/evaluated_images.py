@@ -1,11 +1,13 @@
 """The test images of the served models, downloaded in the background when they are needed.
 
 A separate process downloads and decodes them into files, which the app maps into memory. The data
-set is that of the model's evaluation, or of the variable `DATASET`; requests cannot choose it.
+set is that of the model's evaluation, or of the variable `DATASET`, read as in the model's
+training; requests cannot choose it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
@@ -17,9 +19,11 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
+from classifier.data.source import DataSource
 from classifier.errors import ClassifierError, InputError
 from interface.serving import Served
 
@@ -52,13 +56,13 @@ class EvaluatedImages:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="images")
         self._lock = threading.Lock()
-        self._fetches: dict[tuple[str, str, int], tuple[float, Future[Path]]] = {}
+        self._fetches: dict[tuple[str, ...], tuple[float, Future[Path]]] = {}
         self._folder: TemporaryDirectory[str] | None = None
 
     def is_cached(self, served: Served) -> bool:
         """Whether the images of a model have been fetched."""
         try:
-            _, fetch = self._fetches[(*_source(served), served.image_size)]
+            _, fetch = self._fetches[_request(served)]
         except (KeyError, ImagesMissingError):
             return False
         return fetch.done() and fetch.exception() is None
@@ -69,8 +73,9 @@ class EvaluatedImages:
         Raises:
             ImagesMissingError: they are not available, or are different from those.
         """
-        dataset, split = _source(served)
-        fetch = asyncio.wrap_future(self._fetch((dataset, split, served.image_size)))
+        request = _request(served)
+        dataset = str((served.evaluation or {}).get("dataset"))
+        fetch = asyncio.wrap_future(self._fetch(request))
         try:
             # A visitor who leaves does not cancel it for others.
             folder = await asyncio.shield(fetch)
@@ -79,9 +84,9 @@ class EvaluatedImages:
             raise ImagesMissingError("unreachable", dataset) from error
         return _matching(served, dataset, folder)
 
-    def _fetch(self, source: tuple[str, str, int]) -> Future[Path]:
+    def _fetch(self, request: tuple[str, ...]) -> Future[Path]:
         with self._lock:
-            known = self._fetches.get(source)
+            known = self._fetches.get(request)
             if known is not None:
                 began, fetch = known
                 failed = fetch.done() and fetch.exception() is not None
@@ -90,32 +95,43 @@ class EvaluatedImages:
             if self._folder is None:
                 self._folder = TemporaryDirectory(prefix="image-classifier-evaluated-")
             folder = Path(self._folder.name) / str(len(self._fetches))
-            fetch = self._threads.submit(_fetch_in_a_process, *source, folder)
-            self._fetches[source] = (time.monotonic(), fetch)
+            fetch = self._threads.submit(_fetch_in_a_process, request, folder)
+            self._fetches[request] = (time.monotonic(), fetch)
             return fetch
 
 
-def _source(served: Served) -> tuple[str, str]:
-    """Returns the data set and the split that a model was evaluated on."""
+def _request(served: Served) -> tuple[str, ...]:
+    """Returns the arguments of `main`, but the folder: what a model was evaluated on."""
     evaluation = served.evaluation
     if evaluation is None or served.predictions is None:
         raise ImagesMissingError("unevaluated")
+    dataset = _dataset(evaluation)
+    try:
+        source = DataSource.from_options(
+            argparse.Namespace(dataset=dataset), served.training.get("dataset")
+        )
+    except (InputError, TypeError):  # of a damaged `training.json`
+        raise ImagesMissingError("other", dataset) from None
     split = str(evaluation.get("split") or "test")
-    named = os.environ.get(VARIABLE)
-    if named:
-        return (str(Path(named).resolve()) if os.path.lexists(named) else named), split
+    return (*source.arguments(), split, str(served.image_size))
+
+
+def _dataset(evaluation: dict[str, Any]) -> str:
+    """Returns the operator's copy, else the Hub id in an evaluation, with its revision."""
+    if named := os.environ.get(VARIABLE):
+        return str(Path(named).resolve()) if os.path.lexists(named) else named
     dataset = str(evaluation.get("dataset") or "")
     dataset = HUB_IDS.get(dataset, dataset)
     if "/" not in dataset:
         raise ImagesMissingError("local", dataset)
     from classifier.data.hub_dataset import parse_hub_id
 
-    revision = evaluation.get("dataset_revision")
     try:
         parse_hub_id(dataset)
     except InputError:
         raise ImagesMissingError("local", dataset) from None
-    return (f"{dataset}@{revision}" if revision and "@" not in dataset else dataset), split
+    revision = evaluation.get("dataset_revision")
+    return f"{dataset}@{revision}" if revision and "@" not in dataset else dataset
 
 
 def _matching(served: Served, dataset: str, folder: Path) -> np.ndarray:
@@ -137,13 +153,12 @@ def _matching(served: Served, dataset: str, folder: Path) -> np.ndarray:
     return images if len(chosen) == len(images) else images[chosen]
 
 
-def _fetch_in_a_process(dataset: str, split: str, size: int, folder: Path) -> Path:
-    command = [sys.executable, "-m", "interface.evaluated_images"]
-    command += [dataset, split, str(size), str(folder)]
+def _fetch_in_a_process(request: tuple[str, ...], folder: Path) -> Path:
     try:
         result = subprocess.run(
-            command,
-            cwd=PROJECT,
+            [sys.executable, "-m", "interface.evaluated_images", *request, str(folder)],
+            cwd=folder.parent,  # where no folder has the name of a Hub id
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -158,19 +173,18 @@ def _fetch_in_a_process(dataset: str, split: str, size: int, folder: Path) -> Pa
 
 def main(arguments: list[str]) -> None:
     """Fetches a split and writes its arrays into a new folder, complete, by rename."""
-    from classifier.data.hub_dataset import load_from_hub
+    from classifier.command_line import argument_parser
     from classifier.data.loading import load_split
-    from classifier.data.source import DataSource
+    from classifier.data.source import add_data_arguments
     from classifier.files import write_atomically
 
-    dataset, name, side, folder = arguments
-    size = int(side)
-    # A Hub id must not be read as a folder of the same name.
-    split = (
-        load_split(dataset, name, size=size)
-        if Path(dataset).is_absolute()
-        else load_from_hub(DataSource(dataset), name, size=size)
-    )
+    parser = argument_parser("Fetches the images that a model was evaluated on.")
+    add_data_arguments(parser)
+    parser.add_argument("split")
+    parser.add_argument("size", type=int)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args(arguments)
+    split = load_split(DataSource.from_options(options), options.split, size=options.size)
 
     def write(path: Path) -> None:
         path.mkdir()
@@ -179,7 +193,7 @@ def main(arguments: list[str]) -> None:
         identity = {"fingerprint": split.fingerprint}
         (path / "identity.json").write_text(json.dumps(identity), encoding="utf-8")
 
-    write_atomically(Path(folder), write)
+    write_atomically(options.folder, write)
 
 
 if __name__ == "__main__":

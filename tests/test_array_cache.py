@@ -1,8 +1,6 @@
-"""The cache of decoded splits: hits, changed sources, damaged files, eviction, processes."""
+"""The cache of decoded splits: hits, changed sources, damaged files, eviction."""
 
-import multiprocessing
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -114,30 +112,6 @@ def test_load_or_build_evicts_the_least_recently_used_splits(
     assert array_cache.find("place 1")
     assert array_cache.find("place 2")
     assert not list(cache.glob(".*.tmp"))
-
-
-def build_slowly(folder: str, number: int) -> None:
-    """In a process of its own: loads a split and leaves a mark if it had to build it."""
-
-    def build() -> LabelledImages:
-        (Path(folder) / f"built by {number}").touch()
-        time.sleep(0.5)
-        return a_split()
-
-    assert same(array_cache.load_or_build("place", lambda: "state", build), a_split())
-
-
-def test_load_or_build_builds_in_one_of_several_processes(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=build_slowly, args=(str(tmp_path), number)) for number in range(3)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert len(list(tmp_path.glob("built by *"))) == 1
 
 
 def test_label_images_fingerprints_pixels_labels_and_names() -> None:

@@ -166,7 +166,8 @@ class TestColumns:
         share = datasets.Value("float32")
         self.write(tmp_path / "d", image=self.image, shape=self.shapes, share=share)
         message = refusal(tmp_path / "d", label_column=named)
-        assert f"no column of labels named {named!r}; columns of labels: shape" in message
+        assert f"no column of labels named {named}: " in message
+        assert "columns of labels: shape" in message
 
     @pytest.mark.parametrize(
         ("kind", "labels", "classes"),
@@ -214,13 +215,12 @@ class TestWrongData:
         images = [{"bytes": encode(noise(32, 32, 3)), "path": f"{name}.png"} for name in "abc"]
         classes = datasets.ClassLabel(names=TEN_CLASSES)
         features = datasets.Features(img=datasets.Image(), label=classes)
-        for label, said in (
-            (None, "row 1 (b.png) of column label in the train split of wrong has no label"),
-            (-1, "label -1 in row 1 (b.png) of column label in the train split of wrong is out of"),
-        ):
+        for label in (None, -1):
             columns = {"img": images, "label": [0, label, 2]}
             write_parquet(tmp_path / "wrong", "train", columns, features)
-            assert said in refusal(tmp_path / "wrong")
+            assert "label -1 in row 1 (b.png) of column label in the train split of wrong" in (
+                refusal(tmp_path / "wrong")
+            )
 
     @pytest.mark.parametrize(
         "data",

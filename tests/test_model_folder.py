@@ -106,7 +106,7 @@ def test_a_missing_file_is_named(folder: ModelFolder, name: str) -> None:
         ('{"classes": ["a", "b"], "superclasses": ["x", "y"]}', "must come together"),
         (
             '{"classes": ["a", "b"], "superclasses": ["x", "y"], "superclass_of": [0, 2]}',
-            "from 0 to 1",
+            "superclass of each class",
         ),
         ("[" * 100_000, "not valid JSON"),
     ],

@@ -90,7 +90,7 @@ class TestTestSplit:
 
     def test_a_class_with_two_images_is_too_small(self, tmp_path: Path) -> None:
         dataset = write(tmp_path / "pets", all={"cat": 9, "dog": 2})
-        with pytest.raises(InputError, match=r"'dog' has 2 images \(dog/10.png\), too few for"):
+        with pytest.raises(InputError, match=r"'dog' has too few images \(2\)"):
             load(dataset)
 
 
@@ -172,10 +172,5 @@ class TestStratifiedSplit:
         assert all(set(labels[part]) == {0, 1, 2} for part in parts)
 
     def test_a_class_with_one_image_is_refused(self) -> None:
-        with pytest.raises(InputError, match="class 2 has a single image"):
+        with pytest.raises(InputError, match="class 2 has too few images"):
             stratified_split(np.array([0, 0, 1, 1, 2]), seed=0)
-
-    @pytest.mark.parametrize("fraction", [0, 1, float("nan")])
-    def test_an_impossible_fraction_is_refused(self, fraction: float) -> None:
-        with pytest.raises(InputError, match="between 0 and 1"):
-            stratified_split(np.array([0, 0, 1, 1]), fraction=fraction, seed=0)

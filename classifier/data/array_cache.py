@@ -9,12 +9,12 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from classifier.data.labelled_images import LabelledImages
@@ -22,14 +22,10 @@ from classifier.files import write_atomically
 
 FORMAT = 7  # part of every key: raise it when the preprocessing changes what is stored
 MAX_SPLITS = 24  # beyond this many, the least recently used splits are evicted
-LOCK_SECONDS = 900  # how long another process may take to download and decode the same data
 ORPHAN_SECONDS = 3600  # younger temporary files may belong to a running process
-STORED = (
-    *("classes", "superclasses", "superclass_of", "dataset", "revision", "fingerprint"),
-    *("files", "remarks", "splits"),
-)
-# What a missing, damaged or unreadable cache raises (no home folder: RuntimeError; a lock's timeout
-# is an OSError). None of these stops the program: the data can be read again from its source.
+STORED = [field.name for field in fields(LabelledImages) if field.name not in ("images", "labels")]
+# What a missing, damaged or unreadable cache raises (no home folder: RuntimeError). None of these
+# stops the program: the data can be read again from its source.
 CACHE_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 
 
@@ -70,8 +66,8 @@ def load_or_build(
 ) -> LabelledImages:
     """Returns the stored split if its source has not changed, else builds and stores it.
 
-    If two processes need the same split at once, one builds it and the other waits. If the cache
-    cannot be written (no space, no permission), the split is returned without being stored.
+    If the cache cannot be written (no space, no permission), the split is returned without being
+    stored.
 
     Args:
         location: the key of the entry: the source, the split, the column and the size.
@@ -81,14 +77,11 @@ def load_or_build(
     before = state()
     if split := find(location, before):
         return split
-    with _lock(location):
-        if split := find(location, before):
-            return split
-        split = build()
-        if state() == before:  # else the data changed while it was read: do not store it
-            with contextlib.suppress(*CACHE_ERRORS):
-                _store(location, before, split)
-        return split
+    split = build()
+    if state() == before:  # else the data changed while it was read: do not store it
+        with contextlib.suppress(*CACHE_ERRORS):
+            _store(location, before, split)
+    return split
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -116,19 +109,9 @@ def _store(location: str, state: str, split: LabelledImages) -> None:
             np.save(file, split.labels, allow_pickle=False)
             file.write(json.dumps(index).encode())
 
-    write_atomically(_file(location), write)  # `_lock` has made its folder
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    write_atomically(_file(location), write)
     _evict_oldest()
-
-
-@contextlib.contextmanager
-def _lock(location: str) -> Iterator[None]:
-    """Holds the entry's lock; continues without it after a timeout of `LOCK_SECONDS`."""
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(*CACHE_ERRORS):
-            path = _file(location).with_suffix(".lock")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(path, timeout=LOCK_SECONDS))
-        yield
 
 
 def _evict_oldest() -> None:

@@ -39,23 +39,15 @@ def find_label_column(table: Dataset, dataset: str, name: str | None = None) -> 
     """
     columns = [column for column in table.column_names if holds_labels(table.features[column])]
     chosen = choose_label_column(columns, name)
-    if chosen is not None:
-        return chosen
-    available = f"columns of labels: {', '.join(columns) or 'none'}"
-    if name is not None:
-        raise InputError(f"{dataset} has no column of labels named {name!r}; {available}")
-    named = [column for column in columns if getattr(table.features[column], "names", None)]
-    if len(named) == 1:
-        return named[0]
-    if columns:
+    if chosen is None and name is None:
+        named = [column for column in columns if getattr(table.features[column], "names", None)]
+        chosen = named[0] if len(named) == 1 else None
+    if chosen is None:
         raise InputError(
-            f"{dataset} has no column fine_label or label: name the target with --label-column; "
-            f"{available}"
+            f"{dataset} has no column of labels named {name or 'fine_label or label'}: name one "
+            f"with --label-column (columns of labels: {', '.join(columns) or 'none'})"
         )
-    raise InputError(
-        f"{dataset} has no label column (its columns: {', '.join(table.column_names)}): give a "
-        "data set whose labels are classes, texts or integers, such as images in folders by class"
-    )
+    return chosen
 
 
 def holds_labels(feature: object) -> bool:
@@ -77,16 +69,10 @@ def find_image_column(table: Dataset, dataset: str) -> str:
     from datasets import Image
 
     columns = [name for name, feature in table.features.items() if isinstance(feature, Image)]
-    preferred = [name for name in columns if name in IMAGE_COLUMNS]
-    for choice in (columns, preferred):
-        if len(choice) == 1:
-            return choice[0]
-    if columns:
+    chosen = columns if len(columns) == 1 else [name for name in columns if name in IMAGE_COLUMNS]
+    if len(chosen) != 1:
         raise InputError(
-            f"{dataset} has several image columns ({', '.join(columns)}) and not one named img or "
-            "image: keep one of them"
+            f"{dataset} needs one image column, of the `datasets` type Image, or one of them named "
+            f"img or image (image columns: {', '.join(columns) or 'none'})"
         )
-    raise InputError(
-        f"{dataset} has no image column (its columns: {', '.join(table.column_names)}): give an "
-        "image-classification data set, with a column of the `datasets` type Image"
-    )
+    return chosen[0]

@@ -7,33 +7,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
-import lzma
 import os
 import stat
 import zipfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from classifier.data.image_formats import IMAGE_SUFFIXES
-from classifier.data.images import OWN_DATA, is_image
-from classifier.data.split import split_of
-from classifier.errors import InputError
+from classifier.data.images import is_image
 
 SYSTEM_FILES = frozenset((".ds_store", "thumbs.db", "desktop.ini"))  # of macOS and Windows
 # Folders of tools and of the system: `@eaDir` holds the thumbnails of a NAS, `__MACOSX` in a ZIP a
 # file of the system for each other file.
 TOOL_FOLDERS = frozenset((".git", ".cache", ".ipynb_checkpoints", "@eaDir", "__MACOSX"))
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-MAX_METADATA_BYTES = 2**30
-MAX_ENTRIES = 5_000_000  # of a ZIP
-# What the methods of compression raise; that of bzip2 is an OSError.
-DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +114,13 @@ def walk(folder: Path) -> Iterator[DataFile]:
                 yield DataFile(below, "broken link")
                 continue
             if not stat.S_ISDIR(status.st_mode):
-                yield _file(entry, below, status)
+                regular = stat.S_ISREG(status.st_mode)
+                opening = functools.partial(Path(entry.path).open, "rb")
+                yield (
+                    DataFile(below, _kind(entry.name), _state(status), opening)
+                    if regular
+                    else DataFile(below, "special file")
+                )
             elif is_link or entry.is_symlink():
                 places.append((Path(entry.path), below, True))  # after all that are no links
             else:
@@ -141,42 +138,25 @@ def belongs(entry: os.DirEntry[str]) -> bool:
 def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
     """Returns the files of a folder or ZIP, sorted by path.
 
-    A ZIP in a folder is treated as a folder of its name, unless it seems to have been unpacked next
-    to it: if there is a folder of its name or, for a ZIP that is not named after a split, any image
-    or folder.
-
     Args:
         place: the folder or the ZIP.
-        archives: closes the ZIPs; the files can be read while it is open.
+        archives: closes the ZIP; the files can be read while it is open.
 
     Raises:
-        InputError: a ZIP cannot be read.
-        OSError: a folder cannot be read.
+        OSError, zipfile.BadZipFile: a folder or the ZIP cannot be read.
     """
-    if place.is_file():
-        return sorted(_entries(place, (), archives), key=lambda file: file.parts)
-    files = list(walk(place))
-    siblings: dict[tuple[str, ...], set[str]] = {}  # folders and images in each folder
-    for file in files:
-        for depth in range(len(file.parts) - (not file.named_as_image)):
-            siblings.setdefault(file.parts[:depth], set()).add(file.parts[depth])
-    found = []
-    for file in files:
-        above, stem = file.parts[:-1], Path(file.parts[-1]).stem
-        found_here = siblings.get(above, set())
-        is_packed_folder = stem not in found_here if split_of(stem) else not found_here
-        if file.kind == ".zip" and is_packed_folder:
-            found += _entries(place.joinpath(*file.parts), (*above, stem), archives)
-        else:
-            found.append(file)
-    return sorted(found, key=lambda file: file.parts)
-
-
-def _file(entry: os.DirEntry[str], parts: tuple[str, ...], status: os.stat_result) -> DataFile:
-    if not stat.S_ISREG(status.st_mode):
-        return DataFile(parts, "special file")
-    path = Path(entry.path)
-    return DataFile(parts, _kind(entry.name), _state(status), lambda: path.open("rb"))
+    if place.is_dir():
+        return sorted(walk(place), key=lambda file: file.parts)
+    # macOS writes names in UTF-8 without the flag that says so.
+    archive = archives.enter_context(zipfile.ZipFile(place, metadata_encoding="utf-8"))
+    files = {}
+    for entry in archive.infolist():
+        parts = tuple(part for part in entry.filename.split("/") if part not in ("", "."))
+        of_tools = not TOOL_FOLDERS.isdisjoint(parts[:-1]) or _is_system_file(parts[-1])
+        if not entry.is_dir() and not of_tools:
+            opening = functools.partial(archive.open, entry)
+            files[parts] = DataFile(parts, _kind(parts[-1]), open=opening)  # type: ignore[arg-type]
+    return [files[parts] for parts in sorted(files)]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -185,67 +165,6 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _state(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-
-
-def _entries(path: Path, prefix: tuple[str, ...], archives: ExitStack) -> list[DataFile]:
-    """Returns the files in a ZIP with paths as if it were a folder."""
-    name = printable(path.name)
-    try:
-        # macOS writes names in UTF-8 without the flag that says so.
-        archive = archives.enter_context(zipfile.ZipFile(path, metadata_encoding="utf-8"))
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{name} is not a complete ZIP with names in UTF-8 ({error}): download or create it "
-            "again"
-        ) from error
-    files: dict[tuple[str, ...], DataFile] = {}
-    folders: set[tuple[str, ...]] = set()
-    for entry in archive.infolist():
-        inner = entry.filename
-        parts = tuple(part for part in inner.split("/") if part not in ("", "."))
-        if ".." in parts or inner.startswith("/"):
-            raise InputError(
-                f"{name} holds a path outside of it ({printable(inner)}): it may be "
-                "malicious; do not use it"
-            )
-        if not parts or not TOOL_FOLDERS.isdisjoint(parts[: len(parts) - (not entry.is_dir())]):
-            continue
-        if entry.is_dir() or _is_system_file(parts[-1]):
-            folders.add(parts if entry.is_dir() else parts[:-1])
-            continue
-        if parts in files or len(files) >= MAX_ENTRIES:
-            raise InputError(
-                f"{name} holds {printable(inner)} twice or too many files: create it again"
-            )
-        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-            files[parts] = DataFile(parts, "link or special file in a ZIP")
-        else:
-            files[parts] = DataFile(
-                parts, _kind(parts[-1]), open=functools.partial(_open_entry, archive, entry, name)
-            )
-    not_empty = {parts[:depth] for parts in (*files, *folders) for depth in range(len(parts))}
-    for parts in folders - not_empty - {()}:
-        files[parts] = DataFile(parts, "empty folder")
-    # A ZIP of a folder often has that folder as its only entry.
-    skip = bool(prefix) and all(
-        len(parts) > 1 and parts[0].casefold() == prefix[-1].casefold() for parts in files
-    )
-    return [replace(file, parts=(*prefix, *file.parts[skip:])) for file in files.values()]
-
-
-def _open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> BinaryIO:
-    """Returns the content of an entry, of an image at most what `open_image` accepts."""
-    is_metadata = entry.filename.lower().endswith(METADATA_FILES)
-    try:
-        with archive.open(entry) as stream:
-            return io.BytesIO(
-                stream.read(MAX_METADATA_BYTES if is_metadata else OWN_DATA.bytes + 1)
-            )
-    except (*DAMAGED, NotImplementedError, RuntimeError) as error:
-        raise InputError(
-            f"{printable(entry.filename)} in {name} cannot be unpacked "
-            f"({error}): create the ZIP again, or unpack it and give the folder"
-        ) from error
 
 
 def _kind(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from pathlib import Path
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 COMMIT = re.compile("[0-9a-f]{40}")
-# Ends of names that mean a file rather than a Hub id.
-FILES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".zip", ".parquet")
 
 
 def load_from_hub(
@@ -49,33 +48,31 @@ def load_from_hub(
     is_commit = revision is not None and COMMIT.fullmatch(revision)
     if is_commit and (stored := array_cache.find(location, revision)):
         return stored
+    from classifier.data.image_table import read_split
     from classifier.hub_client import HubUnreachableError
 
-    def build(tables: DatasetDict, commit: str) -> LabelledImages:
-        from classifier.data.image_table import read_split
-
-        column = source.label_column
-        return read_split(
-            tables, split, dataset=name, revision=commit, label_column=column, size=size
-        )
-
+    tables = None
     try:
         commit = _find_commit(name, revision)
     except HubUnreachableError as error:
-        found = array_cache.find(location)
         reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
-        if found is None:
+        if found := array_cache.find(location):
+            commit = str(found.revision)
+        else:
             tables = _cached_tables(name, revision, source.config, reason)
-            cached = str(_commit_of(tables))
-            found = array_cache.load_or_build(
-                location, lambda: cached, lambda: build(tables, cached)
-            )
-        logging.getLogger(__name__).warning(
-            "%s: using the cached data of commit %s", reason, found.revision
-        )
-        return found
+            commit = str(_commit_of(tables))
+        logging.getLogger(__name__).warning("%s: using cached data of commit %s", reason, commit)
     return array_cache.load_or_build(
-        location, lambda: commit, lambda: build(_download(name, source.config, commit), commit)
+        location,
+        lambda: commit,
+        lambda: read_split(
+            tables or _download(name, source.config, commit),
+            split,
+            dataset=name,
+            revision=commit,
+            label_column=source.label_column,
+            size=size,
+        ),
     )
 
 
@@ -84,7 +81,7 @@ def parse_hub_id(dataset: str) -> tuple[str, str | None]:
     from classifier.hub_client import is_hub_id
 
     name, at, revision = dataset.partition("@")
-    if not is_hub_id(name) or dataset.endswith(FILES) or bool(at) != bool(revision):
+    if not is_hub_id(name) or bool(at) != bool(revision):
         raise InputError(
             f"there is no file or folder {dataset!r}, and it is not a Hub id: give user/name, "
             "user/name@revision, a folder, a ZIP of images, or the Toronto archive"
@@ -129,24 +126,16 @@ def _download(name: str, config: str | None, commit: str) -> DatasetDict:
 
 def _cached_tables(name: str, revision: str | None, config: str | None, reason: str) -> DatasetDict:
     """Returns the tables in the cache of `datasets`; raises ClassifierError if there are none."""
-    import datasets
-
     from classifier.data.local_dataset import load_tables
 
-    mode = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = True  # the library would wait for the Hub before
-    try:
-        tables = load_tables(name, name, config)
-    except ClassifierError:
-        tables = None
-    finally:
-        datasets.config.HF_HUB_OFFLINE = mode
-    if tables is None or revision not in (None, "main", _commit_of(tables)):
-        raise ClassifierError(
-            f"{reason}, and the data is not in the cache: check the network, or give a folder or "
-            "the Toronto archive"
-        )
-    return tables
+    with contextlib.suppress(ClassifierError):
+        tables = load_tables(name, name, config)  # `datasets` itself falls back to its cache
+        if revision in (None, "main", _commit_of(tables)):
+            return tables
+    raise ClassifierError(
+        f"{reason}, and the data is not in the cache: check the network, or give a folder or the "
+        "Toronto archive"
+    )
 
 
 def _commit_of(tables: DatasetDict) -> str | None:

@@ -7,24 +7,18 @@ classes, unless a metadata file labels the images. No other name has a meaning.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from classifier.data.columns import refuse_config
 from classifier.data.data_files import DataFile, list_files, printable, walk
 from classifier.data.images import READABLE, decode
-from classifier.data.labelled_images import (
-    LabelledImages,
-    group_classes,
-    label_images,
-)
+from classifier.data.labelled_images import LabelledImages, group_classes, label_images
 from classifier.data.metadata_file import Label, is_metadata, read_labels
 from classifier.data.source import DataSource
 from classifier.data.split import require_split, split_of
@@ -32,12 +26,14 @@ from classifier.errors import InputError
 
 TABLES = (".parquet", ".arrow")
 # Formats that `datasets` reads in folders without images.
-OTHER_DATA = (*TABLES, ".csv", ".tsv", ".json", ".jsonl", ".txt", ".tar", ".py")
+OTHER_DATA = (*TABLES, ".csv", ".tsv", ".json", ".jsonl", ".txt", ".tar", ".zip", ".py")
 DATASETS_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 ADVICE = (
-    "sort them into a folder for each class, or label them in a metadata.csv with the columns "
-    "file_name and label"
+    f"give images, as {READABLE}, in a folder for each class, or label them in a metadata.csv with "
+    "the columns file_name and label"
 )
+
+Rows = list[tuple[DataFile, Label]]
 
 
 def recognises(place: Path) -> bool:
@@ -48,13 +44,11 @@ def recognises(place: Path) -> bool:
     if any((place / name).is_file() for name in DATASETS_FILES) or declares_data_files(place):
         return False
     files = [file for file in walk(place) if not is_metadata(file)]
-    images = [file for file in files if file.named_as_image]
     tables = [file for file in files if file.kind in TABLES]
     if tables:  # decide by which of the two lie in folders of splits
+        images = [file for file in files if file.named_as_image]
         return any(map(_is_in_split, images)) and not any(map(_is_in_split, tables))
-    return bool(images) or any(
-        file.kind == ".zip" or (file.kind not in OTHER_DATA and file.is_image) for file in files
-    )
+    return any(file.kind not in OTHER_DATA and file.is_image for file in files)
 
 
 def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledImages:
@@ -63,7 +57,7 @@ def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledI
     Raises:
         InputError: there is no such split or column, an image has no label or cannot be decoded, a
             class has no readable image, or a name is invalid.
-        OSError: a file or folder cannot be read.
+        OSError, zipfile.BadZipFile: a file, a folder or the ZIP cannot be read.
     """
     place = place.resolve()
     dataset = printable(place.name)
@@ -71,44 +65,36 @@ def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledI
     with ExitStack() as archives:
         labels, files = read_labels(list_files(place, archives), dataset, source.label_column)
         splits, outside, depth = _find_layout(files, labels, dataset)
+        split = require_split(split, splits, dataset)
         parts = {name: _label(members, depth, labels) for name, members in splits.items()}
-        split = require_split(split, parts, dataset)
-        where = f"the {split} split of {dataset}"
-        part = parts[split]
+        rows, skipped = parts[split]
         if split == ("train" if "train" in parts else min(parts)):  # reported only once
-            part.skipped += outside
-        _check_labelled(part, splits[split], split, dataset)
-        classes = _classes(parts, dataset)
-        part.skipped += [row.file for row in part.rows if not row.file.is_image]
-        rows = [row for row in part.rows if row.file.is_image]
+            skipped += outside
+        where = f"the {split} split of {dataset}"
+        if not rows:
+            fraction = "" if split == "train" else ", or test on some of train: --test-fraction 0.2"
+            raise InputError(
+                f"{where} has no labelled image ({_summary(skipped) or 'no files'}): "
+                f"{ADVICE}{fraction}"
+            )
+        classes = _classes([row for found, _ in parts.values() for row in found], dataset)
+        skipped += [file for file, _ in rows if not file.is_image]
+        rows = [row for row in rows if row[0].is_image]
         images = np.empty((len(rows), size, size, 3), np.uint8)
-        for index, row in enumerate(rows):
-            assert row.file.open is not None
-            with row.file.open() as stream:
-                images[index] = decode(stream, size, name=f"{row.file.path} of {dataset}")
+        for index, (file, _) in enumerate(rows):
+            assert file.open is not None
+            with file.open() as stream:
+                images[index] = decode(stream, size, name=f"{file.path} of {dataset}")
     return label_images(
         images,
-        np.array([classes[row.label.name] for row in rows], np.int32),
+        np.array([classes[label.name] for _, label in rows], np.int32),
         list(classes),
-        *_superclasses(parts, classes),
+        *_superclasses([label for found, _ in parts.values() for _, label in found], classes),
         dataset=dataset,
-        files=[row.file.path for row in rows],
-        remarks=[f"Not read in {where}: {_summary(part.skipped)}."] if part.skipped else [],
+        files=[file.path for file, _ in rows],
+        remarks=[f"Not read in {where}: {_summary(skipped)}."] if skipped else [],
         splits=sorted(parts),
     )
-
-
-class _Row(NamedTuple):
-    file: DataFile
-    label: Label
-
-
-@dataclass
-class _Part:
-    """The files of a split: those with a class, and the skipped ones, whose kind says why."""
-
-    rows: list[_Row] = field(default_factory=list)
-    skipped: list[DataFile] = field(default_factory=list)
 
 
 def _find_layout(
@@ -190,80 +176,56 @@ def declares_data_files(folder: Path) -> bool:
     )
 
 
-def _label(files: list[DataFile], depth: int, labels: Mapping[tuple[str, ...], Label]) -> _Part:
-    """Assigns classes to the files of a split: by metadata if it labels any, else by folder."""
-    part = _Part()
+def _label(
+    files: list[DataFile], depth: int, labels: Mapping[tuple[str, ...], Label]
+) -> tuple[Rows, list[DataFile]]:
+    """Assigns classes to the files of a split: by metadata if it labels any, else by folder.
+
+    Returns:
+        The files with a class, and the others, whose kind says why they are skipped.
+    """
+    rows: Rows = []
+    skipped = []
     labelled = any(file.parts in labels for file in files)
     for file in files:
         label = labels.get(file.parts)
         if not labelled and len(file.parts) > depth + 1:
             label = Label(file.parts[depth], None, "")
         if label is not None:
-            part.rows.append(_Row(file, label))
+            rows.append((file, label))
         elif file.is_image:
             reason = "without a row in the metadata" if labelled else "outside of class folders"
-            part.skipped.append(replace(file, kind=f"image {reason}"))
+            skipped.append(replace(file, kind=f"image {reason}"))
         else:
-            part.skipped.append(file)
-    return part
+            skipped.append(file)
+    return rows, skipped
 
 
-def _check_labelled(part: _Part, files: list[DataFile], split: str, dataset: str) -> None:
-    """Raises InputError for a split without labels."""
-    if part.rows:
-        return
-    where = f"the {split} split of {dataset}"
-    images = [file for file in files if file.is_image]
-    if not images:
-        others = _summary(part.skipped) or "no files at all"
-        raise InputError(
-            f"{where} holds no image that can be read ({others}): give folders of images for "
-            f"each class, as {READABLE}"
-        )
-    fraction = "" if split == "train" else ". Or test on images of train: --test-fraction 0.2"
-    raise InputError(
-        f"{where} has no labels: its images ({len(images)}; the first is {images[0].path}) lie in "
-        f"no class folder, and no metadata file labels them; {ADVICE}{fraction}"
-    )
-
-
-def _classes(parts: Mapping[str, _Part], dataset: str) -> dict[str, int]:
-    """Returns the classes of all splits, sorted, with their indices."""
-    names: set[str] = set()
-    for split, part in parts.items():
-        members: dict[str, list[DataFile]] = {}
-        for file, label in part.rows:
-            members.setdefault(label.name, []).append(file)
-        for name, files in members.items():
-            if _holds_image(files):
-                names.add(name)
-            else:
-                raise InputError(
-                    f"the class {printable(name)!r} has no image that can be read in the {split} "
-                    f"split of {dataset} ({_summary(files)}): save them as {READABLE}, or move "
-                    "them elsewhere"
-                )
-    for name in sorted(names):
-        # The last: how Python represents bytes of file names that are not UTF-8.
-        if any(unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") for character in name):
+def _classes(rows: Rows, dataset: str) -> dict[str, int]:
+    """Returns the classes, sorted, with their indices."""
+    files: dict[str, list[DataFile]] = {}
+    for file, label in rows:
+        files.setdefault(label.name, []).append(file)
+    for name, members in files.items():
+        if not _holds_image(members):
             raise InputError(
-                f"the name of the class {printable(name)!r} in {dataset} holds a line break, a "
-                "control character or bytes that are not UTF-8: rename it"
+                f"the class {printable(name)!r} of {dataset} has no image that can be read "
+                f"({_summary(members)}): save them as {READABLE}, or move them elsewhere"
             )
-    return {name: index for index, name in enumerate(sorted(names))}
+    return {name: index for index, name in enumerate(sorted(files))}
 
 
 def _superclasses(
-    parts: Mapping[str, _Part], classes: Mapping[str, int]
+    labels: Sequence[Label], classes: Mapping[str, int]
 ) -> tuple[Sequence[str] | None, tuple[int, ...] | None]:
     """Returns the superclasses and the index of each class into them, if all images have one."""
-    pairs = {(row.label.name, row.label.superclass) for part in parts.values() for row in part.rows}
-    names = sorted({superclass or "" for _, superclass in pairs})
-    if not names or "" in names:
+    pairs = {(label.name, label.superclass or "") for label in labels}
+    names = sorted({superclass for _, superclass in pairs})
+    if "" in names:
         return None, None
-    labels = np.array([classes[name] for name, _ in pairs])
-    groups = np.array([names.index(str(superclass)) for _, superclass in pairs])
-    return group_classes(labels, groups, len(classes), names)
+    found = np.array([classes[name] for name, _ in pairs])
+    groups = np.array([names.index(superclass) for _, superclass in pairs])
+    return group_classes(found, groups, len(classes), names)
 
 
 def _summary(files: list[DataFile]) -> str:

@@ -61,7 +61,8 @@ def read_split(
         raise InputError(f"{where} has no rows: give a data set with images")
     files = _files(table, image_column)
     names = _class_names(tables, label_column)
-    labels = _labels(table, label_column, names, where, files)
+    labels = _indices(table, label_column, names)
+    check_labels(labels, len(names), where=f"column {label_column} in {where}", files=files)
     images = np.empty((len(table), size, size, 3), np.uint8)
     for row, stored in enumerate(_column(table, image_column)):
         value = stored.as_py() or {}
@@ -113,22 +114,6 @@ def _indices(table: Dataset, column: str, names: Sequence[str]) -> np.ndarray:
     if getattr(table.features[column], "names", None) is None:
         stored = compute.index_in(compute.cast(stored, string()), value_set=array(names, string()))
     return compute.fill_null(stored, -1).to_numpy().astype(np.int64)
-
-
-def _labels(
-    table: Dataset, column: str, names: Sequence[str], where: str, files: Sequence[str]
-) -> np.ndarray:
-    """Returns int64 labels, (N,), all of them in range."""
-    missing = np.flatnonzero(_column(table, column).is_null().to_numpy())
-    if missing.size:
-        file = f" ({files[missing[0]]})" if files[missing[0]] else ""
-        raise InputError(
-            f"row {missing[0]}{file} of column {column} in {where} has "
-            f"no label ({missing.size} in all): add one, or remove the row"
-        )
-    labels = _indices(table, column, names)
-    check_labels(labels, len(names), where=f"column {column} in {where}", files=files)
-    return labels
 
 
 def _remarks(table: Dataset, column: str, names: Sequence[str], dataset: str) -> list[str]:

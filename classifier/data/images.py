@@ -160,11 +160,6 @@ def _unidentified(content: bytes) -> ImageError:
         return ImageError(
             "vector", f"an SVG drawing has no pixels: export it as PNG and choose that ({READABLE})"
         )
-    if start.startswith(b"version https://git-lfs"):
-        return ImageError(
-            "unknown_format",
-            "the file is a pointer of Git LFS, not the image itself: run `git lfs pull`",
-        )
     return ImageError(
         "unknown_format", f"the file is not an image that can be read: choose a {READABLE}"
     )

@@ -118,7 +118,7 @@ def check_labels(
         file = f" ({files[row]})" if files and files[row] else ""
         more = f" (and {wrong.size - 1} more rows)" if wrong.size > 1 else ""
         raise InputError(
-            f"label {int(labels[row])} in row {row}{file}{more} of {where} is out of "
+            f"label {int(labels[row])} in row {row}{file}{more} of {where} is missing or out of "
             f"range: labels must lie in 0 to {classes - 1}. Correct or remove the row"
         )
 

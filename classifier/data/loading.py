@@ -2,7 +2,10 @@
 
 import dataclasses
 import hashlib
+import lzma
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +25,10 @@ from classifier.data.split import (
 from classifier.errors import InputError
 from classifier.settings import DEFAULT_IMAGE_SIZE
 
-STATISTICS_ROWS = 4096  # images per step, which limits the memory used
+# Of the file system, of links in a circle (RuntimeError) and of damaged ZIPs.
+DAMAGED = (EOFError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+UNREADABLE = (OSError, RuntimeError, *DAMAGED)
+STATISTICS_ROWS = 256  # images per step, which limits the memory used
 
 
 def load_split(
@@ -107,7 +113,7 @@ def load_stored_split(
             lambda: state(path),
             lambda: reader.read(path, split, source, size=size),
         )
-    except (OSError, RuntimeError) as error:  # of the file system; links in a circle are the latter
+    except UNREADABLE as error:
         raise InputError(
             f"{dataset} cannot be read ({error}): check it and its permissions"
         ) from error
@@ -145,19 +151,11 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images: uint8, (N, height, width, 3).
 
     Returns:
-        Two float32 arrays, (3,). They are computed from histograms and exact up to rounding.
+        Two float32 arrays, (3,). Sums of integers in float64 are exact.
     """
-    if not len(images):
-        raise InputError(
-            "there are no images to compute the mean and standard deviation of: give at least one"
-        )
-    counts = np.zeros((3, 256), np.int64)
+    sums = np.zeros((2, 3))
     for start in range(0, len(images), STATISTICS_ROWS):
-        part = images[start : start + STATISTICS_ROWS]
-        for channel in range(3):
-            counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    values = np.arange(256)
-    mean = shares @ values
-    variance = (shares * (values - mean[:, None]) ** 2).sum(axis=1)
-    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+        part = images[start : start + STATISTICS_ROWS].astype(np.float64)
+        sums += part.sum((0, 1, 2)), np.square(part).sum((0, 1, 2))
+    mean, square = sums / (images.size / 3)
+    return mean.astype(np.float32), np.sqrt(square - mean**2).astype(np.float32)

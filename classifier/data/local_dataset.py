@@ -126,48 +126,24 @@ def _quiet() -> Iterator[None]:
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    levels = {}
-    for name in ("datasets", "huggingface_hub"):
-        logger = logging.getLogger(name)
-        levels[logger] = logger.level
-        logger.setLevel(logging.CRITICAL)
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
 def _readable_error(error: Exception, name: str) -> ClassifierError:
-    from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
-
-    for cause in causes(error):
-        if isinstance(cause, ClassifierError):
-            return cause
-        if isinstance(cause, (ConnectionError, TimeoutError)):
-            return ClassifierError(
-                f"the connection was lost while downloading {name} ({_first_line(cause)}): "
-                "try again"
-            )
-    if isinstance(error, (DataFilesNotFoundError, EmptyDatasetError)):
-        return InputError(
-            f"{name} holds no data files: give a folder or Hub repository with images in folders "
-            "by class, or with Parquet files"
-        )
-    if isinstance(error, DatasetGenerationError):
-        error = error.__cause__ or error
-    reason = _first_line(error)
-    if reason.startswith(("Config name is missing", "BuilderConfig")):
-        names = " ".join(str(error).splitlines()[:2]).rstrip(".")
-        return InputError(f"{name} has several configurations ({names}): name one with --config")
+    if isinstance(error, ClassifierError):
+        return error
+    lost = any(isinstance(cause, (ConnectionError, TimeoutError)) for cause in causes(error))
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    reason = " ".join(str(root).split()) or type(root).__name__
+    if lost:
+        return ClassifierError(f"the connection was lost while downloading {name} ({reason})")
     return InputError(
-        f"{name} cannot be read as a data set ({reason}): check that `datasets.load_dataset` "
-        "reads it"
+        f"{name} cannot be read as a data set ({reason}): give a folder or Hub repository with "
+        "images in folders by class or in tables; of several configurations, name one with --config"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, or the name of its type if it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__

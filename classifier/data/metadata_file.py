@@ -54,7 +54,6 @@ def read_labels(
     columns: dict[str, None] = {}
     others = []
     known = {_normal(file.parts): file.parts for file in files}
-    known |= {file.parts: file.parts for file in files}
     for file in files:
         if not is_metadata(file):
             others.append(file)
@@ -65,7 +64,7 @@ def read_labels(
         before = len(labels)
         for line, row in rows if column is not None and FILE_NAME in header else ():
             source = f"line {line} of {file.path} in {dataset}"
-            path, label = _label(row, str(column), source, file, known)
+            path, label = _label(row, str(column), source, file.parts[:-1], known)
             if path in labels:
                 raise InputError(
                     f"{source} names {printable(path[-1])!r} again, after "
@@ -87,21 +86,16 @@ def _label(
     row: dict[str, Any],
     column: str,
     source: str,
-    file: DataFile,
+    folder: tuple[str, ...],
     known: dict[tuple[str, ...], tuple[str, ...]],
 ) -> tuple[tuple[str, ...], Label]:
     """Returns the path and the label of a row; raises InputError if one is missing."""
-    name = _text(row.get(FILE_NAME), source)
-    path = _find(name, file.parts[:-1], known)
-    if path is None:
-        fault = f"the file {printable(name)!r}, which does not exist below its folder"
+    name, label = _text(row.get(FILE_NAME), source), _text(row.get(column), source)
+    path = _find(name, folder, known)
+    if path is None or not label.strip():
+        fault = "does not exist below its folder" if path is None else "has no label"
         raise InputError(
-            f"{source} names {fault if name else 'no file'}: correct or remove the row"
-        )
-    label = _text(row.get(column), source)
-    if not label.strip():
-        raise InputError(
-            f"{printable('/'.join(path))} has no label in {source}: add one, or remove the row"
+            f"the file {printable(name)!r} in {source} {fault}: correct or remove the row"
         )
     superclass = None if column == SUPERCLASS_COLUMN else row.get(SUPERCLASS_COLUMN)
     return path, Label(label, _text(superclass, source) or None, source)
@@ -112,7 +106,7 @@ def _find(
 ) -> tuple[str, ...] | None:
     for spelling in (name, name.replace("\\", "/")):
         parts = (*folder, *(part for part in spelling.split("/") if part not in ("", ".")))
-        if found := known.get(parts) or known.get(_normal(parts)):
+        if found := known.get(_normal(parts)):
             return found
     return None
 
@@ -142,11 +136,11 @@ def _read_rows(
             header = reader.fieldnames or ()
         else:
             lines = enumerate(_decode(content).split("\n"), start=1)
-            rows = [(number, _json_row(line, number)) for number, line in lines if line.strip()]
+            rows = [(number, dict(json.loads(line))) for number, line in lines if line.strip()]
             header = list(dict.fromkeys(key for _, row in rows for key in row))
         if repeated := [name for name in header if header.count(name) > 1]:
             raise ValueError(f"it has several columns named {printable(repeated[0])!r}")
-    except (csv.Error, ValueError, OSError, ArithmeticError) as error:  # the latter: of dates
+    except Exception as error:  # each library has its own for content that it cannot read
         raise InputError(
             f"{file.path} in {dataset} cannot be read ({error}): save it as UTF-8, with one row "
             "per image"
@@ -172,17 +166,6 @@ def _csv(text: str) -> csv.DictReader[str]:
     return reader
 
 
-def _json_row(line: str, number: int) -> dict[str, Any]:
-    """Returns an object of JSON; raises ValueError with the line's number if it holds none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise ValueError(f"line {number} is not an object of JSON")  # no mistake
-    return row
-
-
 def _text(value: Any, source: str) -> str:
     """Returns a value as text; a missing one (None, not a number) as an empty string."""
     if value is None or value != value:
@@ -191,6 +174,4 @@ def _text(value: Any, source: str) -> str:
         return value
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
-    raise InputError(
-        f"{source} holds a label or file name that is neither a text nor a number: write it as text"
-    )
+    raise InputError(f"{source} holds {value!r}, neither a text nor a number: write it as text")

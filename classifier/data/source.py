@@ -61,7 +61,15 @@ class DataSource:
                 images are found again.
         """
         given = given_options(options)
-        return cls(**{**_recorded(given.get("dataset", DEFAULT_DATASET), recorded, given), **given})
+        dataset = given.get("dataset", DEFAULT_DATASET)
+        known = dict(recorded or {})
+        # The record of a local data set holds the last part of its path only.
+        if Path(dataset.partition("@")[0]).name != Path(str(known.get("id") or "")).name:
+            known = {}
+        if ABOUT_TEST & given.keys():
+            known = {name: value for name, value in known.items() if name not in ABOUT_TEST}
+        chosen = {name: known[name] for name in OPTIONS[1:] if known.get(name) is not None}
+        return cls(**{**chosen, **given})
 
     def options(self) -> dict[str, Any]:
         """Returns the options that are given but the data set, for `dataset` of `training.json`."""
@@ -77,6 +85,7 @@ class DataSource:
 
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(DataSource))
+ABOUT_TEST = {"test_split", "test_fraction"}  # one replaces the other
 
 
 def given_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -107,22 +116,3 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, optional: bool = Fals
         metavar="F",
         help="test on this share of the training images (default: 0.2 without a test split)",
     )
-
-
-def _recorded(
-    dataset: str, recorded: Mapping[str, Any] | None, given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns the options that a training of this data set had, but for those about what is given.
-
-    The record of a local data set holds the last part of its path only.
-    """
-    name = str((recorded or {}).get("id") or "")
-    if Path(dataset.partition("@")[0]).name != Path(name).name:
-        return {}
-    about_test = {"test_split", "test_fraction"}
-    replaced = about_test if about_test & given.keys() else set()
-    return {
-        option: value
-        for option in OPTIONS[1:]
-        if (value := (recorded or {}).get(option)) is not None and option not in replaced
-    }

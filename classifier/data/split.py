@@ -81,7 +81,6 @@ def draw_test_split(
         fraction=fraction,
         seed=TEST_SEED,
         classes=whole.classes,
-        files=whole.files,
         parts=("training", "validation", "test"),
     )
     told = (
@@ -114,7 +113,6 @@ def stratified_split(
     fraction: float = 0.1,
     seed: int,
     classes: Sequence[str] = (),
-    files: Sequence[str] = (),
     parts: Sequence[str] = ("training", "validation"),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divides rows into two parts, with scikit-learn's `train_test_split`, stratified by class.
@@ -124,29 +122,24 @@ def stratified_split(
         fraction: the share of the second part, between 0 and 1; each part has at least as many rows
             as there are classes.
         seed: the same seed gives the same parts.
-        classes, files: the names of the classes and of the rows' files, for messages.
+        classes: the names of the classes, for messages.
         parts: what the rows of each class are needed for: it must have a row for each.
 
     Returns:
         The rows of the two parts: sorted int64 arrays.
 
     Raises:
-        InputError: the fraction is not between 0 and 1, or a class has too few images.
+        InputError: a class has too few images.
     """
     from sklearn.model_selection import train_test_split
 
-    if not 0 < fraction < 1:
-        raise InputError(f"the fraction of a split must lie between 0 and 1. Received: {fraction}")
     present, counts = np.unique(labels, return_counts=True)
     if (few := np.flatnonzero(counts < len(parts))).size:
         label = present[few[0]]
         name = f"{classes[label]!r}" if classes else label
-        row = np.flatnonzero(labels == label)[0]
-        file = f" ({files[row]})" if files else ""
-        number = "a single image" if counts[few[0]] == 1 else f"{counts[few[0]]} images"
-        needed = f"{', '.join(parts[:-1])} and {parts[-1]}"
         raise InputError(
-            f"class {name} has {number}{file}, too few for {needed}: add images or remove the class"
+            f"class {name} has too few images ({counts[few[0]]}) for {', '.join(parts)}: add "
+            "images or remove the class"
         )
     rows = np.arange(len(labels))
     count = min(max(round(fraction * len(rows)), len(present)), len(rows) - len(present))

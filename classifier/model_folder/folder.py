@@ -55,7 +55,6 @@ MAX_FILE_BYTES = {  # files above this size are not read
     RUNS: 64 * MEGABYTE,  # each
     ONNX: 1024 * MEGABYTE,
 }
-MAX_PLOTS = 100
 MAX_CLASSES = 4_000
 MAX_NAME_LENGTH = 200  # characters
 MAX_UNPACKED_BYTES = 1024 * MEGABYTE
@@ -84,26 +83,42 @@ class ClassNames:
         """Reads and checks the `labels.json` of a model folder; raises `InputError`."""
         path = Path(folder) / LABELS
         content = _read_json(path)
+        classes, superclasses, superclass_of = (
+            tuple(value) if isinstance(value := content.get(key), list) else None
+            for key in ("classes", "superclasses", "superclass_of")
+        )
         dataset = content.get("dataset")
-        if dataset is not None and not isinstance(dataset, str):
-            raise InputError(f"{path}: `dataset` must be a text or null. Received: {dataset!r}")
-        classes = _names(content.get("classes"), "classes", path)
-        groups, group_of = content.get("superclasses"), content.get("superclass_of")
-        if (groups is None) != (group_of is None):
-            raise InputError(f"{path}: `superclasses` and `superclass_of` must come together")
-        if groups is None:
-            return cls(dataset, classes)
-        superclasses = _names(groups, "superclasses", path)
-        if (
-            not isinstance(group_of, list)
-            or len(group_of) != len(classes)
-            or not all(type(index) is int and 0 <= index < len(superclasses) for index in group_of)
+        known = None if dataset is None else str(dataset)
+        names = cls(known, classes or (), superclasses, superclass_of)
+        names.check(str(path))
+        return names
+
+    def check(self, where: str) -> None:
+        """Raises `InputError` unless a model folder can hold these names.
+
+        Args:
+            where: the file or data set that they come from, for the message.
+        """
+        for what, names in (("classes", self.classes), ("superclasses", self.superclasses)):
+            if names is not None and not 2 <= len(names) <= MAX_CLASSES:
+                raise InputError(
+                    f"{where} has {len(names):,} {what}: a model takes 2 to {MAX_CLASSES:,}. Add "
+                    "or merge some"
+                )
+            seen: set[str] = set()
+            for name in names or ():
+                if not _is_name(name) or name in seen:
+                    raise InputError(
+                        f"the name {str(name)[:60]!a} among the {what} of {where} is empty, "
+                        f"repeated, longer than {MAX_NAME_LENGTH} characters or holds some that "
+                        "are not printed: rename it"
+                    )
+                seen.add(name)
+        groups, group_of = self.superclasses or (), self.superclass_of or ()
+        if len(group_of) != (len(self.classes) if groups else 0) or any(
+            type(index) is not int or not 0 <= index < len(groups) for index in group_of
         ):
-            raise InputError(
-                f"{path}: `superclass_of` must hold, for each of the {len(classes)} classes, an "
-                f"integer from 0 to {len(superclasses) - 1}"
-            )
-        return cls(dataset, classes, superclasses, tuple(group_of))
+            raise InputError(f"{where}: `superclass_of` must give the superclass of each class")
 
     def write(self, folder: Path) -> None:
         """Writes `labels.json` into a folder."""
@@ -210,14 +225,12 @@ class ModelFolder:
             or labels.ndim != 1
             or probabilities.shape != (len(labels), classes)
             or not len(labels)
+            or not np.isfinite(probabilities).all()
+            or not 0 <= labels.min() <= labels.max() < classes
         ):
             raise InputError(
-                f"{path} must hold probabilities (N, {classes}) and N labels. Received: "
-                f"{probabilities.dtype} {probabilities.shape}, {labels.dtype} {labels.shape}"
-            )
-        if not np.isfinite(probabilities).all() or not 0 <= labels.min() <= labels.max() < classes:
-            raise InputError(
-                f"{path} contains values that are not probabilities, or unknown labels"
+                f"{path} must hold probabilities (N, {classes}) and N labels from 0 to "
+                f"{classes - 1}: evaluate the model again with `python -m evaluation`"
             )
         return probabilities.astype(np.float32), labels.astype(np.int32)
 
@@ -238,8 +251,8 @@ class ModelFolder:
         """Checks that the model can be loaded safely; imports neither Keras nor a backend.
 
         Args:
-            complete: whether to check for publishing too: all files exist and are readable, the
-                model is uncompiled, and no file is a link.
+            complete: whether to check for publishing too: all files exist and are readable, and
+                no file is a link.
 
         Raises:
             InputError: one line that says what is wrong and what to do.
@@ -255,10 +268,10 @@ class ModelFolder:
             )
         for name in self.files():
             _check_size(self.path / name, name.partition("/")[0])
-        config, _ = self.config, self.labels
-        saved_model.check(config, self.path / WEIGHTS)
+        _ = self.labels
+        saved_model.check(self.config, self.path / WEIGHTS)
         if complete:
-            self._check_complete(config)
+            self._check_complete()
 
     def load_model(self) -> keras.Model:
         """Checks and loads the model, uncompiled, with Keras's `safe_mode`, on any backend.
@@ -282,9 +295,7 @@ class ModelFolder:
     def _read_record(self, name: str, read: Callable[[Path], Content]) -> Content | None:
         return self._read(name, read) if (self.path / name).exists() else None
 
-    def _check_complete(self, config: dict[str, Any]) -> None:
-        if config.get("compile_config"):
-            raise InputError(f"{self.path / CONFIG} holds a compiled model: save it uncompiled")
+    def _check_complete(self) -> None:
         for name in self.files():
             if (self.path / name).is_symlink():
                 raise InputError(f"{self.path / name} is a link: replace it by the file")
@@ -292,8 +303,6 @@ class ModelFolder:
             raise InputError(
                 f"{self.path / PLOTS} holds no plots: evaluate with `python -m evaluation`"
             )
-        if len(self.plots) > MAX_PLOTS:
-            raise InputError(f"{self.path / PLOTS} holds more than {MAX_PLOTS} plots")
         if not self.training or not self.history or not self.card:
             raise InputError(f"{self.path} has an empty {TRAINING}, {HISTORY} or {CARD}")
         evaluation, predictions = self.evaluation or {}, self.predictions()
@@ -317,19 +326,7 @@ def check_limits(labels: ClassNames, *, evaluated_images: int) -> None:
         labels: the names of the C classes and of the superclasses.
         evaluated_images: N; `predictions.npz` holds N × C probabilities in float16.
     """
-    for what, names in (("classes", labels.classes), ("superclasses", labels.superclasses)):
-        if names is not None and not 2 <= len(names) <= MAX_CLASSES:
-            raise InputError(
-                f"{labels.dataset} has {len(names):,} {what}: a model takes 2 to {MAX_CLASSES:,}. "
-                "Add or merge some"
-            )
-        for name in names or ():
-            if not is_name(name):
-                raise InputError(
-                    f"the name {name[:60]!a} among the {what} of {labels.dataset} is empty, longer "
-                    f"than {MAX_NAME_LENGTH} characters or holds some that are not printed: rename "
-                    "it"
-                )
+    labels.check(str(labels.dataset))
     size = 2 * evaluated_images * len(labels.classes)
     if size > MAX_FILE_BYTES[PREDICTIONS]:
         raise InputError(
@@ -381,27 +378,10 @@ def _check_size(path: Path, kind: str | None = None) -> None:
         raise InputError(f"{path} has {size:,} bytes: more than the {limit:,} that are allowed")
 
 
-def is_name(value: Any) -> bool:
-    """Tells whether a model folder can hold a name of a class or superclass."""
+def _is_name(value: Any) -> bool:
     return (
         isinstance(value, str)
         and 0 < len(value) <= MAX_NAME_LENGTH
         and value.isprintable()
         and not value.isspace()
     )
-
-
-def _names(values: Any, field: str, path: Path) -> tuple[str, ...]:
-    if (
-        not isinstance(values, list)
-        or not 2 <= len(values) <= MAX_CLASSES
-        or not all(map(is_name, values))
-    ):
-        raise InputError(
-            f"{path}: `{field}` must be a list of 2 to {MAX_CLASSES:,} names, of at most "
-            f"{MAX_NAME_LENGTH} printable characters each"
-        )
-    if len(set(values)) < len(values):
-        twice = next(value for value in values if values.count(value) > 1)
-        raise InputError(f"{path}: `{field}` names {twice!r} more than once")
-    return tuple(values)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import codecs
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from classifier.data.data_files import belongs
-from classifier.errors import InputError
 
 STANDARD_INPUT = "-"
-CHUNK = 2**16  # bytes of standard input that are read at a time
-MAX_PATH_LENGTH = 2**16  # Linux allows 4,096 bytes: longer input is not a list of paths
 
 Identity = tuple[int, int]  # device and inode, which identify a file or folder
 
@@ -43,50 +41,29 @@ def find_files(names: Iterable[str], *, exclude: Iterable[Identity] = ()) -> Ite
     Args:
         names: files and folders; `-` reads paths from standard input, as `read_names`.
         exclude: files to skip in folders, such as the command's output.
-
-    Raises:
-        InputError: standard input is not a list of paths.
     """
     excluded = frozenset(exclude)
     for name in names:
         if name != STANDARD_INPUT:
             yield from _search(name, excluded)
             continue
-        for path in read_names(0):
+        for path in read_names(sys.stdin.buffer.read()):
             if os.path.realpath(path) == os.path.realpath("/"):  # of a list that is misread
                 yield InputFile(path, "is the whole disk: name it as an argument")
             else:
                 yield from _search(path, excluded)
 
 
-def read_names(descriptor: int) -> Iterator[str]:
-    """Yields the paths in a file descriptor as soon as they are read.
+def read_names(content: bytes) -> Iterator[str]:
+    """Yields the paths in a list.
 
-    They are separated by NUL characters, as from `find -print0`, if there is one before the first
-    line end, else by line ends, also those of Windows. The text is UTF-8 or, as PowerShell writes
-    it, UTF-16.
-
-    Raises:
-        InputError: a path is too long.
+    They are separated by NUL characters, as from `find -print0`, if there are any, else by line
+    ends, also those of Windows. The text is UTF-8 or, as PowerShell writes it, UTF-16.
     """
-    start = b""
-    while len(start) < 2 and (chunk := os.read(descriptor, CHUNK)):
-        start += chunk
-    encoding = _encoding(start)
-    errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
-    decoder = codecs.getincrementaldecoder(encoding)(errors)
-    separator, rest, chunk = "", "", start
-    while chunk:
-        rest += decoder.decode(chunk)
-        separator = separator or next((mark for mark in ("\0", "\n") if mark in rest), "")
-        if separator:
-            *names, rest = rest.split(separator)
-            yield from filter(None, (name.removesuffix("\r") for name in names))
-        if len(rest) > MAX_PATH_LENGTH:
-            raise InputError("standard input is not a list of paths: give one path a line")
-        chunk = os.read(descriptor, CHUNK)
-    if rest := rest.removesuffix("\r"):
-        yield rest
+    encoding = _encoding(content[:2])
+    text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
+    names = text.split("\0" if "\0" in text else "\n")
+    yield from filter(None, (name.removesuffix("\r") for name in names))
 
 
 def identity(status: os.stat_result) -> Identity:

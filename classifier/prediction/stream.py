@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import stat
-import threading
-import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +22,6 @@ from classifier.prediction.paths import InputFile
 
 BATCH_BYTES = 256 * 32 * 32 * 3  # bytes of pixels per batch: 256 images of 32×32
 MIN_BATCH = 8  # images
-BATCH_WAIT_SECONDS = 0.05  # how long an incomplete batch waits for further files
 
 Decoding = tuple[str, "Future[np.ndarray | str]"]  # the path, and the pixels or an error message
 
@@ -48,19 +46,15 @@ def classify_files(
 ) -> Iterator[list[Answer]]:
     """Classifies files in order, in batches.
 
-    Files are found and decoded in the background, at most two batches ahead of the model. If files
-    arrive slowly, as from a pipe, incomplete batches are classified.
+    A batch is decoded in the background while the model predicts the one before.
 
     Args:
         classifier: the model.
-        files: the files; iterated over in another thread.
+        files: the files.
         top: the number of classes to return.
 
     Yields:
         The answers of each batch; an unreadable file has an error in its answer.
-
-    Raises:
-        Exception: whatever `files` raises, after the answers for the files before.
     """
     size = classifier.image_size
     limit = max(MIN_BATCH, BATCH_BYTES // (size * size * 3))
@@ -78,48 +72,15 @@ def classify_files(
 
 
 def _decoded(files: Iterable[InputFile], size: int, limit: int) -> Generator[list[Decoding]]:
-    """Yields batches of files that are decoded ahead of the model, at most two batches ahead.
-
-    Pillow decodes outside of the GIL.
-    """
-    # Ends with None, or with the error of `files`.
-    waiting: queue.Queue[Decoding | BaseException | None] = queue.Queue(2 * limit)
-    pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
-
-    def feed() -> None:
-        end = None
-        try:
-            for file in files:
-                waiting.put((file.path, pool.submit(_decode, file, size)))
-        except BaseException as error:  # also because the pool has been shut down
-            end = error
-        waiting.put(end)
-
-    # A daemon thread: at the end of the program it may still wait for standard input.
-    threading.Thread(target=feed, name="find-files", daemon=True).start()
-    try:
-        while True:
-            batch: list[Decoding] = []
-            until = None
-            while len(batch) < limit:
-                try:
-                    item = waiting.get(timeout=until and max(0.0, until - time.monotonic()))
-                except queue.Empty:
-                    break
-                if not isinstance(item, tuple):
-                    if batch:
-                        yield batch
-                    if item is not None:
-                        raise item
-                    return
-                batch.append(item)
-                until = until or time.monotonic() + BATCH_WAIT_SECONDS
-            yield batch
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        with contextlib.suppress(queue.Empty):
-            while True:  # empties the queue so that the thread can continue and end
-                waiting.get_nowait()
+    """Yields batches of files, of which one more is being decoded; Pillow works outside the GIL."""
+    found = iter(files)
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+        waiting: deque[list[Decoding]] = deque()
+        while batch := list(islice(found, limit)):
+            waiting.append([(file.path, pool.submit(_decode, file, size)) for file in batch])
+            if len(waiting) > 1:
+                yield waiting.popleft()
+        yield from waiting
 
 
 def _decode(file: InputFile, size: int) -> np.ndarray | str:

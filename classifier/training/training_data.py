@@ -59,7 +59,6 @@ def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
         fraction=settings.validation_fraction,
         seed=settings.seed,
         classes=split.classes,
-        files=split.files,
     )
     targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     weights = class_weights(split.labels[chosen], len(split.classes), settings)
