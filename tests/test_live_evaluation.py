@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from classifier.data.loading import load_split
-from classifier.data.source import DataSource
 from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub, files_of
 from interface import mistakes, rerun

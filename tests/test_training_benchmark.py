@@ -1,6 +1,7 @@
 """The benchmark of training: both libraries train the same thing, and the figures add up."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
