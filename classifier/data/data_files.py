@@ -114,13 +114,7 @@ def walk(folder: Path) -> Iterator[DataFile]:
                 yield DataFile(below, "broken link")
                 continue
             if not stat.S_ISDIR(status.st_mode):
-                regular = stat.S_ISREG(status.st_mode)
-                opening = functools.partial(Path(entry.path).open, "rb")
-                yield (
-                    DataFile(below, _kind(entry.name), _state(status), opening)
-                    if regular
-                    else DataFile(below, "special file")
-                )
+                yield _file(Path(entry.path), below, status)
             elif is_link or entry.is_symlink():
                 places.append((Path(entry.path), below, True))  # after all that are no links
             else:
@@ -157,6 +151,12 @@ def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
             opening = functools.partial(archive.open, entry)
             files[parts] = DataFile(parts, _kind(parts[-1]), open=opening)  # type: ignore[arg-type]
     return [files[parts] for parts in sorted(files)]
+
+
+def _file(path: Path, parts: tuple[str, ...], status: os.stat_result) -> DataFile:
+    if not stat.S_ISREG(status.st_mode):
+        return DataFile(parts, "special file")
+    return DataFile(parts, _kind(path.name), _state(status), lambda: path.open("rb"))
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
