@@ -189,9 +189,7 @@ def publish(source: str, options: argparse.Namespace) -> None:
     folder = local_folder(source)
     if folder is None:
         raise InputError(f"--from {source}: there is no such folder. Name a model or run folder")
-    measure = functools.partial(
-        report.measure_again, folder, options.dataset, label_column=options.label_column
-    )
+    measured = options.source and options.dataset
     if options.source and options.dataset_id:
         name_dataset(folder, options.dataset_id)
         card.write(folder, compare=card.others(folder))
@@ -203,7 +201,7 @@ def publish(source: str, options: argparse.Namespace) -> None:
         folder,
         repo_id=options.repo_id,
         recomputed=functools.partial(report.recompute, folder),
-        measured=measure if options.source and options.dataset else None,
+        measured=functools.partial(report.measure_again, folder, options) if measured else None,
         private=options.private,
         branch=options.branch,
         create_pr=options.create_pr,

@@ -28,11 +28,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         _flush(temporary)
         _replace(temporary, path)
-    except OSError as error:
-        # The system's error for a full disk names no disk, only the temporary file.
-        if error.errno is not None and error.filename in (None, str(temporary)):
-            error.filename = str(path)
-        raise
     finally:
         _remove(temporary)
 

@@ -63,20 +63,14 @@ def preset_path(name_or_file: str | Path) -> Path:
 
 def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
     """Returns the content of a preset's file; raises `InputError` if it is not a mapping."""
-    try:
-        if not path.is_file():  # reading a pipe would block
-            raise FileNotFoundError
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a text file: name a YAML file of settings") from None
-    except (OSError, ValueError):  # a name with a null character is the latter
+    if not path.is_file():
         known = ", ".join(preset_names())
         raise InputError(
             f"no preset {str(name)!r}: choose one of {known}, or name a YAML file that exists"
-        ) from None
+        )
     try:
-        content = yaml.load(text, _Loader)
-    except Exception as error:  # of PyYAML, its constructors, or too deep a nesting
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except Exception as error:  # of PyYAML, its constructors, no text, or too deep a nesting
         message = " ".join(str(error).split())
         raise InputError(f"{path} is not valid YAML: {message}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

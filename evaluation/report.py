@@ -168,12 +168,12 @@ def recompute(folder: ModelFolder) -> dict[str, Any]:
     return summarise(*predictions, folder.labels) if predictions else {}
 
 
-def measure_again(
-    folder: ModelFolder, dataset: str, *, label_column: str | None = None
-) -> dict[str, Any]:
-    """Evaluates a folder's model again on the split that its `evaluation.json` names."""
+def measure_again(folder: ModelFolder, options: argparse.Namespace) -> dict[str, Any]:
+    """Evaluates a folder's model again on the split that its `evaluation.json` names.
+
+    The data are those of the options of `add_data_arguments`.
+    """
     name = (folder.evaluation or {}).get("split", "test")
-    options = argparse.Namespace(dataset=dataset, label_column=label_column)
     source = DataSource.from_options(options, folder.training.get("dataset"))
     split = to_model_classes(folder.labels, load_split(source, name, size=folder.image_size))
     return summarise(_load(folder).probabilities(split.images), split.labels, folder.labels)

@@ -104,13 +104,3 @@ def test_it_is_published_and_fine_tuned_from_the_hub(
     origin = folder.training["init_from"]
     assert (origin["source"], origin["revision"]) == (repo_id, revision)
     assert f"base_model: {repo_id}" in (folder.card or "")
-
-
-def test_a_teacher_of_another_size_is_refused_in_one_line(
-    tiny_run: Path, small_dataset: Path, tmp_path: Path, run_command: Callable[..., Run]
-) -> None:
-    command = ["train.py", "--dataset", small_dataset, "--output", tmp_path / "run", *RECIPE]
-    result = run_command(*command, "--set", f"teacher={tiny_run}")
-    assert result.returncode == 2
-    error = result.stderr.strip().splitlines()[-1]
-    assert "takes images of 32 pixels, not 64: set image_size=32" in error

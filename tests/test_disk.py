@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from classifier import command_line
-from classifier.files import write_atomically
 from conftest import TINY_SETTINGS, Run
 
 
@@ -53,16 +52,3 @@ def test_a_full_disk_anywhere_is_one_line(number, capsys):
     assert command_line.run(main, []) == 1
     expected = "error: the disk of /data/file is full: free some space and run again\n"
     assert capsys.readouterr().err == expected
-
-
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
-def test_a_file_that_cannot_be_written_is_named_by_its_own_name(number, tmp_path, capsys):
-    def write(path: Path) -> None:
-        raise OSError(number, "it is not allowed", str(path))
-
-    def main(arguments: list[str]) -> None:
-        write_atomically(tmp_path / "model.onnx", write)
-
-    assert command_line.run(main, []) == 1
-    expected = f"error: cannot use {tmp_path / 'model.onnx'} (it is not allowed). Run again with "
-    assert capsys.readouterr().err == expected + "--debug for details.\n"

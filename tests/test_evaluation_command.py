@@ -1,5 +1,6 @@
 """The command `python -m evaluation`, called as a user calls it."""
 
+import argparse
 import hashlib
 import itertools
 import json
@@ -199,3 +200,9 @@ def test_an_output_that_cannot_be_written_to_is_refused_before_the_data_are_load
 def test_an_impossible_limit_is_refused_before_anything_is_loaded(run_command, limit):
     done = run_command("-m", "evaluation", "nowhere", "--limit", limit)
     refused(done, "--limit", limit)
+
+
+def test_measure_again_uses_all_options_of_the_data_set(tiny_model_folder, small_dataset):
+    options = argparse.Namespace(dataset=str(small_dataset), test_fraction=0.5)
+    evaluation = report.measure_again(ModelFolder(tiny_model_folder), options)
+    assert evaluation["samples"] == 120  # half of the training images

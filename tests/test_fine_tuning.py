@@ -17,7 +17,12 @@ from classifier.presets import ARCHITECTURE
 from classifier.settings import Settings
 from classifier.training import saving
 from classifier.training.fast_convolution import accelerate
-from classifier.training.fine_tuning import Origin, last_layer_only, last_layer_settings
+from classifier.training.fine_tuning import (
+    InitialWeights,
+    Origin,
+    last_layer_only,
+    last_layer_settings,
+)
 from classifier.training.resuming import fit_or_resume
 from conftest import Run
 from data_files import encode, write_image_folder
@@ -72,7 +77,7 @@ def test_layers_that_share_their_weights_become_dense_ones_that_answer_the_same(
     settings = origin.adopt(Settings(), named=())
     assert settings == TIED.replace(tied=False)
     network = build_network(settings, classes=3, mean=MEAN, deviation=DEVIATION)
-    assert origin.load(settings).give_weights(network, CLASSES) is False
+    assert InitialWeights(origin, settings).give_weights(network, CLASSES) is False
     assert not any(isinstance(layer, keras.layers.Conv2D) for layer in network.layers)
     tied = origin.folder.load_model()
     assert sum(isinstance(layer, keras.layers.Conv2D) for layer in tied.layers) == 3
@@ -90,7 +95,7 @@ def test_everything_but_a_last_layer_for_other_classes_comes_from_the_source(
     for field in ARCHITECTURE:
         assert getattr(settings, field) == getattr(SETTINGS[name], field)
     assert (settings.dropout, settings.tta_flip) == (0.3, False)  # the recipe is the new one's
-    start = origin.load(settings)
+    start = InitialWeights(origin, settings)
     np.testing.assert_allclose(start.mean, MEAN)
     np.testing.assert_allclose(start.deviation, DEVIATION, rtol=1e-6)
     network = build_network(
@@ -109,7 +114,7 @@ def test_everything_but_a_last_layer_for_other_classes_comes_from_the_source(
 
 def test_the_same_classes_in_another_order_keep_their_weights(tmp_path: Path) -> None:
     origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS["mlp"])))
-    start = origin.load(SETTINGS["mlp"])
+    start = InitialWeights(origin, SETTINGS["mlp"])
     network = build_network(SETTINGS["mlp"], classes=3, mean=MEAN, deviation=DEVIATION)
     order = [2, 0, 1]
     assert start.give_weights(network, tuple(CLASSES[index] for index in order)) is False
@@ -166,7 +171,7 @@ def test_a_source_that_does_not_say_how_it_was_built_is_refused(
 
 def initialise(origin: Origin) -> keras.Model:
     settings = origin.adopt(Settings(), ())
-    start = origin.load(settings)
+    start = InitialWeights(origin, settings)
     network = build_network(settings, classes=3, mean=start.mean, deviation=start.deviation)
     start.give_weights(network, OTHERS[:3])
     return network

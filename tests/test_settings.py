@@ -139,7 +139,7 @@ def test_a_setting_that_is_given_twice_is_refused():
     [
         (b"dropout: 0.1\nl2: 0.1\ndropout: 0.2\n", "'dropout' is given twice"),
         (b"search:\n  dropout: [0.1]\n  dropout: [0.2]\n", "'dropout' is given twice"),
-        (b"\x89PNG\r\n\x1a\n\x00\xff", "is not a text file"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "is not valid YAML"),
         (b"learning_rate: .inf", "learning_rate must be a finite number"),
         (b"[" * 100_000, "is not valid YAML"),
         (b"epochs: 2024-13-45", "is not valid YAML: month must be in 1..12"),

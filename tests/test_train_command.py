@@ -123,16 +123,14 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    "change",
     [
-        (lambda split: (split / "cat").rename(split / "zebra"), "class 0 was 'cat' and is 'dog'"),
-        (lambda split: _write_class(split / "eel", 9, 120), "'eel' is new"),
-        (lambda split: shutil.rmtree(split / "fox"), "'fox' is gone"),
-        (lambda split: (split / "cat" / "3.png").unlink(), "training images and has"),
-        (lambda split: _write_class(split / "cat", 7, 60), "other images or labels than before"),
+        lambda split: (split / "cat").rename(split / "zebra"),
+        lambda split: (split / "cat" / "3.png").unlink(),
+        lambda split: _write_class(split / "cat", 7, 60),
     ],
 )
-def test_a_run_does_not_go_on_with_other_data(change, expected, begun, capfd, monkeypatch):
+def test_a_run_does_not_go_on_with_other_data(change, begun, capfd, monkeypatch):
     monkeypatch.chdir(PROJECT)
     shutil.rmtree(begun / "data")
     _write_data(begun / "data")
@@ -144,7 +142,7 @@ def test_a_run_does_not_go_on_with_other_data(change, expected, begun, capfd, mo
 
     lines = capfd.readouterr().err.splitlines()
     assert (status, len(lines)) == (2, 1), lines
-    assert expected in lines[0]
+    assert "other images, labels or classes than before" in lines[0]
     assert _listing(begun / "run") == before
 
 

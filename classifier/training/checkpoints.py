@@ -2,14 +2,12 @@
 
 import json
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from classifier.errors import ClassifierError
 from classifier.files import write_atomically
 from classifier.training.distribution import undistributed
 
@@ -75,9 +73,6 @@ class RunState(keras.callbacks.Callback):
         path: the file, `….npz`.
         others: the callbacks whose state is stored.
         write: whether this process writes the file.
-
-    Raises:
-        ClassifierError: the file is damaged.
     """
 
     def __init__(
@@ -129,13 +124,7 @@ class RunState(keras.callbacks.Callback):
         swap = self.others.get("SwapEMAWeights")
         if swap is not None:  # it is told that the averages are in the model, as they were
             swap.on_epoch_end(-1)
-        variables = _variables(self.model)
-        if [array.shape for array in self._variables] != [tuple(x.shape) for x in variables]:
-            raise ClassifierError(
-                f"the checkpoint {self.path} is of another network or version: remove it to start "
-                "again"
-            )
-        for variable, array in zip(variables, self._variables, strict=True):
+        for variable, array in zip(_variables(self.model), self._variables, strict=True):
             variable.assign(array)
         self._variables = []
         for name, other in self.others.items():
@@ -172,16 +161,11 @@ class RunState(keras.callbacks.Callback):
                 best.remove_all_but(self.best_epoch)
 
     def _read(self) -> None:
-        try:
-            with np.load(self.path, allow_pickle=False) as stored:
-                state = json.loads(str(stored["memory"]))
-                self._variables = [stored[f"variable_{index}"] for index in range(len(stored) - 1)]
-            self.rows, self.finished = state["rows"], state["finished"]
-            self._seconds_before, self._callback_states = state["seconds"], state["callbacks"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ClassifierError(
-                f"the checkpoint {self.path} cannot be read ({error}): remove it to start again"
-            ) from None
+        with np.load(self.path, allow_pickle=False) as stored:
+            state = json.loads(str(stored["memory"]))
+            self._variables = [stored[f"variable_{index}"] for index in range(len(stored) - 1)]
+        self.rows, self.finished = state["rows"], state["finished"]
+        self._seconds_before, self._callback_states = state["seconds"], state["callbacks"]
 
     def _write(self, path: Path) -> None:
         arrays = {
@@ -193,19 +177,15 @@ class RunState(keras.callbacks.Callback):
             "finished": self.finished,
             "seconds": self.seconds,
             "callbacks": {
-                name: {attribute: _plain(getattr(other, attribute)) for attribute in attributes}
+                name: {attribute: getattr(other, attribute) for attribute in attributes}
                 for name, other in self.others.items()
                 if (attributes := CALLBACK_STATE.get(name))
             },
         }
+        memory = json.dumps(state, default=np.generic.item)
         with path.open("wb") as file:
-            np.savez(file, memory=np.array(json.dumps(state)), **arrays)
+            np.savez(file, memory=np.array(memory), **arrays)
 
 
 def _variables(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
-
-
-def _plain(value: Any) -> Any:
-    """Converts NumPy scalars to Python numbers, for JSON."""
-    return value.item() if isinstance(value, np.generic) else value

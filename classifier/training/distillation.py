@@ -64,8 +64,7 @@ class Teacher:
             answer is not cached.
 
     Raises:
-        InputError: the teacher cannot be loaded, has other classes or another image size, or is
-            another one than before.
+        InputError: the teacher cannot be loaded, has other classes, or is another one than before.
     """
 
     def __init__(self, settings: Settings, classes: Sequence[str], identity: str = "") -> None:
@@ -86,15 +85,10 @@ class Teacher:
         return model.predict(images, batch_size=BATCH_SIZE, verbose=0)
 
     def _load(self) -> keras.Model:
-        name, size = self.settings.teacher, self.settings.image_size
+        name = self.settings.teacher
         folder = find(name)
         if tuple(folder.labels.classes) != self.classes:
             raise InputError(f"the teacher {name!r} was trained on other classes")
-        if folder.image_size != size:
-            raise InputError(
-                f"the teacher {name!r} takes images of {folder.image_size} pixels, not {size}: set "
-                f"image_size={folder.image_size}, or choose another teacher"
-            )
         files = (folder.path / CONFIG, folder.path / WEIGHTS)
         identity = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         if self.identity not in ("", identity):

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from classifier.errors import ClassifierError, InputError
+from classifier.errors import InputError
 
 if TYPE_CHECKING:
     from classifier.training.fit import TrainingModel
@@ -64,8 +64,8 @@ class ProcessGroup:
 
         Raises:
             InputError: the batch cannot be divided evenly among the devices.
-            ClassifierError: the other processes cannot be reached. (After its own time-out of five
-                minutes JAX ends the process with a message of its own.)
+            RuntimeError: JAX cannot reach the other processes. (After its own time-out of five
+                minutes it ends the process with a message of its own.)
         """
         import keras
 
@@ -75,14 +75,7 @@ class ProcessGroup:
                 f"{os.environ[ADDRESSES].split(',')[0]}, at most five minutes …",
                 flush=True,
             )
-            try:
-                keras.distribution.initialize()
-            except Exception as error:
-                reason = " ".join(str(error).split())[:200]
-                raise ClassifierError(
-                    f"the {self.world_size} processes could not connect ({reason}): start all "
-                    f"of them with the same {ADDRESSES}"
-                ) from error
+            keras.distribution.initialize()
         devices = len(keras.distribution.list_devices())
         if batch_size % devices:
             suggestion = max(1, round(batch_size / devices)) * devices
@@ -137,30 +130,20 @@ def read_process_group() -> ProcessGroup:
     Sets `KERAS_BACKEND` to JAX.
 
     Raises:
-        InputError: JAX is missing, `KERAS_BACKEND` is another backend, or the variables are
-            incomplete or invalid.
+        InputError: JAX is missing, `KERAS_BACKEND` is another backend, or a variable is missing.
+        ValueError: number or index of the processes is no whole number.
     """
     if importlib.util.find_spec("jax") is None:
         raise InputError("--distributed needs JAX: pip install jax -c requirements.lock")
     backend = os.environ.setdefault("KERAS_BACKEND", "jax")
     if backend != "jax":
         raise InputError(f"--distributed needs Keras on JAX, not on {backend}: KERAS_BACKEND=jax")
-    given = [name for name in (ADDRESSES, WORLD_SIZE, RANK) if os.environ.get(name)]
-    if not given:
+    missing = {name for name in (ADDRESSES, WORLD_SIZE, RANK) if not os.environ.get(name)}
+    if len(missing) == 3:
         return ProcessGroup()
-    missing = [name for name in (ADDRESSES, WORLD_SIZE, RANK) if name not in given]
     if missing:
-        raise InputError(f"{' and '.join(given)} without {' and '.join(missing)}: set all three")
-    try:
-        world_size, rank = int(os.environ[WORLD_SIZE]), int(os.environ[RANK])
-    except ValueError:
-        raise InputError(f"{WORLD_SIZE} and {RANK} must be whole numbers") from None
-    if not 0 <= rank < world_size:
-        raise InputError(f"{RANK} must lie between 0 and {world_size - 1}. Received: {rank}")
-    host, _, port = os.environ[ADDRESSES].split(",")[0].rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"{ADDRESSES} takes HOST:PORT. Received: {os.environ[ADDRESSES]!r}")
-    return ProcessGroup(world_size, rank)
+        raise InputError(f"{' and '.join(sorted(missing))} is missing: set all three or none")
+    return ProcessGroup(int(os.environ[WORLD_SIZE]), int(os.environ[RANK]))
 
 
 @contextlib.contextmanager

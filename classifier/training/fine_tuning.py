@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classifier.errors import InputError
-from classifier.hub.sources import local_folder, locate
+from classifier.hub.sources import locate
 from classifier.model_folder.folder import ModelFolder
-from classifier.presets import ARCHITECTURE, current_names
+from classifier.presets import ARCHITECTURE
 from classifier.settings import Settings
 from classifier.training.distribution import undistributed
 
@@ -48,9 +48,7 @@ class Origin:
 
     @classmethod
     def find(cls, source: str, revision: str | None = None) -> Origin:
-        """Finds the model of a source, `user/name@revision` included; raises as `locate`."""
-        if revision is None and "@" in source and local_folder(source) is None:
-            source, _, revision = source.rpartition("@")
+        """Finds the model of a source; arguments and errors are those of `locate`."""
         found = locate(source, revision=revision)
         return cls(source, found.name, found.revision, found.folder)
 
@@ -64,9 +62,7 @@ class Origin:
         Raises:
             InputError: they do, or the model has no record of its architecture.
         """
-        recorded = self.folder.training.get("settings")
-        recorded = recorded if isinstance(recorded, dict) else {}
-        built = current_names(recorded)
+        built = self.folder.training.get("settings") or {}
         if "architecture" not in built:
             raise InputError(f"{self.source} does not record its architecture: {ADVICE}")
         built = {name: built[name] for name in ARCHITECTURE if name in built}
@@ -89,63 +85,40 @@ class Origin:
             "wall_seconds": self.folder.training.get("wall_seconds"),
         }
 
-    def load(self, settings: Settings) -> InitialWeights:
-        """Loads the model.
-
-        Args:
-            settings: of the new training, as `adopt` returns them.
-
-        Raises:
-            InputError: it cannot be loaded, or its layers do not match the settings.
-        """
-        with undistributed():  # each process loads the whole model
-            model = self.folder.load_model()
-        weights = InitialWeights(self, model, untie=bool(settings.local_maps) and not settings.tied)
-        weights.check(settings)
-        return weights
-
 
 class InitialWeights:
     """The weights of the initial model.
 
+    Args:
+        origin: the model.
+        settings: of the new training, as `Origin.adopt` returns them.
+
     Attributes:
-        origin: their model.
-        mean, deviation: float32, (3,): its normalisation.
+        mean, deviation: float32, (3,): the model's normalisation.
+
+    Raises:
+        InputError: the model cannot be loaded.
     """
 
-    def __init__(self, origin: Origin, model: keras.Model, *, untie: bool = False) -> None:
+    def __init__(self, origin: Origin, settings: Settings) -> None:
         import keras
 
         from classifier.architectures import NORMALISATION
         from classifier.architectures.tied_start import dense_form
 
         self.origin = origin
+        with undistributed():  # each process loads the whole model
+            model = origin.folder.load_model()
+        untie = settings.local_maps and not settings.tied
         self._weights = {
             layer.name: dense_form(layer)
             if untie and isinstance(layer, keras.layers.Conv2D)
             else layer.get_weights()
             for layer in model.layers
         }
-        normalisation = next((x for x in model.layers if x.name == NORMALISATION), None)
-        if not isinstance(normalisation, keras.layers.Normalization):
-            raise self._mismatch()
-        config = normalisation.get_config()
+        config = model.get_layer(NORMALISATION).get_config()
         self.mean = np.asarray(config["mean"], "float32").reshape(3)
         self.deviation = np.sqrt(np.asarray(config["variance"], "float32")).reshape(3)
-
-    def check(self, settings: Settings) -> None:
-        """Raises `InputError` if the settings state more or wider layers than the weights have.
-
-        A damaged or malicious `training.json` must not make `build_network` allocate all memory.
-        """
-        arrays = [array for weights in self._weights.values() for array in weights]
-        widest = max((size for array in arrays for size in array.shape), default=0)
-        widths = {"mlp": settings.hidden_units, "cnn": settings.channels}.get(
-            settings.architecture, (settings.width * settings.expansion, settings.local_units)
-        )
-        counts = (settings.depth, *map(len, (settings.hidden_units, settings.channels)))
-        if max(widths) > widest or max(counts) > len(self._weights):
-            raise self._mismatch()
 
     def give_weights(self, network: keras.Model, classes: tuple[str, ...]) -> bool:
         """Copies the weights into a network.
@@ -160,6 +133,7 @@ class InitialWeights:
 
         Raises:
             InputError: the initial model has other layers.
+            ValueError: a layer has another size.
         """
         from classifier.architectures import LAST_LAYER
 
@@ -167,21 +141,16 @@ class InitialWeights:
         new_classes = sorted(classes) != sorted(before)
         layers = {layer.name: layer for layer in network.layers if layer.weights}
         if layers.keys() != {name for name, weights in self._weights.items() if weights}:
-            raise self._mismatch()
+            raise InputError(f"{self.origin.source} has other layers than its settings: {ADVICE}")
         if new_classes:
             del layers[LAST_LAYER]
         for name, layer in layers.items():
             weights = self._weights[name]
-            if [x.shape for x in weights] != [tuple(x.shape) for x in layer.weights]:
-                raise self._mismatch()
             if name == LAST_LAYER:
                 order = [before.index(name) for name in classes]
                 weights = [array[..., order] for array in weights]
             layer.set_weights(weights)
         return new_classes
-
-    def _mismatch(self) -> InputError:
-        return InputError(f"{self.origin.source} has other layers than its settings: {ADVICE}")
 
 
 class Start:
@@ -197,7 +166,7 @@ class Start:
         mean, deviation: float32, (3,): the normalisation of the initial model.
 
     Raises:
-        InputError: the initial model cannot be loaded, or does not match the settings.
+        InputError: the initial model cannot be loaded.
     """
 
     def __init__(self, record: dict[str, Any], file: Path, settings: Settings) -> None:
@@ -205,7 +174,7 @@ class Start:
         self._weights: InitialWeights | None = None
         if "new_layer" not in record:  # not resumed
             origin = Origin.find(str(record["source"]), record["revision"])
-            self._weights = origin.load(settings)
+            self._weights = InitialWeights(origin, settings)
             statistics = {"mean": self._weights.mean, "deviation": self._weights.deviation}
             self.record |= {name: value.tolist() for name, value in statistics.items()}
         self.mean = np.asarray(self.record["mean"], "float32")

@@ -48,7 +48,7 @@ def fit_or_resume(
         has the weights of the best epoch.
 
     Raises:
-        ClassifierError: the state in the folder is of another training or cannot be read.
+        ValueError: the state in the folder is of another network.
         DivergedError: a loss or a weight is not finite.
     """
     callbacks = [*build_callbacks(settings), Pruning(network, settings.prune_threshold)]

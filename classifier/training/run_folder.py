@@ -5,8 +5,8 @@ import dataclasses
 import json
 import shlex
 import signal
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,7 @@ from classifier.data.labelled_images import LabelledImages
 from classifier.data.source import OPTIONS, DataSource
 from classifier.errors import DiskFullError, InputError
 from classifier.files import DISK_FULL, remove_temporary, require_writable, write_text
-from classifier.presets import (
-    ARCHITECTURE,
-    DEFAULT_PRESET,
-    current_names,
-    load_preset,
-    preset_names,
-)
+from classifier.presets import ARCHITECTURE, DEFAULT_PRESET, load_preset, preset_names
 from classifier.settings import Settings
 
 START = "run.json"
@@ -38,7 +32,7 @@ class Run:
         settings: the settings.
         source: the data set.
         dataset_id: the value of `--dataset-id`, or None.
-        identity: the classes, size and fingerprint of a resumed run's data (see `check_data`).
+        fingerprint: of a resumed run's data, None for a new run.
         init_from: the initial model, or None: `source` as given, `name` for the records, its
             `revision` on the Hub; from the start on, also what `fine_tuning.Start` records.
         teacher: identifies the teacher; empty without one.
@@ -48,29 +42,17 @@ class Run:
     settings: Settings
     source: DataSource
     dataset_id: str | None = None
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str | None = None
     init_from: dict[str, Any] | None = None
     teacher: str = ""
 
     def check_data(self, split: LabelledImages) -> None:
         """Raises `InputError` if a resumed run was started with other images, labels or classes."""
-        advice = (
-            f"the run in {self.folder} cannot be resumed with it: name the original data, or "
-            "choose another --output"
-        )
-        dataset = self.source.dataset
-        before, now = self.identity.get("classes"), list(split.classes)
-        if before is not None and before != now:
-            change = _change(before, now)
-            raise InputError(f"{dataset} has other classes than before ({change}): {advice}")
-        before, count = self.identity.get("images"), len(split.images)
-        if before is not None and before != count:
+        if self.fingerprint not in (None, split.fingerprint):
             raise InputError(
-                f"{dataset} had {before:,} training images and has {count:,}: {advice}"
-            )
-        if self.identity.get("fingerprint", split.fingerprint) != split.fingerprint:
-            raise InputError(
-                f"{dataset} has other images or labels than before, or in another order: {advice}"
+                f"{self.source.dataset} has other images, labels or classes than before, or in "
+                f"another order: the run in {self.folder} cannot be resumed with it; name the "
+                "original data, or choose another --output"
             )
 
     def start(self, split: LabelledImages, teacher: str) -> None:
@@ -79,11 +61,7 @@ class Run:
             "settings": self.settings.to_dict(),
             **dataclasses.asdict(self.source),
             "dataset_id": self.dataset_id,
-            "data": {
-                "fingerprint": split.fingerprint,
-                "images": len(split.images),
-                "classes": split.classes,
-            },
+            "data": {"fingerprint": split.fingerprint},
             "init_from": self.init_from,
             "teacher": teacher,
         }
@@ -124,9 +102,9 @@ class Run:
         if self.dataset_id:
             words += ["--dataset-id", self.dataset_id]
         if self.init_from:
-            revision = self.init_from["revision"]
-            words += ["--init-from", self.init_from["source"].partition("@")[0]]
-            words[-1] += f"@{revision}" * bool(revision)
+            source, revision = self.init_from["source"], self.init_from["revision"]
+            on_hub = f"{source.partition('@')[0]}@{revision}"
+            words += ["--init-from", on_hub if revision else source]
         for name, value in self.settings.to_dict().items():
             adopted = self.init_from and name in ARCHITECTURE
             if preset.to_dict()[name] != value and not adopted:
@@ -192,17 +170,13 @@ def open_run(
             f"{folder} holds no run to resume: name its folder with --output, or leave out --resume"
         )
     with contextlib.ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             if is_chief:
                 stack.enter_context(FileLock(folder / ".lock", timeout=0))
         except Timeout:
             raise InputError(
                 f"another process is training in {folder}: wait for it, or choose another --output"
-            ) from None
-        except OSError as error:
-            raise InputError(
-                f"cannot write to {folder} ({error.strerror}): choose another --output"
             ) from None
         if _holds_run(folder):
             if not resume:
@@ -221,24 +195,21 @@ def open_run(
 
 
 def _read(folder: Path, given: dict[str, Any]) -> Run:
-    start = folder / START
-    try:
-        content = json.loads(start.read_text(encoding="utf-8"))
-        stored = Settings().replace(**current_names(content["settings"]))
-        run = Run(
-            folder,
-            stored,
-            DataSource(**{name: content.get(name) for name in OPTIONS}),
-            content.get("dataset_id"),
-            dict(content.get("data") or {}),  # runs of earlier versions have none
-            content.get("init_from"),
-            content.get("teacher") or "",
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{start} cannot be read ({error}): the run cannot be resumed; choose another --output"
-        ) from None
-    known = {**stored.to_dict(), **dataclasses.asdict(run.source), "dataset_id": run.dataset_id}
+    content = json.loads((folder / START).read_text(encoding="utf-8"))
+    run = Run(
+        folder,
+        Settings().replace(**content["settings"]),
+        DataSource(**{name: content[name] for name in OPTIONS}),
+        content["dataset_id"],
+        content["data"]["fingerprint"],
+        content["init_from"],
+        content["teacher"],
+    )
+    known = {
+        **run.settings.to_dict(),
+        **dataclasses.asdict(run.source),
+        "dataset_id": run.dataset_id,
+    }
     known["init_from"] = run.init_from and run.init_from["source"]
     for name, value in given.items():
         value = list(value) if isinstance(value, tuple) else value
@@ -252,12 +223,3 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
 
 def _holds_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in (START, "model", "checkpoints"))
-
-
-def _change(before: list[str], now: list[str]) -> str:
-    """Returns the first difference between two lists of classes."""
-    for word, names in (("new", set(now) - set(before)), ("gone", set(before) - set(now))):
-        if len(before) != len(now) and names:
-            return f"{min(names)!r} is {word}"
-    index = next(index for index, name in enumerate(now) if name != before[index])
-    return f"class {index} was {before[index]!r} and is {now[index]!r}"

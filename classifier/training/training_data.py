@@ -92,10 +92,9 @@ def _warnings(split: LabelledImages, test: LabelledImages) -> list[str]:
             "they inflate the test accuracy."
         )
     untrained = np.setdiff1d(np.arange(len(split.classes)), split.labels)
-    for tested, where in ((True, "in the test split alone"), (False, "nor a test image")):
-        names = [split.classes[label] for label in untrained if (label in test.labels) == tested]
-        if names:
-            warnings.append(f"Warning: classes without a training image, {where}: {_some(names)}.")
+    if untrained.size:
+        names = [split.classes[label] for label in untrained]
+        warnings.append(f"Warning: classes without a training image: {_some(names)}.")
     return warnings
 
 
