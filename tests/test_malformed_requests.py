@@ -127,13 +127,6 @@ def test_mcp_refuses_what_is_no_request(http: httpx.Client) -> None:
     _refused(http.post("mcp/", content=b"1" * (15 * 2**20), headers=accept), "very large")
 
 
-@pytest.mark.parametrize("path", ["/", "/gradio_api/"])
-def test_no_path_passes_by_looking_like_a_heartbeat(app: RunningApp, path: str) -> None:
-    for route in ("proxy=https://x.hf.space/heartbeat/", "file=http://127.0.0.1:9/heartbeat/x"):
-        answer = httpx.get(f"{app.url}{path}{route}", timeout=30)
-        assert answer.status_code == httpx.codes.NOT_FOUND
-    answer = httpx.get(f"{app.url}/login/heartbeat/x", timeout=30)
-    assert answer.status_code == httpx.codes.NOT_FOUND
 
 
 def _post(http: httpx.Client, route: str, body: object) -> httpx.Response:
