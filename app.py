@@ -84,8 +84,7 @@ def serve(models: Models, options: Namespace) -> None:
     if options.follow is not None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()
-    end(blocks, SECONDS_TO_FINISH)
-    models.stop()
+    end(blocks, SECONDS_TO_FINISH, models.stop)
     gc.freeze()  # skips the last garbage collection, half a second
 
 

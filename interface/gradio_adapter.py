@@ -9,7 +9,7 @@
   opens any path, and its results are Python's `repr`. Neither can
   be replaced in a documented way.
 - `Block.get_config`: Gradio describes every component again for each API call.
-- `Blocks.server` is uvicorn's, in a thread: its own time-out ends requests that hang.
+- `Blocks.server` is uvicorn's: by default it waits for all requests at the end.
 
 `tests/test_gradio_adapter.py` names those that an upgrade has changed.
 """
@@ -190,13 +190,13 @@ def describe_once(blocks: gr.Blocks) -> None:
         block.get_config = _described_once(block.get_config)  # type: ignore[method-assign]
 
 
-def end(blocks: gr.Blocks, seconds: int) -> None:
-    """Ends the server; running requests have a few seconds."""
+def end(blocks: gr.Blocks, seconds: float, stop: Callable[[], None]) -> None:
+    """Ends the server; running requests have some seconds before the models `stop`."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     blocks.app.stop_event.set()  # ends the streams of open pages
-    blocks.server.config.timeout_graceful_shutdown = seconds
     blocks.server.should_exit = True
-    blocks.server.thread.join(seconds + 1)
+    blocks.server.thread.join(seconds)
+    stop()  # otherwise the server would wait for requests that hang
     blocks.server.force_exit = True
     blocks.close(verbose=False)
 

@@ -18,18 +18,6 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")  # undone afterwards, also where the app removes it
 
 
-
-
-
-
-
-
-
-
-
-
-
-
 def test_parse_takes_the_command_line_first_then_the_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -93,10 +81,6 @@ def test_a_path_of_a_proxy_that_is_none_is_a_wrong_call(
         normalise_root_path()
 
 
-
-
-
-
 def test_neither_the_page_nor_its_description_names_a_path_of_the_server(app: RunningApp) -> None:
     for path in ("/", "/config", "/gradio_api/info", "/gradio_api/openapi.json"):
         text = app.get(path).decode()
@@ -108,7 +92,3 @@ def test_neither_the_page_nor_its_description_names_a_path_of_the_server(app: Ru
         icon = item["props"].get("icon")
         if icon:
             assert len(app.get(f"/{icon['url']}")) > 1000
-
-
-
-

@@ -228,8 +228,6 @@ def test_sigterm_finishes_requests(tiny_run: Path, picture: Path, tmp_path: Path
         assert "Traceback" not in app.log.read_text()
 
 
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

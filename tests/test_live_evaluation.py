@@ -153,7 +153,3 @@ def test_a_live_evaluation_ends_when_another_revision_takes_the_models_place(
 
     with pytest.raises(UnknownModelError):
         asyncio.run(run())
-
-
-
-

@@ -14,18 +14,6 @@ from pictures import encoded, scene
 PICTURE = encoded(scene(), "PNG")
 
 
-
-
-
-
-
-
-
-
-
-
-
-
 def test_an_upload_that_is_too_large_as_a_whole_is_refused(app: RunningApp) -> None:
     with httpx.Client(base_url=f"{app.url}/gradio_api", timeout=60) as http:
         for form in (
@@ -76,12 +64,6 @@ def test_a_range_is_ignored(app: RunningApp, logged: Callable[[], str]) -> None:
     assert "Traceback" not in logged()
 
 
-
-
-
-
 def _unfinished(folder: Path) -> list[Path]:
     """Returns the files that Gradio writes while an upload comes in."""
     return [file for file in folder.iterdir() if file.is_file()]
-
-
