@@ -8,7 +8,6 @@ python app.py --model runs/mine --model pretrained/cnn --port 8000
 # The processes that decode pictures import this file too: slow imports are inside of functions.
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import re
@@ -33,17 +32,15 @@ if TYPE_CHECKING:
 
     from interface.serving import Models
 
-PORTS = range(7860, 7960)  # Gradio's
-GRADIO_PROBES = "127.0.0.1"  # the port must be free here too, whatever the host
 UPLOADS = "image-classifier-uploads-"  # prefix of folders; the number of the process follows
-SECONDS_TO_FINISH = 3.5  # for running requests, of the five seconds after SIGTERM
+SECONDS_TO_FINISH = 3  # for running requests, of the five seconds after SIGTERM
 
 
 def main(arguments: list[str]) -> None:
     """Chooses the models, builds the page and serves it until SIGTERM or Ctrl-C."""
     options = parse(arguments)
-    # Before Gradio is imported: it reads its variables then, and would choose another port.
-    options.host, options.port = address_to_listen_on(options.host, options.port)
+    check_host(options.host)
+    os.environ.pop("GRADIO_SERVER_NAME", None)  # Gradio would only take it for IPv4
     normalise_root_path()
     from interface.choose_models import choose
     from interface.serving import Models
@@ -65,15 +62,10 @@ def serve(models: Models, options: Namespace) -> None:
     from interface import page
     from interface.following import follow
     from interface.gradio_adapter import end
-    from interface.hosts import trusts_proxy
-    from interface.middleware import RequestGate
 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    gate = RequestGate()
-    shared = options.share or os.environ.get("GRADIO_SHARE", "").lower() == "true"
-    trusting = shared or trusts_proxy()
     models.decoder.start()
     blocks = page.build(models, changing=options.follow is not None)
     mark_for_zero_gpu(blocks)
@@ -83,7 +75,7 @@ def serve(models: Models, options: Namespace) -> None:
             server_port=options.port,
             share=options.share or None,
             prevent_thread_lock=True,
-            **page.launch_options(blocks, models, gate, trusting=trusting),
+            **page.launch_options(models),
         )
     except OSError as error:
         raise ClassifierError(f"cannot listen ({error}): choose another --port") from error
@@ -92,9 +84,7 @@ def serve(models: Models, options: Namespace) -> None:
     if options.follow is not None:
         follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
     ended.wait()
-    gate.close(SECONDS_TO_FINISH)
-    models.stop()  # otherwise the server would wait for requests that hang
-    end(blocks)
+    end(blocks, SECONDS_TO_FINISH, models.stop)
     gc.freeze()  # skips the last garbage collection, half a second
 
 
@@ -133,8 +123,18 @@ def parse(arguments: list[str]) -> Namespace:
         help="poll the Hub for new commits of the models at this interval, and serve them. "
         "Default: MODEL_FOLLOW, else never",
     )
-    parser.add_argument("--host", help="address to listen on. Default: GRADIO_SERVER_NAME")
-    parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, else 7860")
+    parser.add_argument(
+        "--host",
+        type=lambda host: host.strip("[]"),
+        default=os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1",
+        help="address to listen on. Default: GRADIO_SERVER_NAME, else 127.0.0.1",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=os.environ.get("GRADIO_SERVER_PORT") or None,
+        help="default: GRADIO_SERVER_PORT, else the first free one from 7860 on",
+    )
     parser.add_argument("--share", action="store_true", help="print a public link")
     options = parser.parse_args(arguments)
     if options.follow is not None and not options.follow > 0:
@@ -144,39 +144,15 @@ def parse(arguments: list[str]) -> Namespace:
     return options
 
 
-def address_to_listen_on(host: str | None, port: int | None) -> tuple[str, int]:
-    """Chooses host and port from the arguments, Gradio's variables, or 127.0.0.1 and a free port.
-
-    Raises:
-        InputError: the host or the port is invalid.
-        ClassifierError: the port is not available.
-    """
-    named_host = os.environ.pop("GRADIO_SERVER_NAME", "").strip()
-    named_port = os.environ.pop("GRADIO_SERVER_PORT", "").strip()
-    for unused in ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS"):  # Gradio fails if it is no number
-        os.environ.pop(unused, None)
-    host = (host or named_host or "127.0.0.1").strip("[]")
-    if port is None and named_port:
-        port = int(named_port) if re.fullmatch("[0-9]{1,5}", named_port) else 0
-        if not 0 < port < 65536:
-            raise InputError(
-                f"GRADIO_SERVER_PORT takes a number from 1 to 65535. Received: {named_port[:80]}"
-            )
-    for candidate in [port] if port else PORTS:
-        tried = host
-        try:
-            for tried in (host, GRADIO_PROBES):
-                for family, *_, address in socket.getaddrinfo(
-                    tried, candidate, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-                ):
-                    socket.create_server(address, family=family).close()
-        except (OSError, UnicodeError) as error:  # the second for an invalid host name
-            number = getattr(error, "errno", None)
-            if number == errno.EADDRINUSE and port is None:
-                continue
-            raise _cannot_listen(tried, candidate, number) from error
-        return host, candidate
-    raise ClassifierError(f"the ports {PORTS[0]} to {PORTS[-1]} are taken: choose one with --port")
+def check_host(host: str) -> None:
+    """Raises `InputError` unless the app can listen on a host: Gradio would try 100 ports."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, 0), family=family).close()
+    except (OSError, UnicodeError):  # the second for an invalid name
+        raise InputError(
+            f"--host takes an address or a name of this machine. Received: {host}"
+        ) from None
 
 
 def normalise_root_path() -> None:
@@ -193,17 +169,6 @@ def normalise_root_path() -> None:
     if not re.fullmatch(r"(https?://[\w.:\[\]-]+)?(/[\w.~%@+-]+)*", named):
         raise InputError(f"GRADIO_ROOT_PATH takes a path such as /demo. Received: {named[:80]}")
     os.environ["GRADIO_ROOT_PATH"] = named
-
-
-def _cannot_listen(host: str, port: int, number: int | None) -> ClassifierError:
-    if number == errno.EADDRINUSE:
-        return ClassifierError(
-            f"port {port} of {host} is taken by another program: choose another with --port or "
-            "GRADIO_SERVER_PORT"
-        )
-    if number in (errno.EACCES, errno.EPERM):
-        return ClassifierError(f"port {port} needs more rights: choose one from 1024 on")
-    return InputError(f"--host takes an address or a name of this machine. Received: {host}")
 
 
 @contextmanager

@@ -6,12 +6,10 @@
 - `Blocks.call_function` calls an event's function: its exceptions become messages for visitors.
 - `Blocks.get_api_info` describes the endpoints; Gradio's example is a URL.
 - `gradio.mcp.GradioMCPServer` passes files that a tool names to a client inside the server, which
-  opens any path; its results are Python's `repr`; and the MCP library validates arguments with its
-  own error messages. None of these can be replaced in a documented way.
-- `Blocks._queue` knows the sessions and events that have requests; for others, Gradio starts a
-  response and then fails.
+  opens any path, and its results are Python's `repr`. Neither can
+  be replaced in a documented way.
 - `Block.get_config`: Gradio describes every component again for each API call.
-- `Blocks.server` is uvicorn's: by default it waits for idle connections at the end.
+- `Blocks.server` is uvicorn's: by default it waits for all requests at the end.
 
 `tests/test_gradio_adapter.py` names those that an upgrade has changed.
 """
@@ -31,7 +29,6 @@ import gradio as gr
 import gradio.mcp
 from gradio.blocks import BlockFunction
 from gradio.route_utils import API_PREFIX
-from mcp.server import Server
 
 from classifier.errors import InputError
 from interface import uploads
@@ -53,7 +50,6 @@ class CheckedBlocks(gr.Blocks):
     def launch(self, *args: Any, **kwargs: Any) -> Any:
         """Launches with our MCP server instead of Gradio's."""
         gradio.mcp.GradioMCPServer = McpServer  # type: ignore[misc]
-        logging.getLogger().addFilter(_is_relevant)
         logging.getLogger("mcp").setLevel(logging.ERROR)
         return super().launch(*args, **kwargs)
 
@@ -126,11 +122,6 @@ def _is_language(block: Any) -> bool:
     return block.elem_id == LANGUAGE_INPUT
 
 
-def _is_relevant(record: logging.LogRecord) -> bool:
-    """Filters out the MCP library's dozens of lines about each malformed request."""
-    return not str(record.msg).startswith("Failed to validate ")
-
-
 def _fits(block: Any, value: Any) -> bool:
     """Returns whether a value is text, a number, or a list of them for several choices."""
     if isinstance(block, gr.Dropdown) and block.multiselect:
@@ -144,18 +135,8 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
-class UncheckedServer(Server):
-    """The server of the MCP library, without its validation of arguments."""
-
-    def call_tool(self, *, validate_input: bool = False) -> Any:
-        """Returns the decorator for the function that calls tools."""
-        return super().call_tool(validate_input=validate_input)
-
-
 class McpServer(gradio.mcp.GradioMCPServer):
     """Gradio's MCP server: its tools take pictures as data URLs and uploads, and answer in JSON."""
-
-    Server = UncheckedServer
 
     def convert_strings_to_filedata(self, value: Any, filedata_positions: Any) -> Any:
         """Returns a tool's arguments with files instead of the text that names them.
@@ -186,8 +167,8 @@ class McpServer(gradio.mcp.GradioMCPServer):
         if text[:5].lower() == "data:":
             try:
                 file = uploads.from_data_url(text)
-            except uploads.FolderFullError as error:
-                raise ValueError(str(error)) from None
+            except OSError:
+                raise ValueError(uploads.FULL) from None
             except InputError:
                 raise ValueError(word("error_data_url", LANGUAGES[0])) from None
             self.blocks.upload_file_set.add(file["path"])  # Gradio deletes it with the others
@@ -197,21 +178,6 @@ class McpServer(gradio.mcp.GradioMCPServer):
         if not marked or not text.lower().startswith(("http://", "https://")):
             raise ValueError(word("error_mcp", LANGUAGES[0]))
         return {"path": upload}  # checked by `preprocess_data`
-
-
-def is_awaited(blocks: gr.Blocks, event: str) -> bool:
-    """Returns whether the result of a queued call can be fetched."""
-    queue = blocks._queue
-    return (
-        has_session(blocks, event)
-        or event in queue.event_ids_to_events
-        or any(event in events for events in queue.pending_event_ids_session.values())
-    )
-
-
-def has_session(blocks: gr.Blocks, session: str) -> bool:
-    """Returns whether a session has queued calls."""
-    return session in blocks._queue.pending_messages_per_session
 
 
 def describe_once(blocks: gr.Blocks) -> None:
@@ -224,10 +190,14 @@ def describe_once(blocks: gr.Blocks) -> None:
         block.get_config = _described_once(block.get_config)  # type: ignore[method-assign]
 
 
-def end(blocks: gr.Blocks) -> None:
-    """Ends the server without waiting for idle connections, which it does not log."""
-    blocks.server.force_exit = True
+def end(blocks: gr.Blocks, seconds: float, stop: Callable[[], None]) -> None:
+    """Ends the server; running requests have some seconds before the models `stop`."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    blocks.app.stop_event.set()  # ends the streams of open pages
+    blocks.server.should_exit = True
+    blocks.server.thread.join(seconds)
+    stop()  # otherwise the server would wait for requests that hang
+    blocks.server.force_exit = True
     blocks.close(verbose=False)
 
 

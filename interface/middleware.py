@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import re
-import time
-from collections.abc import Callable
 
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
@@ -21,8 +18,6 @@ from classifier.errors import InputError
 from classifier.files import DISK_FULL
 from interface import uploads
 from interface.events import refusals
-from interface.gradio_adapter import CheckedBlocks, has_session, is_awaited
-from interface.hosts import path_of, root_of, with_own_host
 from interface.request_bodies import MalformedBodyError, check, limit
 
 logger = logging.getLogger(__name__)
@@ -43,57 +38,8 @@ BLOCKED_ROUTES = re.compile(
     r"|stream/|component_server|custom_component/|dev/reload)|^/(login|logout)/?$",
     re.IGNORECASE,
 )
-HEARTBEAT = re.compile(r"/gradio_api/heartbeat/[^/]+")  # a stream for as long as the page is open
 CALLED_DIRECTLY = re.compile(r"/gradio_api/(run|api)/")
-ANSWER = re.compile(r"/gradio_api/call/(v2/)?[^/]+/(?P<event>[^/]+)")
-ANSWERS = "/gradio_api/queue/data"
 UPLOAD = "/gradio_api/upload"
-
-# Gradio's message for its page, which then reconnects.
-NO_SESSION = {
-    "msg": "unexpected_error",
-    "event_id": None,
-    "message": "there is no such session, or it has ended: try again",
-    "session_not_found": True,
-    "success": False,
-}
-ENDED = b'data: {"msg": "done"}\n\n'  # Gradio's end of the progress of an upload
-
-MAX_ADDRESS_BYTES = 2**13  # of a request's path and query, as in other servers
-
-IDLE_SECONDS = 0.4  # longer than a client takes from an upload to the request that uses it
-
-
-class RequestGate:
-    """Counts running requests for a graceful shutdown; once closed, new ones are refused."""
-
-    def __init__(self) -> None:
-        self.closed = False
-        self.running = 0
-        self.last_used = time.monotonic()
-
-    def close(self, seconds: float) -> None:
-        """Waits until no request has run for `IDLE_SECONDS`, then closes; at most for the seconds.
-
-        The pause is needed because upload, call and result are separate requests of a visitor.
-        Requests in the last quarter of the time are refused.
-        """
-        start = time.monotonic()
-        while time.monotonic() - start < 0.75 * seconds and not self._is_idle():
-            time.sleep(0.02)
-        self.closed = True
-        while time.monotonic() - start < seconds and self.running:
-            time.sleep(0.02)
-
-    def __enter__(self) -> None:
-        self.running += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.running -= 1
-        self.last_used = time.monotonic()
-
-    def _is_idle(self) -> bool:
-        return not self.running and time.monotonic() - self.last_used > IDLE_SECONDS
 
 
 class PageMiddleware:
@@ -102,16 +48,8 @@ class PageMiddleware:
     Gradio's parameter `head` takes effect only after its page has started and chosen a language.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        script: str,
-        foot: str,
-        gate: RequestGate,
-        page: CheckedBlocks,
-        trusting: bool,
-    ) -> None:
-        self.app, self.gate, self.page, self.trusting = app, gate, page, trusting
+    def __init__(self, app: ASGIApp, script: str, foot: str) -> None:
+        self.app = app
         self.script = f"<head><script>{script}</script>".encode()
         self.foot = f"{foot}</body>".encode()
 
@@ -120,43 +58,20 @@ class PageMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope, path = _without_range(scope), path_of(scope)
-        if HEARTBEAT.fullmatch(path):
-            await self.app(scope, receive, send)
-        elif refusal := self._refused_at_once(scope, path):
-            await refusal(scope, receive, send)
-        else:
-            if path.endswith("/upload_progress"):
-                send = _ended_if_missing(send)
-            elif path.rstrip("/") == UPLOAD:
-                receive, send = _within_limits(receive, send)
-            with self.gate:
-                await self._check(scope, receive, send)
-
-    def _refused_at_once(self, scope: Scope, path: str) -> Response | None:
-        """Returns the response to a request that is refused without reading its body."""
-        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
-            return _refusal("the address is too long", 414)
+        path = path_of(scope)
         if BLOCKED_ROUTES.search(path):
-            return PlainTextResponse("Not found.", 404)
-        fetches = scope["method"] != "POST" or limit(path) is None  # and is not a call by names
-        found = ANSWER.fullmatch(path) if fetches else None
-        if found and not is_awaited(self.page, found["event"]):
-            return _refusal("there is no such event, or it has been answered", 404)
-        session = Request(scope).query_params.get("session_hash") if path == ANSWERS else None
-        if session is not None and not has_session(self.page, session):
-            events = f"data: {json.dumps(NO_SESSION)}\n\n"
-            return Response(events, media_type="text/event-stream")
-        if self.gate.closed and scope["method"] == "POST":
-            return PlainTextResponse("The app is ending: try again in a moment.", 503)
-        return None
+            await PlainTextResponse("Not found.", 404)(scope, receive, send)
+            return
+        if path.rstrip("/") == UPLOAD:
+            receive = _within_limit(receive)
+        await self._check(_without_range(scope), receive, send)
 
     async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses malformed bodies, and replays others for the app."""
         most = limit(scope["path"]) if scope["method"] == "POST" else None
         if most is not None:
             try:
-                content = await _body(receive, most)
+                content = await _body(scope, receive, most)
                 check(content)
             except MalformedBodyError as error:
                 await _refusal(str(error), error.status)(scope, receive, send)
@@ -167,13 +82,10 @@ class PageMiddleware:
         if CALLED_DIRECTLY.search(scope["path"]):
             noted: list[InputError] = []
             refusals.set(noted)
-            # Gradio sends 500 for all errors.
-            send = _with_status(send, lambda status: 422 if noted and status == 500 else status)
+            send = _with_client_errors(send, noted)
         await self._pass(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope, foreign = with_own_host(scope, trusting=self.trusting)
-        root = root_of(scope) if foreign else None
         waiting: list[Message] = []  # the start of the page's response, until its body is complete
         started = False
 
@@ -183,8 +95,6 @@ class PageMiddleware:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                if root is not None and "location" in headers:
-                    headers["location"] = headers["location"].removeprefix(root)
                 if path_of(scope) == "/" and headers.get("content-type", "").startswith(
                     "text/html"
                 ):
@@ -197,8 +107,6 @@ class PageMiddleware:
                 start, *parts = waiting
                 body = b"".join(part.get("body", b"") for part in parts)
                 body = body.replace(b"<head>", self.script, 1).replace(b"</body>", self.foot, 1)
-                if root is not None:  # the host is unknown: use relative addresses
-                    body = body.replace(f'"root":"{root}"'.encode("latin-1"), b'"root":"/"')
                 MutableHeaders(scope=start)["content-length"] = str(len(body))
                 await send(start)
                 message = {"type": "http.response.body", "body": body}
@@ -247,26 +155,13 @@ def _refusal(text: str, status: int) -> Response:
     return JSONResponse({"detail": text, "error": text}, status)
 
 
-async def _body(receive: Receive, most: int) -> bytes:
-    """Returns the body of a request; raises `MalformedBodyError` or `ClientDisconnect`.
-
-    The rest of a body of more than `most` bytes is read and discarded, up to a limit, so that the
-    connection can be reused.
-    """
+async def _body(scope: Scope, receive: Receive, most: int) -> bytes:
+    """Returns the body of a request; raises `MalformedBodyError` or `ClientDisconnect`."""
     content = bytearray()
-    length = 0
-    while length < 10 * most:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part = message.get("body", b"")
-        length += len(part)
-        if length <= most:
-            content += part
-        if not message.get("more_body"):
-            break
-    if length > most:
-        raise MalformedBodyError(f"the body is larger than {most // 2**20} MB", 413)
+    async for part in Request(scope, receive).stream():
+        content += part
+        if len(content) > most:
+            raise MalformedBodyError(f"the body is larger than {most // 2**20} MB", 413)
     return bytes(content)
 
 
@@ -284,12 +179,12 @@ def _replay(content: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _with_status(send: Send, change: Callable[[int], int]) -> Send:
-    """Changes the status of a response."""
+def _with_client_errors(send: Send, noted: list[InputError]) -> Send:
+    """Changes the status of refusals to 422: Gradio sends 500 for all errors."""
 
     async def deliver(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "status": change(message["status"])}
+        if noted and message.get("status") == 500:
+            message = {**message, "status": 422}
         await send(message)
 
     return deliver
@@ -305,55 +200,31 @@ def _without_range(scope: Scope) -> Scope:
     return scope
 
 
-def _within_limits(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Refuses uploads that are too large, or for which the upload folder has no space.
+def _within_limit(receive: Receive) -> Receive:
+    """Refuses uploads that are too large as a whole.
 
     Gradio only deletes the part that it has written if this exception is raised: it is also raised
     if the client disconnects.
     """
-    length, refusal = 0, (0, "")
-    complete = False
+    length = 0
 
     async def receive_within() -> Message:
-        nonlocal length, refusal, complete
-        while not complete:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise MultiPartException("the upload was cut off")
-            body = message.get("body", b"")
-            complete = not message.get("more_body")
-            length += len(body)
-            if length > uploads.MAX_REQUEST_BYTES:
-                refusal = 413, f"the upload is larger than {MAX_MEGABYTES} MB"
-            elif not refusal[0] and not await uploads.take_space(len(body)):
-                refusal = 507, uploads.FULL
-            if not refusal[0]:
-                return message
-            # The rest is read and discarded, so that the connection can be reused.
-            if complete or length > 10 * uploads.MAX_REQUEST_BYTES:
-                raise MultiPartException(refusal[1])
-        return await receive()
+        nonlocal length
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MultiPartException("the upload was cut off")
+        length += len(message.get("body", b""))
+        if length > uploads.MAX_REQUEST_BYTES:
+            raise MultiPartException(
+                f"the upload exceeds the maximum allowed size ({MAX_MEGABYTES} MB)"
+            )
+        return message
 
-    return receive_within, _with_status(send, lambda status: refusal[0] or status)
+    return receive_within
 
 
-def _ended_if_missing(send: Send) -> Send:
-    """Replaces the error for the progress of an unknown upload by the end of the progress.
-
-    The page requests it even if it has refused a file that is too large itself.
-    """
-    missing = False
-
-    async def deliver(message: Message) -> None:
-        nonlocal missing
-        if message["type"] == "http.response.start" and message["status"] == 404:
-            missing = True
-            message = {**message, "status": 200}
-            headers = MutableHeaders(scope=message)
-            headers["content-length"] = str(len(ENDED))
-            headers["content-type"] = "text/event-stream"
-        elif missing and message["type"] == "http.response.body":
-            message = {"type": message["type"], "body": ENDED}
-        await send(message)
-
-    return deliver
+def path_of(scope: Scope) -> str:
+    """Returns the path of a request without `GRADIO_ROOT_PATH`, which some proxies strip."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    below = bool(root) and (path == root or path.startswith(f"{root}/"))
+    return (path[len(root) :] or "/") if below else path

@@ -14,7 +14,7 @@ from interface import about, api, classify, compare, downloads, evaluation, figu
 from interface.events import LANGUAGE_INPUT, TEXT_EVENT
 from interface.gradio_adapter import CheckedBlocks, describe_once
 from interface.markup import fill
-from interface.middleware import EXCEPTION_HANDLERS, PageMiddleware, RequestGate
+from interface.middleware import EXCEPTION_HANDLERS, PageMiddleware
 from interface.serving import Models
 from interface.theme import CSS_FILE, SCRIPT_FILES, theme
 from interface.translations import LANGUAGES, locale, static_html, static_texts, word, words
@@ -88,10 +88,8 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
     return page
 
 
-def launch_options(
-    page: CheckedBlocks, models: Models, gate: RequestGate, *, trusting: bool
-) -> dict[str, Any]:
-    """Returns the arguments of `launch` without the address; `trusting` accepts proxy headers."""
+def launch_options(models: Models) -> dict[str, Any]:
+    """Returns the arguments of `launch` without the address."""
     texts = {
         key: texts
         for key, texts in words().items()
@@ -127,7 +125,7 @@ def launch_options(
                 classify.examples_route(),
                 api.health_route(models),
             ],
-            "middleware": [Middleware(PageMiddleware, script, foot, gate, page, trusting)],
+            "middleware": [Middleware(PageMiddleware, script, foot)],
             "exception_handlers": EXCEPTION_HANDLERS,
         },
     }

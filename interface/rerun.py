@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,20 +54,14 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
                 start = gr.Button(text("rerun_start"), variant="primary", elem_id="rerun-start")
                 stop = gr.Button(text("rerun_stop"), interactive=False, elem_id="rerun-stop")
         result = gr.HTML("", elem_id="rerun")
-    stops: dict[str, asyncio.Event] = {}  # of running evaluations, by session
 
-    async def run(
-        name: str, count: int, language: str, request: gr.Request
-    ) -> AsyncIterator[tuple[Any, ...]]:
+    async def run(name: str, count: int, language: str) -> AsyncIterator[tuple[Any, ...]]:
         served = models.get(name)
         off, on = gr.Button(interactive=False), gr.Button(interactive=True)
-        visitor = str(request.session_hash)
-        stopped = stops[visitor] = asyncio.Event()
         progress = Progress(0, 0)
         try:
             yield line("rerun_fetching", language), off, on
-            answers = evaluate(models, images, served, int(count or DEFAULT_IMAGES))
-            async for progress in until(stopped, answers):
+            async for progress in evaluate(models, images, served, int(count or DEFAULT_IMAGES)):
                 yield render(served, progress, language), gr.skip(), gr.skip()
         except ImagesMissingError as error:
             yield line(f"images_{error.reason}", language, dataset=error.dataset), on, off
@@ -76,22 +69,9 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
             yield render(served, progress, language, stopped=True), on, off
             raise as_error(error, language) from None
         else:
-            last: Any = gr.skip()
-            if not progress.total:
-                last = line("rerun_stopped_early", language)
-            elif progress.done < progress.total:
-                last = render(served, progress, language, stopped=True)
-            yield last, on, off
-        finally:
-            stops.pop(visitor, None)
+            yield gr.skip(), on, off
 
-    async def stop_running(request: gr.Request) -> None:
-        # `run` shows that it has stopped: an output of this function could be overwritten by the
-        # last progress of `run`.
-        if running := stops.get(str(request.session_hash)):
-            running.set()
-
-    start.click(
+    running = start.click(
         run,
         [model, count, language],
         [result, start, stop],
@@ -102,26 +82,14 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
         concurrency_id="rerun",
         api_visibility="private",
     )
-    stop.click(stop_running, show_progress="hidden", **INSTANT)
-
-
-async def until(stopped: asyncio.Event, steps: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
-    """Yields the steps until the event is set, which also cancels the current step."""
-    stop = asyncio.ensure_future(stopped.wait())
-    try:
-        while not stopped.is_set():
-            step = asyncio.ensure_future(anext(steps))
-            try:
-                await asyncio.wait({stop, step}, return_when=asyncio.FIRST_COMPLETED)
-                if not step.done():
-                    return
-                yield step.result()
-            except StopAsyncIteration:
-                return
-            finally:
-                step.cancel()
-    finally:
-        stop.cancel()
+    stop.click(
+        lambda: (gr.Button(interactive=True), gr.Button(interactive=False)),
+        None,
+        [start, stop],
+        cancels=running,
+        show_progress="hidden",
+        **INSTANT,
+    )
 
 
 async def evaluate(

@@ -6,31 +6,22 @@ decoder only takes an `Upload`.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import contextlib
 import os
 import secrets
 import stat
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from classifier.data.images import MAX_BYTES
 from classifier.errors import InputError
-from classifier.files import DISK_FULL
+from classifier.files import write_atomically
 
 FOLDER = "GRADIO_TEMP_DIR"  # the variable that names the upload folder, also for Gradio
 MAX_REQUEST_BYTES = MAX_BYTES + 2**20  # of an upload: a picture and the form around it
-MAX_FOLDER_BYTES = 500 * 2**20
-MIN_CHARGE = 64 * 2**10  # bytes that small uploads count as, which limits the number of files
-SECONDS_IN_USE = 120  # older uploads may be deleted for new ones
-SCAN_SECONDS = 2  # between two scans of the folder
 FULL = "the server's space for uploads is full: try again in a few minutes"
 # Photographs that are part of Gradio, and not of the data set. Requests name them
 # "examples/lion.jpg", which does not disclose their path.
@@ -51,13 +42,6 @@ class RefusedFileError(InputError):
         super().__init__("only a picture that was uploaded here is read: upload it")
 
 
-class FolderFullError(InputError):
-    """The upload folder is full, and all its files are in use."""
-
-    def __init__(self) -> None:
-        super().__init__(FULL)
-
-
 class AddressError(InputError):
     """A request names a picture by a URL."""
 
@@ -70,63 +54,6 @@ class Upload:
     """The content of a file that a request may use, at most `MAX_BYTES` + 1; created by `read`."""
 
     content: bytes
-
-
-@dataclass
-class _Space:
-    """The space in the upload folder.
-
-    Attributes:
-        used: bytes: those of the last scan, and all uploads since.
-        scanned: the time of the last scan.
-    """
-
-    used: int = 0
-    scanned: float = -SCAN_SECONDS
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def is_known(self) -> bool:
-        """Returns whether the last scan is recent."""
-        return time.monotonic() - self.scanned < SCAN_SECONDS
-
-    def take(self, size: int) -> bool:
-        """Reserves bytes; returns False if there is no space, even without the oldest uploads."""
-        with self.lock:
-            if not self.is_known():
-                self.used, self.scanned = _make_room(size), time.monotonic()
-            fits = self.used + size <= MAX_FOLDER_BYTES
-            self.used += size if fits else 0
-            return fits
-
-
-_space = _Space()
-
-
-async def take_space(size: int) -> bool:
-    """Reserves bytes in the upload folder, without the oldest uploads; returns whether they fit."""
-    return _space.take(size) if _space.is_known() else await asyncio.to_thread(_space.take, size)
-
-
-def _make_room(size: int) -> int:
-    """Deletes the oldest unused uploads until `size` bytes fit; returns the used bytes."""
-    found = sorted(_files(Path(os.environ[FOLDER])))
-    used = sum(charge for _, charge, _ in found)
-    for changed, charge, path in found:
-        if used + size <= MAX_FOLDER_BYTES or time.time() - changed < SECONDS_IN_USE:
-            break
-        path.unlink(missing_ok=True)
-        used -= charge
-    return used
-
-
-def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yields change time, charged bytes and path of each file in a folder."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            with contextlib.suppress(FileNotFoundError):  # it is deleted at this moment
-                state = path.lstat()
-                yield state.st_ctime, max(state.st_size, MIN_CHARGE), path
 
 
 def read(value: Any) -> Upload:
@@ -164,7 +91,7 @@ def from_data_url(text: str) -> dict[str, Any]:
 
     Raises:
         RefusedFileError: it is not base64.
-        FolderFullError: there is no space for it, in the folder or on the disk.
+        OSError: it cannot be written.
     """
     head, comma, data = text.partition(",")
     try:
@@ -173,17 +100,9 @@ def from_data_url(text: str) -> dict[str, Any]:
         content = base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError):
         raise RefusedFileError from None
-    if not _space.take(max(len(content), MIN_CHARGE)):
-        raise FolderFullError
     path = Path(os.environ[FOLDER], secrets.token_hex(16), "picture")
-    try:
-        path.parent.mkdir(mode=0o700)
-        path.write_bytes(content[: MAX_BYTES + 1])
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        if error.errno in DISK_FULL:
-            raise FolderFullError from None
-        raise
+    path.parent.mkdir(mode=0o700)
+    write_atomically(path, lambda part: part.write_bytes(content[: MAX_BYTES + 1]))
     return {"path": str(path)}
 
 

@@ -8,7 +8,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from gradio_client.utils import Status
 from app_server import RunningApp, app_that_can_be_busy, busy_models, running_app
 from classifier.prediction.classifier import Classifier
 from interface import decoder
-from interface.middleware import IDLE_SECONDS, RequestGate
 from pictures import bad_pictures, encoded, scene
 
 SECONDS = decoder.SECONDS - 1  # no picture has to be stopped at the limit of its decoding
@@ -228,18 +226,6 @@ def test_sigterm_finishes_requests(tiny_run: Path, picture: Path, tmp_path: Path
         assert app.stop() == 0
         assert all(job.result(timeout=60)[0]["label"] for job in jobs)
         assert "Traceback" not in app.log.read_text()
-
-
-def test_after_sigterm_requests_are_taken_until_there_is_a_pause() -> None:
-    gate = RequestGate()
-    with ThreadPoolExecutor(1) as beside:
-        with gate:
-            closing = beside.submit(gate.close, 600)
-            time.sleep(2 * IDLE_SECONDS)
-            assert not gate.closed
-        closing.result(60)
-        assert time.monotonic() - gate.last_used > IDLE_SECONDS
-    assert gate.closed
 
 
 @pytest.mark.parametrize(

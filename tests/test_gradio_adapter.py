@@ -4,34 +4,19 @@ If one of these fails after an upgrade: read the changed code of Gradio, then `g
 """
 
 import asyncio
-import inspect
 import json
 from typing import Any
 
 import gradio as gr
 import gradio.mcp
 import pytest
-from gradio.routes import App
 
 from interface.events import LANGUAGE_INPUT
 from interface.gradio_adapter import (
     CheckedBlocks,
     McpServer,
-    has_session,
-    is_awaited,
 )
 from interface.translations import word
-
-
-def test_the_queue_says_what_is_waited_for() -> None:
-    source = inspect.getsource(App.create_app)
-    for name in ("pending_messages_per_session", "event_ids_to_events"):
-        assert f"queue.{name}" in source, f"Gradio looks sessions and events up without `{name}`"
-    with CheckedBlocks() as blocks:
-        pass
-    blocks.queue()
-    assert not has_session(blocks, "nobody")
-    assert not is_awaited(blocks, "nothing")
 
 
 def test_a_function_gets_no_path_and_what_it_raises_becomes_one_line() -> None:

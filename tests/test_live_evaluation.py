@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,29 +153,3 @@ def test_a_live_evaluation_ends_when_another_revision_takes_the_models_place(
 
     with pytest.raises(UnknownModelError):
         asyncio.run(run())
-
-
-async def counting(steps: int, seconds: float) -> AsyncIterator[Progress]:
-    for done in range(steps):
-        await asyncio.sleep(seconds)
-        yield Progress(done + 1, steps)
-
-
-def test_a_stop_breaks_off_the_batch_under_way():
-    async def stop() -> list[Progress]:
-        stopped, seen = asyncio.Event(), []
-        async for step in rerun.until(stopped, counting(5, 0)):
-            seen.append(step)
-            if step.done == 2:
-                asyncio.get_running_loop().call_later(0.05, stopped.set)
-                await asyncio.sleep(0.1)
-        return seen
-
-    async def stop_while_waiting() -> None:
-        stopped = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.05, stopped.set)
-        async for _ in rerun.until(stopped, counting(5, 60)):
-            raise AssertionError
-
-    assert [step.done for step in asyncio.run(stop())] == [1, 2]
-    asyncio.run(asyncio.wait_for(stop_while_waiting(), 30))

@@ -127,15 +127,6 @@ def test_mcp_refuses_what_is_no_request(http: httpx.Client) -> None:
     _refused(http.post("mcp/", content=b"1" * (15 * 2**20), headers=accept), "very large")
 
 
-@pytest.mark.parametrize("path", ["/", "/gradio_api/"])
-def test_no_path_passes_by_looking_like_a_heartbeat(app: RunningApp, path: str) -> None:
-    for route in ("proxy=https://x.hf.space/heartbeat/", "file=http://127.0.0.1:9/heartbeat/x"):
-        answer = httpx.get(f"{app.url}{path}{route}", timeout=30)
-        assert answer.status_code == httpx.codes.NOT_FOUND
-    answer = httpx.get(f"{app.url}/login/heartbeat/x", timeout=30)
-    assert answer.status_code == httpx.codes.NOT_FOUND
-
-
 def _post(http: httpx.Client, route: str, body: object) -> httpx.Response:
     return http.post(route, content=json.dumps(body), headers=JSON)
 
@@ -150,4 +141,3 @@ def _refused(answer: httpx.Response, name: str) -> None:
     assert 400 <= answer.status_code < 500, (name, answer.status_code, answer.text[:200])
     assert "Traceback" not in answer.text, name
     assert "\n" not in answer.text.strip(), name
-    assert answer.headers.get("Connection", "").lower() != "close", name

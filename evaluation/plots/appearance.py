@@ -203,21 +203,10 @@ def readable_on(colour: object) -> str:
 
 
 def fit_name(name: str, width: int = _MAX_NAME_LENGTH, lines: int = 1) -> str:
-    """Wraps a name to a width in characters; shortens its middle if it needs too many lines."""
-    name = " ".join(name.split()) or name
-    # Chinese, Japanese and Korean characters are twice as wide as the average.
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in name)
-    width = max(width * len(name) // (len(name) + wide), 1) if name else width
-    for length in range(min(len(name), width * lines), 0, -1):
-        wrapped = textwrap.wrap(_without_middle(name, length), width)
-        if len(wrapped) <= lines:
-            return "\n".join(wrapped)
-    return name
-
-
-def _without_middle(text: str, length: int) -> str:
-    """Shortens a text to at most `length` characters, with an ellipsis in its middle."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 3  # the start of a name is more informative than its end
-    return text[: length - 1 - tail].rstrip() + "…" + text[len(text) - tail :].lstrip()
+    """Wraps a name to a width in characters; its end is left out if it needs too many lines."""
+    if any(unicodedata.east_asian_width(character) in "WF" for character in name):
+        width //= 2  # these characters are twice as wide as the average
+    wrapped = textwrap.wrap(name, width) or [name]
+    if len(wrapped) > lines:
+        wrapped = [*wrapped[: lines - 1], wrapped[lines - 1][: width - 1] + "…"]
+    return "\n".join(wrapped)
