@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from classifier import command_line
 from classifier.errors import InputError
 from classifier.files import require_writable, write_atomically
-from classifier.hub.access import check_token, find_token
 from classifier.hub.commit import commit_files
 from classifier.hub.pulling import commit_at
 from classifier.hub.space_files import SDKS, ZERO_GPU, gradio_files, static_readme
@@ -27,7 +26,7 @@ from classifier.hub_client import (
     FORBIDDEN,
     HubError,
     check_repo_id,
-    connect,
+    connect_to_write,
     describe,
     status_of,
     unless_missing,
@@ -47,45 +46,15 @@ WAYS_OUT = (
 
 @dataclass(frozen=True)
 class Deployment:
-    """A Space that is on the Hub: its page, the commit's page, and what has changed."""
+    """A Space that is on the Hub: its page, the commit's page, and whether a file has changed."""
 
     page: str
     commit: str
     changed: bool
-    variable_set: bool = False
 
     def __str__(self) -> str:
         first = "Uploaded" if self.changed else "No file has changed since"
-        second = f"Set: {MODEL_VARIABLE}\n" if self.variable_set else ""
-        return f"{first}: {self.commit}\n{second}The Space: {self.page}"
-
-
-@dataclass(frozen=True)
-class Request:
-    """The Space to deploy.
-
-    Attributes:
-        space: user/name.
-        models: user/name of each model to serve; for a static page also folders.
-        sdk: "gradio" or "static"; None for that of the Space on the Hub, else gradio.
-        hardware: as the Hub names it, such as "zero-a10g"; None leaves it as it is.
-        force: whether to overwrite a Space of another SDK.
-    """
-
-    space: str
-    models: Sequence[str]
-    sdk: str | None = None
-    hardware: str | None = None
-    force: bool = False
-
-    @property
-    def command(self) -> str:
-        """The command that continues."""
-        words = ["python", "deploy.py", "--space", self.space, "--model", ",".join(self.models)]
-        words += ["--sdk", self.sdk] if self.sdk else []
-        words += ["--hardware", self.hardware] if self.hardware else []
-        words += ["--force"] if self.force else []
-        return shlex.join(words)
+        return f"{first}: {self.commit}\nThe Space: {self.page}"
 
 
 def main(arguments: list[str]) -> None:
@@ -112,7 +81,14 @@ def main(arguments: list[str]) -> None:
     if options.hardware and (options.sdk == "static" or options.output):
         raise InputError("--hardware is for --sdk gradio: a static page runs on none")
     if options.space:
-        print(deploy(Request(options.space, models, options.sdk, options.hardware, options.force)))
+        result = deploy(
+            options.space,
+            models,
+            sdk=options.sdk,
+            hardware=options.hardware,
+            force=options.force,
+        )
+        print(result)
         return
     if options.sdk != "static":
         raise InputError("--output is for --sdk static: a Gradio app is started by `make run`")
@@ -120,27 +96,40 @@ def main(arguments: list[str]) -> None:
     print(f"Static page: {options.output}\nSee it: {_command_to_serve(options.output)}")
 
 
-def deploy(request: Request) -> Deployment:
+def deploy(
+    space: str,
+    models: Sequence[str],
+    *,
+    sdk: str | None = None,
+    hardware: str | None = None,
+    force: bool = False,
+) -> Deployment:
     """Creates the Space if it does not exist, and uploads its files in one commit.
+
+    Args:
+        space: user/name.
+        models: user/name of each model to serve; for a static page also folders.
+        sdk: "gradio" or "static"; None for that of the Space on the Hub, else gradio.
+        hardware: as the Hub names it, such as "zero-a10g"; None leaves it as it is.
+        force: whether to overwrite a Space of another SDK.
 
     Raises:
         InputError: a name is invalid, a model does not exist, the token or the account may not do
             it, or the Space has another SDK.
-        HubError: the Hub failed repeatedly; the message says what is done and how to continue.
+        HubError: the Hub failed repeatedly; the message says what is done.
     """
-    check_repo_id(request.space, "--space")
-    api = connect(find_token())
+    check_repo_id(space, "--space")
+    api = connect_to_write()
     done: list[str] = []
     try:
-        check_token(api)
-        info = unless_missing(lambda: api.space_info(request.space))
-        sdk = _choose_sdk(request, info)
-        hardware = request.hardware or _hardware_of(info)
-        files = _files(api, request, sdk, zero_gpu=hardware == ZERO_GPU)
-        head = _prepare_space(api, request, sdk, info, done)
+        info = unless_missing(lambda: api.space_info(space))
+        sdk = _choose_sdk(space, sdk, info, force=force)
+        zero_gpu = (hardware or _hardware_of(info)) == ZERO_GPU
+        files = _files(api, models, sdk, zero_gpu=zero_gpu)
+        head = _prepare_space(api, space, sdk, hardware, info, done)
         made = commit_files(
             api,
-            request.space,
+            space,
             files,
             repo_type="space",
             head=head,
@@ -149,13 +138,14 @@ def deploy(request: Request) -> Deployment:
             message=f"Deploy the {'app' if sdk == 'gradio' else 'static page'}",
         )
         done.append(f"the files are uploaded ({made.commit_url})")
-        is_set = sdk == "gradio" and _set_models(api, request)
+        if sdk == "gradio":
+            _set_models(api, space, ",".join(models))
     except InputError:
         raise
     except Exception as error:
-        raise _readable_error(api, request, done, error) from error
-    page = f"{api.endpoint}/spaces/{request.space}"
-    return Deployment(page, made.commit_url, made.oid != head, is_set)
+        raise _readable_error(space, done, error) from error
+    page = f"{api.endpoint}/spaces/{space}"
+    return Deployment(page, made.commit_url, made.oid != head)
 
 
 def write_static_page(models: Sequence[str], folder: Path) -> None:
@@ -179,20 +169,15 @@ def _command_to_serve(folder: str) -> str:
     return shlex.join(["python", "-m", "http.server", "-d", folder])
 
 
-def _choose_sdk(request: Request, info: SpaceInfo | None) -> str:
+def _choose_sdk(space: str, sdk: str | None, info: SpaceInfo | None, *, force: bool) -> str:
     current = info.sdk if info else None
-    sdk = request.sdk or current or "gradio"
-    if sdk not in SDKS:
+    chosen = sdk or current or "gradio"
+    if chosen not in SDKS or (current not in (None, chosen) and not force):
         raise InputError(
-            f"{request.space} is a {sdk} Space: choose another --space, or replace its files with "
+            f"{space} is a {current} Space: choose another --space, or replace its files with "
             f"--force and --sdk {' or '.join(SDKS)}"
         )
-    if current and current != sdk and not request.force:
-        raise InputError(
-            f"{request.space} is a {current} Space: choose another --space, or replace its files "
-            "with --force"
-        )
-    return sdk
+    return chosen
 
 
 def _hardware_of(info: SpaceInfo | None) -> str | None:
@@ -200,27 +185,27 @@ def _hardware_of(info: SpaceInfo | None) -> str | None:
     return str(runtime.requested_hardware or runtime.hardware) if runtime else None
 
 
-def _files(api: HfApi, request: Request, sdk: str, *, zero_gpu: bool) -> dict[str, Path | bytes]:
+def _files(
+    api: HfApi, models: Sequence[str], sdk: str, *, zero_gpu: bool
+) -> dict[str, Path | bytes]:
     """Returns the content of all files of the Space."""
     if sdk == "gradio":
-        for model in request.models:
+        for model in models:
             check_repo_id(model, "--model")
             commit_at(api, model)
-        return gradio_files(request.models, zero_gpu=zero_gpu)
+        return gradio_files(models, zero_gpu=zero_gpu)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "site")
-        write_static_page(request.models, folder)
+        write_static_page(models, folder)
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-    return {**files, "README.md": static_readme(request.models)}
+    return {**files, "README.md": static_readme(models)}
 
 
 def _prepare_space(
-    api: HfApi, request: Request, sdk: str, info: SpaceInfo | None, done: list[str]
+    api: HfApi, space: str, sdk: str, hardware: Any, info: SpaceInfo | None, done: list[str]
 ) -> str:
     """Creates the Space or requests its hardware, if needed; returns the commit of main."""
-    space = request.space
-    hardware: Any = request.hardware  # the Hub may have other than the library's list
     if info is None:
         with_retries(
             lambda: api.create_repo(
@@ -239,28 +224,23 @@ def _folders(files: dict[str, Path | bytes]) -> set[str]:
     return {f"{name.partition('/')[0]}/*" for name in files if "/" in name}
 
 
-def _set_models(api: HfApi, request: Request) -> bool:
+def _set_models(api: HfApi, space: str, models: str) -> None:
     """Sets `MODEL_ID`, if it has another value: every change restarts the Space."""
-    wanted = ",".join(request.models)
-    variable = with_retries(lambda: api.get_space_variables(request.space)).get(MODEL_VARIABLE)
-    if variable is not None and variable.value == wanted:
-        return False
-    with_retries(lambda: api.add_space_variable(request.space, MODEL_VARIABLE, wanted))
-    return True
+    variable = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
+    if variable is None or variable.value != models:
+        with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, models))
 
 
-def _readable_error(api: HfApi, request: Request, done: list[str], error: Exception) -> Exception:
+def _readable_error(space: str, done: list[str], error: Exception) -> Exception:
     """Returns an error of one line that says what is done and how to continue."""
     text = describe(error)
     state = f"Done: {', '.join(done)}" if done else "Nothing was changed"
     if status_of(error) == PAYMENT_REQUIRED or (status_of(error) in FORBIDDEN and not done):
         return InputError(
             f"{text}: this account may not have such a Space, or the token may not write to "
-            f"{request.space}. Ways out: {WAYS_OUT}. {state}"
+            f"{space}. Ways out: {WAYS_OUT}. {state}"
         )
-    by_hand = f"{MODEL_VARIABLE} can also be set by hand: {api.endpoint}/spaces/{request.space}"
-    hint = f" ({by_hand}/settings)" if len(done) and "uploaded" in done[-1] else ""
-    return HubError(f"{text}. {state}{hint}. Continue with: {request.command}")
+    return HubError(f"{text}. {state}. The same command continues")
 
 
 if __name__ == "__main__":

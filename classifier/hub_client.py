@@ -76,6 +76,23 @@ def connect(token: str | None = None) -> HfApi:
     return HfApi(token=token)
 
 
+def connect_to_write(token: str | None = None) -> HfApi:
+    """Returns the client with the given token, `HF_TOKEN`, or the one of `hf auth login`.
+
+    Raises:
+        InputError: there is no token.
+    """
+    from huggingface_hub import constants, get_token
+
+    token = token or get_token()
+    if not token:
+        raise InputError(
+            "publishing needs a token of the Hub, and there is none: create one with write access "
+            f"at {constants.ENDPOINT}/settings/tokens and log in: `hf auth login`"
+        )
+    return connect(token)
+
+
 def install_client() -> None:
     """Limits all requests of huggingface_hub and `datasets` in this process; once."""
     with _installing:

@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,7 @@ from classifier import command_line, provenance
 from classifier.errors import InputError
 from classifier.files import write_text
 from classifier.hub.dataset_id import hub_dataset
-from classifier.hub.sources import HUB_SCHEME, PRETRAINED, embedded_models, find
-from classifier.hub_client import is_hub_id
+from classifier.hub.sources import embedded_models, find
 from classifier.model_folder.folder import CARD, EVALUATION, ONNX, TRAINING, ModelFolder
 from classifier.model_folder.saved_model import MIN_KERAS_VERSION
 from classifier.settings import ARCHITECTURES, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, Settings
@@ -105,7 +103,6 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
         flattens=flattens,
         results=results(evaluation),
         command=_command(training, on_hub),
-        needed=_needed_folders(training, on_hub),
         procedure=_procedure(settings),
         plots=[path.stem for path in folder.plots],
         facts=_facts(training),
@@ -167,36 +164,11 @@ def _command(training: Mapping[str, Any], on_hub: str | None) -> str:
     return shlex.join(words)
 
 
-def _needed_folders(training: Mapping[str, Any], on_hub: str | None) -> list[str]:
-    """Returns what the command of the training expects in its working folder."""
-    words = shlex.split(training.get("command") or "")
-    value = dict(pairwise(words)).get
-    data, start = value("--dataset"), value("--init-from")
-    teacher = (training.get("settings") or {}).get("teacher")
-    needed = [f"the data set `{data}`"] if data and not on_hub else []
-    for role, source in (("initial model", start), ("teacher", teacher)):
-        embedded = str(source).startswith(f"{PRETRAINED.name}/")
-        if source and not embedded and not _hub_model(source):
-            needed.append(f"the {role} `{source}`")
-    return needed
-
-
 def _base_model(training: Mapping[str, Any]) -> str | None:
     """Returns the Hub id of the model that was fine-tuned, None if there is none."""
-    source = training.get("init_from") or ""
-    if isinstance(source, Mapping):  # a model from the Hub has a revision, a folder has none
-        source = f"{HUB_SCHEME}{source.get('source')}" if source.get("revision") else ""
-    return _hub_model(str(source))
-
-
-def _hub_model(source: str) -> str | None:
-    """Returns the Hub id of a source as the user gave it, None for a folder."""
-    name = source.removeprefix(HUB_SCHEME).partition("@")[0]
-    # A relative path looks like a Hub id: exclude existing paths and the folders of runs.
-    is_path = name.split("/")[0] in (PRETRAINED.name, "runs") or Path(name).exists()
-    if (is_path and not source.startswith(HUB_SCHEME)) or name.count("/") != 1:
-        return None
-    return name if is_hub_id(name) else None
+    origin = training.get("init_from") or {}
+    # A model from the Hub has a revision, a folder has none.
+    return origin["source"] if origin.get("revision") else None
 
 
 def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dict[str, Any]]:
@@ -247,12 +219,7 @@ def _facts(training: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    rest = {**machine}
-    described = [rest.pop("accelerator", None), rest.pop("processor", None)]
-    cores = rest.pop("cores", None)
-    described.append(cores and f"{cores} cores")
-    described += [f"{key}: {value}" for key, value in rest.items() if value]
-    return ", ".join(str(part) for part in described if part) or "not recorded"
+    return ", ".join(f"{key}: {value}" for key, value in machine.items() if value) or "not recorded"
 
 
 def _format(pattern: str, unit: float = 1) -> Callable[[Any], str]:

@@ -7,19 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from classifier.hub_client import HubError, status_of, unless_missing, with_retries
+from classifier.hub_client import HubError, status_of, with_retries
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
 MAIN = "main"
 PRECONDITION_FAILED = 412  # the branch does not point to `parent_commit` any more
-
-
-def head_of(api: HfApi, repo_id: str, repo_type: str = "model") -> str | None:
-    """Returns the commit that main points to, None if there is no such repository."""
-    info = unless_missing(lambda: api.repo_info(repo_id, repo_type=repo_type))
-    return info.sha if info else None
 
 
 def commit_files(

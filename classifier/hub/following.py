@@ -20,14 +20,6 @@ class Follower:
     Attributes:
         commit: the commit that is served, None if another model is served.
         refused: a newer commit that was refused, None if there is none.
-
-    Example:
-        >>> def swap(model):
-        ...     classifier = Classifier.load(model.folder)
-        ...     classifier.classify(test_image)  # raises if it cannot
-        ...     served["user/name"] = classifier
-        >>> follower = Follower("user/name", accept=swap, commit=served_commit)  # doctest: +SKIP
-        >>> follower.start()  # doctest: +SKIP
     """
 
     def __init__(

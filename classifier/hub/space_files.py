@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from classifier.errors import InputError
 from classifier.hub.published_files import model_files
 from classifier.hub.pulling import SERVED_FILES
 from classifier.model_folder.folder import ModelFolder
@@ -44,15 +43,8 @@ def gradio_files(
         models: user/name of the models to serve; the README names and preloads them.
         zero_gpu: whether the Space runs on ZeroGPU.
         project: the root of the repository.
-
-    Raises:
-        InputError: the README and the requirements name different versions of Gradio.
     """
-    files: dict[str, Path | bytes] = {}
-    for name in SINGLE_FILES:
-        if not (project / name).is_file():
-            raise InputError(f"{project} holds no {name}: run this in a copy of the repository")
-        files[name] = project / name
+    files: dict[str, Path | bytes] = {name: project / name for name in SINGLE_FILES}
     for package in PACKAGES:
         for path in sorted((project / package).rglob("*")):
             relative = path.relative_to(project)
@@ -68,7 +60,6 @@ def gradio_files(
         if (project / name).is_file():
             files[name] = project / name
     requirements = (project / REQUIREMENTS).read_text(encoding="utf-8")
-    _check_gradio_version(card, requirements)
     card.data["models"] = list(models)
     card.data["preload_from_hub"] = [f"{model} {','.join(SERVED_FILES)}" for model in models]
     if zero_gpu:
@@ -112,16 +103,6 @@ def _readme(project: Path) -> RepoCard:
     from huggingface_hub import RepoCard
 
     return RepoCard((project / README).read_text(encoding="utf-8"))
-
-
-def _check_gradio_version(card: RepoCard, requirements: str) -> None:
-    stated = f"=={card.data.get('sdk_version')}"
-    pinned = [str(item.specifier) for item in _parse(requirements) if item.name == "gradio"]
-    if pinned != [stated]:
-        raise InputError(
-            f"{README} states sdk_version {stated[2:]} and {REQUIREMENTS} gradio{''.join(pinned)}: "
-            "a Space needs the same version in both"
-        )
 
 
 def _is_excluded(path: Path) -> bool:
