@@ -118,9 +118,12 @@ class FigureCache:
         threading.Thread(target=draw_all, name="figures", daemon=True).start()
 
     def stop(self) -> None:
-        """Kills the processes."""
-        self._stopped = True
-        self._pool.stop()
+        """Kills the processes, and cancels the figures that they were to draw."""
+        with self._lock:
+            self._stopped = True
+            self._pool.stop()
+            for figure in self._figures.values():
+                figure.cancel()  # otherwise those who wait for it keep the app from ending
         self._pool.join()
 
     def _find(self, drawing: Drawing, keep: bool) -> Future[bytes]:
