@@ -170,22 +170,6 @@ def test_classify_imports_neither_keras_nor_tensorflow(tmp_path: Path, model: Mo
     assert not {"keras", "tensorflow", "jax", "scipy", "datasets"} & imported
 
 
-def test_paths_on_standard_input_are_answered_as_they_come(
-    tmp_path: Path, model: ModelFolder
-) -> None:
-    picture = os.fsencode(write(tmp_path / "a.jpg"))
-    command = [sys.executable, "classify.py", "-", "--model", str(model.path), "--top", "1"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=PROJECT, **pipes) as process:  # type: ignore[call-overload]
-        for _ in range(2):
-            process.stdin.write(picture + b"\n")
-            process.stdin.flush()
-            assert process.stdout.readline().startswith(picture)  # before the input ends
-        process.stdin.close()
-        assert process.stdout.read() == b""
-    assert process.returncode == 0
-
-
 @pytest.mark.skipif(os.name == "nt", reason="needs pipes, sockets and links in a folder")
 def test_what_is_no_regular_file_is_an_error_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
