@@ -5,6 +5,7 @@ without samples has the value None and is excluded from the mean.
 
 Args: scores (N, C) as `predictions`, classes (N,) as `references`.
 
+>>> import evaluate
 >>> metric = evaluate.load("evaluation/metrics/average_precision")
 >>> metric.compute(predictions=[[0.8, 0.2], [0.4, 0.6]], references=[0, 1])
 {'macro_average_precision': 1.0, 'average_precision': [1.0, 1.0]}

@@ -5,6 +5,7 @@ mean infinite; the default is that of Keras' losses.
 
 Args: probabilities (N, C) as `predictions`, classes (N,) as `references`; `epsilon`.
 
+>>> import evaluate
 >>> metric = evaluate.load("evaluation/metrics/cross_entropy")
 >>> metric.compute(predictions=[[0.5, 0.5]], references=[0])
 {'cross_entropy': 0.6931471805599453}

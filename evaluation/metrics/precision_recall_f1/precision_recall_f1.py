@@ -6,6 +6,7 @@ predicted has a precision of 0. `support` is the number of samples of each class
 Args: classes (N,) as `predictions` and `references`; `classes`, by default one more than
 the highest label.
 
+>>> import evaluate
 >>> metric = evaluate.load("evaluation/metrics/precision_recall_f1")
 >>> metric.compute(predictions=[0, 1, 1], references=[0, 0, 1])["recall"]
 [0.5, 1.0]

@@ -5,6 +5,7 @@ class with no samples, or with all of them, has the value None and is excluded f
 
 Args: scores (N, C) as `predictions`, classes (N,) as `references`.
 
+>>> import evaluate
 >>> metric = evaluate.load("evaluation/metrics/roc_auc")
 >>> metric.compute(predictions=[[0.8, 0.2], [0.4, 0.6]], references=[0, 1])
 {'macro_roc_auc': 1.0, 'roc_auc': [1.0, 1.0]}

@@ -4,6 +4,7 @@ The prediction "oak" for a maple is correct, "bus" is not.
 
 Args: classes (N,) as `predictions` and `references`; `superclass_of`, the superclass of each class.
 
+>>> import evaluate
 >>> metric = evaluate.load("evaluation/metrics/superclass_accuracy")
 >>> metric.compute(predictions=[0, 2], references=[1, 1], superclass_of=[0, 0, 1])
 {'superclass_accuracy': 0.5}

@@ -5,6 +5,7 @@ the usual accuracy.
 
 Args: scores (N, C) as `predictions`, classes (N,) as `references`; `k` (1).
 
+>>> import evaluate
 >>> metric = evaluate.load("evaluation/metrics/top_k_accuracy")
 >>> metric.compute(predictions=[[0.5, 0.2, 0.3], [0.6, 0.4, 0.0]], references=[2, 0], k=1)
 {'top_k_accuracy': 0.5}
