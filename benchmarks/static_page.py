@@ -1,24 +1,30 @@
-"""Measures the answers of the static page in Chromium.
+"""Measures the static page in Chromium, beside ONNX Runtime for Python on the same models.
 
 python -m benchmarks.static_page                    # with nothing else running on the machine
 python -m benchmarks.static_page --site site        # a page that deploy.py has made
 
-From localhost: the time from the first click on an example to its answer, later answers, and the
-occlusion map.
+From localhost: the time from the first click on an example to its answer, later answers, the
+occlusion map and the same 81 predictions in Python, in nine batches on one thread, and the peak
+memory of the renderer.
 """
 
 from __future__ import annotations
 
+import gzip
+import re
 import shutil
 import statistics
 import sys
 import tempfile
 import threading
+import timeit
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks import output
@@ -48,7 +54,7 @@ MAP = """() => new Promise((done) => {
         : done(performance.now() - start);
     look();
 })"""
-HEADER = ("Model", "First answer", "Later answers", "Occlusion map")
+HEADER = ("Model", "First answer", "Later answers", "Occlusion map", "in Python", "Memory (MB)")
 
 
 def main(arguments: list[str]) -> None:
@@ -62,7 +68,7 @@ def main(arguments: list[str]) -> None:
             folders = sorted(PROJECT.glob("pretrained/*/"))
             build_site([sources.locate(str(folder)) for folder in folders], site)
         state = output.circumstances("static_page", arguments)
-        handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+        handler = partial(Quiet, directory=str(site))
         with (
             ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
             sync_playwright() as playwright,
@@ -74,16 +80,23 @@ def main(arguments: list[str]) -> None:
             page.goto(url)
             models = page.evaluate("page.data.models")
             page.close()
-            rows = [measure(browser, url, model) for model in models]
+            rows = [measure(browser, url, site, model) for model in models]
             state["chromium"] = browser.version
             server.shutdown()
     result = {**state, "rows": rows, **output.machine()}
     output.write("static_page", result, {"static_page.md": table(result)}, options.output)
 
 
-def measure(browser: Browser, url: str, model: dict[str, Any]) -> dict[str, Any]:
-    """Returns the medians of a model, in milliseconds."""
-    firsts, laters, maps = [], [], []
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files without a log."""
+
+    def log_message(self, *arguments: object) -> None:
+        """Writes nothing."""
+
+
+def measure(browser: Browser, url: str, site: Path, model: dict[str, Any]) -> dict[str, Any]:
+    """Returns the medians of a model, in milliseconds, and the memory."""
+    firsts, laters, maps, memory = [], [], [], 0.0
     for _ in range(STARTS):
         with browser.new_context() as context:
             page = context.new_page()
@@ -94,17 +107,38 @@ def measure(browser: Browser, url: str, model: dict[str, Any]) -> dict[str, Any]
                 laters.append(page.evaluate(ANSWER, ("tower", "lion")[index % 2]))
                 if not page.locator("[data-do=map]").count():
                     page.evaluate(MAP)  # the next answer would wait for it
-    times = {"first": firsts, "later": laters, "map": maps}
+            memory = max(memory, peak_megabytes(browser))
+    times = {"first": firsts, "later": laters, "map": maps, "python": python_maps(site, model)}
     medians = {name: round(statistics.median(values)) for name, values in times.items()}
-    return {"model": model["name"], **medians}
+    return {"model": model["name"], **medians, "megabytes": round(memory)}
+
+
+def peak_megabytes(browser: Browser) -> float:
+    """Returns the largest memory that a renderer has had, in megabytes (Linux)."""
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    states = [Path(f"/proc/{one['id']}/status") for one in processes if one["type"] == "renderer"]
+    peaks = [re.search(r"VmHWM:\s+(\d+)", state.read_text()) for state in states]
+    return max(int(peak[1]) / 1024 for peak in peaks if peak)
+
+
+def python_maps(site: Path, model: dict[str, Any]) -> list[float]:
+    """Returns the milliseconds of nine batches of nine in ONNX Runtime for Python."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    content = gzip.decompress((site / model["url"]).read_bytes())
+    session = onnxruntime.InferenceSession(content, options)
+    size = model["image_size"]
+    images = np.random.default_rng(0).uniform(0, 255, (9, size, size, 3)).astype(np.float32)
+    seconds = timeit.repeat(lambda: session.run(None, {"images": images}), number=9, repeat=6)
+    return [1000 * value for value in seconds[1:]]
 
 
 def table(result: dict[str, Any]) -> str:
     """Returns the table in Markdown, and how it was measured."""
     rows = [[str(value) for value in row.values()] for row in result["rows"]]
     return (
-        f"{output.markdown(HEADER, rows, 'lrrr')}\n\nMedians in milliseconds, Chromium "
-        f"{result['chromium']} from localhost; {result['date']}, load "
+        f"{output.markdown(HEADER, rows, 'lrrrrr')}\n\nMedians in milliseconds, Chromium "
+        f"{result['chromium']} from localhost, Python on one thread; {result['date']}, load "
         f"{result['load_before']}, `{result['command']}`.\n"
     )
 
