@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 COMMIT = re.compile("[0-9a-f]{40}")
+# Ends of names that mean a file rather than a Hub id.
+FILES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".zip", ".parquet")
 
 
 def load_from_hub(
@@ -81,7 +83,7 @@ def parse_hub_id(dataset: str) -> tuple[str, str | None]:
     from classifier.hub_client import is_hub_id
 
     name, at, revision = dataset.partition("@")
-    if not is_hub_id(name) or bool(at) != bool(revision):
+    if not is_hub_id(name) or dataset.endswith(FILES) or bool(at) != bool(revision):
         raise InputError(
             f"there is no file or folder {dataset!r}, and it is not a Hub id: give user/name, "
             "user/name@revision, a folder, a ZIP of images, or the Toronto archive"
