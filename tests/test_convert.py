@@ -13,6 +13,7 @@ import pytest
 
 from classifier import command_line, convert
 from classifier.architectures import build_network
+from classifier.architectures.views import average_views
 from classifier.data.labelled_images import label_images
 from classifier.data.loading import load_split
 from classifier.errors import ClassifierError, InputError
@@ -83,14 +84,9 @@ def test_every_architecture_answers_as_in_keras_whatever_the_batch(
     tmp_path: Path, preset: str, changes: dict[str, Any]
 ) -> None:
     mean, deviation = np.array([120.0, 110.0, 100.0]), np.array([60.0, 61.0, 62.0])
-    untrained = build_network(
-        load_preset(preset).replace(**changes),
-        classes=6,
-        mean=mean,
-        deviation=deviation,
-        test_time_augmentation=True,
-    )
-    folder = save(tmp_path / "model", untrained)
+    settings = load_preset(preset).replace(**changes)
+    untrained = build_network(settings, classes=6, mean=mean, deviation=deviation)
+    folder = save(tmp_path / "model", average_views(untrained, settings))
     path = tmp_path / "model.onnx"
     assert convert.convert(folder, "onnx", path).difference < 1e-5
     model = folder.load_model()
