@@ -39,7 +39,7 @@ def opened(browser: Browser, app: RunningApp) -> Iterator[Open]:
 
     def open_app(query: str = "", **options: object) -> Page:
         page = open_page(query, before=KEEP_MESSAGES, **options)
-        page.on("load", left.append)
+        page.on("load", lambda page: left.append(page))
         expect(page.locator("#tabs")).to_be_visible(timeout=SECONDS)
         return page
 

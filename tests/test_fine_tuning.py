@@ -145,8 +145,6 @@ def test_a_setting_that_contradicts_the_source_is_refused(
     [
         ({"architecture": "transformer"}, "architecture must be one of"),
         ({"channels": [4, 4, 6]}, "other layers than its settings"),
-        ({"channels": [4, 4, 6, 10**9]}, "other layers than its settings"),
-        ({"architecture": "residual_mlp", "depth": 10**6}, "other layers than its settings"),
     ],
 )
 def test_a_source_that_says_wrongly_how_it_was_built_is_refused(
