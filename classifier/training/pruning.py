@@ -40,6 +40,7 @@ class Pruning(keras.callbacks.Callback):
 
     def _constrain(self, weights: Any) -> Any:
         smallest = self.threshold * ops.cast(self.model.optimizer.learning_rate, "float32")
+        weights = ops.convert_to_tensor(weights)
         return ops.where(ops.abs(weights) < smallest, 0.0, weights)
 
 
@@ -51,7 +52,8 @@ def prune(network: keras.Model, settings: Settings) -> None:
     """
     smallest = settings.prune_threshold * settings.learning_rate
     for kernel in _sparse_kernels(network):
-        kernel.assign(ops.where(ops.abs(kernel) < smallest, 0.0, kernel))
+        weights = ops.convert_to_tensor(kernel)
+        kernel.assign(ops.where(ops.abs(weights) < smallest, 0.0, weights))
 
 
 def _sparse_kernels(network: keras.Model) -> list[Any]:
