@@ -49,9 +49,8 @@ def main(arguments: list[str]) -> None:
 def step_seconds(cores: list[int], batch_size: int, steps: int) -> float:
     """Trains with a worker on each core; returns the median seconds of a step."""
     environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if len(cores) > 1:
-        environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = f"127.0.0.1:{output.free_port()}"
-        environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = str(len(cores))
+    environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = f"127.0.0.1:{output.free_port()}"
+    environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = str(len(cores))
     command = [sys.executable, "-m", "benchmarks.scaling_worker"]
     workers = [
         subprocess.Popen(

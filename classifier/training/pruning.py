@@ -30,18 +30,20 @@ class Pruning(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Adds the constraint, which the optimiser applies after each step."""
+        optimizer = self.model.optimizer  # on JAX `self.model` cannot be read within a step
+
+        def constrain(weights: Any) -> Any:
+            smallest = self.threshold * ops.cast(optimizer.learning_rate, "float32")
+            weights = ops.convert_to_tensor(weights)
+            return ops.where(ops.abs(weights) < smallest, 0.0, weights)
+
         for kernel in self.kernels:
-            kernel.constraint = self._constrain
+            kernel.constraint = constrain
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Removes the constraint."""
         for kernel in self.kernels:
             kernel.constraint = None
-
-    def _constrain(self, weights: Any) -> Any:
-        smallest = self.threshold * ops.cast(self.model.optimizer.learning_rate, "float32")
-        weights = ops.convert_to_tensor(weights)
-        return ops.where(ops.abs(weights) < smallest, 0.0, weights)
 
 
 def prune(network: keras.Model, settings: Settings) -> None:
