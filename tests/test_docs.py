@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ CHANGES = (  # in a command, before it runs
     (r"^tensorboard ", "python -m tensorboard.main --inspect "),  # reads the files and ends
     (r"^make ", "make -n "),  # names what it would do
     (r"^python -m http.server -d (\S+)", r"test -f \1/index.html"),  # serves until it is ended
+    (r"^python -m http.server$", r"\g<0> --help"),
     # Asks no registry: what is to be installed must be what is installed here.
     (r"^pip install ", "python -m pip install -q --no-index --dry-run "),
     ("from handler import", "from classifier.hub.handler import"),  # copied from a published model
@@ -115,7 +117,12 @@ class Workshop:
         assert self.runner.stdout
         self.runner.stdin.write(json.dumps(request) + "\n")
         self.runner.stdin.flush()
-        answer = json.loads(self.runner.stdout.readline())
+        limit = threading.Timer(SECONDS, self.runner.kill)
+        limit.start()
+        line = self.runner.stdout.readline()
+        limit.cancel()
+        assert line, f"{request} does not end"
+        answer = json.loads(line)
         return answer["status"], answer["output"]
 
     def shell(self, script: str) -> tuple[int, str]:
