@@ -1,6 +1,7 @@
-"""Measures the file size and the single-core latency of a model in each format.
+"""Measures the file size, the single-core latency and the top-1 of a model in each format.
 
 python -m benchmarks.formats --model pretrained/cnn --model pretrained/mlp
+python -m benchmarks.formats --model pretrained/cnn --dataset uoft-cs/cifar100
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from benchmarks import output
 from benchmarks.latency import keep_to_one_core, milliseconds_of
 from classifier import command_line
 from classifier.convert import FORMATS, is_right, sample_images, samples_of
+from classifier.data.source import DataSource, add_data_arguments
 from classifier.hub import sources
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> None:
     """Measures the given models and writes the table."""
     parser = output.parser("formats", "Measures size, latency and top-1 of models in each format.")
     parser.add_argument("--model", action="append", metavar="SOURCE", required=True)
-    parser.add_argument("--dataset", metavar="DATASET", help="measures the top-1 on its test split")
+    add_data_arguments(parser, optional=True)  # for the top-1 on the test split
     options = parser.parse_args(arguments)
     keep_to_one_core()
     from classifier.data.loading import load_split
@@ -41,8 +43,9 @@ def main(arguments: list[str]) -> None:
         folder = sources.find(source)
         test, calibration = None, sample_images(folder.image_size)
         if options.dataset is not None:
-            test = load_split(options.dataset, "test", size=folder.image_size)
-            training = load_split(options.dataset, "train", size=folder.image_size)
+            data = DataSource.from_options(options, folder.training.get("dataset"))
+            test = load_split(data, "test", size=folder.image_size)
+            training = load_split(data, "train", size=folder.image_size)
             calibration = samples_of(training.images)
         rows += measure(folder, test, calibration)
     result = {**state, "rows": rows, **output.machine()}

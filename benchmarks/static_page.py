@@ -4,8 +4,8 @@ python -m benchmarks.static_page                    # with nothing else running 
 python -m benchmarks.static_page --site site        # a page that deploy.py has made
 
 From localhost: the time from the first click on an example to its answer, later answers, the
-occlusion map and the same 81 predictions in Python, in nine batches on one thread, and the peak
-memory of the renderer.
+occlusion map, one prediction in the page's worker and in Python on one thread, and the peak memory
+of the renderer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from classifier import command_line
 from classifier.hub import sources
 from static_page.builder import build_site
 
-STARTS, ANSWERS = 3, 8
+STARTS, ANSWERS, PREDICTIONS = 3, 8, 50
 # Each returns the milliseconds until what a click started is done: an answer, an occlusion map. The
 # maps of small models start without a click.
 ANSWER = """(name) => new Promise((done) => {
@@ -54,7 +54,27 @@ MAP = """() => new Promise((done) => {
         : done(performance.now() - start);
     look();
 })"""
-HEADER = ("Model", "First answer", "Later answers", "Occlusion map", "in Python", "Memory (MB)")
+PREDICT = """async ({url, size, count}) => {
+    const worker = new Worker("scripts/worker.js", {type: "module"});
+    const absolute = (path) => new URL(path, document.baseURI).href;
+    const ask = (task, input) => new Promise((done, failed) => {
+        worker.onmessage = ({data}) => "result" in data ? done() : data.error && failed(data.error);
+        worker.postMessage({id: 1, task, model: absolute(url), ...input});
+    });
+    await ask("load", {runtime: absolute("runtime/ort-wasm-simd-threaded.wasm.gz")});
+    const pixels = new Uint8Array(size * size * 3), times = [];
+    for (let index = 0; index < count; index++) {
+        const start = performance.now();
+        await ask("classify", {pixels, size});
+        times.push(performance.now() - start);
+    }
+    worker.terminate();
+    return times;
+}"""
+HEADER = (
+    *("Model", "First answer", "Later answers", "Occlusion map"),
+    *("Prediction", "in Python", "Ratio", "Memory (MB)"),
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -108,9 +128,19 @@ def measure(browser: Browser, url: str, site: Path, model: dict[str, Any]) -> di
                 if not page.locator("[data-do=map]").count():
                     page.evaluate(MAP)  # the next answer would wait for it
             memory = max(memory, peak_megabytes(browser))
-    times = {"first": firsts, "later": laters, "map": maps, "python": python_maps(site, model)}
-    medians = {name: round(statistics.median(values)) for name, values in times.items()}
-    return {"model": model["name"], **medians, "megabytes": round(memory)}
+    request = {"url": model["url"], "size": model["image_size"], "count": PREDICTIONS}
+    with browser.new_page() as page:
+        page.goto(url)
+        times = {
+            "first": firsts,
+            "later": laters,
+            "map": maps,
+            "prediction": page.evaluate(PREDICT, request),
+            "python": python_predictions(site, model),
+        }
+    medians = {name: round(statistics.median(values), 1) for name, values in times.items()}
+    ratio = round(medians["prediction"] / medians["python"], 1)
+    return {"model": model["name"], **medians, "ratio": ratio, "megabytes": round(memory)}
 
 
 def peak_megabytes(browser: Browser) -> float:
@@ -121,23 +151,22 @@ def peak_megabytes(browser: Browser) -> float:
     return max(int(peak[1]) / 1024 for peak in peaks if peak)
 
 
-def python_maps(site: Path, model: dict[str, Any]) -> list[float]:
-    """Returns the milliseconds of nine batches of nine in ONNX Runtime for Python."""
+def python_predictions(site: Path, model: dict[str, Any]) -> list[float]:
+    """Returns the milliseconds of predictions of an image in ONNX Runtime for Python."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     content = gzip.decompress((site / model["url"]).read_bytes())
     session = onnxruntime.InferenceSession(content, options)
-    size = model["image_size"]
-    images = np.random.default_rng(0).uniform(0, 255, (9, size, size, 3)).astype(np.float32)
-    seconds = timeit.repeat(lambda: session.run(None, {"images": images}), number=9, repeat=6)
-    return [1000 * value for value in seconds[1:]]
+    image = np.zeros((1, model["image_size"], model["image_size"], 3), np.float32)
+    predict = partial(session.run, None, {"images": image})
+    return [1000 * seconds for seconds in timeit.repeat(predict, number=1, repeat=PREDICTIONS)]
 
 
 def table(result: dict[str, Any]) -> str:
     """Returns the table in Markdown, and how it was measured."""
     rows = [[str(value) for value in row.values()] for row in result["rows"]]
     return (
-        f"{output.markdown(HEADER, rows, 'lrrrrr')}\n\nMedians in milliseconds, Chromium "
+        f"{output.markdown(HEADER, rows, 'lrrrrrrr')}\n\nMedians in milliseconds, Chromium "
         f"{result['chromium']} from localhost, Python on one thread; {result['date']}, load "
         f"{result['load_before']}, `{result['command']}`.\n"
     )
