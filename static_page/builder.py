@@ -19,6 +19,7 @@ from classifier.errors import InputError
 from classifier.formats.onnx_graph import write_onnx
 from classifier.hub.pulling import ResolvedModel
 from classifier.prediction.confidence import Confidence
+from interface import classify
 from interface.drawing import FigureCache
 from interface.serving import Models, Served
 from interface.theme import COLOURS, CSS_FILE
@@ -57,6 +58,8 @@ def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
         pictures = write_examples(folder)
         data = {
             "models": [describe(model, export(model, folder)) for model in served],
+            "shown": classify.SHOWN,
+            "shown_superclasses": classify.SHOWN_SUPERCLASSES,
             "examples": pictures,
             "limits": limits(),
             "heads": tabs.heads(catalogue),

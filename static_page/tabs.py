@@ -12,10 +12,9 @@ from jinja2 import FileSystemLoader
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from classifier.model_folder.folder import TOP
 from evaluation import curves
 from evaluation.curves import Curve, default_classes
-from interface import about, compare, evaluation, header, markup
+from interface import about, classify, compare, evaluation, header, markup
 from interface.mistakes import ALL
 from interface.serving import Models, Served
 from interface.translations import LANGUAGES, class_name, locale, number
@@ -60,7 +59,7 @@ def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) ->
         head=Markup(header.render(models, LANGUAGES[0])),
         models=list(models),
         examples=examples,
-        parts=[Markup(fill("classify_parts", code, count=TOP)) for code in LANGUAGES],
+        parts=[Markup(fill("classify_parts", code, count=classify.SHOWN)) for code in LANGUAGES],
         without_scripts={code: render_without_scripts(models, code) for code in LANGUAGES},
     )
     return pages

@@ -6,8 +6,6 @@ const preview = find("#picture img");
 const video = find("#picture video");
 const answer = find("#answer");
 
-const SHOWN = 5; // classes
-const SHOWN_SUPERCLASSES = 4;
 const QUICK = 5e8; // operations an image: the occlusion maps of such models come unasked
 const RUNTIME = ["runtime/ort.wasm.bundle.min.js", "runtime/ort-wasm-simd-threaded.wasm.gz"];
 const SCRIPTS = ["scripts/worker.js", "scripts/pixels.js"];
@@ -167,7 +165,7 @@ function refuse(code) {
 }
 
 function renderAnswer(model, probabilities) {
-  const top = ranked(probabilities).slice(0, SHOWN);
+  const top = ranked(probabilities).slice(0, data.shown);
   const [index, probability] = top[0];
   const names = model.names[language()];
   Object.assign(answer.dataset, { model: model.name, top1: model.classes[index], probability });
@@ -193,7 +191,7 @@ function renderSuperclasses(model, probabilities) {
   const sums = model.superclasses.map(() => 0);
   probabilities.forEach((share, index) => (sums[model.superclass_of[index]] += share));
   const rows = ranked(sums).map(([index, share]) => [model.superclass_names[language()][index], share]);
-  const shown = rows.slice(0, SHOWN_SUPERCLASSES);
+  const shown = rows.slice(0, data.shown_superclasses);
   const rest = rows.slice(SHOWN_SUPERCLASSES).reduce((sum, [, share]) => sum + share, 0);
   if (rest > 0) shown.push([text("others"), rest]);
   return withBars(part("superclasses"), shown);
