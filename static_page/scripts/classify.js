@@ -192,7 +192,7 @@ function renderSuperclasses(model, probabilities) {
   probabilities.forEach((share, index) => (sums[model.superclass_of[index]] += share));
   const rows = ranked(sums).map(([index, share]) => [model.superclass_names[language()][index], share]);
   const shown = rows.slice(0, data.shown_superclasses);
-  const rest = rows.slice(SHOWN_SUPERCLASSES).reduce((sum, [, share]) => sum + share, 0);
+  const rest = rows.slice(data.shown_superclasses).reduce((sum, [, share]) => sum + share, 0);
   if (rest > 0) shown.push([text("others"), rest]);
   return withBars(part("superclasses"), shown);
 }
