@@ -12,7 +12,7 @@ from pathlib import Path
 from classifier import command_line
 from classifier.errors import InputError
 
-FONT = "NotoColorEmoji.ttf"
+FONT, PACKAGE = "NotoColorEmoji.ttf", "fonts-noto-color-emoji"
 FONT_SIZE = 109  # the one size that the pictures in the font have
 SIDE = 128  # pixels
 # After Unicode's subgroups; none is newer than Unicode 14.
@@ -60,7 +60,10 @@ def write(folder: Path, per_class: int, seed: int) -> None:
     fewest = min(map(len, KINDS.values()))
     if not 1 < per_class < fewest:  # one of them is for validation
         raise InputError(f"--per-class takes 2 to {fewest - 1}. Received: {per_class}")
-    font = ImageFont.truetype(find_font(), FONT_SIZE)
+    try:
+        font = ImageFont.truetype(FONT, FONT_SIZE)
+    except OSError:
+        raise InputError(f"{FONT} is not installed: apt-get install {PACKAGE}") from None
     if folder.exists():
         raise InputError(f"{folder} already exists: choose a new folder")
     for number, (kind, emoji) in enumerate(KINDS.items()):
@@ -75,19 +78,6 @@ def write(folder: Path, per_class: int, seed: int) -> None:
                     middle, letter, font=font, anchor="mm", embedded_color=True
                 )
                 image.save(place / f"{ord(letter):x}.png")
-
-
-def find_font() -> str:
-    """Returns the path of the font; raises `InputError` if it is not installed."""
-    from matplotlib.font_manager import findSystemFonts
-
-    found = [path for path in findSystemFonts() if Path(path).name == FONT]
-    if not found:
-        raise InputError(
-            f"{FONT} is not installed: apt-get install fonts-noto-color-emoji, or copy it to "
-            "~/.fonts"
-        )
-    return min(found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The common output of the benchmarks: command, date and load, a JSON file, Markdown tables."""
+"""The common output of the benchmarks: command, date and load, a JSON file, Markdown tables.
+
+A document shows a table between `<!-- benchmarks/results/NAME.md -->` and `<!-- / -->`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import datetime
 import json
 import os
+import re
 import shlex
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import readme
-from benchmarks.readme import PROJECT, RESULTS
 from classifier import command_line
-from classifier.files import write_atomically
+from classifier.errors import InputError
+from classifier.files import write_atomically, write_text
 
-__all__ = ["PROJECT", "RESULTS"]  # re-exported
-
+PROJECT = Path(__file__).resolve().parent.parent
+RESULTS = PROJECT / "benchmarks" / "results"
+TABLE = re.compile(r"(<!-- benchmarks/results/([\w-]+\.md) -->\n).*?(<!-- / -->)", re.DOTALL)
 IDLE = 1.0  # load: that of a process that has just ended is counted for a minute
 
 
@@ -89,9 +93,29 @@ def write_files(files: Mapping[Path, str | bytes], folder: Path | None) -> None:
         data = content.encode() if isinstance(content, str) else content
         write_atomically(path, partial(Path.write_bytes, data=data))
     if folder is None:
-        readme.refresh()
+        refresh()
 
 
 def as_json(result: Mapping[str, Any]) -> str:
     """Returns strict JSON with indented lines."""
     return json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def refresh(project: Path = PROJECT) -> None:
+    """Writes the tables of `benchmarks/results/` into the README and `docs/` of a project.
+
+    Raises:
+        InputError: a document names a table that no benchmark wrote.
+    """
+
+    def with_table(found: re.Match[str]) -> str:
+        path = project / "benchmarks" / "results" / found[2]
+        if not path.is_file():
+            raise InputError(f"{path.relative_to(project)} is not there: run its benchmark first")
+        return f"{found[1]}\n{path.read_text(encoding='utf-8').strip()}\n\n{found[3]}"
+
+    for path in (project / "README.md", *sorted(project.glob("docs/*.md"))):
+        before = path.read_text(encoding="utf-8")
+        after = TABLE.sub(with_table, before)
+        if after != before:
+            write_text(path, after)

@@ -39,8 +39,6 @@ CALLS_OF_A_CLIENT = 5
 
 # The lower bound: the same endpoint without a model, on unmodified Gradio.
 CONSTANT_APP = """
-import os
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 def classify(image):

@@ -1,7 +1,7 @@
 """Measures the static page in Chromium, beside ONNX Runtime for Python on the same models.
 
-python -m benchmarks.static_page                    # with nothing else running on the machine
-python -m benchmarks.static_page --site site        # a page that deploy.py has made
+python deploy.py --sdk static --model pretrained/cnn,pretrained/mlp --output site
+python -m benchmarks.static_page --site site        # with nothing else running on the machine
 
 From localhost: the time from the first click on an example to its answer, later answers, the
 occlusion map, one prediction in the page's worker and in Python on one thread, and the peak memory
@@ -15,7 +15,6 @@ import re
 import shutil
 import statistics
 import sys
-import tempfile
 import threading
 import timeit
 from functools import partial
@@ -28,10 +27,7 @@ import onnxruntime
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks import output
-from benchmarks.output import PROJECT
 from classifier import command_line
-from classifier.hub import sources
-from static_page.builder import build_site
 
 STARTS, ANSWERS, PREDICTIONS = 3, 8, 50
 # Each returns the milliseconds until what a click started is done: an answer, an occlusion map. The
@@ -80,29 +76,21 @@ HEADER = (
 def main(arguments: list[str]) -> None:
     """Measures each model of the page."""
     parser = output.parser("static_page", "Measures the static page in Chromium.")
-    parser.add_argument("--site", type=Path, help="default: a page of the embedded models is made")
+    parser.add_argument("--site", type=Path, required=True, help="that deploy.py has written")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as place:
-        site = options.site or Path(place) / "site"
-        if options.site is None:
-            folders = sorted(PROJECT.glob("pretrained/*/"))
-            build_site([sources.locate(str(folder)) for folder in folders], site)
-        state = output.circumstances("static_page", arguments)
-        handler = partial(Quiet, directory=str(site))
-        with (
-            ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
-            sync_playwright() as playwright,
-        ):
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-            url = f"http://127.0.0.1:{server.server_port}/"
-            page = browser.new_page()
+    site = options.site
+    state = output.circumstances("static_page", arguments)
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        url = f"http://127.0.0.1:{server.server_port}/"
+        with browser.new_page() as page:
             page.goto(url)
             models = page.evaluate("page.data.models")
-            page.close()
-            rows = [measure(browser, url, site, model) for model in models]
-            state["chromium"] = browser.version
-            server.shutdown()
+        rows = [measure(browser, url, site, model) for model in models]
+        state["chromium"] = browser.version
+        server.shutdown()
     result = {**state, "rows": rows, **output.machine()}
     output.write("static_page", result, {"static_page.md": table(result)}, options.output)
 

@@ -25,13 +25,13 @@ import json
 import multiprocessing
 import statistics
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks import output
-from benchmarks.output import IDLE, circumstances
+from benchmarks.output import circumstances
 from classifier import command_line
 from classifier.presets import load_preset
 from classifier.settings import Settings
@@ -148,11 +148,14 @@ def table(result: dict[str, Any]) -> str:
     header = ["network", "format", "Keras, images/s", "PyTorch, images/s", "Keras / PyTorch"]
     lines = [_cells(name, row) for name, row in rows.items()]
     rounds = sorted({row["rounds"] for row in rows.values()})
+    dates = sorted({row["date"] for row in rows.values()})
+    load = max(row["load_before"] for row in rows.values())
     tensorflow = next((v for name, v in versions.items() if name.startswith("tensorflow")), "–")
     note = (
         f"Medians of {' to '.join(map(str, rounds))} interleaved rounds, with their range, on "
         f"{machine['cores']} cores of {machine['processor']}, TensorFlow {tensorflow}, "
-        f"PyTorch {versions['torch']}. {stated(rows.values())}, `python -m benchmarks.training`."
+        f"PyTorch {versions['torch']}. {' and '.join(dates)}, load up to {load:.1f}, "
+        "`python -m benchmarks.training`."
     )
     return f"{output.markdown(header, lines, 'llrrr')}\n\n{note}\n"
 
@@ -169,14 +172,6 @@ def _cells(name: str, row: dict[str, Any]) -> list[str]:
         f"{pytorch:,.0f} {ranges[1]}",
         f"**{keras / pytorch:.2f}×**",
     ]
-
-
-def stated(rows: Collection[dict[str, Any]]) -> str:
-    """Returns the dates of rows, and the load of the machine if it was not idle, for a note."""
-    dates = sorted({row["date"] for row in rows})
-    load = max(row["load_before"] for row in rows)
-    busy = f", while other programs ran (load up to {load:.1f})" if load > IDLE else ""
-    return " to ".join(dict.fromkeys([dates[0], dates[-1]])) + busy
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -1,11 +1,8 @@
 """Images per second of the project's own training step, for `benchmarks.training`."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np

@@ -12,8 +12,7 @@ from classifier import command_line
 @pytest.fixture
 def any_font(monkeypatch: pytest.MonkeyPatch) -> None:
     """A font that comes with Matplotlib; it draws boxes for emoji."""
-    path = font_manager.findfont("DejaVu Sans")
-    monkeypatch.setattr(emoji, "find_font", lambda: path)
+    monkeypatch.setattr(emoji, "FONT", font_manager.findfont("DejaVu Sans"))
 
 
 def test_each_emoji_belongs_to_one_kind_and_to_one_split(any_font: None, tmp_path: Path) -> None:

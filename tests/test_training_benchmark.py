@@ -108,14 +108,6 @@ def test_a_row_has_medians_ranges_and_by_how_much_keras_is_faster() -> None:
     assert "| float32 | 100 (90 – 120) | 50 (40 – 60) | **2.00×** |" in line
 
 
-def test_a_note_says_when_other_programs_ran_meanwhile() -> None:
-    rows = [FIGURES, {**FIGURES, "date": "2026-01-04", "load_before": 3.0}]
-    assert training.stated(rows[:1]) == "2026-01-02"
-    assert training.stated(rows) == (
-        "2026-01-02 to 2026-01-04, while other programs ran (load up to 3.0)"
-    )
-
-
 def test_rows_of_the_same_machine_stay_and_those_of_another_go(tmp_path: Path) -> None:
     file = tmp_path / "training.json"
     first = training.merged(file, {"mlp:float32": {"date": "a"}})
