@@ -15,6 +15,7 @@ from urllib.parse import quote
 from PIL import Image, ImageOps
 
 from classifier.data import images, preprocessing
+from classifier.data.image_formats import IMAGE_FORMATS
 from classifier.errors import InputError
 from classifier.formats.onnx_graph import write_onnx
 from classifier.hub.pulling import ResolvedModel
@@ -147,12 +148,13 @@ def theme_variables() -> str:
     return "\n".join(rules)
 
 
-def limits() -> dict[str, float]:
-    """Returns the limits on pictures, and the settings of the resizing."""
+def limits() -> dict[str, Any]:
+    """Returns the limits on pictures, how their files begin, and the settings of the resizing."""
     return {
         "max_bytes": images.UPLOADS.bytes,
         "max_pixels": images.UPLOADS.pixels,
         "max_aspect": images.MAX_ASPECT,
+        "starts": {known.name: known.start for known in IMAGE_FORMATS},
         "jpeg_side": preprocessing.JPEG_SIDE,
         "reducing_gap": preprocessing.REDUCING_GAP,
     }

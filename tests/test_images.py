@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import re
 import time
 from pathlib import Path
 
@@ -151,6 +152,9 @@ def test_image_formats_match_pillow_and_the_documents(image_format: ImageFormat)
     for identifier in image_format.identifiers:
         assert Image.OPEN[identifier][0].__module__ == plugin.__name__
     assert {known[suffix] for suffix in image_format.suffixes} <= {*image_format.identifiers, "MPO"}
+    start = encoded(scene(), image_format.identifiers[0])[:100].decode("latin-1")
+    others = [other.name for other in IMAGE_FORMATS if re.match(other.start, start, re.DOTALL)]
+    assert others == [image_format.name]
     for page in ("docs/your-own-data.md", "docs/api.md"):
         assert image_format.name in (ROOT / page).read_text(), page
 

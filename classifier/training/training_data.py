@@ -8,7 +8,7 @@ import numpy as np
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import channel_statistics, find_duplicates, load_split
 from classifier.data.source import DataSource
-from classifier.data.split import stratified_split
+from classifier.data.split import draw_validation
 from classifier.model_folder.folder import ClassNames, check_limits
 from classifier.settings import Settings
 
@@ -54,11 +54,8 @@ def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     split, test = (load_split(source, name, size=settings.image_size) for name in ("train", "test"))
     names = ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of)
     check_limits(names, evaluated_images=len(test.labels))
-    chosen, held_out = stratified_split(
-        split.labels,
-        fraction=settings.validation_fraction,
-        seed=settings.seed,
-        classes=split.classes,
+    chosen, held_out = draw_validation(
+        split, fraction=settings.validation_fraction, seed=settings.seed
     )
     targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     weights = class_weights(split.labels[chosen], len(split.classes), settings)
