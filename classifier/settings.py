@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     """A description for the model card, Keras' class, and its arguments by the settings."""
 
     text: str
-    keras: str = ""
+    class_name: str = ""
     options: Callable[..., dict[str, Any]] = lambda *_: {}
 
 
@@ -56,7 +56,7 @@ OPTIMIZERS = {  # classes of keras.optimizers
     "adamw": Choice("AdamW", "AdamW", lambda s: {"weight_decay": s.weight_decay}),
     "lion": Choice("Lion", "Lion", lambda s: {"weight_decay": s.weight_decay}),
 }
-SCHEDULES = {  # classes of keras.optimizers.schedules
+SCHEDULES = {  # classes of keras.optimizers.schedules; plateau is a callback
     "plateau": Choice("a learning rate that is reduced when the validation loss stagnates"),
     "cosine": Choice("cosine decay of the learning rate", "CosineDecay", _cosine_decay),
     "constant": Choice("a constant learning rate"),
@@ -134,11 +134,11 @@ class Settings(BaseModel):
     learning_rate: Positive = 0.01  # maximum of the schedule
     momentum: Share = 0.9  # sgd only
     weight_decay: Number = 0.0  # decoupled; adamw and lion only
-    prune_threshold: Number = 0.0  # local weights below this many learning rates are set to 0
+    prune_threshold: Number = 0.0  # in learning rates, of local weights: training/pruning.py
     clip_norm: Number = 0.0  # gradient clipping by global norm; 0: off
     ema_momentum: Share = 0.0  # exponential moving average of the weights, which is used; 0: off
     label_smoothing: Share = 0.0  # share of the target spread evenly over all classes
-    class_weight: Literal["none", "balanced"] = "none"  # weight images by their class's frequency
+    class_weight: Literal["none", "balanced"] = "none"  # weight labels by their class's frequency
     class_weight_power: Probability = 1.0  # of the inverse frequency; 0.5: its square root
     batch_size: Count = 128  # images per step
     epochs: Count = 40  # maximum number of epochs
@@ -174,7 +174,7 @@ class Settings(BaseModel):
     validation_fraction: PositiveShare = 0.1  # share of the training split used for validation
     seed: CountOrNone = 0  # of weights, order, augmentation and dropout
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # bfloat16 where in hardware
-    calibrate: bool = True  # temperature scaling, fitted on validation images
+    calibrate: bool = True  # temperature scaling: training/calibration.py
     tta_flip: bool = False  # average the predictions for the image and its horizontal flip
     tta_zoom: Annotated[float, Field(ge=0.3, le=1)] = 1.0  # and for a center crop of this side
     store_half: bool = False  # store the weights as float16 (they load as float32)

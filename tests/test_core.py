@@ -4,7 +4,7 @@ import ast
 
 from conftest import PROJECT
 
-# The way from settings and pixels to a trained and scored network.
+# The way from settings and arrays of pixels to a trained network, and to its scores.
 CORE = (
     "classifier/settings.py",
     "classifier/architectures/__init__.py",

@@ -84,11 +84,11 @@ def test_every_choice_can_be_built_and_every_augmentation_is_off_by_default_and_
         assert "def hidden(" in (package / f"architectures/{name}.py").read_text(), name
     for name, choice in OPTIMIZERS.items():
         options = choice.options(Settings(optimizer=name))
-        assert getattr(keras.optimizers, choice.keras)(**options), name
+        assert getattr(keras.optimizers, choice.class_name)(**options), name
     for name, choice in SCHEDULES.items():
-        if choice.keras:
+        if choice.class_name:
             options = choice.options(Settings(schedule=name), 3)
-            assert getattr(keras.optimizers.schedules, choice.keras)(**options), name
+            assert getattr(keras.optimizers.schedules, choice.class_name)(**options), name
     source = (package / "training/augmentation.py").read_text()
     for name in AUGMENTATIONS:
         assert f"settings.{name}" in source, name

@@ -1,7 +1,7 @@
 """The training loop: batches, the model that is fitted, optimiser, schedule and callbacks.
 
-settings = load_preset("mlp-baseline")
-data = load_training_data(DataSource("uoft-cs/cifar100"), settings)
+settings = load_preset("mlp-baseline")  # classifier/presets.py
+data = load_training_data(DataSource("uoft-cs/cifar100"), settings)  # training_data.py
 network = build_network(settings, classes=100, mean=data.mean, deviation=data.deviation)
 history = fit(network, data, settings, build_callbacks(settings))
 """
@@ -19,7 +19,7 @@ from classifier.training.augmentation import Augmentation
 
 VALIDATION_BATCH = 512  # images
 NOT_DECAYED = ["bias", "gamma", "beta"]  # variables without weight decay
-# Images, uint8, (N, S, S, 3), RGB 0–255, and their target distributions, float32, (N, C).
+# uint8, (N, S, S, 3), RGB 0–255; targets, float32, (N, C): distributions times a class weight.
 Images = tuple[np.ndarray, np.ndarray]
 
 
@@ -90,10 +90,10 @@ def build_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizer
     """Returns the optimiser of the settings with its learning-rate schedule."""
     rate: Any = settings.learning_rate
     schedule, optimizer = SCHEDULES[settings.schedule], OPTIMIZERS[settings.optimizer]
-    if schedule.keras:
+    if schedule.class_name:
         options = schedule.options(settings, steps_per_epoch)
-        rate = getattr(keras.optimizers.schedules, schedule.keras)(**options)
-    built = getattr(keras.optimizers, optimizer.keras)(
+        rate = getattr(keras.optimizers.schedules, schedule.class_name)(**options)
+    built = getattr(keras.optimizers, optimizer.class_name)(
         learning_rate=rate,
         global_clipnorm=settings.clip_norm or None,
         use_ema=settings.ema_momentum > 0,
@@ -149,7 +149,7 @@ def fit(
         verbose: as Keras takes it; by default a progress bar in a terminal, else a line per epoch.
 
     Returns:
-        Loss, accuracy, val_loss and val_accuracy of each epoch.
+        Loss and accuracy, of the augmented images, val_loss and val_accuracy of each epoch.
     """
     batches = Batches(data.epoch(first_epoch), settings.batch_size)
     trainee = model(network, Augmentation(settings))
