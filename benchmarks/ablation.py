@@ -230,6 +230,7 @@ def table(ablation: dict[str, Any]) -> str:
 def write(ablation: dict[str, Any], folder: Path | None) -> None:
     """Writes the table, the figure and all values."""
     from evaluation import plots
+    from evaluation.plots.comparison import ablation_bars
     from evaluation.themes import LIGHT
 
     results, numbers = folder or output.RESULTS, folder or NUMBERS
@@ -237,7 +238,7 @@ def write(ablation: dict[str, Any], folder: Path | None) -> None:
         numbers / "ablation.json": output.as_json(ablation),
         results / "ablation.md": table(ablation),
     }
-    figure = plots.ablation_bars(ablation["rows"], theme=LIGHT)
+    figure = ablation_bars(ablation["rows"], theme=LIGHT)
     files[results / "ablation.png"] = plots.png(figure)
     output.write_files(files, folder)
 

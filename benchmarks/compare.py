@@ -8,8 +8,8 @@ It writes tables (`comparison.md`, `summary.md`) and a figure (`robustness.png`)
 `--output`, everything is written to that folder.
 
 Models are sorted by increasing top-1. Shares are fractions between 0 and 1; unknown values are
-null. `robustness` is the input of `evaluation.plots.robustness_curves`, with the units of
-`evaluation.corruptions.levels_in_pixels`. Latency is measured with one image on one core.
+null. `robustness` is the input of `evaluation.plots.comparison.robustness_curves`, with the units
+of `evaluation.corruptions.levels_in_pixels`. Latency is measured with one image on one core.
 """
 
 import json
@@ -31,14 +31,14 @@ from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.presets import preset_names
 from evaluation import plots, report
-from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels, series
+from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels
+from evaluation.plots.comparison import robustness_curves
 from evaluation.samples import stratified_subset
 from evaluation.themes import LIGHT
 
 if TYPE_CHECKING:  # slow to import, and not needed for `--help` and invalid arguments
     from classifier.prediction.classifier import Classifier
 
-PHOTOGRAPH = "lion.jpg"  # example image from Gradio, for the figure
 SEED = 0
 SUMMARY_FIGURES = ("top1", "top5", "expected_calibration_error")
 # The published record for dense layers trained on CIFAR-100 alone.
@@ -277,18 +277,9 @@ def write(comparison: dict[str, Any], folder: Path | None) -> None:
         results / "comparison.md": table(comparison),
         results / "summary.md": summary(comparison, others),
     }
-    figure = plots.robustness_curves(comparison["robustness"], examples=examples(), theme=LIGHT)
+    figure = robustness_curves(comparison["robustness"], theme=LIGHT)
     files[results / "robustness.png"] = plots.png(figure)
     output.write_files(files, folder)
-
-
-def examples() -> dict[str, list[np.ndarray]]:
-    """Returns for each corruption a photograph at each of its levels, uint8, (32, 32, 3)."""
-    import gradio
-
-    from classifier.data.images import open_image, to_model_input
-
-    return series(to_model_input(open_image(gradio.get_image(PHOTOGRAPH))), seed=SEED)
 
 
 def choose(names: list[str]) -> dict[str, ModelFolder]:

@@ -96,14 +96,6 @@ def blur(images: np.ndarray, deviation: float) -> np.ndarray:
     return _to_bytes(gaussian_filter(images.astype(np.float32), deviations, mode="nearest"))
 
 
-def series(image: np.ndarray, *, seed: int = 0) -> dict[str, list[np.ndarray]]:
-    """Returns for each corruption an image, uint8, (height, width, 3), at each of its levels."""
-    return {
-        kind: [corrupt(image[None], kind, level, seed=seed)[0] for level in levels]
-        for kind, levels in LEVELS.items()
-    }
-
-
 def levels_in_pixels(side: int) -> dict[str, list[float]]:
     """Returns `LEVELS` with shifts and blurs in pixels, for images of a given side."""
     return {

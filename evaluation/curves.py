@@ -63,7 +63,7 @@ class Reliability:
     expected_calibration_error: float
 
 
-def superclass_confusion_matrix(
+def count_superclasses(
     matrix: np.ndarray, superclass_of: Sequence[int], superclasses: int
 ) -> np.ndarray:
     """Sums a matrix over classes (C, C) into one over superclasses (S, S)."""

@@ -23,6 +23,7 @@ from classifier.files import require_writable, write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
 from evaluation import plots, scoring
 from evaluation.metrics import METRICS, Predictions
+from evaluation.plots.records import Records
 from evaluation.samples import stratified_subset, to_float16
 
 if TYPE_CHECKING:
@@ -272,10 +273,10 @@ def _files(
     """Returns the content of each file by its relative path; the report is the last."""
     predictions = io.BytesIO()
     np.savez_compressed(predictions, probabilities=probabilities, labels=labels.astype(np.int32))
-    figures = plots.draw_all(evaluation, probabilities, labels, folder.labels, folder.history)
+    records = Records(folder.labels, evaluation, (probabilities, labels), folder.history)
     return {
         PREDICTIONS: predictions.getvalue(),
-        **{f"{PLOTS}/{name}.png": plots.png(figure) for name, figure in figures},
+        **{f"{PLOTS}/{name}.png": plots.png(figure) for name, figure in plots.draw_all(records)},
         EVALUATION: as_json(evaluation).encode(),
     }
 

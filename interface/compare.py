@@ -19,15 +19,13 @@ from interface.drawing import Drawing
 from interface.events import TEXT_EVENT, restore_from_url, store_in_url
 from interface.figures import appearance, figure_element, looks, png_response
 from interface.markup import fill, heading, message
-from interface.pictures import PHOTOGRAPH
 from interface.serving import Models, Served
 from interface.translations import number, percent, static_html, static_texts, word
-from interface.uploads import EXAMPLES_ROUTE, examples
 
 # Written by `python -m benchmarks.compare`.
 COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
 ABLATION = COMPARISON.with_name("ablation.json")  # by `python -m benchmarks.ablation`
-SHIFT, NOISE = 4, 20  # pixels and standard deviation (of 255), in the text above the figure
+SHIFT = 4  # pixels, in the text above the figure
 FIGURES = ("robustness", "class_differences", "ablation")
 # The rows of the table: the field of a model's values, its unit, factor and decimals.
 ROWS: dict[str, tuple[str, str, float, int]] = {
@@ -140,12 +138,7 @@ def render_ablation(language: str) -> str:
 
 
 def render_differences(first: str, second: str, language: str) -> str:
-    """Returns the figure of the differences between two models per class, as HTML.
-
-    Raises:
-        InputError: no such model was compared.
-    """
-    _check_names(first, second)
+    """Returns the figure of the differences between two compared models per class, as HTML."""
     if first == second:
         return message(word("compare_same", language), language)
     alt = word("alt_class_differences", language, first=first, second=second)
@@ -172,10 +165,11 @@ def route(models: Models) -> Route:
         source = ABLATION if figure == "ablation" else COMPARISON
         if measured(source) is None:
             raise InputError("the models were not compared")
-        choice = _photograph() if figure == "robustness" else ()
+        choice: tuple[str, ...] = ()
         if figure == "class_differences":
             choice = query.get("first", ""), query.get("second", "")
-            _check_names(*choice)
+            if not set(choice) <= (measured(source) or {})["class_accuracy"].keys():
+                raise InputError("no model of this name was compared")
         return await png_response(models, Drawing(source, figure, choice=choice, **look))
 
     return Route("/comparison/{figure}.png", answer)
@@ -187,7 +181,7 @@ def drawings(models: Models) -> Iterator[Drawing]:
     if comparison is None:
         return
     for form, language, theme in looks():
-        yield Drawing(COMPARISON, "robustness", theme, language, form, _photograph())
+        yield Drawing(COMPARISON, "robustness", theme, language, form)
         if measured(ABLATION) is not None:
             yield Drawing(ABLATION, "ablation", theme, language, form)
         if len(comparison["class_accuracy"]) > 1:
@@ -199,18 +193,6 @@ def default_pair(comparison: dict[str, Any]) -> tuple[str, str]:
     """Returns the models that are compared by class at first: the best and the second."""
     second, best = list(comparison["class_accuracy"])[-2:]
     return best, second
-
-
-def _photograph() -> tuple[str, ...]:
-    """Returns the path of the picture that shows the corruptions."""
-    return (str(examples()[f"{EXAMPLES_ROUTE}/{PHOTOGRAPH}"]),)
-
-
-def _check_names(*names: str) -> None:
-    known = (measured(COMPARISON) or {}).get("class_accuracy", {})
-    for name in names:
-        if name not in known:
-            raise InputError(f"no model named {str(name)[:80]!r} was compared")
 
 
 def _column(served: Served) -> dict[str, Any]:
@@ -261,21 +243,7 @@ def _lesson(comparison: dict[str, Any], language: str) -> str:
         )
         for name, top1 in curve["top1"].items()
     ]
-    sentences = [f"{word('compare_note', language, pixels=SHIFT)} {'; '.join(costs)}."]
-    return " ".join(sentences + _reversal(comparison, language))
-
-
-def _reversal(comparison: dict[str, Any], language: str) -> list[str]:
-    """Describes the effect of noise, if another model is best with it."""
-    curve = comparison["robustness"]["noise"]
-    place = curve["levels"].index(NOISE)
-    left = {name: top1[place] for name, top1 in curve["top1"].items()}
-    best = list(left)[-1]  # the models are sorted by their top-1
-    first = max(left, key=lambda name: left[name])
-    if first == best:
-        return []
-    shares = {"kept": percent(left[first], language), "left": percent(left[best], language)}
-    return [word("compare_noise", language, level=NOISE, name=first, best=best, **shares)]
+    return f"{word('compare_note', language, pixels=SHIFT)} {'; '.join(costs)}."
 
 
 def _source(key: str, measurement: dict[str, Any], language: str, **values: object) -> str:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pebble import ProcessPool
 
 from classifier.data.array_cache import CACHE_ERRORS, cache_folder
-from classifier.data.images import open_image, to_model_input
+from classifier.errors import InputError
 from classifier.files import write_atomically
 from classifier.model_folder.folder import (
     EVALUATION,
@@ -30,9 +30,11 @@ from classifier.model_folder.folder import (
     PREDICTIONS,
     ModelFolder,
 )
-from evaluation.corruptions import series
 from evaluation.themes import THEMES
 from interface.translations import LANGUAGES, locale
+
+if TYPE_CHECKING:
+    from evaluation.plots.records import Records
 
 FORMS = ("wide", "narrow")  # the second for phones
 PROCESSES = 2  # for two cores
@@ -52,7 +54,7 @@ class Drawing:
         theme: a key of `THEMES`.
         language: one of `LANGUAGES`.
         form: one of `FORMS`.
-        choice: the classes, by index, the models, by name, or the picture that it is about.
+        choice: the classes, by index, or the models, by name, that it is about.
     """
 
     source: Path
@@ -138,7 +140,7 @@ def draw(drawing: Drawing) -> bytes:
     """Draws a figure, and returns it as a PNG file's content.
 
     Raises:
-        InputError: the source has no data for it, or it needs a choice.
+        InputError: the source has no data for it.
     """
     from evaluation import plots  # matplotlib: slow, and not needed by the app itself
 
@@ -147,29 +149,25 @@ def draw(drawing: Drawing) -> bytes:
         "locale": locale(drawing.language),
         "narrow": drawing.form == FORMS[1],
     }
-    figure, choice = drawing.figure, drawing.choice
     if drawing.source.is_dir():
-        return plots.png(plots.FIGURES[figure](_records(drawing.source), choice, **style))
-    measured = json.loads(drawing.source.read_text(encoding="utf-8"))
-    if figure == "ablation":
-        return plots.png(plots.ablation_bars(measured["rows"], **style))
-    if figure == "robustness":
-        examples = series(to_model_input(open_image(choice[0])))
-        drawn = plots.robustness_curves(measured["robustness"], examples=examples, **style)
-        return plots.png(drawn)
-    one, other = (
-        {"per_class": [{"name": key, "accuracy": value} for key, value in accuracy.items()]}
-        for accuracy in (measured["class_accuracy"][name] for name in choice)
-    )
-    return plots.png(plots.class_differences(one, other, choice, **style))
+        classes = [drawing.choice] if drawing.choice else []
+        figure = plots.FIGURES[drawing.figure](_records(drawing.source), *classes, **style)
+    else:
+        draw_comparison, field = plots.COMPARISONS[drawing.figure]
+        measured = json.loads(drawing.source.read_text(encoding="utf-8"))
+        figure = draw_comparison(measured[field], *drawing.choice, **style)
+    return plots.png(figure)
 
 
 @lru_cache(4)
-def _records(source: Path) -> Any:
-    from evaluation import plots
+def _records(source: Path) -> Records:
+    from evaluation.plots.records import Records
 
     folder = ModelFolder(source)
-    return plots.Records(folder.labels, folder.evaluation, folder.predictions(), folder.history)
+    evaluation, predictions = folder.evaluation, folder.predictions()
+    if evaluation is None or predictions is None:
+        raise InputError("the model is not evaluated")
+    return Records(folder.labels, evaluation, predictions, folder.history)
 
 
 @lru_cache(64)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
+import multiprocessing
 import os
-import subprocess
-import sys
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
+from pebble import concurrent
 
 from classifier.data.source import DataSource
 from classifier.errors import ClassifierError, InputError
@@ -32,7 +30,8 @@ FETCH_SECONDS = 600
 RETRY_SECONDS = 60  # after a failure, before the next attempt
 # A training from a local copy only records the name of the folder.
 HUB_IDS = {"cifar100": "uoft-cs/cifar100", "cifar-100-python": "uoft-cs/cifar100"}
-PROJECT = Path(__file__).resolve().parent.parent
+# The data set, a split, and the side of the images in pixels.
+Request = tuple[DataSource, str, int]
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +53,8 @@ class EvaluatedImages:
     """Downloads each data set once, at the first request."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="images")
-        self._lock = threading.Lock()
-        self._fetches: dict[tuple[str, ...], tuple[float, Future[Path]]] = {}
-        self._folder: TemporaryDirectory[str] | None = None
+        self._fetches: dict[Request, tuple[float, Future[tuple[Path, str]]]] = {}
+        self._folder = TemporaryDirectory(prefix="image-classifier-evaluated-")
 
     def is_cached(self, served: Served) -> bool:
         """Whether the images of a model have been fetched."""
@@ -73,35 +70,29 @@ class EvaluatedImages:
         Raises:
             ImagesMissingError: they are not available, or are different from those.
         """
-        request = _request(served)
+        fetch = self._fetch(_request(served))
         dataset = str((served.evaluation or {}).get("dataset"))
-        fetch = asyncio.wrap_future(self._fetch(request))
         try:
             # A visitor who leaves does not cancel it for others.
-            folder = await asyncio.shield(fetch)
-        except ClassifierError as error:
+            folder, fingerprint = await asyncio.shield(asyncio.wrap_future(fetch))
+        except Exception as error:
             logger.warning("the images of %s are not available: %s", dataset, error)
             raise ImagesMissingError("unreachable", dataset) from error
-        return _matching(served, dataset, folder)
+        return _matching(served, dataset, folder, fingerprint)
 
-    def _fetch(self, request: tuple[str, ...]) -> Future[Path]:
-        with self._lock:
-            known = self._fetches.get(request)
-            if known is not None:
-                began, fetch = known
-                failed = fetch.done() and fetch.exception() is not None
-                if not failed or time.monotonic() - began < RETRY_SECONDS:
-                    return fetch
-            if self._folder is None:
-                self._folder = TemporaryDirectory(prefix="image-classifier-evaluated-")
-            folder = Path(self._folder.name) / str(len(self._fetches))
-            fetch = self._threads.submit(_fetch_in_a_process, request, folder)
-            self._fetches[request] = (time.monotonic(), fetch)
-            return fetch
+    def _fetch(self, request: Request) -> Future[tuple[Path, str]]:
+        if request in self._fetches:
+            began, fetch = self._fetches[request]
+            failed = fetch.done() and fetch.exception() is not None
+            if not failed or time.monotonic() - began < RETRY_SECONDS:
+                return fetch
+        fetch = _fetch_in_a_process(request, Path(mkdtemp(dir=self._folder.name)))
+        self._fetches[request] = time.monotonic(), fetch
+        return fetch
 
 
-def _request(served: Served) -> tuple[str, ...]:
-    """Returns the arguments of `main`, but the folder: what a model was evaluated on."""
+def _request(served: Served) -> Request:
+    """Returns what a model was evaluated on."""
     evaluation = served.evaluation
     if evaluation is None or served.predictions is None:
         raise ImagesMissingError("unevaluated")
@@ -112,8 +103,7 @@ def _request(served: Served) -> tuple[str, ...]:
         )
     except (InputError, TypeError):  # of a damaged `training.json`
         raise ImagesMissingError("other", dataset) from None
-    split = str(evaluation.get("split") or "test")
-    return (*source.arguments(), split, str(served.image_size))
+    return source, str(evaluation.get("split") or "test"), served.image_size
 
 
 def _dataset(evaluation: dict[str, Any]) -> str:
@@ -134,18 +124,16 @@ def _dataset(evaluation: dict[str, Any]) -> str:
     return f"{dataset}@{revision}" if revision and "@" not in dataset else dataset
 
 
-def _matching(served: Served, dataset: str, folder: Path) -> np.ndarray:
+def _matching(served: Served, dataset: str, folder: Path, fingerprint: str) -> np.ndarray:
     """Returns the images if they are those of the model's predictions."""
     from evaluation.samples import stratified_subset
 
     evaluation, predictions = served.evaluation or {}, served.predictions
     labels = np.load(folder / "labels.npy")
-    identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
     chosen = stratified_subset(labels, evaluation.get("limit"))
-    fingerprint = evaluation.get("dataset_fingerprint")
     if (
         predictions is None
-        or fingerprint not in (None, identity["fingerprint"])
+        or evaluation.get("dataset_fingerprint") not in (None, fingerprint)
         or not np.array_equal(labels[chosen], predictions[1])
     ):
         raise ImagesMissingError("other", dataset)
@@ -153,50 +141,14 @@ def _matching(served: Served, dataset: str, folder: Path) -> np.ndarray:
     return images if len(chosen) == len(images) else images[chosen]
 
 
-def _fetch_in_a_process(request: tuple[str, ...], folder: Path) -> Path:
-    try:
-        result = subprocess.run(
-            [sys.executable, "-m", "interface.evaluated_images", *request, str(folder)],
-            cwd=folder.parent,  # where no folder has the name of a Hub id
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=FETCH_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise ClassifierError(f"not fetched within {FETCH_SECONDS} s") from None
-    if result.returncode:
-        raise ClassifierError((result.stderr.strip().splitlines() or ["no error message"])[-1])
-    return folder
-
-
-def main(arguments: list[str]) -> None:
-    """Fetches a split and writes its arrays into a new folder, complete, by rename."""
-    from classifier.command_line import argument_parser
+@concurrent.process(timeout=FETCH_SECONDS, mp_context=multiprocessing.get_context("spawn"))
+def _fetch_in_a_process(request: Request, folder: Path) -> tuple[Path, str]:
+    """Writes the arrays of a split into a folder; returns the folder and their fingerprint."""
     from classifier.data.loading import load_split
-    from classifier.data.source import add_data_arguments
-    from classifier.files import write_atomically
 
-    parser = argument_parser("Fetches the images that a model was evaluated on.")
-    add_data_arguments(parser)
-    parser.add_argument("split")
-    parser.add_argument("size", type=int)
-    parser.add_argument("folder", type=Path)
-    options = parser.parse_args(arguments)
-    split = load_split(DataSource.from_options(options), options.split, size=options.size)
-
-    def write(path: Path) -> None:
-        path.mkdir()
-        np.save(path / "images.npy", split.images)
-        np.save(path / "labels.npy", split.labels)
-        identity = {"fingerprint": split.fingerprint}
-        (path / "identity.json").write_text(json.dumps(identity), encoding="utf-8")
-
-    write_atomically(options.folder, write)
-
-
-if __name__ == "__main__":
-    from classifier import command_line
-
-    sys.exit(command_line.run(main))
+    os.chdir(folder)  # where no folder has the name of a Hub id
+    source, split, size = request
+    loaded = load_split(source, split, size=size)
+    np.save(folder / "images.npy", loaded.images)
+    np.save(folder / "labels.npy", loaded.labels)
+    return folder, loaded.fingerprint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,38 +9,25 @@ import numpy as np
 
 from evaluation.curves import default_classes
 from evaluation.metrics import METRICS
-from interface import downloads, figures, mistakes, rerun
+from interface import downloads, mistakes, rerun
 from interface.downloads import COLUMNS
 from interface.evaluated_images import EvaluatedImages
-from interface.events import INSTANT, TEXT_EVENT, RequestError, restore_from_url, store_in_url
+from interface.events import TEXT_EVENT, restore_from_url, store_in_url
 from interface.figures import MAX_CLASSES, MAX_ZOOMED, evaluation_figure
-from interface.markup import fill, heading, line, message
-from interface.mistakes import ALL, BANDS
+from interface.markup import fill, heading, message
+from interface.mistakes import ALL
 from interface.serving import Models, Served
 from interface.translations import (
     LANGUAGES,
     class_name,
     number,
     percent,
-    static_html,
     static_texts,
     word,
 )
 
 CLASS_FIGURES = ("best_and_worst_classes", "most_confused_pairs", "class_histograms")
 TRUST_FIGURES = ("reliability", "training")
-# Sends the address of the clicked figure, and the position in fractions of its width and height.
-SEND_POSITION = """
-element.addEventListener("click", (event) => {
-  const image = event.target.closest("img");
-  if (!image || !event.detail) return;  // a key opens the figure itself
-  event.preventDefault();
-  const box = image.getBoundingClientRect();
-  const place = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-  trigger("select", {value: image.currentSrc, index: place});
-});
-"""
-SCROLL_TO_MATRIX = "() => document.getElementById('matrix').scrollIntoView({block: 'start'})"
 LEVELS = ("class", "superclass")
 KINDS = ("precision_recall", "roc")
 # What the address of the page holds.
@@ -56,7 +42,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
     images = EvaluatedImages()
     headline = gr.HTML(elem_id="headline")
     with gr.Group(elem_classes="panel"):
-        heading("confusion")
+        heading("confusion", "matrix_hint")
         with gr.Row(elem_classes="controls"):
             level = gr.Radio(
                 [(text(f"level_{level}"), level) for level in LEVELS],
@@ -70,11 +56,9 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
                 label=text("zoom"),
                 elem_id="zoom",
             )
-        hint = static_html("matrix_hint", partial(line, "matrix_hint"))
-        gr.HTML(hint, elem_classes="hint")
-        matrix = gr.HTML(elem_id="matrix", js_on_load=SEND_POSITION)
+        matrix = gr.HTML(elem_id="matrix")
     every = _with_all(_choices(served, LANGUAGES[0]), LANGUAGES[0])
-    wrong_class, band = mistakes.build(models, images, model, tab, every, language)
+    wrong_class = mistakes.build(models, images, model, tab, every, language)
     with gr.Group(elem_classes="panel"):
         heading("curves")
         with gr.Row(elem_classes="controls"):
@@ -104,7 +88,6 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         kind: str,
         chosen: list[int],
         wanted: int,
-        band: str,
         language: str,
     ) -> tuple[Any, ...]:
         served = models.get(name)
@@ -120,7 +103,6 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
             gr.Dropdown(choices=every, value=zoom),
             render_matrix(served, level, zoom, language),
             gr.Dropdown(choices=every, value=wanted),
-            band if band in BANDS else next(iter(BANDS)),
             kind,
             gr.Dropdown(choices=choices, value=drawn),
             render_curves(served, kind, drawn, language),
@@ -130,14 +112,6 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
 
     async def redraw_matrix(name: str, level: str, zoom: int | None, language: str) -> str:
         return render_matrix(models.get(name), level, zoom, language)
-
-    async def choose(place: gr.SelectData, language: str) -> Any:
-        try:
-            x, y = (float(share) for share in place.index)
-        except (TypeError, ValueError):
-            raise RequestError from None
-        index = await figures.class_at(models, str(place.value), x, y)
-        return gr.skip() if index is None else index
 
     async def redraw_curves(name: str, kind: str, chosen: list[int], language: str) -> str:
         return render_curves(models.get(name), kind, chosen or [], language)
@@ -149,8 +123,6 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         matrix,
         **{**TEXT_EVENT, "js": store_in_url(**MATRIX_CHOICE)},
     )
-    chosen_class = matrix.select(choose, language, zoom, **TEXT_EVENT)
-    chosen_class.success(None, None, None, js=SCROLL_TO_MATRIX, **INSTANT)
     gr.on(
         [kind.input, chosen.input],
         redraw_curves,
@@ -160,9 +132,9 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
     )
     everything: dict[str, Any] = {
         "fn": redraw,
-        "inputs": [model, level, zoom, kind, chosen, wrong_class, band, language],
+        "inputs": [model, level, zoom, kind, chosen, wrong_class, language],
         "outputs": [
-            *(headline, level, zoom, matrix, wrong_class, band),
+            *(headline, level, zoom, matrix, wrong_class),
             *(kind, chosen, curves, rest, classes),
         ],
         **TEXT_EVENT,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode
 
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from classifier.errors import InputError
-from evaluation.curves import by_superclass, default_classes
+from evaluation.curves import default_classes
 from evaluation.themes import THEMES
 from interface.drawing import FORMS, Drawing, content_of
 from interface.markup import fill
@@ -23,7 +21,7 @@ from interface.translations import LANGUAGES, word
 MAX_CLASSES = 6  # distinguishable curves in one figure
 MAX_ZOOMED = 10  # classes in a part of the confusion matrix
 # The figures that can be requested, under the names of the model folder's plots.
-CURVES = ("precision_recall", "roc")  # of some classes by default
+CURVES = ("precision_recall", "roc")  # of chosen classes, by default of the best and the worst
 CHOSEN = ("class_confusions", "confusion_zoom")  # of the class that a visitor chooses
 DRAWN = (
     *("confusion_matrix", "superclass_confusion_matrix", *CURVES, "class_histograms"),
@@ -75,8 +73,7 @@ def drawings_of(served: Served, wanted: Iterable[tuple[str, str, str]]) -> Itera
     for form, language, theme in wanted if served.evaluation is not None else ():
         for figure in DRAWN:
             if figure not in CHOSEN:
-                classes = default_classes(served.evaluation) if figure in CURVES else ()
-                yield Drawing(served.folder.path, figure, theme, language, form, classes)
+                yield Drawing(served.folder.path, figure, theme, language, form)
 
 
 def looks() -> Iterator[tuple[str, str, str]]:
@@ -91,7 +88,12 @@ def route(models: Models) -> Route:
     """Returns the route that draws a figure of a served model."""
 
     async def answer(request: Request) -> Response:
-        _, drawing = _checked(models, request.path_params["figure"], request.query_params)
+        query, figure = request.query_params, request.path_params["figure"]
+        served, look = models.get(query.get("model")), appearance(query)
+        if figure not in DRAWN:
+            raise InputError("there is no such figure")
+        classes = _classes(served, figure, query.get("classes", ""))
+        drawing = Drawing(served.folder.path, figure, choice=classes, **look)
         return await png_response(models, drawing)
 
     return Route("/figures/{figure}.png", answer)
@@ -114,47 +116,18 @@ def appearance(query: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-async def class_at(models: Models, address: str, x: float, y: float) -> int | None:
-    """Returns the class at a point of a confusion matrix, None if there is none.
-
-    A cell stands for the true class of its row, a name at the side or below for that class.
-
-    Args:
-        models: the served models.
-        address: of the figure, from `evaluation_figure`; raises `InputError` if there is none.
-        x: from the left edge of the figure, as a fraction of its width.
-        y: from its upper edge, as a fraction of its height.
-    """
-    parts = urlsplit(address)
-    name = parts.path.rpartition("/")[2].removesuffix(".png")
-    served, drawing = _checked(models, name, dict(parse_qsl(parts.query)))
-    if name not in ("confusion_matrix", "confusion_zoom"):
-        return None
-    order = drawing.choice if name == "confusion_zoom" else by_superclass(served.labels)
-    content = await asyncio.shield(asyncio.wrap_future(models.figures.get(drawing)))
-    left, bottom, right, top = map(float, Image.open(io.BytesIO(content)).info["Axes"].split())
-    column = int((x - left) / (right - left) * len(order) // 1)
-    row = int((y - (1 - top)) / (top - bottom) * len(order) // 1)
-    inside = range(len(order))
-    if row in inside and x < right:
-        return int(order[row])
-    if column in inside and y > 1 - bottom:
-        return int(order[column])
-    return None
-
-
-def _checked(models: Models, figure: str, query: Mapping[str, str]) -> tuple[Served, Drawing]:
-    """Returns the model and the drawing of a request."""
-    served, look = models.get(query.get("model")), appearance(query)
-    if figure not in DRAWN:
-        raise InputError("there is no such figure")
+def _classes(served: Served, figure: str, text: str) -> tuple[int, ...]:
+    """Returns the classes that a request chooses for a figure, by index."""
+    if figure not in (*CURVES, *CHOSEN):
+        return ()
     try:
-        classes = tuple(int(item) for item in query.get("classes", "").split(",") if item)
+        # Repeated classes must not cause the same figure to be drawn again.
+        classes = tuple(dict.fromkeys(int(item) for item in text.split(",") if item))
     except ValueError:
         raise InputError("classes are numbers, with commas between them") from None
     count, most = len(served.labels.classes), MAX_ZOOMED if "zoom" in figure else MAX_CLASSES
-    # Repeated or superfluous classes must not cause the same figure to be drawn again.
-    classes = tuple(dict.fromkeys(classes)) if figure in (*CURVES, *CHOSEN) else ()
     if len(classes) > most or any(not 0 <= index < count for index in classes):
         raise InputError(f"at most {most} classes from 0 to {count - 1} can be drawn")
-    return served, Drawing(served.folder.path, figure, choice=classes, **look)
+    if figure in CHOSEN and not classes:
+        raise InputError("name the classes")
+    return () if classes == default_classes(served.evaluation) else classes

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from evaluation import curves
-from evaluation.curves import Curve, default_classes
+from evaluation.curves import Curve
 from interface import about, classify, compare, evaluation, header, markup
 from interface.mistakes import ALL
 from interface.serving import Models, Served
@@ -23,8 +23,6 @@ ROOM = Path(__file__).parent
 TEMPLATES = ROOM / "templates"
 LISTED = 6  # classes that one is most often confused with, in each direction
 CURVE_SIDE = 100  # units of the drawing of a curve
-_FOLD = re.compile(r"<p>&lt;details&gt;&lt;summary&gt;(.*?)&lt;/summary&gt;</p>")
-_FOLD_END = "<p>&lt;/details&gt;</p>"
 _FIGURE = re.compile(r"<p>\[\[(\w+)\]\]</p>")
 
 # What both pages show has one template, in the app's folder.
@@ -89,7 +87,10 @@ def render_evaluation(served: Served, language: str) -> str:
                 evaluation.LEVELS if served.labels.superclasses else evaluation.LEVELS[:1]
             )
         },
-        curves={kind: _curves(served, kind, language) for kind in evaluation.KINDS},
+        curves={
+            kind: Markup(evaluation.render_curves(served, kind, [], language))
+            for kind in evaluation.KINDS
+        },
         rest=Markup(evaluation.render_rest(served, language)),
         classes=Markup(evaluation.render_classes(served, language)),
     )
@@ -147,11 +148,10 @@ def render_compare(models: Models, language: str) -> str:
 def render_about(models: Models, served: Served, language: str) -> str:
     """Returns the *About* tab: where the models are from, and the card of one.
 
-    Cards may be anybody's: HTML in them is escaped, but for the folds that `about` adds.
+    Cards may be anybody's: HTML in them is escaped.
     """
     card = about.render(served, language, lambda _, name, __: f"\n\n[[{name}]]\n\n")
     text = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
-    text = _FOLD.sub(r"<details><summary>\1</summary>", text).replace(_FOLD_END, "</details>")
     text = _FIGURE.sub(lambda found: str(about.figure(served, found[1], language)), text)
     text = text.replace('<a href="http', '<a target="_blank" rel="noopener" href="http')
     return fill("about", language, models=list(models), card=Markup(text))
@@ -163,16 +163,11 @@ def render_without_scripts(models: Models, language: str) -> Markup:
     parts = [
         evaluation.render_headline(served, language),
         evaluation.render_matrix(served, evaluation.LEVELS[0], None, language),
-        *(_curves(served, kind, language) for kind in evaluation.KINDS),
+        *(evaluation.render_curves(served, kind, [], language) for kind in evaluation.KINDS),
         evaluation.render_rest(served, language),
         compare.render(models, language),
     ]
     return Markup("\n".join(parts))
-
-
-def _curves(served: Served, kind: str, language: str) -> Markup:
-    classes = list(default_classes(served.evaluation)) if served.evaluation else []
-    return Markup(evaluation.render_curves(served, kind, classes, language))
 
 
 def _confused(

@@ -17,6 +17,7 @@ from classifier.model_folder.folder import ClassNames
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS
 from evaluation.locales import ENGLISH, LOCALES
+from evaluation.plots.records import Records
 from evaluation.themes import THEMES, Theme
 
 SUPERCLASSES = ("fruit_and_vegetables", "household electrical devices", "trees", "vehicles 1")
@@ -67,15 +68,16 @@ def evaluation(predictions) -> dict:
 
 def every_figure(evaluation: dict, predictions, **look) -> dict[str, Figure]:
     """All figures that the card and the app show."""
-    drawn = dict(plots.draw_all(evaluation, *predictions, NAMES, HISTORY, **look))
-    matrix = evaluation["confusion_matrix"]
+    found = Records(NAMES, evaluation, predictions, HISTORY)
+    drawn = dict(plots.draw_all(found, **look))
+    accuracy = {row["name"]: row["accuracy"] for row in evaluation["per_class"]}
     results = {"shift": {"levels": [0, 4, 8], "top1": {"mlp": [0.5, 0.3, 0.1], "cnn": [0.6] * 3}}}
     return {
         **drawn,
-        "zoom": plots.confusion_matrix(matrix, NAMES, classes=[0, 2, 3], **look),
-        "one class": plots.class_confusions(matrix, NAMES, 2, **look),
+        "zoom": plots.confusion_matrix(found, [0, 2, 3], **look),
+        "one class": plots.class_confusions(found, [2], **look),
         "robustness": plots.robustness_curves(results, **look),
-        "differences": plots.class_differences(evaluation, evaluation, ("a", "b"), **look),
+        "differences": plots.class_differences({"a": accuracy, "b": accuracy}, "a", "b", **look),
     }
 
 
@@ -118,7 +120,7 @@ def contrast(first: str, second: str) -> float:
 
 
 def test_the_card_gets_every_figure_as_a_sharp_png(evaluation, predictions):
-    drawn = dict(plots.draw_all(evaluation, *predictions, NAMES, HISTORY))
+    drawn = dict(plots.draw_all(Records(NAMES, evaluation, predictions, HISTORY)))
     assert list(drawn) == FIGURES
     for name, figure in drawn.items():
         content = plots.png(figure)
@@ -176,18 +178,21 @@ def test_every_sentence_in_the_table_is_used_and_every_one_used_is_in_the_table(
 def test_names_of_any_script_and_length_and_with_dollar_signs_are_drawn_as_they_are(predictions):
     odd = ClassNames("a", ("$x_1$", "$$", "a" * 120, "猫" * 120, "قط", "🐱\x01\t", "{0} %s", "___"))
     evaluation = report.summarise(*predictions, odd)
-    for name, figure in plots.draw_all(evaluation, *predictions, odd, HISTORY):
+    found = Records(odd, evaluation, predictions, HISTORY)
+    for name, figure in plots.draw_all(found):
         assert plots.png(figure), name
         assert not any(text.get_parse_math() for text in figure.findobj(Text)), name
         assert_no_text_is_cut_off(name, figure)
-    seen = words(plots.confusion_matrix(evaluation["confusion_matrix"], odd))
+    seen = words(plots.confusion_matrix(found))
     assert {"$x 1$", "$$", "قط", "{0} %s", "___"} < set(seen)
 
 
-def test_the_class_matrix_is_sorted_by_superclass_and_shows_shares_of_the_true_class(evaluation):
+def test_the_class_matrix_is_sorted_by_superclass_and_shows_shares_of_the_true_class(
+    evaluation, predictions
+):
     counts = np.array(evaluation["confusion_matrix"])
     order = [0, 4, 1, 5, 2, 6, 3, 7]
-    figure = plots.confusion_matrix(counts, NAMES)
+    figure = plots.confusion_matrix(Records(NAMES, evaluation, predictions))
     shown = figure.axes[0].images[0].get_array()
     expected = counts[np.ix_(order, order)] / counts[order].sum(axis=1, keepdims=True)
     assert np.allclose(shown, expected)
@@ -200,17 +205,27 @@ def test_very_few_images_and_no_superclasses_can_be_drawn(samples):
     names = ClassNames("a", ("cat", "dog", "horse"))
     probabilities, labels = predict(names, samples)
     evaluation = report.summarise(probabilities, labels, names)
-    drawn = dict(plots.draw_all(evaluation, probabilities, labels, names, HISTORY[:1]))
+    records = Records(names, evaluation, (probabilities, labels), HISTORY[:1])
+    drawn = dict(plots.draw_all(records))
     assert list(drawn) == [name for name in FIGURES if name != "superclass_confusion_matrix"]
     for name, figure in drawn.items():
         assert visible_texts(figure), name
 
 
+def test_training_curves_draw_values_of_zero(evaluation, predictions):
+    history = [{**row, "learning_rate": 0.0, "val_accuracy": 0.0} for row in HISTORY]
+    figure = plots.training_curves(Records(NAMES, evaluation, predictions, history))
+    for axes, line in ((figure.axes[0], 1), (figure.axes[2], 0)):
+        assert np.array_equal(axes.lines[line].get_ydata(), np.zeros(len(HISTORY)))
+
+
 def test_threads_draw_the_same_pictures_as_one_alone(evaluation, predictions):
+    found = Records(NAMES, evaluation, predictions)
+
     def draw(_: int) -> tuple[bytes, bytes]:
         return (
-            plots.png(plots.most_confused_pairs(evaluation)),
-            plots.png(plots.class_histograms(evaluation)),
+            plots.png(plots.most_confused_pairs(found)),
+            plots.png(plots.class_histograms(found)),
         )
 
     alone = draw(0)
@@ -221,7 +236,7 @@ def test_threads_draw_the_same_pictures_as_one_alone(evaluation, predictions):
 def test_neither_pyplot_nor_a_heavy_library_is_imported_for_figures():
     program = (
         "import sys, evaluation.plots as plots\n"
-        "plots.png(plots.training_curves([{'loss': 1.0, 'accuracy': 0.5}]))\n"
+        "plots.png(plots.ablation_bars([{'name': 'cnn', 'category': '', 'top1': [0.5]}]))\n"
         "heavy = {'matplotlib.pyplot', 'tensorflow', 'keras', 'evaluate', 'sklearn', 'datasets'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any
 
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
@@ -42,20 +42,8 @@ PLAIN_TEXT: Any = {
     "text.parse_math": False,
     "font.family": ["DejaVu Sans", *_FALLBACKS, "Last Resort High-Efficiency"],
 }
-Parameters = ParamSpec("Parameters")
 # It warns of every family that has no bold font.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-
-
-def plain_text(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Has a function draw with `PLAIN_TEXT`."""
-
-    @wraps(draw)
-    def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
-        with rc_context(PLAIN_TEXT):
-            return draw(*args, **kwargs)
-
-    return drawn
 
 
 @dataclass(frozen=True)
@@ -71,6 +59,17 @@ class Look:
     theme: Theme = LIGHT
     locale: Locale = ENGLISH
     narrow: bool = False
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Has a function draw with `PLAIN_TEXT`, and makes its `look` from the keyword arguments."""
+
+    @wraps(draw)
+    def drawn(*records: Any, **style: Any) -> Figure:
+        with rc_context(PLAIN_TEXT):
+            return draw(*records, look=Look(**style))
+
+    return drawn
 
 
 def new_figure(
@@ -131,6 +130,12 @@ def percent_axis(axes: Axes, locale: Locale, which: str, ticks: int = 5) -> None
     axis = axes.xaxis if which == "x" else axes.yaxis
     positions = [index / ticks for index in range(ticks + 1)]
     axis.set_ticks(positions, [locale.percent(position, 0) for position in positions])
+
+
+def add_legend(parent: Axes | Figure, **options: Any) -> None:
+    """Adds a legend in the colours of the lines; options are those of `legend`."""
+    options = {"fontsize": TEXT_SIZE, "handlelength": 1.7, **options}
+    parent.legend(frameon=False, labelcolor="linecolor", **options)
 
 
 def mark_value(

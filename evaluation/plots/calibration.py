@@ -9,22 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from evaluation import curves
 from evaluation.curves import Reliability
 from evaluation.plots.appearance import (
-    TEXT_SIZE,
     Look,
+    add_legend,
     mark_value,
     new_figure,
     percent_axis,
-    plain_text,
     style_axes,
+    styled,
 )
+from evaluation.plots.records import Records
 
 
-@plain_text
-def reliability_diagram(reliability: Reliability, **style: Any) -> Figure:
+@styled
+def reliability_diagram(found: Records, *, look: Look) -> Figure:
     """Draws accuracy over confidence, and below it the distribution of the confidence."""
-    look = Look(**style)
+    reliability = curves.reliability(*found.predictions)
     theme, locale = look.theme, look.locale
     filled = reliability.counts > 0
     weights = reliability.counts[filled]
@@ -67,7 +69,7 @@ def _accuracy_bars(axes: Axes, reliability: Reliability, look: Look) -> None:
             axes.plot(sides, [sure, sure], color=theme.contrary, linewidth=1.8)
     dashed: dict[str, Any] = {"color": theme.muted, "linewidth": 1.2, "linestyle": (0, (3, 2))}
     axes.plot([0, 1], [0, 1], label=locale.text("perfect"), **dashed)
-    axes.legend(loc="upper left", frameon=False, fontsize=TEXT_SIZE, labelcolor=theme.muted)
+    add_legend(axes, loc="upper left")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     percent_axis(axes, locale, "y")

@@ -1,9 +1,6 @@
-"""Figures of per-class results, each from the content of `evaluation.json`."""
+"""Figures of per-class results, each from a model's `evaluation.json`."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,17 +15,17 @@ from evaluation.plots.appearance import (
     mark_value,
     new_figure,
     percent_axis,
-    plain_text,
     style_axes,
+    styled,
 )
+from evaluation.plots.records import Records
 
 _PAIRS = 15
 
 
-@plain_text
-def class_histograms(evaluation: Mapping[str, Any], **style: Any) -> Figure:
+@styled
+def class_histograms(found: Records, *, look: Look) -> Figure:
     """Draws histograms of the accuracy (which is the recall), precision and F1 of the classes."""
-    look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
     note = locale.text("histograms_note")
     height = 7.2 if narrow else 3.6
@@ -39,7 +36,7 @@ def class_histograms(evaluation: Mapping[str, Any], **style: Any) -> Figure:
         (panels[1], "precision", "title_precision"),
         (panels[2], "f1", "title_f1"),
     ):
-        values = [row[field] for row in evaluation["per_class"] if row[field] is not None]
+        values = [row[field] for row in found.evaluation["per_class"] if row[field] is not None]
         style_axes(axes, theme, grid="y", title=locale.text(title))
         axes.hist(values, bins=np.linspace(0, 1, 21), color=theme.main, rwidth=0.86)
         percent_axis(axes, locale, "x", ticks=2)
@@ -54,15 +51,16 @@ def class_histograms(evaluation: Mapping[str, Any], **style: Any) -> Figure:
     return figure
 
 
-@plain_text
-def best_and_worst_classes(evaluation: Mapping[str, Any], **style: Any) -> Figure:
+@styled
+def best_and_worst_classes(found: Records, *, look: Look) -> Figure:
     """Draws the accuracy of the best and the worst classes."""
-    look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
-    accuracy = {row["name"]: row["accuracy"] for row in evaluation["per_class"] if row["support"]}
+    accuracy = {
+        row["name"]: row["accuracy"] for row in found.evaluation["per_class"] if row["support"]
+    }
     mean = float(np.mean(list(accuracy.values())))
     note = locale.text("best_and_worst_note")
-    rows = len(evaluation["best_classes"])
+    rows = len(found.evaluation["best_classes"])
     height = 2.6 + 0.6 * rows if narrow else 1.6 + 0.3 * rows
     figure = new_figure(look, locale.text("best_and_worst"), note, height=height)
     panels = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
@@ -70,7 +68,7 @@ def best_and_worst_classes(evaluation: Mapping[str, Any], **style: Any) -> Figur
         (panels[0], "best", theme.main),
         (panels[1], "worst", theme.contrary),
     ):
-        classes = evaluation[f"{field}_classes"]
+        classes = found.evaluation[f"{field}_classes"]
         values = [accuracy[name] for name in classes]
         labels = [locale.percent(value, 0) for value in values]
         names = [fit_name(locale.name(name), 18, lines=2) for name in classes]
@@ -84,13 +82,12 @@ def best_and_worst_classes(evaluation: Mapping[str, Any], **style: Any) -> Figur
     return figure
 
 
-@plain_text
-def most_confused_pairs(evaluation: Mapping[str, Any], **style: Any) -> Figure:
+@styled
+def most_confused_pairs(found: Records, *, look: Look) -> Figure:
     """Draws the pairs of classes with the most mistakes."""
-    look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
-    pairs = evaluation["most_confused"][:_PAIRS]
-    support = {row["name"]: row["support"] for row in evaluation["per_class"]}
+    pairs = found.evaluation["most_confused"][:_PAIRS]
+    support = {row["name"]: row["support"] for row in found.evaluation["per_class"]}
     note = locale.text("most_confused_note")
     height = 1.2 + (0.42 if narrow else 0.3) * max(len(pairs), 2)
     figure = new_figure(look, locale.text("most_confused"), note, height=height)

@@ -9,95 +9,63 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 
 from evaluation.corruptions import LEVELS
 from evaluation.plots.appearance import (
     NARROW,
-    SMALL_SIZE,
-    TEXT_SIZE,
     Look,
+    add_legend,
     fit_name,
     horizontal_bars,
-    label,
     new_figure,
-    plain_text,
     style_axes,
+    styled,
 )
 
 _CHANGES = 8  # classes shown at each end of the differences
 _SLIDE = (9.6, 5.4)  # inches: 16:9
-_EXAMPLE_SIZE = 27.0  # points: the side of a corrupted example
-_LINE = 12.5  # points between the figures at the ends of two curves
 
 
-@plain_text
-def robustness_curves(
-    results: Mapping[str, Mapping[str, Any]],
-    *,
-    examples: Mapping[str, Sequence[np.ndarray]] | None = None,
-    **style: Any,
-) -> Figure:
+@styled
+def robustness_curves(results: Mapping[str, Mapping[str, Any]], *, look: Look) -> Figure:
     """Draws the top-1 accuracy of several models by corruption level, in the format of a slide.
 
     Args:
         results: for each corruption (of `LEVELS`) its `levels`, a list of numbers from
             the original to the strongest, and `top1`, a list of accuracies for each model.
-        examples: for each corruption an image at each of its levels, uint8, (height, width, 3);
-            some of them are shown above their levels.
+        look: of the figure.
 
     Example:
         >>> results = {"shift": {"levels": [0, 4, 8], "top1": {"mlp": [0.5, 0.3, 0.1]}}}
         >>> figure = robustness_curves(results)
     """
-    look = Look(**style)
-    theme, locale, narrow = look.theme, look.locale, look.narrow
+    locale, narrow = look.locale, look.narrow
     kinds = [kind for kind in LEVELS if kind in results]
-    models = list(dict.fromkeys(name for kind in kinds for name in results[kind]["top1"]))
-    width, height = (NARROW, 0.7 + 2.3 * len(kinds)) if narrow else _SLIDE
+    width, height = (NARROW, 1.0 + 1.9 * len(kinds)) if narrow else _SLIDE
     title, note = locale.text("robustness"), locale.text("robustness_note")
     figure = new_figure(look, title, note, width=width, height=height)
-    panels = _panels(figure, len(kinds), narrow)
     shares = [share for kind in kinds for top1 in results[kind]["top1"].values() for share in top1]
+    panels = _panels(figure, len(kinds), narrow)
     for axes, kind in zip(panels, kinds, strict=True):
-        large = narrow or axes is panels[0]
-        places = _shown_levels(len(results[kind]["levels"]), limit=5 if large else 4)
-        _robustness_panel(axes, kind, results[kind], models, places, look)
+        _robustness_panel(axes, kind, results[kind], look)
         axes.set_ylim(0, 1.08 * (max(shares, default=0) or 1))
-        images = (examples or {}).get(kind, ())
-        if len(images):
-            _show_examples(axes, results[kind]["levels"], images, places)
-        axes.set_title(
-            locale.text(kind),
-            loc="left",
-            pad=_EXAMPLE_SIZE + 10 if len(images) else 8,
-            size=TEXT_SIZE + 1,
-            weight="bold",
-            color=theme.ink,
-        )
-    # The labels at the ends of the curves must not overlap: this needs the final layout.
-    figure.draw_without_rendering()
-    for axes, kind in zip(panels, kinds, strict=True):
-        _label_ends(axes, results[kind], models, look, named=narrow or axes is panels[0])
+    handles, columns = panels[0].get_lines(), 2 if narrow else 4
+    add_legend(figure, handles=handles, loc="outside lower center", ncols=columns)
     return figure
 
 
-@plain_text
+@styled
 def class_differences(
-    first: Mapping[str, Any],
-    second: Mapping[str, Any],
-    names: tuple[str, str],
-    **style: Any,
+    accuracy: Mapping[str, Mapping[str, float | None]], first: str, second: str, *, look: Look
 ) -> Figure:
     """Draws the classes with the largest differences in accuracy between two models.
 
-    Both are given by the content of `evaluation.json`, with the same classes, and by name.
+    The accuracy is given by model and class, None without images.
     """
-    look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
-    chosen = _largest_changes(first, second)
-    note = locale.text("class_differences_note", first=names[0], second=names[1])
+    chosen = _largest_changes(accuracy[first], accuracy[second])
+    note = locale.text("class_differences_note", first=first, second=second)
     height = 1.2 + 0.27 * max(len(chosen), 2)
     figure = new_figure(look, locale.text("class_differences"), note, height=height)
     axes = style_axes(figure.subplots(), theme, grid=None)
@@ -111,13 +79,12 @@ def class_differences(
     return figure
 
 
-@plain_text
-def ablation_bars(rows: Sequence[Mapping[str, Any]], **style: Any) -> Figure:
+@styled
+def ablation_bars(rows: Sequence[Mapping[str, Any]], *, look: Look) -> Figure:
     """Draws the top-1 accuracy of a recipe as its components are added one by one.
 
     The rows, from `ablation.json`, have a `name`, a `category`, and `top1`, one accuracy per seed.
     """
-    look = Look(**style)
     theme, locale, narrow = look.theme, look.locale, look.narrow
     height = 1.2 + (0.42 if narrow else 0.34) * max(len(rows), 2)
     figure = new_figure(look, locale.text("ablation"), locale.text("ablation_note"), height=height)
@@ -140,7 +107,7 @@ def ablation_bars(rows: Sequence[Mapping[str, Any]], **style: Any) -> Figure:
 def _panels(figure: Figure, count: int, narrow: bool) -> list[Axes]:
     """A large panel at the left, the others in two rows beside it; or all below each other."""
     if narrow:
-        return list(np.atleast_1d(figure.subplots(max(count, 1), 1)))[:count]
+        return list(np.atleast_1d(figure.subplots(count, 1)))
     columns = count // 2
     grid = figure.add_gridspec(2, 1 + columns, width_ratios=[1.6] + [1] * columns)
     panels = [figure.add_subplot(grid[:, 0])]
@@ -151,95 +118,30 @@ def _panels(figure: Figure, count: int, narrow: bool) -> list[Axes]:
     return panels
 
 
-def _shown_levels(levels: int, *, limit: int) -> list[int]:
-    """Returns the indices of evenly spaced levels, including the first and the last."""
-    for gaps in range(min(limit, levels) - 1, 1, -1):
-        if (levels - 1) % gaps == 0:
-            return list(range(0, levels, (levels - 1) // gaps))
-    return sorted({0, levels - 1})
-
-
-def _robustness_panel(
-    axes: Axes,
-    kind: str,
-    result: Mapping[str, Any],
-    models: Sequence[str],
-    places: Sequence[int],
-    look: Look,
-) -> None:
+def _robustness_panel(axes: Axes, kind: str, result: Mapping[str, Any], look: Look) -> None:
     theme, locale = look.theme, look.locale
-    style_axes(axes, theme, grid="y")
+    style_axes(axes, theme, grid="y", title=locale.text(kind))
     levels = result["levels"]
-    for order, model in enumerate(models):
-        if model in result["top1"]:
-            colour = theme.series[order % len(theme.series)]
-            top1 = result["top1"][model]
-            axes.plot(levels, top1, color=colour, linewidth=2.4, solid_capstyle="round")
-            axes.plot(levels[-1], top1[-1], "o", color=colour, markersize=5, clip_on=False)
+    for order, (model, top1) in enumerate(result["top1"].items()):
+        colour = theme.series[order % len(theme.series)]
+        axes.plot(levels, top1, color=colour, label=model, linewidth=2.4)
     if levels[0] > levels[-1]:  # brightness decreases: keep the original at the left
         axes.invert_xaxis()
     axes.set_xlabel(locale.text(f"{kind}_axis"))
-    ticks = [levels[place] for place in places]
-    axes.set_xticks(ticks, [locale.plain(tick) for tick in ticks])
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: locale.plain(value))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(lambda value, _: locale.percent(value, 0))
 
 
-def _show_examples(
-    axes: Axes, levels: Sequence[float], images: Sequence[np.ndarray], places: Sequence[int]
-) -> None:
-    """Shows images above their levels, at the top of the axes."""
-    for place in places:
-        image = images[place]
-        axes.add_artist(
-            AnnotationBbox(
-                OffsetImage(image, zoom=_EXAMPLE_SIZE / image.shape[0], interpolation="nearest"),
-                (levels[place], 1),
-                xycoords=("data", "axes fraction"),
-                xybox=(0, 4),
-                boxcoords="offset points",
-                box_alignment=(0.5, 0),
-                frameon=False,
-                pad=0,
-                annotation_clip=False,
-            )
-        )
-
-
-def _label_ends(
-    axes: Axes, result: Mapping[str, Any], models: Sequence[str], look: Look, *, named: bool
-) -> None:
-    """Labels each curve at its end with the accuracy at the strongest level."""
-    points = 72 / axes.figure.dpi
-    ends = sorted((result["top1"][model][-1], model) for model in models if model in result["top1"])
-    lowest = -np.inf
-    for share, model in ends:
-        colour = look.theme.series[models.index(model) % len(look.theme.series)]
-        text = look.locale.percent(share, 0)
-        end = (result["levels"][-1], share)
-        height = axes.transData.transform(end)[1] * points
-        lowest = max(height, lowest + (2 if named else 1) * _LINE)
-        label(
-            axes,
-            f"{model}\n{text}" if named else text,
-            end,
-            (8, lowest - height),
-            colour,
-            size=TEXT_SIZE if named else SMALL_SIZE,
-            weight="bold" if named else "normal",
-            annotation_clip=False,
-        )
-
-
 def _largest_changes(
-    first: Mapping[str, Any], second: Mapping[str, Any]
+    first: Mapping[str, float | None], second: Mapping[str, float | None]
 ) -> list[tuple[float, str]]:
     """Returns (difference of accuracies, class), largest gains first, largest losses last."""
-    other = {row["name"]: row["accuracy"] for row in second["per_class"]}
     changes = [
-        (row["accuracy"] - other[row["name"]], row["name"])
-        for row in first["per_class"]
-        if row["accuracy"] is not None and other.get(row["name"]) is not None
+        (value - other, name)
+        for name, value in first.items()
+        if value is not None and (other := second.get(name)) is not None
     ]
     changes.sort(key=lambda change: -change[0])
     if len(changes) <= 2 * _CHANGES:

@@ -11,8 +11,9 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames
-from evaluation.curves import by_superclass, superclass_confusion_matrix
+from evaluation.curves import by_superclass, count_superclasses
 from evaluation.plots.appearance import (
     SMALL_SIZE,
     TEXT_SIZE,
@@ -21,10 +22,11 @@ from evaluation.plots.appearance import (
     fit_name,
     horizontal_bars,
     new_figure,
-    plain_text,
     readable_on,
     style_axes,
+    styled,
 )
+from evaluation.plots.records import Records
 
 MAX_NAMED_CLASSES = 30  # more names do not fit next to a matrix
 MAX_NUMBERED_CLASSES = 20  # more numbers do not fit into its cells
@@ -32,52 +34,45 @@ MAX_NUMBERED_NARROW = 10
 _CONFUSIONS = 8
 
 
-@plain_text
-def confusion_matrix(
-    matrix: np.ndarray | Sequence[Sequence[int]],
-    names: ClassNames,
-    *,
-    level: str = "class",
-    classes: Sequence[int] | None = None,
-    **style: Any,
-) -> Figure:
+@styled
+def confusion_matrix(found: Records, classes: Sequence[int] = (), *, look: Look) -> Figure:
     """Draws a confusion matrix, normalised by row: rows are true classes.
 
-    Args:
-        matrix: counts, (C, C).
-        names: the C classes; they are sorted by superclass if they have any.
-        level: "class", or "superclass" for the matrix of superclasses.
-        classes: the classes to draw, in this order; by default all.
-
-    Raises:
-        ValueError: the level is "superclass", but there are none.
+    Without chosen classes it shows all, sorted by superclass if they have any.
     """
-    counts, look = np.asarray(matrix), Look(**style)
-    if level == "superclass":
-        return _superclass_matrix(counts, names, look)
-    if classes is None and len(names.classes) > MAX_NAMED_CLASSES:
-        return _large_matrix(counts, names, look)
-    order = by_superclass(names) if classes is None else list(classes)
-    if classes is None:
-        title = look.locale.text("confusion_classes", count=len(order))
-    else:
+    names = found.names
+    if not classes and len(names.classes) > MAX_NAMED_CLASSES:
+        return _large_matrix(found.matrix, names, look)
+    order = list(classes) or by_superclass(names)
+    title = look.locale.text("confusion_classes", count=len(order))
+    if classes:
         title = look.locale.text("confusion_chosen")
-    shares = _shares(counts)[np.ix_(order, order)]
+    shares = _shares(found.matrix)[np.ix_(order, order)]
     shown = [names.classes[index] for index in order]
     return _named_matrix(shares, shown, title, look.locale.text("confusion_classes_note"), look)
 
 
-@plain_text
-def class_confusions(
-    matrix: np.ndarray | Sequence[Sequence[int]],
-    names: ClassNames,
-    chosen: int,
-    **style: Any,
-) -> Figure:
-    """Draws row and column of a class in a matrix of counts: its false negatives and positives."""
-    counts, look = np.asarray(matrix), Look(**style)
+@styled
+def superclass_confusion_matrix(found: Records, *, look: Look) -> Figure:
+    """Draws the confusion matrix of the superclasses; raises `InputError` if there are none."""
+    names = found.names
+    if names.superclasses is None or names.superclass_of is None:
+        raise InputError("the classes have no superclasses")
+    grouped = count_superclasses(found.matrix, names.superclass_of, len(names.superclasses))
+    right = np.trace(grouped) / max(grouped.sum(), 1)
+    title = look.locale.text("confusion_superclasses", count=len(grouped))
+    note = look.locale.text("confusion_superclasses_note", right=look.locale.percent(right))
+    return _named_matrix(_shares(grouped), names.superclasses, title, note, look)
+
+
+@styled
+def class_confusions(found: Records, classes: Sequence[int], *, look: Look) -> Figure:
+    """Draws the false negatives and the false positives of a class, the first of the given."""
+    counts, chosen = found.matrix, classes[0]
     theme, locale, narrow = look.theme, look.locale, look.narrow
-    title = locale.text("class_confusions", name=fit_name(locale.name(names.classes[chosen]), 36))
+    title = locale.text(
+        "class_confusions", name=fit_name(locale.name(found.names.classes[chosen]), 36)
+    )
     right, support = counts[chosen, chosen], counts[chosen].sum()
     note = locale.text(
         "class_confusions_note", right=locale.number(right), support=locale.number(support)
@@ -92,7 +87,7 @@ def class_confusions(
         top = others[np.argsort(-values[others], kind="stable")][:_CONFUSIONS]
         top = top[values[top] > 0]
         labels = [locale.number(value) for value in values[top]]
-        shown = [fit_name(locale.name(names.classes[index]), 18, lines=2) for index in top]
+        shown = [fit_name(locale.name(found.names.classes[index]), 18, lines=2) for index in top]
         style_axes(axes, theme, grid=None, title=locale.text(key))
         horizontal_bars(axes, shown, values[top].tolist(), labels, colour, theme, rows=_CONFUSIONS)
         axes.margins(x=0.16)
@@ -100,16 +95,6 @@ def class_confusions(
             text = locale.text("no_data")
             axes.text(0, 0, text, color=theme.muted, size=TEXT_SIZE, va="center")
     return figure
-
-
-def _superclass_matrix(counts: np.ndarray, names: ClassNames, look: Look) -> Figure:
-    if names.superclasses is None or names.superclass_of is None:
-        raise ValueError("these classes have no superclasses")
-    grouped = superclass_confusion_matrix(counts, names.superclass_of, len(names.superclasses))
-    right = np.trace(grouped) / max(grouped.sum(), 1)
-    title = look.locale.text("confusion_superclasses", count=len(grouped))
-    note = look.locale.text("confusion_superclasses_note", right=look.locale.percent(right))
-    return _named_matrix(_shares(grouped), names.superclasses, title, note, look)
 
 
 def _named_matrix(

@@ -7,44 +7,33 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from classifier.model_folder.folder import ClassNames
-from evaluation.curves import ClassCurves, Curve
+from evaluation.curves import ClassCurves, Curve, default_classes
 from evaluation.plots.appearance import (
-    TEXT_SIZE,
     Look,
+    add_legend,
     fit_name,
     new_figure,
     percent_axis,
-    plain_text,
     style_axes,
+    styled,
 )
+from evaluation.plots.records import Records
 
 _LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next style when all colours are used
 
 
-@plain_text
-def precision_recall_plot(
-    curves: ClassCurves,
-    names: ClassNames,
-    classes: Sequence[int],
-    **style: Any,
-) -> Figure:
-    """Draws the precision-recall curves of the classes with these indices, and the averages."""
+@styled
+def precision_recall_plot(found: Records, classes: Sequence[int] = (), *, look: Look) -> Figure:
+    """Draws precision-recall curves, by default of the best and the worst classes."""
     labels = ("recall", "precision")
-    return _plot("precision_recall", labels, curves, names, classes, Look(**style))
+    return _plot("precision_recall", labels, found.precision_recall, found, classes, look)
 
 
-@plain_text
-def roc_plot(
-    curves: ClassCurves,
-    names: ClassNames,
-    classes: Sequence[int],
-    **style: Any,
-) -> Figure:
-    """Draws the ROC curves of the classes with these indices, and the averages."""
+@styled
+def roc_plot(found: Records, classes: Sequence[int] = (), *, look: Look) -> Figure:
+    """Draws ROC curves, by default of the best and the worst classes."""
     labels = ("false_positive_rate", "true_positive_rate")
-    look = Look(**style)
-    figure = _plot("roc", labels, curves, names, classes, look)
+    figure = _plot("roc", labels, found.roc, found, classes, look)
     # A random classifier; zorder: behind the curves.
     figure.axes[0].plot([0, 1], [0, 1], color=look.theme.grid, linewidth=1.2, zorder=1.5)
     return figure
@@ -54,10 +43,11 @@ def _plot(
     key: str,
     labels: tuple[str, str],
     curves: ClassCurves,
-    names: ClassNames,
+    found: Records,
     classes: Sequence[int],
     look: Look,
 ) -> Figure:
+    classes = classes or default_classes(found.evaluation)
     theme, locale, narrow = look.theme, look.locale, look.narrow
     # A narrow figure has its legend below the axes.
     height = 4.7 + 0.25 * (2 + len(classes)) if narrow else 5.2
@@ -72,7 +62,7 @@ def _plot(
     style_axes(axes, theme)
     line(curves.micro, locale.text("micro"), theme.ink, 3.2)
     line(curves.macro, locale.text("macro"), theme.muted, 1.6)
-    chosen = [(curves.classes[index], names.classes[index]) for index in classes]
+    chosen = [(curves.classes[index], found.names.classes[index]) for index in classes]
     drawn = [(curve, name) for curve, name in chosen if curve is not None]
     drawn.sort(key=lambda item: -item[0].area)
     for order, (curve, name) in enumerate(drawn):
@@ -85,16 +75,8 @@ def _plot(
     axes.set_ylim(-0.01, 1.02)
     percent_axis(axes, locale, "x")
     percent_axis(axes, locale, "y")
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(0.0, -0.2) if narrow else (1.02, 1.0),
-        frameon=False,
-        fontsize=TEXT_SIZE,
-        handlelength=1.7,
-        labelspacing=0.6,
-        labelcolor="linecolor",
-        borderaxespad=0,
-    )
+    corner = (0.0, -0.2) if narrow else (1.02, 1.0)
+    add_legend(axes, loc="upper left", bbox_to_anchor=corner, labelspacing=0.6, borderaxespad=0)
     axes.set_xlabel(locale.text(labels[0]))
     axes.set_ylabel(locale.text(labels[1]))
     return figure

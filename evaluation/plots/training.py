@@ -10,15 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.plots.appearance import Look, label, new_figure, plain_text, style_axes
+from classifier.errors import InputError
+from evaluation.plots.appearance import Look, add_legend, new_figure, style_axes, styled
+from evaluation.plots.records import Records
 
 _MAX_MARKED_EPOCHS = 40  # the markers of longer trainings would overlap
 
 
-@plain_text
-def training_curves(history: Sequence[Mapping[str, float]], **style: Any) -> Figure:
+@styled
+def training_curves(found: Records, *, look: Look) -> Figure:
     """Draws the columns of `history.csv` over the epochs; missing ones are skipped."""
-    look = Look(**style)
+    history = found.history
+    if not history:
+        raise InputError("the model has no training history")
     theme, locale = look.theme, look.locale
     accuracy = _column(history, "val_accuracy")
     best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
@@ -51,25 +55,20 @@ def training_curves(history: Sequence[Mapping[str, float]], **style: Any) -> Fig
 def _training_and_validation(
     axes: Axes, history: Sequence[Mapping[str, float]], field: str, look: Look
 ) -> None:
-    """Draws two lines, named where they end."""
     axes.yaxis.set_major_locator(MaxNLocator(5))
     epochs = np.arange(1, len(history) + 1)
     marker = "o" if len(history) <= _MAX_MARKED_EPOCHS else ""
-    ends = []
     for column, key, colour in (
         (field, "training", look.theme.main),
         (f"val_{field}", "validation", look.theme.contrary),
     ):
         values = _column(history, column)
         if np.isfinite(values).any():
-            axes.plot(epochs, values, color=colour, linewidth=2, marker=marker, markersize=3)
-            ends.append((values[np.isfinite(values)][-1], look.locale.text(key), colour))
-    ends.sort(key=lambda end: end[0])
-    for place, (value, text, colour) in enumerate(ends):
-        # Labels of lines with close ends would overlap: move them apart.
-        shift = 0 if len(ends) < 2 else (-7 if place == 0 else 7)
-        label(axes, text, (epochs[-1], value), (8, shift), colour, annotation_clip=False)
+            line: dict[str, Any] = {"color": colour, "label": look.locale.text(key)}
+            axes.plot(epochs, values, linewidth=2, marker=marker, markersize=3, **line)
+    if axes.lines:
+        add_legend(axes)
 
 
 def _column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
-    return np.array([float(row.get(name, "nan") or "nan") for row in history])
+    return np.array([row.get(name, np.nan) for row in history], float)
