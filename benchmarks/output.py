@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from classifier import command_line
+from classifier import command_line, provenance
 from classifier.errors import InputError
 from classifier.files import write_atomically, write_text
 
@@ -46,16 +46,15 @@ def circumstances(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 def command_and_date(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the command and the date of a measurement."""
+    command = shlex.join(["python", "-m", f"benchmarks.{benchmark}", *arguments])
     return {
-        "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *arguments]),
+        **provenance.without_local_paths({"command": command}),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
 
 def machine() -> dict[str, Any]:
     """Returns the machine and the versions of the libraries."""
-    from classifier import provenance
-
     return {"machine": provenance.machine(), "versions": provenance.library_versions()}
 
 

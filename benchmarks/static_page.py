@@ -152,11 +152,15 @@ def python_predictions(site: Path, model: dict[str, Any]) -> list[float]:
 
 def table(result: dict[str, Any]) -> str:
     """Returns the table in Markdown, and how it was measured."""
-    rows = [[str(value) for value in row.values()] for row in result["rows"]]
+    rows = [
+        [row["model"], *(f"{value:.{1 if value < 50 else 0}f}" for value in [*row.values()][1:])]
+        for row in result["rows"]
+    ]
     return (
         f"{output.markdown(HEADER, rows, 'lrrrrrrr')}\n\nMedians in milliseconds, Chromium "
-        f"{result['chromium']} from localhost, Python on one thread; {result['date']}, load "
-        f"{result['load_before']}, `{result['command']}`.\n"
+        f"{result['chromium']} from localhost, {result['machine']['cores']} cores of "
+        f"{result['machine']['processor']}, load {result['load_before']} before; "
+        f"{result['date']}, `{result['command']}`.\n"
     )
 
 

@@ -12,6 +12,7 @@ from jinja2 import FileSystemLoader
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from classifier import provenance
 from evaluation import curves
 from evaluation.curves import Curve
 from interface import about, classify, compare, evaluation, header, markup
@@ -154,7 +155,11 @@ def render_about(models: Models, served: Served, language: str) -> str:
     text = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
     text = _FIGURE.sub(lambda found: str(about.figure(served, found[1], language)), text)
     text = text.replace('<a href="http', '<a target="_blank" rel="noopener" href="http')
-    return fill("about", language, models=list(models), card=Markup(text))
+    commands = {
+        model.name: provenance.without_local_paths(model.training).get("command")
+        for model in models
+    }
+    return fill("about", language, models=list(models), commands=commands, card=Markup(text))
 
 
 def render_without_scripts(models: Models, language: str) -> Markup:
