@@ -12,14 +12,13 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier import command_line
 from classifier.errors import InputError
 from classifier.files import require_writable, write_atomically
-from classifier.hub.commit import commit_files
+from classifier.hub.commit import Upload, commit_files
 from classifier.hub.pulling import commit_at
 from classifier.hub.space_files import SDKS, ZERO_GPU, gradio_files, static_readme
 from classifier.hub_client import (
@@ -42,19 +41,6 @@ WAYS_OUT = (
     "--sdk static (free; never sleeps), --hardware zero-a10g (free for two Spaces of an account in "
     "good standing), or a paid plan for --sdk gradio on other hardware"
 )
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """A Space that is on the Hub: its page, the commit's page, and whether a file has changed."""
-
-    page: str
-    commit: str
-    changed: bool
-
-    def __str__(self) -> str:
-        first = "Uploaded" if self.changed else "No file has changed since"
-        return f"{first}: {self.commit}\nThe Space: {self.page}"
 
 
 def main(arguments: list[str]) -> None:
@@ -81,19 +67,14 @@ def main(arguments: list[str]) -> None:
     if options.hardware and (options.sdk == "static" or options.output):
         raise InputError("--hardware is for --sdk gradio: a static page runs on none")
     if options.space:
-        result = deploy(
-            options.space,
-            models,
-            sdk=options.sdk,
-            hardware=options.hardware,
-            force=options.force,
-        )
-        print(result)
+        chosen = {"sdk": options.sdk, "hardware": options.hardware, "force": options.force}
+        print(deploy(options.space, models, **chosen))
         return
     if options.sdk != "static":
         raise InputError("--output is for --sdk static: a Gradio app is started by `make run`")
     write_static_page(models, Path(options.output))
-    print(f"Static page: {options.output}\nSee it: {_command_to_serve(options.output)}")
+    command = shlex.join(["python", "-m", "http.server", "-d", options.output])
+    print(f"Static page: {options.output}\nSee it: {command}")
 
 
 def deploy(
@@ -103,7 +84,7 @@ def deploy(
     sdk: str | None = None,
     hardware: str | None = None,
     force: bool = False,
-) -> Deployment:
+) -> Upload:
     """Creates the Space if it does not exist, and uploads its files in one commit.
 
     Args:
@@ -124,28 +105,28 @@ def deploy(
     try:
         info = unless_missing(lambda: api.space_info(space))
         sdk = _choose_sdk(space, sdk, info, force=force)
-        zero_gpu = (hardware or _hardware_of(info)) == ZERO_GPU
-        files = _files(api, models, sdk, zero_gpu=zero_gpu)
+        files = _files(api, models, sdk, hardware or _hardware_of(info))
         head = _prepare_space(api, space, sdk, hardware, info, done)
-        made = commit_files(
+        # Files of folders that are uploaded, and everything of another SDK, are replaced.
+        folders = {f"{name.partition('/')[0]}/*" for name in files if "/" in name}
+        upload = commit_files(
             api,
             space,
             files,
             repo_type="space",
             head=head,
-            # Files of folders that are uploaded, and everything of another SDK, are replaced.
-            owned=["[!.]*"] if info and info.sdk != sdk else sorted(_folders(files)),
+            owned=["[!.]*"] if info and info.sdk != sdk else sorted(folders),
             message=f"Deploy the {'app' if sdk == 'gradio' else 'static page'}",
+            use=f"The Space: {api.endpoint}/spaces/{space}",
         )
-        done.append(f"the files are uploaded ({made.commit_url})")
+        done.append(f"the files are uploaded ({upload.commit.commit_url})")
         if sdk == "gradio":
             _set_models(api, space, ",".join(models))
     except InputError:
         raise
     except Exception as error:
         raise _readable_error(space, done, error) from error
-    page = f"{api.endpoint}/spaces/{space}"
-    return Deployment(page, made.commit_url, made.oid != head)
+    return upload
 
 
 def write_static_page(models: Sequence[str], folder: Path) -> None:
@@ -165,10 +146,6 @@ def write_static_page(models: Sequence[str], folder: Path) -> None:
     write_atomically(folder.absolute(), lambda temporary: build_site(resolved, temporary))
 
 
-def _command_to_serve(folder: str) -> str:
-    return shlex.join(["python", "-m", "http.server", "-d", folder])
-
-
 def _choose_sdk(space: str, sdk: str | None, info: SpaceInfo | None, *, force: bool) -> str:
     current = info.sdk if info else None
     chosen = sdk or current or "gradio"
@@ -186,14 +163,14 @@ def _hardware_of(info: SpaceInfo | None) -> str | None:
 
 
 def _files(
-    api: HfApi, models: Sequence[str], sdk: str, *, zero_gpu: bool
+    api: HfApi, models: Sequence[str], sdk: str, hardware: str | None
 ) -> dict[str, Path | bytes]:
     """Returns the content of all files of the Space."""
     if sdk == "gradio":
         for model in models:
             check_repo_id(model, "--model")
             commit_at(api, model)
-        return gradio_files(models, zero_gpu=zero_gpu)
+        return gradio_files(models, zero_gpu=hardware == ZERO_GPU)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "site")
         write_static_page(models, folder)
@@ -218,10 +195,6 @@ def _prepare_space(
         with_retries(lambda: api.request_space_hardware(space, hardware))
         done.append(f"its hardware is {hardware}")
     return str(info.sha)
-
-
-def _folders(files: dict[str, Path | bytes]) -> set[str]:
-    return {f"{name.partition('/')[0]}/*" for name in files if "/" in name}
 
 
 def _set_models(api: HfApi, space: str, models: str) -> None:

@@ -179,9 +179,8 @@ def evaluate_on_test(folder: Path, data: TrainingData) -> None:
 
 def publish(source: str, options: argparse.Namespace) -> None:
     """Uploads a model folder to the Hub in one commit, after its results have been verified."""
-    from classifier import hub
     from classifier.convert import convert
-    from classifier.hub import card
+    from classifier.hub import card, publishing
     from classifier.hub.sources import local_folder
     from classifier.model_folder.folder import ONNX
     from evaluation import report
@@ -192,12 +191,12 @@ def publish(source: str, options: argparse.Namespace) -> None:
     measured = options.source and options.dataset
     if options.source and options.dataset_id:
         name_dataset(folder, options.dataset_id)
-        card.write(folder, compare=card.others(folder))
+        card.write(folder)
     if options.with_onnx:
         folder.check(complete=True)
         print(convert(folder, "onnx", folder.path / ONNX))
-        card.write(folder, compare=card.others(folder))
-    publication = hub.publish(
+        card.write(folder)
+    upload = publishing.publish(
         folder,
         repo_id=options.repo_id,
         recomputed=functools.partial(report.recompute, folder),
@@ -208,7 +207,7 @@ def publish(source: str, options: argparse.Namespace) -> None:
         tag=options.tag,
         force=options.force,
     )
-    print(publication)
+    print(upload)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Hyperparameter search for a preset, with one worker or many, also on several machines.
 
 python tune.py --preset mlp-baseline --sampler tpe --trials 20 --epochs 8
-python tune.py --preset mlp-baseline --sampler grid --trials 12 --write-preset best.yaml
+python tune.py --preset mlp-baseline --sampler random --trials 20 --write-preset best.yaml
 python tune.py --preset mlp-baseline --sampler tpe --trials 20 --storage postgresql://me@host/studies
 
 The same command with the same storage resumes the study, or adds a worker to it.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import functools
-import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -23,19 +22,21 @@ from classifier.data.source import DataSource, add_data_arguments
 from classifier.environment import import_quietly
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable
-from classifier.presets import load_preset, parse_overrides
-from classifier.search import PRUNERS, SAMPLERS
+from classifier.presets import DEFAULT_PRESET, load_preset, parse_overrides
 
 if TYPE_CHECKING:
     from classifier.search.search_space import SearchSpace
-
-DEFAULT_PRESET = "mlp-baseline"
 
 
 def main(arguments: list[str]) -> None:
     """Runs trials until the study is complete; writes the results."""
     options = parse(arguments)
-    import_optuna()
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("the search needs optuna: pip install -r requirements-dev.txt") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     from classifier.search import results, search_space, storage
 
     changes = parse_overrides(options.set, epochs=options.epochs, seed=options.seed)
@@ -51,19 +52,10 @@ def main(arguments: list[str]) -> None:
     options.storage = options.storage or storage.sqlite_url(folder / "study.db")
     if options.write_preset:
         results.check_preset(options.write_preset)
-    command = shlex.join(["python", "tune.py", *map(storage.without_password, arguments)])
+    words = ["python", "tune.py", *map(storage.without_password, arguments)]
+    command = provenance.command_without_local_paths(words)
     # Names of files may hold bytes that are not UTF-8, as the results are.
     search(options, space, folder, command.encode(errors="backslashreplace").decode())
-
-
-def import_optuna() -> None:
-    """Imports Optuna and limits its log messages; raises InputError if it is not installed."""
-    try:
-        import optuna
-    except ImportError:
-        raise InputError("the search needs optuna: pip install -r requirements-dev.txt") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
 def search(options: argparse.Namespace, space: SearchSpace, folder: Path, command: str) -> None:
@@ -71,8 +63,8 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
     from classifier.search import results, storage
     from classifier.training.training_data import load_training_data
 
-    database = storage.open_storage(options.storage, grace=options.grace)
     folder.mkdir(parents=True, exist_ok=True)
+    database = storage.open_storage(options.storage, grace=options.grace)
     source = DataSource.from_options(options)
     print(f"Loading {source.dataset} …", flush=True)
     data = load_training_data(source, space.settings)
@@ -83,7 +75,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
 
     shared = {
         **space.settings.to_dict(),
-        "search": dict(space.section),
+        "search": {name: str(kind) for name, kind in space.dimensions.items()},
         "sampler": options.sampler,
         "pruner": options.pruner,
         "dataset": data.split.fingerprint,
@@ -95,7 +87,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
         "machine": provenance.machine(),
         "versions": provenance.library_versions(),
         "git_commit": provenance.git_commit(),
-        **shared,
+        **provenance.without_local_paths(shared),
     }
     pruner = trials.build_pruner(options.pruner, space.settings.epochs)
     study = storage.open_study(database, options.study_name, pruner=pruner, config=shared)
@@ -106,8 +98,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
     train = functools.partial(trials.train_trial, data=data)
     trials.run(study, space, options.sampler, options.trials, train=train, after_trial=write_tables)
     write_tables()
-    for line in results.write_plots(study, folder):
-        print(line)
+    results.write_plots(study, folder)
     if results.best_trial(study) is None:
         raise ClassifierError(
             f"no trial of the study {study.study_name!r} is complete, so there is no best one: "
@@ -132,12 +123,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="preset, or YAML file, with a `search` section (default: %(default)s)",
     )
     add_data_arguments(parser)
-    add("--sampler", choices=SAMPLERS, required=True, help="search method")
-    add("--trials", type=positive, metavar="N", required=True, help="of all workers together")
+    add("--sampler", choices=("grid", "random", "tpe"), required=True, help="search method")
+    add(
+        "--trials",
+        type=command_line.positive,
+        metavar="N",
+        required=True,
+        help="of all workers together",
+    )
     add("--epochs", type=int, metavar="N", help="maximum number of epochs of a trial")
     add("--seed", type=int, metavar="N", help="random seed of trainings and sampler")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="fixes a setting")
-    add("--pruner", choices=PRUNERS, default="median", help="stops poor trials (default: median)")
+    pruners = ("median", "hyperband", "none")
+    add("--pruner", choices=pruners, default="median", help="stops poor trials (default: median)")
     add(
         "--storage",
         metavar="URL",
@@ -146,7 +144,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--study-name", metavar="NAME", help="default: the name of the preset")
     add(
         "--grace",
-        type=positive,
+        type=command_line.positive,
         default=60,
         metavar="SECONDS",
         help="without a heartbeat of its worker, until a trial is lost (default: %(default)s)",
@@ -154,13 +152,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--output", metavar="DIR", help="of the results (default: runs/<study>-search)")
     add("--write-preset", metavar="FILE.yaml", type=Path, help="of the best trial's settings")
     return parser.parse_args(arguments)
-
-
-def positive(text: str) -> int:
-    """Returns a positive integer."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"give a positive integer. Received: {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,13 @@ def argument_parser(description: str, **options: Any) -> argparse.ArgumentParser
     return parser
 
 
+def positive(text: str) -> int:
+    """Returns a positive integer, the value of an option."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"give a positive integer. Received: {text!r}")
+    return int(text)
+
+
 def check_output(path: Path) -> None:
     """Raises `InputError`, before a long computation, if the file of `--output` cannot be written.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import re
@@ -38,10 +37,6 @@ class HubError(ClassifierError):
     """The Hub cannot be reached, or a request failed."""
 
 
-class HubUnreachableError(HubError):
-    """The Hub did not answer in time, or there is no network."""
-
-
 def is_hub_id(name: str) -> bool:
     """Whether a text is `name` or `user/name` as the Hub allows it."""
     from huggingface_hub.errors import HFValidationError
@@ -64,39 +59,28 @@ def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
     return repo_id
 
 
-def connect(token: str | None = None) -> HfApi:
-    """Returns the client of the Hub that `HF_ENDPOINT` names.
+def connect() -> HfApi:
+    """Returns the client of the Hub that `HF_ENDPOINT` names, with the limits of this module.
 
-    Args:
-        token: by default the one that huggingface_hub finds (`HF_TOKEN`, or from `hf auth login`).
+    Its token is that of `HF_TOKEN` or of `hf auth login`.
     """
     from huggingface_hub import HfApi
 
-    install_client()
-    return HfApi(token=token)
+    with _installing:
+        _install()
+    return HfApi()
 
 
-def connect_to_write(token: str | None = None) -> HfApi:
-    """Returns the client with the given token, `HF_TOKEN`, or the one of `hf auth login`.
-
-    Raises:
-        InputError: there is no token.
-    """
+def connect_to_write() -> HfApi:
+    """Returns the client as `connect` does; raises InputError if there is no token."""
     from huggingface_hub import constants, get_token
 
-    token = token or get_token()
-    if not token:
+    if not get_token():
         raise InputError(
             "publishing needs a token of the Hub, and there is none: create one with write access "
             f"at {constants.ENDPOINT}/settings/tokens and log in: `hf auth login`"
         )
-    return connect(token)
-
-
-def install_client() -> None:
-    """Limits all requests of huggingface_hub and `datasets` in this process; once."""
-    with _installing:
-        _install()
+    return connect()
 
 
 def with_retries(call: Callable[[], T], *, attempts: int = len(BACKOFF) + 1) -> T:
@@ -104,10 +88,6 @@ def with_retries(call: Callable[[], T], *, attempts: int = len(BACKOFF) + 1) -> 
 
     huggingface_hub retries uploads, downloads and lists itself; this is for its other calls, also
     for the commit. It waits as long as the Hub's `Retry-After` says.
-
-    Args:
-        call: the call.
-        attempts: at most so many calls.
     """
     for backoff in BACKOFF[: attempts - 1]:
         try:
@@ -137,15 +117,12 @@ def unless_missing(call: Callable[[], T]) -> T | None:
 
 def is_transient(error: BaseException) -> bool:
     """Returns whether an error is transient: a 5xx, a 429, a lost connection or a timeout."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils import httpx
 
     for cause in causes(error):
         if (status := status_of(cause)) is not None:
             return status in TRANSIENT_STATUSES
-        if isinstance(cause, (ClassifierError, OfflineModeIsEnabled)):
-            return False
-        if isinstance(cause, (httpx.TransportError, json.JSONDecodeError, ConnectionError)):
+        if isinstance(cause, httpx.TransportError):
             return True
     return False
 

@@ -1,6 +1,5 @@
 """Reads presets and the settings of a command line. Both are YAML: data, never executed."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -48,25 +47,21 @@ def load_preset(name_or_file: str | Path) -> Settings:
     Raises:
         InputError: no such preset, not a mapping, an unknown name or an invalid value.
     """
-    path = preset_path(name_or_file)
-    content = read_preset_file(path, name_or_file)
+    path, content = read_preset(name_or_file)
     content.pop("search", None)
     refuse_unknown(content, f"setting in {path.name}")
     return Settings(**{"preset": path.stem, **content})
 
 
-def preset_path(name_or_file: str | Path) -> Path:
-    """Returns the path of a preset's file, whether or not it exists."""
+def read_preset(name_or_file: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Returns a preset's file and its content; raises `InputError` if it is not a mapping."""
     path = Path(name_or_file)
-    return path if path.suffix in (".yaml", ".yml") else PRESETS / f"{name_or_file}.yaml"
-
-
-def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
-    """Returns the content of a preset's file; raises `InputError` if it is not a mapping."""
+    if path.suffix not in (".yaml", ".yml"):
+        path = PRESETS / f"{name_or_file}.yaml"
     if not path.is_file():
-        known = ", ".join(preset_names())
         raise InputError(
-            f"no preset {str(name)!r}: choose one of {known}, or name a YAML file that exists"
+            f"no preset {str(name_or_file)!r}: choose one of {', '.join(preset_names())}, or name "
+            "a YAML file that exists"
         )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -75,7 +70,7 @@ def read_preset_file(path: Path, name: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid YAML: {message}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path} is not a preset: it must hold `setting: value` lines")
-    return content
+    return path, content
 
 
 class _Loader(yaml.SafeLoader):
@@ -129,9 +124,7 @@ def refuse_unknown(names: Iterable[str], what: str) -> None:
     known = Settings.model_fields
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
-            raise InputError(f"unknown {what} {name!r}. {hint}There are: {', '.join(known)}")
+            raise InputError(f"unknown {what} {name!r}. There are: {', '.join(known)}")
 
 
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The provenance of a result: library versions, machine, git commit; without local paths."""
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -11,8 +10,11 @@ from importlib import metadata
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
-# Absolute, from the home folder, or outside of the working folder; also those of Windows.
-LOCAL_PATH = re.compile(r"/|~|\.\.([/\\]|$)|[A-Za-z]:[/\\]|\\\\")
+# Absolute, from the home folder, or outside of the working folder, also of Windows; as a text, as
+# the value of KEY=VALUE, or in the URL of a database.
+LOCAL_PATH = re.compile(
+    r"""(?:^|(?<==)|(?<==")|(?<=sqlite:///))(?:/|~|\.\.(?:[/\\]|$)|[A-Za-z]:[/\\]|\\\\)[^"]*"""
+)
 # Flags of the kernel: what decides the speed of a training, the widest first.
 VECTORS = {
     "amx_bf16": "AMX",
@@ -52,49 +54,33 @@ def without_local_paths(record: Any) -> Any:
     """Returns a record without the paths of this machine, as it may be published.
 
     A path outside of the working folder becomes its last part, an absolute one inside of it becomes
-    relative; all else stays. Paths are found in lists and objects, in commands (`command`) and in
-    their options `KEY=VALUE`.
+    relative; all else stays.
 
     Args:
-        record: a JSON value, such as the content of `training.json`.
+        record: a JSON value, such as the content of `training.json`; the entry `command` of an
+            object is a command line.
     """
-    if isinstance(record, dict):
-        return {
-            key: _command_without_local_paths(value)
-            if key == "command" and isinstance(value, str)
-            else without_local_paths(value)
-            for key, value in record.items()
-        }
     if isinstance(record, list):
         return [without_local_paths(value) for value in record]
-    return _public_path(record) if isinstance(record, str) else record
+    if isinstance(record, str):
+        return LOCAL_PATH.sub(_public_path, record)
+    if not isinstance(record, dict):
+        return record
+    public = {key: without_local_paths(value) for key, value in record.items()}
+    if isinstance(record.get("command"), str):
+        public["command"] = command_without_local_paths(shlex.split(record["command"]))
+    return public
 
 
-def _command_without_local_paths(command: str) -> str:
-    try:
-        words = shlex.split(command)
-    except ValueError:  # not a command of a shell
-        return command
-    return shlex.join(map(_word_without_local_paths, words))
+def command_without_local_paths(words: list[str]) -> str:
+    """Returns a command line without the paths of this machine, as `without_local_paths` does."""
+    return shlex.join(without_local_paths(words))
 
 
-def _word_without_local_paths(word: str) -> str:
-    key, separator, value = word.partition("=")
-    if not separator:
-        return _public_path(word)
-    try:
-        value = json.dumps(without_local_paths(json.loads(value)), ensure_ascii=False)
-    except ValueError:
-        value = _public_path(value)
-    return f"{key}={value}"
-
-
-def _public_path(text: str) -> str:
-    if not LOCAL_PATH.match(text):
-        return text
-    if Path(text).is_relative_to(Path.cwd()):
-        return Path(text).relative_to(Path.cwd()).as_posix()
-    path = PurePath(text) if "\\" not in text else PureWindowsPath(text)
+def _public_path(found: re.Match[str]) -> str:
+    path = PurePath(found[0]) if "\\" not in found[0] else PureWindowsPath(found[0])
+    if path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd()).as_posix()
     return path.name
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classifier.command_line import argument_parser, run
+from classifier.command_line import argument_parser, positive, run
 from classifier.errors import InputError
 from classifier.files import require_writable
 from evaluation.locales import ENGLISH
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--limit",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="evaluate on a fixed, stratified subset of N images",
     )
@@ -150,12 +150,6 @@ def _target(options: argparse.Namespace, folder: Path) -> Path:
     if options.limit is None:
         return folder
     return RESULTS / Path(options.source).expanduser().resolve().name
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"give a positive integer. Received: {text!r}")
-    return int(text)
 
 
 def _duplicates(evaluation: dict[str, Any]) -> tuple[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from classifier.hub import Follower, ResolvedModel
+from classifier.hub.following import Follower
+from classifier.hub.pulling import ResolvedModel
 from interface.figures import drawings_of, looks
 from interface.serving import Models, Served
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from classifier.errors import ClassifierError, InputError
-from classifier.hub import ResolvedModel
+from classifier.hub.pulling import ResolvedModel
 from classifier.model_folder.folder import TOP, ClassNames
 from classifier.prediction.classifier import Prediction, rank
 from interface.decoder import Decoder

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from classifier.errors import InputError
-from classifier.hub import Follower, HubError, ModelNotFoundError, ResolvedModel, pulling, sources
-from classifier.hub.pulling import pull
+from classifier.hub import pulling, sources
+from classifier.hub.following import Follower
+from classifier.hub.pulling import ModelNotFoundError, ResolvedModel, pull
+from classifier.hub_client import HubError
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier
 from hub_server import Hub
@@ -165,7 +167,7 @@ def test_pull_failed_download_gives_the_last_complete_model(
 def test_pull_in_offline_mode_gives_the_cached_model(hub: Hub, published: str) -> None:
     commit = pull(published).revision
     program = (
-        "from classifier.hub import pull\n"
+        "from classifier.hub.pulling import pull\n"
         f"model = pull({published!r})\n"
         "print(model.source, model.revision, model.reason)"
     )

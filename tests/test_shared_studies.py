@@ -115,7 +115,7 @@ def test_worker_whose_trial_was_taken_over_ends_with_one_line(tmp_path, database
             trial.report(0.5, step=step)
         return 0.5
 
-    with pytest.raises(ClassifierError, match=r"without heartbeats .*: start this worker again"):
+    with pytest.raises(ClassifierError, match="without heartbeats: start this worker again"):
         work(database, space_of(tmp_path, RANGES), "tpe", 2, sleep_too_long)
 
 

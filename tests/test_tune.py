@@ -21,7 +21,7 @@ from classifier.data.source import DataSource
 from classifier.errors import InputError
 from classifier.presets import PRESETS, load_preset, preset_names
 from classifier.search import storage as storages
-from classifier.search.search_space import SHARED, UNUSED, load_search_space
+from classifier.search.search_space import SHARED, UNUSED, WEIGHTS, load_search_space
 from classifier.settings import Settings
 from classifier.training.training_data import load_training_data
 from conftest import PROJECT
@@ -60,8 +60,13 @@ def searched(tmp_path_factory, small_dataset) -> Path:
     """The folder of a TPE search of three trials, which has written its preset."""
     folder = tmp_path_factory.mktemp("searched")
     preset = write(folder, SPACE, dropout=0.1, learning_rate=0.02)
-    best = str(folder / "best.yaml")
-    assert call(preset, small_dataset, folder, "tpe", 3, "--write-preset", best) == 0
+    more = [
+        "--write-preset",
+        str(folder / "best.yaml"),
+        "--storage",
+        f"sqlite:///{folder}/study.db",
+    ]
+    assert call(preset, small_dataset, folder, "tpe", 3, *more) == 0
     return folder
 
 
@@ -80,6 +85,14 @@ def test_search_writes_table_plots_and_summary(searched):
     assert "of the unchanged preset." in study["result"]
     for name in names & PLOTS:
         assert (searched / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_written_files_do_not_name_folders_of_this_machine(searched):
+    for name in ("study.json", "best.yaml"):
+        text = (searched / name).read_text()
+        assert "python tune.py --preset tiny.yaml" in text
+        assert "--storage sqlite:///study.db" in text
+        assert str(searched) not in text
 
 
 def test_first_trial_is_the_unchanged_preset(searched):
@@ -185,10 +198,10 @@ def test_settings_of_the_data_which_are_loaded_once_cannot_be_searched(small_dat
 
     load_training_data(DataSource(str(small_dataset)), Recorder())
     assert "image_size" in Recorder.read
-    assert Recorder.read <= set(SHARED)
+    assert Recorder.read <= {*SHARED, *WEIGHTS}
 
 
-@pytest.mark.parametrize("name", SHARED + UNUSED)
+@pytest.mark.parametrize("name", SHARED + WEIGHTS + UNUSED)
 def test_settings_without_effect_on_a_trial_are_refused_by_name(tmp_path, name):
     preset = write(tmp_path, {name: [1, 2]})
     with pytest.raises(InputError, match=f"search: {name} cannot be searched: it must be the same"):
@@ -199,7 +212,7 @@ def test_settings_without_effect_on_a_trial_are_refused_by_name(tmp_path, name):
     ("search", "message"),
     [
         ([], "has no `search`"),
-        ({"dropuot": [0.1]}, "Did you mean 'dropout'"),
+        ({"dropuot": [0.1]}, "unknown setting .*'dropuot'"),
         ({"dropout": []}, "dropout cannot be searched: give a list"),
         ({"dropout": [0.1, 1.5]}, "dropout must be less than 1"),
         ({"dropout": {"low": 0.4, "high": 0.1}}, "`low <= high` must hold"),
@@ -232,6 +245,7 @@ def test_grid_holds_the_values_of_ranges_and_choices(tmp_path):
     }
     preset = write(tmp_path, search, depth=2)
     space = load_search_space(preset, load_preset(preset), {})
+    assert {type(value) for value in space.grid()["depth"]} == {int}
     assert space.grid() == {
         "dropout": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5],
         "depth": [1, 2, 3],

@@ -51,12 +51,12 @@ def load_from_hub(
     if is_commit and (stored := array_cache.find(location, revision)):
         return stored
     from classifier.data.image_table import read_split
-    from classifier.hub_client import HubUnreachableError
+    from classifier.hub_client import HubError
 
     tables = None
     try:
         commit = _find_commit(name, revision)
-    except HubUnreachableError as error:
+    except HubError as error:
         reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
         if found := array_cache.find(location):
             commit = str(found.revision)
@@ -95,7 +95,7 @@ def _find_commit(name: str, revision: str | None) -> str:
     """Returns the commit that a revision points to, as the Hub says."""
     from huggingface_hub import constants, errors
 
-    from classifier.hub_client import HubUnreachableError, connect, describe
+    from classifier.hub_client import HubError, connect, describe
 
     try:
         found = connect().dataset_info(name, revision=revision, expand=["sha"])
@@ -110,7 +110,7 @@ def _find_commit(name: str, revision: str | None) -> str:
             f"/datasets/{name}"
         ) from error
     except Exception as error:  # DNS, sockets, proxies, login pages: all mean that there is no Hub
-        raise HubUnreachableError(describe(error)) from error
+        raise HubError(describe(error)) from error
 
 
 def _download(name: str, config: str | None, commit: str) -> DatasetDict:

@@ -29,8 +29,9 @@ RESULTS = (
     ("top1", "Top-1 accuracy", "percent"),
     ("top5", "Top-5 accuracy", "percent"),
     ("superclass_top1", "Superclass accuracy", "percent"),
+    ("balanced_accuracy", "Balanced accuracy", "percent"),  # where classes differ in size
     ("macro_precision", "Macro precision", "number"),
-    ("macro_recall", "Macro recall (balanced accuracy)", "number"),
+    ("macro_recall", "Macro recall", "number"),
     ("macro_f1", "Macro F1", "number"),
     ("macro_average_precision", "Macro average precision", "number"),
     ("macro_roc_auc", "Macro ROC AUC", "number"),
@@ -43,10 +44,19 @@ METADATA_RESULTS = {"top1": "accuracy", "top5": "top_5_accuracy", "macro_f1": "f
 RENDERED_KEYS = ("preset", "settings", "dataset", "parameters", "command", "machine", "versions")
 
 
-def write(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> Path:
-    """Writes the card of a model folder and returns its path; raises the errors of `render`."""
+def write(folder: ModelFolder) -> Path:
+    """Writes the card of a model folder, compared with the embedded models of the same classes.
+
+    Returns its path, and raises the errors of `render`.
+    """
+    others = [
+        other
+        for other in embedded_models()
+        if other.training.get("preset") != folder.training.get("preset")
+        and other.labels.classes == folder.labels.classes
+    ]
     path = folder.path / CARD
-    write_text(path, render(folder, compare=compare))
+    write_text(path, render(folder, compare=others))
     return path
 
 
@@ -73,7 +83,7 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
     dataset = on_hub or recorded.get("id") or labels.dataset or "its data set"
     keys = ("dataset", "dataset_revision", "dataset_fingerprint")
     evaluated_on = hub_dataset(*map(evaluation.get, keys)) or evaluation.get("dataset") or dataset
-    evaluation["dataset"] = evaluated_on
+    evaluation = {**evaluation, "dataset": evaluated_on}
     name = str(settings.get("architecture", ""))
     kind = TIED if settings.get("tied") else ARCHITECTURES.get(name, "a neural network")
     flattens = "mlp" in name and not settings.get("tied")
@@ -94,7 +104,6 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
         data,
         template_path=str(TEMPLATE),
         **FORMATS,
-        name=_name(folder),
         training={**training, "dataset": recorded and {**recorded, "id": dataset}},
         settings=settings,
         evaluation=evaluation,
@@ -103,18 +112,21 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
         flattens=flattens,
         results=results(evaluation),
         command=_command(training, on_hub),
-        procedure=_procedure(settings),
+        optimizer=OPTIMIZERS.get(settings.get("optimizer", "")),
+        schedule=SCHEDULES.get(settings.get("schedule", "")),
+        augmentations=_augmentations(settings),
         plots=[path.stem for path in folder.plots],
-        facts=_facts(training),
-        machine=_machine(training.get("machine") or {}),
-        year=str(training.get("date") or "")[:4],
+        rendered_keys=RENDERED_KEYS,
         oldest_keras=MIN_KERAS_VERSION,
         dataset=dataset,
-        known_as=f"{labels.dataset} {recorded.get('id')}".lower(),
         class_count=len(labels.classes),
         image_size=folder.image_size,
         onnx=ONNX if (folder.path / ONNX).is_file() else None,
-        comparison=_comparison(folder, compare),
+        folder=folder,
+        comparison=sorted(
+            (model for model in (folder, *compare) if model.training and model.evaluation),
+            key=lambda model: -(model.evaluation or {})["top1"],
+        ),
     )
     lines = [line.rstrip() for line in str(card).split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
@@ -166,60 +178,16 @@ def _command(training: Mapping[str, Any], on_hub: str | None) -> str:
 
 def _base_model(training: Mapping[str, Any]) -> str | None:
     """Returns the Hub id of the model that was fine-tuned, None if there is none."""
-    origin = training.get("init_from") or {}
+    origin = training.get("init_from")  # a text in records of earlier versions
     # A model from the Hub has a revision, a folder has none.
-    return origin["source"] if origin.get("revision") else None
+    return origin["source"] if isinstance(origin, dict) and origin.get("revision") else None
 
 
-def _comparison(folder: ModelFolder, compare: Sequence[ModelFolder]) -> list[dict[str, Any]]:
-    """Returns the evaluated models, including this one, in descending order of top-1."""
-    others = [model for model in compare if _name(model) != _name(folder)]
-    rows = [
-        {
-            "name": _name(model),
-            "this": model is folder,
-            "training": model.training,
-            "evaluation": model.evaluation,
-        }
-        for model in (folder, *others)
-        if model.training and model.evaluation
-    ]
-    return sorted(rows, key=lambda row: -row["evaluation"]["top1"])
-
-
-def _procedure(settings: Mapping[str, Any]) -> str:
-    """Describes the training procedure in one sentence; empty without recorded settings."""
-    optimizer = OPTIMIZERS.get(settings.get("optimizer", ""))
-    schedule = SCHEDULES.get(settings.get("schedule", ""))
-    rate, batch = settings.get("learning_rate"), settings.get("batch_size")
-    parts = []
-    if optimizer:
-        targets = "" if settings.get("teacher") else " on one-hot labels"
-        parts.append(f"Trained with {optimizer.text}{targets} (categorical cross-entropy)")
-    if batch:
-        parts.append(f"in batches of {batch:,}")
-    if schedule and rate:
-        parts.append(f"with {schedule.text}, at most {rate:g}")
-    if settings.get("teacher"):
-        parts.append(f"by knowledge distillation from {_text(settings['teacher'])}")
+def _augmentations(settings: Mapping[str, Any]) -> str:
+    """Lists the augmentations of the training images; empty if there are none."""
     off = Settings().to_dict()
-    changes = [
-        words for key, words in AUGMENTATIONS.items() if settings.get(key, off[key]) != off[key]
-    ]
-    if changes:
-        parts.append(f"with data augmentation ({', '.join(dict.fromkeys(changes))})")
-    return f"{', '.join(parts)}." if parts else ""
-
-
-def _facts(training: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Returns the records of `training.json` that the card does not show elsewhere."""
-    facts = [(key, value) for key, value in training.items() if key not in RENDERED_KEYS]
-    versions = training.get("versions") or {}
-    return facts + [(f"version of {library}", version) for library, version in versions.items()]
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in machine.items() if value) or "not recorded"
+    used = [text for key, text in AUGMENTATIONS.items() if settings.get(key, off[key]) != off[key]]
+    return ", ".join(dict.fromkeys(used))
 
 
 def _format(pattern: str, unit: float = 1) -> Callable[[Any], str]:
@@ -254,26 +222,16 @@ FORMATS: dict[str, Any] = {
     "megaflops": _format("{:,.1f}", 1e6),
     "duration": _duration,
     "text": _text,
+    "name_of": _name,
 }
 
 
 def main(arguments: list[str]) -> None:
-    """Rewrites the cards of model folders, each compared with the embedded models."""
+    """Rewrites the cards of model folders."""
     parser = command_line.argument_parser("Rewrite the cards of model folders.")
     parser.add_argument("folders", nargs="+", metavar="FOLDER")
     for name in parser.parse_args(arguments).folders:
-        folder = find(name)
-        print(write(folder, compare=others(folder)))
-
-
-def others(folder: ModelFolder) -> list[ModelFolder]:
-    """Returns the embedded models of other presets with the same classes."""
-    return [
-        other
-        for other in embedded_models()
-        if other.training.get("preset") != folder.training.get("preset")
-        and other.labels.classes == folder.labels.classes
-    ]
+        print(write(find(name)))
 
 
 if __name__ == "__main__":

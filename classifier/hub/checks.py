@@ -5,41 +5,34 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from classifier import provenance
 from classifier.errors import InputError
 from classifier.model_folder.folder import CARD, EVALUATION, ModelFolder
 
-if TYPE_CHECKING:
-    from huggingface_hub import ModelCard
-
 TOLERANCE = 1e-3  # the largest difference between two figures that is accepted as rounding
 Figures = Callable[[], Mapping[str, Any]]
 
 
-def check_figures(folder: ModelFolder, figures: Figures, source: str, *, deep: bool) -> None:
-    """Checks `evaluation.json` against recomputed figures.
+def check_figures(folder: ModelFolder, figures: Mapping[str, Any], source: str) -> None:
+    """Checks the figures of `evaluation.json`, without those of single classes.
 
     Args:
         folder: the model folder.
-        figures: returns recomputed figures in the format of `evaluation.json`.
+        figures: recomputed, in the format of `evaluation.json`.
         source: their source, for the message: "predictions.npz gives".
-        deep: whether to compare tables too (classes, confusion matrix).
 
     Raises:
         InputError: with the first figure that differs by more than 0.001.
     """
-    stated = dict(_numbers(folder.evaluation or {}))
-    found = dict(_numbers(figures()))
-    if "top1" not in found:
-        raise InputError(f"{folder.path} has no predictions to recompute {EVALUATION} from")
-    for name, value in found.items():
-        if not deep and "[" in name:
-            continue
+    stated = folder.evaluation or {}
+    for name, value in figures.items():
         claim = stated.get(name)
-        if claim is None or abs(claim - value) > TOLERANCE:
+        if not isinstance(value, float):
+            continue  # counts, names and tables
+        if not isinstance(claim, (int, float)) or abs(claim - value) > TOLERANCE:
             raise InputError(
                 f"{EVALUATION} states {name} = {claim}, and {source} {value:.6g}: evaluate the "
                 "model again with `python -m evaluation`"
@@ -53,9 +46,12 @@ def check_card(folder: ModelFolder) -> None:
         InputError: its metadata cannot be read, it states other figures than `evaluation.json`, or
             it names a path of this machine.
     """
+    import pandas as pd
     from huggingface_hub import ModelCard
 
-    path = folder.path / CARD
+    from classifier.hub.card import METADATA_RESULTS, results  # is a command, too
+
+    path, evaluation = folder.path / CARD, folder.evaluation or {}
     again = "write the card again: " + shlex.join(
         ["python", "-m", "classifier.hub.card", str(folder.path)]
     )
@@ -64,12 +60,18 @@ def check_card(folder: ModelFolder) -> None:
     except Exception as error:  # YAML errors; malformed results can raise anything
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"the metadata of {path} cannot be read ({reason}): {again}") from error
-    for name, stated, value in _stated_figures(card, folder.evaluation or {}):
-        if stated != value:
-            raise InputError(f"{path} states {name} {stated}, and {EVALUATION} {value}: {again}")
-    public = provenance.without_local_paths(folder.training)
-    for text, shared in zip(_texts(folder.training), _texts(public), strict=True):
-        if text != shared and text in card.text:
+    metadata: Any = card.data
+    stated = {result.metric_type: result.metric_value for result in metadata.eval_results or []}
+    stated |= re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", card.text, re.MULTILINE)
+    expected = {kind: evaluation.get(key) for key, kind in METADATA_RESULTS.items()}
+    for name, value in (expected | dict(results(evaluation))).items():
+        if stated.get(name, value) != value:  # a card of one's own may have other tables
+            raise InputError(
+                f"{path} states {name} {stated[name]}, and {EVALUATION} {value}: {again}"
+            )
+    records = [folder.training, provenance.without_local_paths(folder.training)]
+    for text, public in pd.json_normalize(records).T.itertuples(index=False):
+        if isinstance(text, str) and text != public and text in card.text:
             raise InputError(f"{path} names {text}, a path of this machine: {again}")
 
 
@@ -86,40 +88,3 @@ def check_model(folder: ModelFolder) -> None:
             f"the model in {folder.path} does not return probabilities: its weights "
             "are damaged; train it again"
         )
-
-
-def _stated_figures(
-    card: ModelCard, evaluation: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yields the figures of a card and of `evaluation.json`: name, both values."""
-    from classifier.hub.card import METADATA_RESULTS, RESULTS, results  # is a command, too
-
-    names = {key: name for key, name, _ in RESULTS}
-    stated: Any = card.data
-    for key, kind in METADATA_RESULTS.items():
-        for result in stated.eval_results or []:
-            if result.metric_type == kind:
-                yield f"model-index: {names[key]}", result.metric_value, evaluation.get(key)
-    table = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", card.text, re.MULTILINE))
-    for name, value in results(evaluation):
-        yield name, table.get(name, value), value  # a card of one's own may have other tables
-
-
-def _texts(record: Any) -> Iterator[str]:
-    if isinstance(record, str):
-        yield record
-    elif isinstance(record, (dict, list)):
-        for value in record.values() if isinstance(record, dict) else record:
-            yield from _texts(value)
-
-
-def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Yields every number in a JSON value with its path, such as `per_class[3].f1`."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _numbers(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _numbers(item, f"{name}[{index}]")
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        yield name, float(value)

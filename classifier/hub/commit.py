@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,28 @@ MAIN = "main"
 PRECONDITION_FAILED = 412  # the branch does not point to `parent_commit` any more
 
 
+@dataclass(frozen=True)
+class Upload:
+    """A commit on the Hub, as `create_commit` describes it; its text is for the user.
+
+    Attributes:
+        commit: the commit; that before it if no file has changed.
+        changed: whether a file has changed.
+        use: a line that says how to use what is uploaded.
+    """
+
+    commit: CommitInfo
+    changed: bool
+    use: str
+
+    def __str__(self) -> str:
+        first = "Uploaded" if self.changed else "Nothing has changed since"
+        lines = [f"{first}: {self.commit.commit_url}", self.use]
+        if self.commit.pr_url:
+            lines.append(f"Pull request: {self.commit.pr_url}")
+        return "\n".join(filter(None, lines))
+
+
 def commit_files(
     api: HfApi,
     repo_id: str,
@@ -24,10 +47,11 @@ def commit_files(
     message: str,
     head: str,
     owned: Sequence[str],
+    use: str,
     repo_type: str = "model",
     branch: str = MAIN,
     create_pr: bool = False,
-) -> CommitInfo:
+) -> Upload:
     """Commits files on top of a branch; makes no commit if nothing changes.
 
     Args:
@@ -37,12 +61,10 @@ def commit_files(
         message: the commit's first line.
         head: the commit that the branch points to.
         owned: patterns of paths; those that are not in `files` are deleted.
+        use: as in `Upload`.
         repo_type: "model" or "space".
         branch: the branch.
         create_pr: opens a pull request instead.
-
-    Returns:
-        The commit; `head` if nothing has changed.
 
     Raises:
         HubError: somebody else has pushed to the branch.
@@ -69,7 +91,7 @@ def commit_files(
         )
 
     try:
-        return with_retries(commit)
+        made = with_retries(commit)
     except Exception as error:
         if status_of(error) != PRECONDITION_FAILED:
             raise
@@ -77,3 +99,4 @@ def commit_files(
             f"somebody has pushed to {branch} of {repo_id} in the meantime; it was not "
             "overwritten: review it"
         ) from error
+    return Upload(made, made.oid != head, use)

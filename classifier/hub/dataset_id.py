@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from classifier.errors import InputError
@@ -34,12 +33,9 @@ def hub_dataset(name: str | None, revision: str | None, fingerprint: str | None)
 
 
 def check_dataset_id(dataset_id: str, name: str | None, revision: str | None) -> None:
-    """Raises InputError if an id is invalid, or if the data set came from the Hub under another id.
+    """Raises InputError if the value of `--dataset-id` is invalid or contradicts the record.
 
-    Args:
-        dataset_id: the value of `--dataset-id`.
-        name: the id on the Hub, or the name of a folder.
-        revision: the commit on the Hub, None for a folder.
+    `name` and `revision` are those of `hub_dataset`.
     """
     check_repo_id(dataset_id, "--dataset-id")
     if revision is not None and name != dataset_id:
@@ -52,23 +48,15 @@ def check_dataset_id(dataset_id: str, name: str | None, revision: str | None) ->
 def name_dataset(folder: ModelFolder, dataset_id: str) -> None:
     """Writes the Hub id of the data set into a model folder that was trained on a local copy.
 
-    Args:
-        folder: with `training.json`; its card is not updated.
-        dataset_id: user/name.
-
-    Raises:
-        InputError: see `check_dataset_id`.
+    Its card is not updated. Raises the errors of `check_dataset_id`.
     """
     recorded = folder.training.get("dataset") or {}
     before = recorded.get("id")
     check_dataset_id(dataset_id, before, recorded.get("revision"))
-    _update(folder, TRAINING, {"dataset": {**recorded, "id": dataset_id}})
-    _update(folder, LABELS, {"dataset": dataset_id})
+    changes: dict[str, Any] = {TRAINING: {**recorded, "id": dataset_id}, LABELS: dataset_id}
     if folder.evaluation and folder.evaluation.get("dataset") == before:
-        _update(folder, EVALUATION, {"dataset": dataset_id})
-
-
-def _update(folder: ModelFolder, name: str, changes: Mapping[str, Any]) -> None:
-    path = folder.path / name
-    content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        changes[EVALUATION] = dataset_id
+    for name, dataset in changes.items():
+        path = folder.path / name
+        content = {**json.loads(path.read_text(encoding="utf-8")), "dataset": dataset}
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

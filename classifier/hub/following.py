@@ -42,6 +42,7 @@ class Follower:
             interval: seconds between two polls.
         """
         self.repo_id, self.revision, self.interval = repo_id, revision, interval
+        self._name = f"{repo_id}@{revision or 'main'}"
         self.commit = commit
         self.refused: str | None = None
         self._accept = accept
@@ -77,10 +78,6 @@ class Follower:
         self.commit, self.refused = model.revision, None
         logger.info("now serving commit %s of %s", str(model.revision)[:7], self._name)
         return True
-
-    @property
-    def _name(self) -> str:
-        return self.repo_id if self.revision is None else f"{self.repo_id}@{self.revision}"
 
     def _run(self) -> None:
         while not self._stop.wait(self.interval):

@@ -33,17 +33,16 @@ def model_files(folder: ModelFolder) -> dict[str, Path | bytes]:
     files: dict[str, Path | bytes] = {
         EVENTS.sub(r"\1\2", name): folder.path / name for name in folder.files()
     }
-    recorded = (folder.path / TRAINING).read_bytes() if TRAINING in files else b"{}"
-    training = json.loads(recorded)
-    public = provenance.without_local_paths(training)
-    if public != training:
+    public = provenance.without_local_paths(folder.training)
+    if public != folder.training:
         files[TRAINING] = (json.dumps(public, indent=1, ensure_ascii=False) + "\n").encode()
     return files
 
 
 def handler() -> str:
     """Returns the handler as it is published: with the code that it imports from this project."""
-    preprocessing = _body("data/preprocessing.py").replace(
+    source = (CLASSIFIER / "data" / "preprocessing.py").read_text(encoding="utf-8")
+    preprocessing = source.split('"""', 2)[2].replace(  # without its docstring
         "from classifier.data.image_formats import PILLOW_FORMATS\n",
         f"PILLOW_FORMATS = {PILLOW_FORMATS}\n",
     )
@@ -51,8 +50,3 @@ def handler() -> str:
     start, end = text.index("# In the published file"), text.index("class EndpointHandler")
     constant = f"TOP = {TOP}  # classes returned without `top_k`"
     return f"{text[:start]}{preprocessing.strip()}\n\n{constant}\n\n\n{text[end:]}"
-
-
-def _body(path: str) -> str:
-    """Returns the code of a module of this package without its docstring."""
-    return (CLASSIFIER / path).read_text(encoding="utf-8").split('"""', 2)[2]

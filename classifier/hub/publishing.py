@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import logging
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classifier.errors import InputError
 from classifier.hub.checks import Figures, check_card, check_figures, check_model
-from classifier.hub.commit import MAIN, commit_files
+from classifier.hub.commit import MAIN, Upload, commit_files
 from classifier.hub.published_files import OWNED, published_files
 from classifier.hub_client import (
     FORBIDDEN,
@@ -30,37 +28,6 @@ from classifier.model_folder.folder import EVALUATION, ModelFolder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A published model folder.
-
-    Attributes:
-        repo_id: user/name.
-        commit: the hash of the commit.
-        url: its page.
-        changed: False if the branch had exactly these files before.
-        on_main: whether it is on the branch main.
-        pull_request: the page of the pull request, None if there is none.
-    """
-
-    repo_id: str
-    commit: str
-    url: str
-    changed: bool
-    on_main: bool
-    pull_request: str | None = None
-
-    def __str__(self) -> str:
-        lines = [f"{'Published' if self.changed else 'Nothing has changed since'}: {self.url}"]
-        if self.pull_request:
-            lines.append(f"Pull request: {self.pull_request}")
-        if self.on_main:
-            lines.append(f'Load it with: keras.saving.load_model("hf://{self.repo_id}")')
-        return "\n".join(lines)
 
 
 def commit_message(folder: ModelFolder) -> str:
@@ -80,8 +47,7 @@ def publish(
     create_pr: bool = False,
     tag: str | None = None,
     force: bool = False,
-    token: str | None = None,
-) -> Publication:
+) -> Upload:
     """Checks a model folder and uploads it in one commit.
 
     Args:
@@ -94,10 +60,6 @@ def publish(
         create_pr: opens a pull request.
         tag: tags the commit.
         force: also publishes a model with a lower top-1 than the published one.
-        token: by default `HF_TOKEN`, or the one that `hf auth login` stored.
-
-    Returns:
-        The publication; `str` of it is the message for the user.
 
     Raises:
         InputError: something is wrong with the folder, the name, the token or the target.
@@ -107,35 +69,38 @@ def publish(
     """
     check_repo_id(repo_id)
     folder.check(complete=True)
-    check_figures(folder, recomputed, "predictions.npz gives", deep=True)
+    check_figures(folder, recomputed(), "predictions.npz gives")
     check_card(folder)
-    api = connect_to_write(token)
+    api = connect_to_write()
     with _readable_errors(folder, repo_id):
         head = _find_head(api, repo_id, private=private, branch=branch, tag=tag)
-        if head:
-            _check_score(api, folder, repo_id, head, force=force)
-    if measured is not None:
-        check_figures(folder, measured, "the images give", deep=False)
-    check_model(folder)
-    with _readable_errors(folder, repo_id):
-        head = head or _create_repository(api, repo_id, private=private)
+        if head and not force:
+            _check_score(api, folder, repo_id, head)
+        if measured is not None:
+            check_figures(folder, measured(), "the images give")
+        check_model(folder)
+        if head is None:
+            with_retries(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
+            head = str(with_retries(lambda: api.repo_info(repo_id)).sha)
         if branch:
             create = functools.partial(api.create_branch, repo_id, branch=branch, exist_ok=True)
             with_retries(functools.partial(create, revision=head))
-        made = commit_files(
+        on_main = not create_pr and branch in (None, MAIN)
+        upload = commit_files(
             api,
             repo_id,
             published_files(folder),
             message=commit_message(folder),
             head=head,
             owned=OWNED,
+            use=f'Load it with: keras.saving.load_model("hf://{repo_id}")' if on_main else "",
             branch=branch or MAIN,
             create_pr=create_pr,
         )
         if tag:
-            with_retries(lambda: api.create_tag(repo_id, tag=tag, revision=made.oid, exist_ok=True))
-    on_main = not create_pr and branch in (None, MAIN)
-    return Publication(repo_id, made.oid, made.commit_url, made.oid != head, on_main, made.pr_url)
+            commit = upload.commit.oid
+            with_retries(lambda: api.create_tag(repo_id, tag=tag, revision=commit, exist_ok=True))
+    return upload
 
 
 def _find_head(
@@ -163,26 +128,18 @@ def _find_head(
     return heads.get(branch or MAIN, info.sha)
 
 
-def _check_score(api: HfApi, folder: ModelFolder, repo_id: str, head: str, *, force: bool) -> None:
-    """Raises InputError if the published model has a higher top-1, unless forced."""
+def _check_score(api: HfApi, folder: ModelFolder, repo_id: str, head: str) -> None:
+    """Raises InputError if the published model has a higher top-1."""
     path = unless_missing(lambda: api.hf_hub_download(repo_id, EVALUATION, revision=head))
     try:
         published = float(json.loads(Path(path or "").read_bytes())["top1"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # none, or not ours
-    top1 = _top1(folder)
-    if top1 >= published:
-        return
-    figures = f"top-1 {top1:.2%}, the one published in {repo_id} {published:.2%}"
-    if not force:
-        raise InputError(f"this model scores worse: {figures}. Publish it anyway with --force")
-    logger.warning("this model scores worse: %s; published because of --force", figures)
-
-
-def _create_repository(api: HfApi, repo_id: str, *, private: bool) -> str:
-    """Creates the repository and returns its first commit, which the Hub makes."""
-    with_retries(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
-    return str(with_retries(lambda: api.repo_info(repo_id)).sha)
+    if _top1(folder) < published:
+        raise InputError(
+            f"this model scores worse: top-1 {_top1(folder):.2%}, the one published in {repo_id} "
+            f"{published:.2%}. Publish it anyway with --force"
+        )
 
 
 def _top1(folder: ModelFolder) -> float:

@@ -22,7 +22,7 @@ from classifier.hub_client import (
 from classifier.model_folder.folder import NEEDED_TO_PUBLISH, NEEDED_TO_SERVE, ModelFolder
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi, ModelInfo
+    from huggingface_hub import HfApi
 
 # Seconds to wait for the commit of a branch, twice: the app starts within 10 s of a silent Hub.
 COMMIT_TIMEOUT = 4.0
@@ -67,17 +67,17 @@ def pull(repo_id: str, *, revision: str | None = None) -> ResolvedModel:
     """
     check_repo_id(repo_id, "the model")
     try:
-        info = _model_info(connect(), repo_id, revision)
+        commit = commit_at(connect(), repo_id, revision)
         # By commit: the branch in the cache still points to the last complete model.
         with _not_found_as_input_error(repo_id, revision):
-            folder = _download(repo_id, info.sha)
+            folder = _download(repo_id, commit)
     except InputError:
         raise
     except Exception as error:
         return _from_cache(repo_id, revision, error)
     with contextlib.suppress(Exception):  # lets the branch in the cache point to this commit
         _download(repo_id, revision)
-    return ResolvedModel(repo_id, folder, "hub", info.sha)
+    return ResolvedModel(repo_id, folder, "hub", commit)
 
 
 def commit_at(api: HfApi, repo_id: str, revision: str | None = None) -> str:
@@ -88,10 +88,6 @@ def commit_at(api: HfApi, repo_id: str, revision: str | None = None) -> str:
         InputError: the repository is not a model folder.
         Exception: any error of the client, if the Hub cannot be reached.
     """
-    return str(_model_info(api, repo_id, revision).sha)
-
-
-def _model_info(api: HfApi, repo_id: str, revision: str | None) -> ModelInfo:
     with _not_found_as_input_error(repo_id, revision):
         info = with_retries(
             lambda: api.model_info(repo_id, revision=revision, timeout=COMMIT_TIMEOUT), attempts=2
@@ -101,7 +97,7 @@ def _model_info(api: HfApi, repo_id: str, revision: str | None) -> ModelInfo:
         raise InputError(
             f"{repo_id} on the Hub is not a model folder: it lacks {', '.join(sorted(missing))}"
         )
-    return info
+    return str(info.sha)
 
 
 @contextlib.contextmanager
@@ -112,10 +108,10 @@ def _not_found_as_input_error(repo_id: str, revision: str | None) -> Iterator[No
     except Exception as error:
         if status_of(error) not in MISSING | FORBIDDEN:
             raise
-        name = repo_id if revision is None else f"{repo_id}@{revision}"
         raise ModelNotFoundError(
-            f"there is no accessible model {name} on the Hub ({describe(error)}): check the "
-            "spelling; if it is private or gated, accept its terms and log in with `hf auth login`"
+            f"there is no accessible model {repo_id}@{revision or 'main'} on the Hub "
+            f"({describe(error)}): check the spelling; if it is private or gated, accept its terms "
+            "and log in with `hf auth login`"
         ) from error
 
 
@@ -134,11 +130,9 @@ def _from_cache(repo_id: str, revision: str | None, error: Exception) -> Resolve
     reason = describe(error)
     try:
         folder = _download(repo_id, revision, offline=True)
-    except (OSError, ClassifierError) as cached:
-        label = repo_id if revision is None else f"{repo_id} at {revision}"
-        state = "damaged" if isinstance(cached, ClassifierError) else "missing or incomplete"
+    except (OSError, ClassifierError):
         raise HubError(
-            f"cannot get {label} from the Hub ({reason}), and in the local cache it is {state}: "
-            "check the network and try again"
+            f"cannot get {repo_id}@{revision or 'main'} from the Hub ({reason}), and in the local "
+            "cache it is missing or incomplete: check the network and try again"
         ) from error
     return ResolvedModel(repo_id, folder, "cache", folder.path.name, reason)

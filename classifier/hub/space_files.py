@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
 from importlib import metadata
@@ -26,7 +25,7 @@ SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
 PACKAGES = ("classifier", "evaluation", "interface")
 EMBEDDED = "pretrained"
 PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")  # in the README
-NOT_UPLOADED = ("*.pyc", "*.pyo", "*.tmp", "*.log", "*~")
+NOT_UPLOADED = (".pyc", ".tmp", ".log")
 # ZeroGPU offers Python 3.10.13 and 3.12.12 and brings these packages itself: pins of them break the
 # start (Hub documentation, Spaces ZeroGPU, August 2026).
 ZERO_GPU = "zero-a10g"
@@ -34,48 +33,43 @@ ZERO_GPU_PYTHON = "3.12"
 ZERO_GPU_PACKAGES = ("gradio", "spaces", "huggingface_hub")
 
 
-def gradio_files(
-    models: Sequence[str], *, zero_gpu: bool = False, project: Path = PROJECT
-) -> dict[str, Path | bytes]:
+def gradio_files(models: Sequence[str], *, zero_gpu: bool = False) -> dict[str, Path | bytes]:
     """Returns the content of every file that the app needs, by its path in the Space.
 
     Args:
         models: user/name of the models to serve; the README names and preloads them.
         zero_gpu: whether the Space runs on ZeroGPU.
-        project: the root of the repository.
     """
-    files: dict[str, Path | bytes] = {name: project / name for name in SINGLE_FILES}
+    files: dict[str, Path | bytes] = {name: PROJECT / name for name in SINGLE_FILES}
     for package in PACKAGES:
-        for path in sorted((project / package).rglob("*")):
-            relative = path.relative_to(project)
-            if path.is_file() and not _is_excluded(relative):
-                files[relative.as_posix()] = path
-    for path in sorted((project / EMBEDDED).glob("[!.]*")):
+        for path in sorted((PROJECT / package).rglob("*")):
+            name = path.relative_to(PROJECT).as_posix()
+            if path.is_file() and "/." not in name and path.suffix not in NOT_UPLOADED:
+                files[name] = path
+    for path in sorted((PROJECT / EMBEDDED).glob("[!.]*")):
         # The models, and comparison.json, which the app shows.
         inner = model_files(ModelFolder(path)) if path.is_dir() else {"": path}
         for name, content in inner.items():
             files["/".join(filter(None, (EMBEDDED, path.name, name)))] = content
-    card = _readme(project)
-    for name in PICTURE.findall(card.text):
-        if (project / name).is_file():
-            files[name] = project / name
-    requirements = (project / REQUIREMENTS).read_text(encoding="utf-8")
+    card = _readme()
+    files |= {name: PROJECT / name for name in PICTURE.findall(card.text)}
     card.data["models"] = list(models)
     card.data["preload_from_hub"] = [f"{model} {','.join(SERVED_FILES)}" for model in models]
     if zero_gpu:
         card.data["python_version"] = ZERO_GPU_PYTHON
+        requirements = (PROJECT / REQUIREMENTS).read_text(encoding="utf-8")
         files[REQUIREMENTS] = zero_gpu_requirements(requirements).encode()
     files[README] = str(card).encode()
     return files
 
 
-def static_readme(models: Sequence[str], project: Path = PROJECT) -> bytes:
+def static_readme(models: Sequence[str]) -> bytes:
     """Returns the README of a static Space, whose metadata configures it."""
-    card = _readme(project)
+    card = _readme()
     for name in ("sdk_version", "python_version", "preload_from_hub"):
         card.data.pop(name, None)
     card.data["sdk"], card.data["app_file"] = "static", "index.html"
-    card.data["models"] = [model for model in models if not (project / model).exists()]
+    card.data["models"] = [model for model in models if not (PROJECT / model).exists()]
     title = card.data.get("title")
     card.text = f"\n# {title}\n\nA page of plain files: pictures are classified in the browser.\n"
     return str(card).encode()
@@ -84,7 +78,8 @@ def static_readme(models: Sequence[str], project: Path = PROJECT) -> bytes:
 def zero_gpu_requirements(requirements: str) -> str:
     """Returns the requirements without what ZeroGPU brings; what its extras add is listed."""
     kept = []
-    for requirement in _parse(requirements):
+    lines = [line.partition("#")[0].strip() for line in requirements.splitlines()]
+    for requirement in map(Requirement, filter(None, lines)):
         if requirement.name not in ZERO_GPU_PACKAGES:
             kept.append(str(requirement))
         for extra in requirement.extras:
@@ -94,17 +89,7 @@ def zero_gpu_requirements(requirements: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def _parse(requirements: str) -> list[Requirement]:
-    lines = [line.partition("#")[0].strip() for line in requirements.splitlines()]
-    return [Requirement(line) for line in lines if line]
-
-
-def _readme(project: Path) -> RepoCard:
+def _readme() -> RepoCard:
     from huggingface_hub import RepoCard
 
-    return RepoCard((project / README).read_text(encoding="utf-8"))
-
-
-def _is_excluded(path: Path) -> bool:
-    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-    return hidden or any(fnmatch.fnmatch(path.name, pattern) for pattern in NOT_UPLOADED)
+    return RepoCard((PROJECT / README).read_text(encoding="utf-8"))

@@ -6,9 +6,7 @@ Trials are ranked by validation accuracy; the test split is not used.
 from __future__ import annotations
 
 import json
-import shlex
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from classifier.errors import InputError
-from classifier.files import is_writable, write_atomically, write_text
+from classifier.files import is_writable, write_text
+from classifier.provenance import command_without_local_paths
 from classifier.search.search_space import SearchSpace
-from classifier.settings import Settings
 
 HEADER_PREFIX = "# Found by a search of "  # marks presets that a search may overwrite
 PLOTS = {
@@ -66,13 +64,12 @@ def write_tables(
     write_text(folder / "study.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_plots(study: optuna.Study, folder: Path) -> list[str]:
-    """Writes optuna's plots; returns a message for each that needs more trials."""
+def write_plots(study: optuna.Study, folder: Path) -> None:
+    """Writes optuna's plots; prints a line for each that needs more trials."""
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as optuna_plots
 
     pyplot.switch_backend("Agg")
-    lines = []
     for name, function in PLOTS.items():
         try:
             with warnings.catch_warnings():
@@ -80,12 +77,10 @@ def write_plots(study: optuna.Study, folder: Path) -> list[str]:
                 warnings.filterwarnings("error", "Target and region quantiles select the same")
                 axes = getattr(optuna_plots, function)(study, target_name="top-1 on validation")
             axes.figure.set_size_inches(9, 5)
-            save = partial(axes.figure.savefig, format="png", dpi=130, bbox_inches="tight")
-            write_atomically(folder / f"{name}.png", save)
+            axes.figure.savefig(folder / f"{name}.png", dpi=130, bbox_inches="tight")
         except (ValueError, RuntimeError, UserWarning) as error:
-            lines.append(f"No {name}.png: there are too few trials that differ ({error})")
+            print(f"No {name}.png: there are too few trials that differ ({error})")
         pyplot.close()
-    return lines
 
 
 def write_preset(
@@ -93,12 +88,9 @@ def write_preset(
 ) -> None:
     """Writes the settings of the best trial as a preset; its header tells the search."""
     best = study.best_trial
-    standard = Settings().to_dict()
-    settings = {
-        name: value
-        for name, value in space.settings_of(best.params).to_dict().items()
-        if name != "preset" and (value != standard[name] or name in space.dimensions)
-    }
+    settings = space.settings_of(best.params).model_dump(
+        mode="json", exclude_defaults=True, exclude={"preset"}
+    )
     header = (
         f"{HEADER_PREFIX}{', '.join(space.dimensions)} of the preset {space.settings.preset}.\n"
         f"# {sentence(study, space)}\n"
@@ -107,7 +99,7 @@ def write_preset(
         f"# {about['date']}, with\n"
         f"#     {about['command']}\n"
         "# Train it, longer with --epochs, by\n"
-        f"#     {shlex.join(['python', 'train.py', '--preset', str(path)])}\n\n"
+        f"#     {command_without_local_paths(['python', 'train.py', '--preset', str(path)])}\n\n"
     )
     text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100)
     path.parent.mkdir(parents=True, exist_ok=True)

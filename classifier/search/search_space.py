@@ -11,22 +11,22 @@ A list holds choices; a range takes the arguments of optuna's distributions.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from classifier.errors import InputError
-from classifier.presets import preset_path, read_preset_file, refuse_unknown
+from classifier.presets import read_preset, refuse_unknown
 from classifier.settings import Settings, shorten
 
 # The data are loaded once for all trials, which are compared after each epoch on the same images.
-SHARED: tuple[str, ...] = ("preset", "epochs", "seed", "image_size", "validation_fraction")
-SHARED += ("class_weight", "class_weight_power")
+SHARED = ("preset", "epochs", "seed", "image_size", "validation_fraction")
+WEIGHTS = ("class_weight", "class_weight_power")  # of the images, computed with the data
 # Only fine-tuning freezes layers; calibration, views and export come after the training.
 UNUSED = ("freeze_epochs", "calibrate", "tta_flip", "tta_zoom", "store_half")
 FIELD_TYPES = {name: type(value) for name, value in Settings()}
@@ -41,13 +41,11 @@ class SearchSpace:
 
     Attributes:
         settings: the fixed settings of all trials.
-        section: the searched dimensions as the preset describes them.
-        dimensions: their distributions, by the name of the setting.
+        dimensions: the distributions of those that are searched, by name.
     """
 
     settings: Settings
-    section: Mapping[str, Any]
-    dimensions: Mapping[str, Distribution]
+    dimensions: dict[str, Distribution]
 
     def suggest(self, trial: optuna.Trial) -> Settings:
         """Samples the settings of a trial; raises InputError if they contradict each other."""
@@ -90,17 +88,20 @@ def load_search_space(
     Raises:
         InputError: there is no `search`, or an entry of it is invalid.
     """
-    path = preset_path(name_or_file)
-    section = read_preset_file(path, name_or_file).get("search")
+    path, content = read_preset(name_or_file)
+    section = content.get("search")
     if not isinstance(section, dict) or not section.keys() - fixed.keys():
         raise InputError(
             f"{path.name} has no `search`, or --set fixes all of it: write there which settings to "
             "search, for instance `search: {dropout: [0.1, 0.2, 0.4]}`"
         )
     refuse_unknown(section, f"setting under `search` in {path.name}")
-    section = {name: values for name, values in section.items() if name not in fixed}
-    dimensions = {name: _dimension(name, values, settings) for name, values in section.items()}
-    return SearchSpace(settings, section, dimensions)
+    dimensions = {
+        name: _dimension(name, values, settings)
+        for name, values in section.items()
+        if name not in fixed
+    }
+    return SearchSpace(settings, dimensions)
 
 
 def _dimension(name: str, values: Any, settings: Settings) -> Distribution:
@@ -110,20 +111,18 @@ def _dimension(name: str, values: Any, settings: Settings) -> Distribution:
         return getattr(settings.replace(**{name: value}), name)
 
     try:
-        if name in SHARED + UNUSED:
+        if name in SHARED + WEIGHTS + UNUSED:
             raise InputError("it must be the same in every trial, or has no effect on the training")
         if isinstance(values, list) and values:
             choices = [_scalar(converted(value)) for value in values]
             return CategoricalDistribution(list(dict.fromkeys(choices)))
         if not isinstance(values, dict) or FIELD_TYPES[name] not in RANGES:
-            wanted = "a list" if FIELD_TYPES[name] not in RANGES else "a list, or low and high"
-            raise InputError(f"give {wanted}. Received: {shorten(values)}")
+            raise InputError(
+                f"give a list, or low and high of numbers. Received: {shorten(values)}"
+            )
         options = values | {key: converted(values[key]) for key in values.keys() & {"low", "high"}}
-        with warnings.catch_warnings():
-            # Optuna would lower a `high` that is not `low` plus a multiple of `step`.
-            warnings.simplefilter("error")
-            return RANGES[FIELD_TYPES[name]](**options)
-    except (InputError, ValueError, TypeError, ArithmeticError, UserWarning) as error:
+        return RANGES[FIELD_TYPES[name]](**options)
+    except (InputError, ValueError, TypeError, ArithmeticError) as error:
         raise InputError(f"search: {name} cannot be searched: {error}") from None
 
 
@@ -139,5 +138,5 @@ def _values(name: str, kind: Distribution) -> list[Any]:
             f"search: a grid needs a finite number of values for {name}: give it a `step`, or a "
             "list of choices, or choose --sampler random or tpe"
         )
-    count = round((kind.high - kind.low) / kind.step) + 1
-    return [round(kind.low + index * kind.step, 12) for index in range(count)]
+    end = kind.high + kind.step / 2
+    return np.arange(kind.low, end, kind.step, dtype=type(kind.low)).round(12).tolist()

@@ -16,11 +16,10 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from classifier.errors import ClassifierError, InputError
 
 URL_FORMS = "sqlite:///FILE or postgresql://USER@HOST/NAME"
-DRIVER_INSTALL = "pip install 'psycopg[binary]'"  # SQLAlchemy 2.1 takes psycopg for postgresql://
 PASSWORD = re.compile(r"(://[^:/@]*:).*(@)")
 # Seconds: to connect, and to wait while another program, such as a backup, locks an SQLite file.
 TIMEOUTS = {"postgresql": {"connect_timeout": 10}, "sqlite": {"timeout": 300}}
-MAX_ATTEMPTS = 5  # to create the tables of a new database, which other workers may do at once
+ATTEMPTS = 5  # to create the tables of a new database, which other workers may do at once
 MAX_RETRIES = 3  # of a trial whose worker was killed: perhaps its settings do that
 
 
@@ -51,10 +50,8 @@ def open_storage(url: str, *, grace: int = 60) -> RDBStorage:
     kind, database = address.get_backend_name(), address.database
     if kind not in TIMEOUTS or not database or database == ":memory:":
         raise InputError(f"--storage takes {URL_FORMS}. Received: {shown!r}")
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    for attempts_left in reversed(range(ATTEMPTS)):
         try:
-            if kind == "sqlite":
-                Path(database).parent.mkdir(parents=True, exist_ok=True)
             return RDBStorage(
                 # Quoted, since Optuna takes braces for fields of a format string.
                 address.render_as_string(hide_password=False),
@@ -63,16 +60,16 @@ def open_storage(url: str, *, grace: int = 60) -> RDBStorage:
                 grace_period=grace,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
             )
-        except ImportError as error:
-            raise InputError(f"--storage {shown} needs a driver: {DRIVER_INSTALL}") from error
         except (SQLAlchemyError, OSError, RuntimeError) as error:
             # Optuna does not expect another worker to create the same tables at the same time.
             raced = re.search("already exists|unique", str(error), re.IGNORECASE)
-            if attempt == MAX_ATTEMPTS or not raced:
+            if not (raced and attempts_left):
+                # Without SQLAlchemy's statement.
+                reason = str(getattr(error.__cause__ or error, "orig", None) or error).strip()
                 raise ClassifierError(
-                    f"cannot store a study in {shown}: {reason(error)}"
+                    f"cannot store a study in {shown}: {reason.splitlines()[0]}"
                 ) from error
-            time.sleep(0.2 * attempt)
+            time.sleep(0.5)
     raise AssertionError("unreachable")
 
 
@@ -97,9 +94,3 @@ def open_study(
                 "options as before, or another name with --study-name"
             )
     return study
-
-
-def reason(error: BaseException) -> str:
-    """Returns the first line of the driver's message, without SQLAlchemy's statement."""
-    cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
-    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]

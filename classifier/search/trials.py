@@ -6,25 +6,21 @@ heartbeats have stopped (see `storage`); one that is stopped by Ctrl-C is queued
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from functools import partial
 
 import keras
 import numpy as np
 import optuna
-from optuna.exceptions import StorageInternalError, TrialPruned, UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, TrialPruned
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
-from optuna.storages import RetryHeartbeatStaleTrialCallback
-from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
 from classifier.architectures import build_network
 from classifier.architectures.local_start import start_from_patches
 from classifier.errors import ClassifierError
 from classifier.search.search_space import SearchSpace
-from classifier.search.storage import reason
 from classifier.settings import Settings
 from classifier.training import precision, pruning
 from classifier.training.distillation import distill
@@ -89,16 +85,14 @@ def run(
         # The unchanged preset is the first trial: the reference for the gain.
         study.enqueue_trial(space.reference(), skip_if_exists=True)
     run_trial = partial(objective, space=space, sampler=sampler, train=train)
-    enough = MaxTrialsCallback(trials, states=COUNTED)
+    enough = optuna.study.MaxTrialsCallback(trials, states=COUNTED)
     try:
         study.optimize(run_trial, callbacks=[enough, lambda study, trial: after_trial()])
     except (StorageInternalError, ValueError, AssertionError) as error:
-        # Of Optuna: `objective` catches those of trainings. It asserts that a trial which another
-        # worker has ended does not occur, and so hides the error that says so.
-        cause = error.__context__ if isinstance(error, AssertionError) else error
+        # Of Optuna, which asserts that another worker ends no trial of this one.
         raise ClassifierError(
-            "the database failed, or another worker has taken over a trial without heartbeats "
-            f"({reason(cause or error)}): start this worker again, which repeats the running trial"
+            "the database failed, or another worker has taken over a trial without heartbeats: "
+            "start this worker again, which repeats the running trial"
         ) from error
 
 
@@ -117,11 +111,9 @@ def objective(trial: optuna.Trial, *, space: SearchSpace, sampler: str, train: T
         accuracy = train(trial, settings)
         print(f"Trial {trial.number}: {accuracy:.2%} on validation", flush=True)
         return accuracy
-    except UpdateFinishedTrialError:
-        raise
     except (KeyboardInterrupt, OSError, StorageInternalError):
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
-        RetryHeartbeatStaleTrialCallback()(trial.study, frozen)
+        optuna.storages.RetryHeartbeatStaleTrialCallback()(trial.study, frozen)
         raise
     except Exception as error:  # it diverges, is too large for the memory, or was pruned
         print(f"Trial {trial.number} ends: {error}", flush=True)
@@ -146,26 +138,20 @@ def train_trial(trial: optuna.Trial, settings: Settings, *, data: TrainingData) 
             StopAtDivergence(settings.learning_rate),
             *build_callbacks(settings),
             pruning.Pruning(network, settings.prune_threshold),
-            Pruning(trial, settings.epochs),
+            keras.callbacks.LambdaCallback(on_epoch_end=partial(_report, trial, settings.epochs)),
         ]
         fit(network, images, settings, callbacks, accelerate=accelerate_optimizer)
         return top1(network, data.validation)
     finally:
         # The next trial builds another network: release the memory of this one.
         keras.utils.clear_session(free_memory=True)
-        gc.collect()
 
 
-class Pruning(keras.callbacks.Callback):
-    """Reports the validation accuracy after each epoch; only the last epoch is not pruned."""
+def _report(trial: optuna.Trial, epochs: int, epoch: int, logs: dict[str, float]) -> None:
+    """Reports the validation accuracy after an epoch; raises `TrialPruned` if the pruner says so.
 
-    def __init__(self, trial: optuna.Trial, epochs: int) -> None:
-        super().__init__()
-        self.trial = trial
-        self.epochs = epochs
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Raises `TrialPruned` if the pruner stops the trial."""
-        self.trial.report(float((logs or {})["val_accuracy"]), step=epoch + 1)
-        if epoch + 1 < self.epochs and self.trial.should_prune():
-            raise TrialPruned("pruned")
+    The last epoch is not pruned.
+    """
+    trial.report(float(logs["val_accuracy"]), step=epoch + 1)
+    if epoch + 1 < epochs and trial.should_prune():
+        raise TrialPruned("pruned")

@@ -65,7 +65,7 @@ def finish(
         written = ModelFolder(folder)
         if run.dataset_id:
             name_dataset(written, run.dataset_id)
-        card.write(written, compare=card.others(written))
+        card.write(written)
 
     write_atomically(run.model, write)
 
