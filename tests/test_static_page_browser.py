@@ -349,6 +349,24 @@ def test_in_a_frame_that_refuses_storage_the_page_links_to_itself(
     expect(frame.locator("#offline a")).to_contain_text("tab of its own")
 
 
+def test_the_button_pastes_a_picture_or_gives_a_sentence(open_site: Open) -> None:
+    page = open_site()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copy = "(item) => navigator.clipboard.write([new ClipboardItem(item)])"
+    page.evaluate(f"({copy})({{'text/plain': 'no picture'}})")
+    page.locator("[data-do=paste]").click()
+    expect(page.locator("#problem")).to_contain_text("no picture on the clipboard")
+    page.evaluate(
+        f"""async () => {{
+            const canvas = new OffscreenCanvas(40, 40);
+            canvas.getContext("2d").fillRect(0, 0, 20, 20);
+            await ({copy})({{"image/png": await canvas.convertToBlob()}});
+        }}"""
+    )
+    page.locator("[data-do=paste]").click()
+    assert "error" not in answer(page, "clipboard.png")
+
+
 def test_a_browser_without_a_camera_gets_a_sentence(open_site: Open) -> None:
     page = open_site(before="delete Navigator.prototype.mediaDevices;")
     page.locator("[data-do=camera]").click()

@@ -297,6 +297,12 @@ function take() {
   canvas.toBlob((blob) => choose(blob, "camera.png"));
 }
 
+async function paste() {
+  const items = await navigator.clipboard.read();
+  const item = items.find(({ types }) => types.includes("image/png")); // which browsers turn all pictures into
+  choose(await item.getType("image/png"), "clipboard.png");
+}
+
 async function example(button) {
   const response = await fetch(button.dataset.example);
   choose(await response.blob(), button.dataset.example.split("/").pop(), button.id.replace("example-", ""));
@@ -305,6 +311,7 @@ async function example(button) {
 const actions = {
   camera: () => camera().catch(() => tell("#problem", "error_camera")),
   take,
+  paste: () => paste().catch(() => tell("#problem", "error_paste")),
   remove: () => choose(),
   map: explain,
   stop,
