@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from jinja2 import FileSystemLoader
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from evaluation import curves
@@ -23,7 +21,6 @@ ROOM = Path(__file__).parent
 TEMPLATES = ROOM / "templates"
 LISTED = 6  # classes that one is most often confused with, in each direction
 CURVE_SIDE = 100  # units of the drawing of a curve
-_FIGURE = re.compile(r"<p>\[\[(\w+)\]\]</p>")
 
 # What both pages show has one template, in the app's folder.
 fill = partial(
@@ -146,15 +143,8 @@ def render_compare(models: Models, language: str) -> str:
 
 
 def render_about(models: Models, served: Served, language: str) -> str:
-    """Returns the *About* tab: where the models are from, and the card of one.
-
-    Cards may be anybody's: HTML in them is escaped.
-    """
-    card = about.render(served, language, lambda _, name, __: f"\n\n[[{name}]]\n\n")
-    text = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
-    text = _FIGURE.sub(lambda found: str(about.figure(served, found[1], language)), text)
-    text = text.replace('<a href="http', '<a target="_blank" rel="noopener" href="http')
-    return fill("about", language, models=list(models), card=Markup(text))
+    """Returns the *About* tab: where the models are from, and the card of one."""
+    return fill("about", language, models=list(models), card=about.render(served, language))
 
 
 def render_without_scripts(models: Models, language: str) -> Markup:
