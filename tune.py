@@ -17,10 +17,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from classifier import command_line, provenance
+from classifier import provenance
+from classifier.command_line import argument_parser, positive, run
 from classifier.data.source import DataSource, add_data_arguments
 from classifier.environment import import_quietly
-from classifier.errors import ClassifierError, InputError
+from classifier.errors import InputError
 from classifier.files import require_writable
 from classifier.presets import DEFAULT_PRESET, load_preset, parse_overrides
 
@@ -46,16 +47,13 @@ def main(arguments: list[str]) -> None:
         space.grid()  # is it finite?
     options.study_name = options.study_name or settings.preset
     # A name is no path: a slash in it would put the folder elsewhere.
-    name = options.study_name.replace("/", "-")
-    folder = Path(options.output or Path("runs") / f"{name}-search")
+    folder = Path(options.output or f"runs/{options.study_name.replace('/', '-')}-search")
     require_writable(folder)
     options.storage = options.storage or storage.sqlite_url(folder / "study.db")
     if options.write_preset:
         results.check_preset(options.write_preset)
     words = ["python", "tune.py", *map(storage.without_password, arguments)]
-    command = provenance.command_without_local_paths(words)
-    # Names of files may hold bytes that are not UTF-8, as the results are.
-    search(options, space, folder, command.encode(errors="backslashreplace").decode())
+    search(options, space, folder, provenance.command_without_local_paths(words))
 
 
 def search(options: argparse.Namespace, space: SearchSpace, folder: Path, command: str) -> None:
@@ -91,19 +89,13 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
     }
     pruner = trials.build_pruner(options.pruner, space.settings.epochs)
     study = storage.open_study(database, options.study_name, pruner=pruner, config=shared)
-    shown = storage.without_password(options.storage)
-    print(f"Study {study.study_name} in {shown}; {results.sentence(study, space)}", flush=True)
+    print(f"Study {study.study_name} in {storage.without_password(options.storage)}", flush=True)
     print("Ctrl-C keeps the study; the same command resumes it", flush=True)
     write_tables = functools.partial(results.write_tables, study, space, about, folder)
     train = functools.partial(trials.train_trial, data=data)
     trials.run(study, space, options.sampler, options.trials, train=train, after_trial=write_tables)
     write_tables()
     results.write_plots(study, folder)
-    if results.best_trial(study) is None:
-        raise ClassifierError(
-            f"no trial of the study {study.study_name!r} is complete, so there is no best one: "
-            "search other settings, or more --trials"
-        )
     if options.write_preset:
         results.write_preset(options.write_preset, study, space, about)
         print(f"Preset: {options.write_preset}")
@@ -112,7 +104,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line; a wrong one ends with exit status 2 and one line."""
-    parser = command_line.argument_parser(
+    parser = argument_parser(
         "Searches for better settings of a preset, alone or with other workers."
     )
     add = parser.add_argument
@@ -124,13 +116,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add_data_arguments(parser)
     add("--sampler", choices=("grid", "random", "tpe"), required=True, help="search method")
-    add(
-        "--trials",
-        type=command_line.positive,
-        metavar="N",
-        required=True,
-        help="of all workers together",
-    )
+    add("--trials", type=positive, metavar="N", required=True, help="of all workers together")
     add("--epochs", type=int, metavar="N", help="maximum number of epochs of a trial")
     add("--seed", type=int, metavar="N", help="random seed of trainings and sampler")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="fixes a setting")
@@ -144,7 +130,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--study-name", metavar="NAME", help="default: the name of the preset")
     add(
         "--grace",
-        type=command_line.positive,
+        type=positive,
         default=60,
         metavar="SECONDS",
         help="without a heartbeat of its worker, until a trial is lost (default: %(default)s)",
@@ -155,4 +141,4 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+    sys.exit(run(main))

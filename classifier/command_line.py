@@ -58,8 +58,6 @@ def check_output(path: Path) -> None:
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"--output {path} is not a regular file: choose another path")
-        if not path.parent.is_dir():
-            raise InputError(f"--output {path}: there is no folder {path.parent}")
         temporary.touch()
         temporary.unlink()
     except OSError as error:

@@ -104,13 +104,10 @@ def with_retries(call: Callable[[], T], *, attempts: int = len(BACKOFF) + 1) -> 
 
 def unless_missing(call: Callable[[], T]) -> T | None:
     """Calls the Hub as `with_retries` does; returns None if what is asked for is not there."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
     try:
         return with_retries(call)
     except Exception as error:
-        missing = isinstance(error, RepositoryNotFoundError) or status_of(error) in MISSING
-        if missing and not isinstance(error, GatedRepoError):
+        if status_of(error) in MISSING:
             return None
         raise
 

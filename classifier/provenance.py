@@ -73,8 +73,12 @@ def without_local_paths(record: Any) -> Any:
 
 
 def command_without_local_paths(words: list[str]) -> str:
-    """Returns a command line without the paths of this machine, as `without_local_paths` does."""
-    return shlex.join(without_local_paths(words))
+    """Returns a command line without the paths of this machine, as `without_local_paths` does.
+
+    Bytes of names that are not UTF-8 are escaped.
+    """
+    command = shlex.join(without_local_paths(words))
+    return command.encode(errors="backslashreplace").decode()
 
 
 def _public_path(found: re.Match[str]) -> str:

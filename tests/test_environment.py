@@ -131,7 +131,7 @@ def test_run_works_with_closed_standard_streams(closed: str, tmp_path: Path) -> 
 def test_check_output_refuses_what_could_not_be_written(tmp_path: Path) -> None:
     longest = "x" * 255  # bytes; the temporary name is longer
     for name, said in [
-        ("no/folder", "there is no folder"),
+        ("no/folder", "No such file or directory"),
         (".", "not a regular file"),
         (longest, "File name too long"),
         ("x" * 256, "File name too long"),

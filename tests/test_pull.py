@@ -249,13 +249,14 @@ def test_follower_refuses_a_broken_commit_once(
     assert served.commit == mended.sha
 
 
-def test_start_polls_until_stop(hub: Hub, published: str, another: ModelFolder) -> None:
+def test_start_polls(hub: Hub, published: str, another: ModelFolder) -> None:
     arrived = threading.Event()
-    commit = pull(published).revision
-    follower = Follower(
-        published, accept=lambda pulled: arrived.set(), commit=commit, interval=0.05
-    )
+
+    def accept(pulled: ResolvedModel) -> None:
+        follower.interval = 1e6  # for the other tests
+        arrived.set()
+
+    follower = Follower(published, accept=accept, commit=pull(published).revision, interval=0.05)
     hub.put(hub.models[published], contents(another))
     follower.start()
     assert arrived.wait(60)
-    follower.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from classifier.hub.pulling import ResolvedModel, commit_at, pull
@@ -46,15 +47,10 @@ class Follower:
         self.commit = commit
         self.refused: str | None = None
         self._accept = accept
-        self._stop = threading.Event()
 
     def start(self) -> None:
-        """Starts polling every `interval` seconds."""
+        """Starts polling every `interval` seconds, until the process ends."""
         threading.Thread(target=self._run, name="hub-follower", daemon=True).start()
-
-    def stop(self) -> None:
-        """Stops polling; does not wait for a running request."""
-        self._stop.set()
 
     def look(self) -> bool:
         """Polls once; returns whether a new commit is now served."""
@@ -80,5 +76,6 @@ class Follower:
         return True
 
     def _run(self) -> None:
-        while not self._stop.wait(self.interval):
+        while True:
+            time.sleep(self.interval)
             self.look()

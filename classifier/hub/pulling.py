@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from classifier.model_folder.folder import NEEDED_TO_PUBLISH, NEEDED_TO_SERVE, M
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+logger = logging.getLogger(__name__)
 
 # Seconds to wait for the commit of a branch, twice: the app starts within 10 s of a silent Hub.
 COMMIT_TIMEOUT = 4.0
@@ -69,8 +71,7 @@ def pull(repo_id: str, *, revision: str | None = None) -> ResolvedModel:
     try:
         commit = commit_at(connect(), repo_id, revision)
         # By commit: the branch in the cache still points to the last complete model.
-        with _not_found_as_input_error(repo_id, revision):
-            folder = _download(repo_id, commit)
+        folder = _download(repo_id, commit)
     except InputError:
         raise
     except Exception as error:
@@ -88,23 +89,10 @@ def commit_at(api: HfApi, repo_id: str, revision: str | None = None) -> str:
         InputError: the repository is not a model folder.
         Exception: any error of the client, if the Hub cannot be reached.
     """
-    with _not_found_as_input_error(repo_id, revision):
+    try:
         info = with_retries(
             lambda: api.model_info(repo_id, revision=revision, timeout=COMMIT_TIMEOUT), attempts=2
         )
-    missing = set(NEEDED_TO_SERVE) - {file.rfilename for file in info.siblings or []}
-    if missing:
-        raise InputError(
-            f"{repo_id} on the Hub is not a model folder: it lacks {', '.join(sorted(missing))}"
-        )
-    return str(info.sha)
-
-
-@contextlib.contextmanager
-def _not_found_as_input_error(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Converts errors about a missing or inaccessible model to `ModelNotFoundError`."""
-    try:
-        yield
     except Exception as error:
         if status_of(error) not in MISSING | FORBIDDEN:
             raise
@@ -113,6 +101,12 @@ def _not_found_as_input_error(repo_id: str, revision: str | None) -> Iterator[No
             f"({describe(error)}): check the spelling; if it is private or gated, accept its terms "
             "and log in with `hf auth login`"
         ) from error
+    missing = set(NEEDED_TO_SERVE) - {file.rfilename for file in info.siblings or []}
+    if missing:
+        raise InputError(
+            f"{repo_id} on the Hub is not a model folder: it lacks {', '.join(sorted(missing))}"
+        )
+    return str(info.sha)
 
 
 def _download(repo_id: str, revision: str | None, *, offline: bool = False) -> ModelFolder:
@@ -127,12 +121,13 @@ def _download(repo_id: str, revision: str | None, *, offline: bool = False) -> M
 
 
 def _from_cache(repo_id: str, revision: str | None, error: Exception) -> ResolvedModel:
-    reason = describe(error)
+    reason, name = describe(error), f"{repo_id}@{revision or 'main'}"
     try:
         folder = _download(repo_id, revision, offline=True)
     except (OSError, ClassifierError):
         raise HubError(
-            f"cannot get {repo_id}@{revision or 'main'} from the Hub ({reason}), and in the local "
-            "cache it is missing or incomplete: check the network and try again"
+            f"cannot get {name} from the Hub ({reason}), and in the local cache it is missing or "
+            "incomplete: check the network and try again"
         ) from error
+    logger.warning("%s: using commit %s from the cache (%s)", name, folder.path.name[:7], reason)
     return ResolvedModel(repo_id, folder, "cache", folder.path.name, reason)

@@ -1,6 +1,5 @@
 """Resolves the `SOURCE` of a command: a local model folder or a model on the Hub."""
 
-import logging
 from pathlib import Path
 
 from classifier.errors import InputError
@@ -11,19 +10,10 @@ from classifier.model_folder.folder import CONFIG, LABELS, ModelFolder
 HUB_SCHEME = "hf://"
 PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
 
-logger = logging.getLogger(__name__)
-
 
 def find(source: str) -> ModelFolder:
-    """Returns the model folder of a source; logs a warning if it comes from the cache.
-
-    Sources and errors are those of `locate`.
-    """
-    resolved = locate(source)
-    if resolved.reason:
-        commit = str(resolved.revision)[:7]
-        logger.warning("%s: using commit %s from the cache (%s)", source, commit, resolved.reason)
-    return resolved.folder
+    """Returns the model folder of a source; sources and errors are those of `locate`."""
+    return locate(source).folder
 
 
 def locate(source: str, *, revision: str | None = None) -> ResolvedModel:

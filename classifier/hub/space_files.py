@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +23,6 @@ REQUIREMENTS = "requirements.txt"
 SINGLE_FILES = ("app.py", README, REQUIREMENTS, "LICENSE")
 PACKAGES = ("classifier", "evaluation", "interface")
 EMBEDDED = "pretrained"
-PICTURE = re.compile(r"!\[[^\]]*\]\(([\w./-]+)\)")  # in the README
 NOT_UPLOADED = (".pyc", ".tmp", ".log")
 # ZeroGPU offers Python 3.10.13 and 3.12.12 and brings these packages itself: pins of them break the
 # start (Hub documentation, Spaces ZeroGPU, August 2026).
@@ -52,7 +50,6 @@ def gradio_files(models: Sequence[str], *, zero_gpu: bool = False) -> dict[str, 
         for name, content in inner.items():
             files["/".join(filter(None, (EMBEDDED, path.name, name)))] = content
     card = _readme()
-    files |= {name: PROJECT / name for name in PICTURE.findall(card.text)}
     card.data["models"] = list(models)
     card.data["preload_from_hub"] = [f"{model} {','.join(SERVED_FILES)}" for model in models]
     if zero_gpu:

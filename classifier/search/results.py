@@ -54,12 +54,11 @@ def write_tables(
     """Writes `trials.csv`, and `study.json` with what is told `about` the search, atomically."""
     write_text(folder / "trials.csv", study.trials_dataframe().to_csv(index=False))
     best = best_trial(study)
-    trials = study.get_trials(deepcopy=False)
     summary = {
         **about,
         "result": sentence(study, space),
         "best": best and {"trial": best.number, "validation_top1": best.value, **best.params},
-        "validation_accuracy_by_epoch": {t.number: t.intermediate_values for t in trials},
+        "validation_accuracy_by_epoch": {t.number: t.intermediate_values for t in study.trials},
     }
     write_text(folder / "study.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 

@@ -39,7 +39,7 @@ def open_storage(url: str, *, grace: int = 60) -> RDBStorage:
     A trial without a heartbeat for `grace` seconds is failed and queued again by other workers.
 
     Raises:
-        InputError: the URL is invalid, or a package for it is not installed.
+        InputError: the URL is invalid.
         ClassifierError: the database does not answer, or is not one of studies.
     """
     shown = without_password(url)
@@ -50,7 +50,7 @@ def open_storage(url: str, *, grace: int = 60) -> RDBStorage:
     kind, database = address.get_backend_name(), address.database
     if kind not in TIMEOUTS or not database or database == ":memory:":
         raise InputError(f"--storage takes {URL_FORMS}. Received: {shown!r}")
-    for attempts_left in reversed(range(ATTEMPTS)):
+    for _ in range(ATTEMPTS):
         try:
             return RDBStorage(
                 # Quoted, since Optuna takes braces for fields of a format string.
@@ -61,16 +61,13 @@ def open_storage(url: str, *, grace: int = 60) -> RDBStorage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
             )
         except (SQLAlchemyError, OSError, RuntimeError) as error:
+            # Without SQLAlchemy's statement.
+            reason = str(getattr(error.__cause__ or error, "orig", None) or error).strip()
             # Optuna does not expect another worker to create the same tables at the same time.
-            raced = re.search("already exists|unique", str(error), re.IGNORECASE)
-            if not (raced and attempts_left):
-                # Without SQLAlchemy's statement.
-                reason = str(getattr(error.__cause__ or error, "orig", None) or error).strip()
-                raise ClassifierError(
-                    f"cannot store a study in {shown}: {reason.splitlines()[0]}"
-                ) from error
+            if not re.search("already exists|unique", reason, re.IGNORECASE):
+                break
             time.sleep(0.5)
-    raise AssertionError("unreachable")
+    raise ClassifierError(f"cannot store a study in {shown}: {reason.splitlines()[0]}")
 
 
 def open_study(

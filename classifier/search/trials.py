@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -34,8 +35,6 @@ from classifier.training.training_data import TrainingData
 STARTUP_TRIALS = 5
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # towards the number of trials
 
-Train = Callable[[optuna.Trial, Settings], float]
-
 
 def build_pruner(name: str, epochs: int) -> BasePruner:
     """Returns the pruner "median", "hyperband" or "none" for trainings of a number of epochs."""
@@ -61,7 +60,7 @@ def run(
     sampler: str,
     trials: int,
     *,
-    train: Train,
+    train: Callable[[optuna.Trial, Settings], float],
     after_trial: Callable[[], None],
 ) -> None:
     """Runs trials until the study has the requested number, or the grid is complete.
@@ -96,7 +95,7 @@ def run(
         ) from error
 
 
-def objective(trial: optuna.Trial, *, space: SearchSpace, sampler: str, train: Train) -> float:
+def objective(trial: optuna.Trial, *, space: SearchSpace, sampler: str, train: Any) -> float:
     """Trains a trial; one whose settings do not work counts, as a pruned one.
 
     A trial that ends for another reason, such as Ctrl-C, is put back into the queue.
