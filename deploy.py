@@ -25,7 +25,7 @@ from classifier.hub_client import (
     FORBIDDEN,
     HubError,
     check_repo_id,
-    connect_to_write,
+    connect,
     describe,
     status_of,
     unless_missing,
@@ -100,7 +100,7 @@ def deploy(
         HubError: the Hub failed repeatedly; the message says what is done.
     """
     check_repo_id(space, "--space")
-    api = connect_to_write()
+    api = connect()
     done: list[str] = []
     try:
         info = unless_missing(lambda: api.space_info(space))
@@ -211,7 +211,7 @@ def _readable_error(space: str, done: list[str], error: Exception) -> Exception:
     if status_of(error) == PAYMENT_REQUIRED or (status_of(error) in FORBIDDEN and not done):
         return InputError(
             f"{text}: this account may not have such a Space, or the token may not write to "
-            f"{space}. Ways out: {WAYS_OUT}. {state}"
+            f"{space} (`hf auth login` takes another). Ways out: {WAYS_OUT}. {state}"
         )
     return HubError(f"{text}. {state}. The same command continues")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import re
 import sys
 import threading
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.utils import httpx
 
-OFFICIAL_ENDPOINT = "https://huggingface.co"
 TIMEOUT = 20.0  # seconds to connect, or until the next bytes of a response
 BACKOFF = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts, as in huggingface_hub
 MAX_RETRY_AFTER = 120.0  # a longer `Retry-After` is not waited for
@@ -69,18 +67,6 @@ def connect() -> HfApi:
     with _installing:
         _install()
     return HfApi()
-
-
-def connect_to_write() -> HfApi:
-    """Returns the client as `connect` does; raises InputError if there is no token."""
-    from huggingface_hub import constants, get_token
-
-    if not get_token():
-        raise InputError(
-            "publishing needs a token of the Hub, and there is none: create one with write access "
-            f"at {constants.ENDPOINT}/settings/tokens and log in: `hf auth login`"
-        )
-    return connect()
 
 
 def with_retries(call: Callable[[], T], *, attempts: int = len(BACKOFF) + 1) -> T:
@@ -154,7 +140,7 @@ def describe(error: BaseException) -> str:
 
 @functools.cache  # only once: a new factory closes the client that other threads use
 def _install() -> None:
-    from huggingface_hub import constants, get_session, set_client_factory
+    from huggingface_hub import get_session, set_client_factory
     from huggingface_hub.utils import disable_progress_bars, httpx
 
     library = get_session()  # its hooks block requests in offline mode and number them
@@ -166,9 +152,6 @@ def _install() -> None:
     set_client_factory(lambda: httpx.Client(event_hooks=hooks, follow_redirects=True))
     if not sys.stderr.isatty():
         disable_progress_bars()
-    # Only huggingface.co is known to have Xet storage; every Hub accepts files by Git LFS.
-    if constants.ENDPOINT != OFFICIAL_ENDPOINT and "HF_HUB_DISABLE_XET" not in os.environ:
-        constants.HF_HUB_DISABLE_XET = True
 
 
 def _set_timeout(request: httpx.Request) -> None:

@@ -1,7 +1,7 @@
 """Reads presets and the settings of a command line. Both are YAML: data, never executed."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,6 @@ def load_preset(name_or_file: str | Path) -> Settings:
     """
     path, content = read_preset(name_or_file)
     content.pop("search", None)
-    refuse_unknown(content, f"setting in {path.name}")
     return Settings(**{"preset": path.stem, **content})
 
 
@@ -98,7 +97,7 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
         named: values of options such as `--epochs`, None if not given.
 
     Raises:
-        InputError: a name is unknown or given twice, or a value cannot be read.
+        InputError: a name is given twice, or a value cannot be read.
     """
     overrides: dict[str, Any] = {}
     for pair in pairs:
@@ -112,19 +111,10 @@ def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:
             overrides[name] = yaml.load(value, _Loader) if value.strip() else ""
         except Exception:  # as of a preset's file
             raise InputError(f"--set {name}: cannot read the value {value!r}") from None
-    refuse_unknown(overrides, "setting")
     given = {name: value for name, value in named.items() if value is not None}
     for name in given.keys() & overrides.keys():
         raise InputError(f"{name} is given twice: by its option and by --set")
     return overrides | given
-
-
-def refuse_unknown(names: Iterable[str], what: str) -> None:
-    """Raises `InputError` for the first name that is not a setting."""
-    known = Settings.model_fields
-    for name in names:
-        if name not in known:
-            raise InputError(f"unknown {what} {name!r}. There are: {', '.join(known)}")
 
 
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:

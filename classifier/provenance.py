@@ -30,10 +30,8 @@ def library_versions() -> dict[str, str]:
     """Returns the versions of Python and of the libraries that a training depends on."""
     versions = {"python": platform.python_version()}
     for library in LIBRARIES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
 
 

@@ -33,7 +33,7 @@ def follow(models: Models, revision: str | None, seconds: float) -> list[Followe
             follower = Follower(
                 served.name,
                 accept=partial(replace, served.name),
-                revision=revision,
+                revision=revision or "main",
                 commit=served.revision,
                 interval=seconds,
             )

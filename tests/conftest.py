@@ -26,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ["HF_ENDPOINT"] = ENDPOINT
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # files by Git LFS, which the server of the tests speaks
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="hub-cache-")  # removed when the tests end
 os.environ["HF_HUB_CACHE"] = HUB_CACHE.name
 os.environ["HF_DATASETS_CACHE"] = str(Path(HUB_CACHE.name, "datasets"))

@@ -6,47 +6,34 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from classifier.hub.pulling import ResolvedModel, commit_at, pull
 from classifier.hub_client import HubError, connect, describe
 
-POLL_SECONDS = 300.0
-
 logger = logging.getLogger(__name__)
 
 
+@dataclass
 class Follower:
     """Polls a branch in a background thread and passes new commits to a callback.
 
     Attributes:
+        repo_id: user/name.
+        accept: loads the new model, classifies a test image with it, and then replaces the old
+            model. If it raises, the commit is refused and not tried again.
+        revision: the branch.
         commit: the commit that is served, None if another model is served.
+        interval: seconds between two polls.
         refused: a newer commit that was refused, None if there is none.
     """
 
-    def __init__(
-        self,
-        repo_id: str,
-        *,
-        accept: Callable[[ResolvedModel], object],
-        revision: str | None = None,
-        commit: str | None = None,
-        interval: float = POLL_SECONDS,
-    ) -> None:
-        """Creates a follower; `start` starts polling.
-
-        Args:
-            repo_id: user/name.
-            accept: loads the new model, classifies a test image with it, and then replaces the old
-                model. If it raises, the commit is refused and not tried again.
-            revision: the branch; main if not given.
-            commit: the commit that is served, None if another model is served.
-            interval: seconds between two polls.
-        """
-        self.repo_id, self.revision, self.interval = repo_id, revision, interval
-        self._name = f"{repo_id}@{revision or 'main'}"
-        self.commit = commit
-        self.refused: str | None = None
-        self._accept = accept
+    repo_id: str
+    accept: Callable[[ResolvedModel], object]
+    revision: str = "main"
+    commit: str | None = None
+    interval: float = 300.0
+    refused: str | None = None
 
     def start(self) -> None:
         """Starts polling every `interval` seconds, until the process ends."""
@@ -54,7 +41,7 @@ class Follower:
 
     def look(self) -> bool:
         """Polls once; returns whether a new commit is now served."""
-        commit = None
+        commit, name = None, f"{self.repo_id}@{self.revision}"
         try:
             commit = commit_at(connect(), self.repo_id, self.revision)
             if commit in (self.commit, self.refused):
@@ -62,17 +49,17 @@ class Follower:
             model = pull(self.repo_id, revision=self.revision)
             if model.source != "hub":
                 return False  # the Hub became unreachable: the next poll tries again
-            self._accept(model)
+            self.accept(model)
         except Exception as error:  # the old model stays
             if commit is None or isinstance(error, HubError):  # the Hub may be down
-                logger.warning("cannot get a new %s: %s", self._name, describe(error))
+                logger.warning("cannot get a new %s: %s", name, describe(error))
                 return False
             self.refused = commit
             reason = " ".join(str(error).split()) or type(error).__name__
-            logger.warning("refused commit %s of %s: %s", commit[:7], self._name, reason)
+            logger.warning("refused commit %s of %s: %s", commit[:7], name, reason)
             return False
         self.commit, self.refused = model.revision, None
-        logger.info("now serving commit %s of %s", str(model.revision)[:7], self._name)
+        logger.info("now serving commit %s of %s", str(model.revision)[:7], name)
         return True
 
     def _run(self) -> None:

@@ -5,29 +5,34 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from classifier import provenance
 from classifier.errors import InputError
-from classifier.hub.checks import Figures, check_card, check_figures, check_model
+from classifier.hub.card import METADATA_RESULTS, results
 from classifier.hub.commit import MAIN, Upload, commit_files
 from classifier.hub.published_files import OWNED, published_files
 from classifier.hub_client import (
     FORBIDDEN,
     HubError,
     check_repo_id,
-    connect_to_write,
+    connect,
     describe,
     status_of,
     unless_missing,
     with_retries,
 )
-from classifier.model_folder.folder import EVALUATION, ModelFolder
+from classifier.model_folder.folder import CARD, EVALUATION, ModelFolder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+TOLERANCE = 1e-3  # the largest difference between two figures that is accepted as rounding
+Figures = Callable[[], Mapping[str, Any]]
 
 
 def commit_message(folder: ModelFolder) -> str:
@@ -65,20 +70,19 @@ def publish(
         InputError: something is wrong with the folder, the name, the token or the target.
         HubError: the Hub failed repeatedly, or somebody else has pushed in the meantime. The
             published model is unchanged; the message names the command that continues.
-        KeyboardInterrupt: with the same message.
     """
     check_repo_id(repo_id)
     folder.check(complete=True)
     check_figures(folder, recomputed(), "predictions.npz gives")
     check_card(folder)
-    api = connect_to_write()
-    with _readable_errors(folder, repo_id):
+    api = connect()
+    with _readable_errors(api, folder, repo_id):
         head = _find_head(api, repo_id, private=private, branch=branch, tag=tag)
         if head and not force:
             _check_score(api, folder, repo_id, head)
         if measured is not None:
             check_figures(folder, measured(), "the images give")
-        check_model(folder)
+        folder.load_model()  # are the weights complete?
         if head is None:
             with_retries(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
             head = str(with_retries(lambda: api.repo_info(repo_id)).sha)
@@ -101,6 +105,63 @@ def publish(
             commit = upload.commit.oid
             with_retries(lambda: api.create_tag(repo_id, tag=tag, revision=commit, exist_ok=True))
     return upload
+
+
+def check_figures(folder: ModelFolder, figures: Mapping[str, Any], source: str) -> None:
+    """Checks the figures of `evaluation.json`, without those of single classes.
+
+    Args:
+        folder: the model folder.
+        figures: recomputed, in the format of `evaluation.json`.
+        source: their source, for the message: "predictions.npz gives".
+
+    Raises:
+        InputError: with the first figure that differs by more than 0.001.
+    """
+    stated = folder.evaluation or {}
+    for name, value in figures.items():
+        claim = stated.get(name)
+        if not isinstance(value, float):
+            continue  # counts, names and tables
+        if not isinstance(claim, (int, float)) or abs(claim - value) > TOLERANCE:
+            raise InputError(
+                f"{EVALUATION} states {name} = {claim}, and {source} {value:.6g}: evaluate the "
+                "model again with `python -m evaluation`"
+            )
+
+
+def check_card(folder: ModelFolder) -> None:
+    """Checks a model card; the Hub validates its metadata again when it is committed.
+
+    Raises:
+        InputError: its metadata cannot be read, it states other figures than `evaluation.json`, or
+            it names a path of this machine.
+    """
+    import pandas as pd
+    from huggingface_hub import ModelCard
+
+    path, evaluation = folder.path / CARD, folder.evaluation or {}
+    again = "write the card again: " + shlex.join(
+        ["python", "-m", "classifier.hub.card", str(folder.path)]
+    )
+    try:
+        card = ModelCard(folder.card or "", ignore_metadata_errors=False)
+    except Exception as error:  # YAML errors; malformed results can raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the metadata of {path} cannot be read ({reason}): {again}") from error
+    metadata: Any = card.data
+    stated = {result.metric_type: result.metric_value for result in metadata.eval_results or []}
+    stated |= re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", card.text, re.MULTILINE)
+    expected = {kind: evaluation.get(key) for key, kind in METADATA_RESULTS.items()}
+    for name, value in (expected | dict(results(evaluation))).items():
+        if stated.get(name, value) != value:  # a card of one's own may have other tables
+            raise InputError(
+                f"{path} states {name} {stated[name]}, and {EVALUATION} {value}: {again}"
+            )
+    records = [folder.training, provenance.without_local_paths(folder.training)]
+    for text, public in pd.json_normalize(records).T.itertuples(index=False):
+        if isinstance(text, str) and text != public and text in card.text:
+            raise InputError(f"{path} names {text}, a path of this machine: {again}")
 
 
 def _find_head(
@@ -147,23 +208,20 @@ def _top1(folder: ModelFolder) -> float:
 
 
 @contextlib.contextmanager
-def _readable_errors(folder: ModelFolder, repo_id: str) -> Iterator[None]:
+def _readable_errors(api: HfApi, folder: ModelFolder, repo_id: str) -> Iterator[None]:
     """Converts errors of the Hub and its client to one line that says how to continue."""
-    words = ["python", "train.py", "--push", "--from", str(folder.path), "--repo-id", repo_id]
-    go_on = (
-        "What is published is complete, and so is the local folder; continue, with the same "
-        f"options for publishing, with: {shlex.join(words)}"
-    )
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted. {go_on}") from None
     except InputError:
         raise
     except Exception as error:
         if status_of(error) in FORBIDDEN:
             raise InputError(
-                f"{describe(error)}: the token has no write access to {repo_id}; choose another "
-                "name or token"
+                f"{describe(error)}: no token with write access to {repo_id}: create one at "
+                f"{api.endpoint}/settings/tokens and log in with `hf auth login`"
             ) from error
-        raise HubError(f"{describe(error)}. {go_on}") from error
+        words = ["python", "train.py", "--push", "--from", str(folder.path), "--repo-id", repo_id]
+        raise HubError(
+            f"{describe(error)}. What is published is complete, and so is the local folder; "
+            f"continue, with the same options for publishing, with: {shlex.join(words)}"
+        ) from error

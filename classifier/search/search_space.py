@@ -21,7 +21,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from classifier.errors import InputError
-from classifier.presets import read_preset, refuse_unknown
+from classifier.presets import read_preset
 from classifier.settings import Settings, shorten
 
 # The data are loaded once for all trials, which are compared after each epoch on the same images.
@@ -95,7 +95,6 @@ def load_search_space(
             f"{path.name} has no `search`, or --set fixes all of it: write there which settings to "
             "search, for instance `search: {dropout: [0.1, 0.2, 0.4]}`"
         )
-    refuse_unknown(section, f"setting under `search` in {path.name}")
     dimensions = {
         name: _dimension(name, values, settings)
         for name, values in section.items()
@@ -111,6 +110,8 @@ def _dimension(name: str, values: Any, settings: Settings) -> Distribution:
         return getattr(settings.replace(**{name: value}), name)
 
     try:
+        if name not in FIELD_TYPES:
+            raise InputError("there is no such setting")
         if name in SHARED + WEIGHTS + UNUSED:
             raise InputError("it must be the same in every trial, or has no effect on the training")
         if isinstance(values, list) and values:
