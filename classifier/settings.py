@@ -185,11 +185,7 @@ class Settings(BaseModel):
         except ValidationError as refused:
             error = refused.errors()[0]
             name, message = str(error["loc"][0]), error["msg"].split(" should ", 1)[-1]
-            message = (
-                "be a setting of classifier/settings.py"
-                if error["type"] == "extra_forbidden"
-                else message
-            )
+            message = "be a setting" if error["type"] == "extra_forbidden" else message
             raise InputError(f"{name} must {message}. Received: {shorten(values[name])}") from None
         if bool(self.local_units) != (self.architecture == "local_mlp"):
             raise InputError("local_units go with architecture: local_mlp, and it needs them")

@@ -16,7 +16,12 @@ from packaging.requirements import Requirement
 
 from app_server import running_app
 from classifier.errors import InputError
-from classifier.hub.space_files import PROJECT, gradio_files, zero_gpu_requirements
+from classifier.hub.space_files import (
+    PROJECT,
+    gradio_files,
+    static_readme,
+    zero_gpu_requirements,
+)
 from deploy import deploy
 from hub_server import Hub
 from model_folders import make_model_folder
@@ -199,6 +204,16 @@ def test_deploy_static_without_a_paid_plan(hub: Hub, model: str, name: str, tmp_
     assert not space.variables
     assert not deploy(name, models, sdk="static").changed
     assert len(space.commits) == 2
+
+
+def test_static_readme_names_the_models_of_the_hub_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model_folder(tmp_path / "run" / "model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    models = ["~/run", "pretrained/cnn", "hf://user/name", "user/other@v1"]
+    data = RepoCard(static_readme(models).decode()).data.to_dict()
+    assert data["models"] == ["user/name", "user/other"]
 
 
 @pytest.mark.usefixtures("page")

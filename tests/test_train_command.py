@@ -150,7 +150,7 @@ def test_a_run_does_not_go_on_with_other_data(change, begun, capfd, monkeypatch)
     ("arguments", "expected"),
     [
         (["--preset", "nothing"], ["no preset 'nothing'", "mlp-baseline"]),
-        (["--set", "dropuot=0.2"], ["dropuot must be a setting of classifier/settings.py"]),
+        (["--set", "dropuot=0.2"], ["dropuot must be a setting"]),
         (["--epochs", "many"], ["--epochs", "'many'"]),
         (["--test-split", "a", "--test-fraction", "0.5"], ["not allowed with"]),
         (["--test-fraction", "1"], ["--test-fraction must lie between 0 and 1"]),

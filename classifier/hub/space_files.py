@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 from classifier.hub.published_files import model_files
 from classifier.hub.pulling import SERVED_FILES
+from classifier.hub.sources import local_folder, parse_hub_id
 from classifier.model_folder.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def static_readme(models: Sequence[str]) -> bytes:
     for name in ("sdk_version", "python_version", "preload_from_hub"):
         card.data.pop(name, None)
     card.data["sdk"], card.data["app_file"] = "static", "index.html"
-    card.data["models"] = [model for model in models if not (PROJECT / model).exists()]
+    on_hub = [model for model in models if local_folder(model) is None]
+    card.data["models"] = [parse_hub_id(model)[0] for model in on_hub]
     title = card.data.get("title")
     card.text = f"\n# {title}\n\nA page of plain files: pictures are classified in the browser.\n"
     return str(card).encode()
