@@ -19,7 +19,7 @@ from classifier import command_line
 from classifier.data.source import DataSource
 from classifier.environment import import_quietly
 from classifier.errors import InputError
-from classifier.hub.dataset_id import check_dataset_id, name_dataset
+from classifier.hub.card import check_dataset_id, name_dataset
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
 from classifier.training.fine_tuning import Start, last_layer_only, last_layer_settings
 from classifier.training.options import choose_settings, parse

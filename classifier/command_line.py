@@ -95,22 +95,12 @@ def run(
         # The reader of the output has closed the pipe (`| head`): there is nothing to report.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            _report(_unexpected(error), arguments)
-            return 1
-        place = f" of {error.filename}" if error.filename else ""
-        _report(f"the disk{place} is full: free some space and run again", arguments)
-        _skip_clean_up()
-        return 1
-    except ClassifierError as error:
-        _report(str(error), arguments)
-        if isinstance(error, DiskFullError):
-            _skip_clean_up()
-        return error.exit_status
     except Exception as error:
-        _report(_unexpected(error), arguments)
-        return 1
+        ours = isinstance(error, ClassifierError)
+        _report(str(error) if ours else _unexpected(error), arguments)
+        if isinstance(error, DiskFullError) or getattr(error, "errno", None) in DISK_FULL:
+            _skip_clean_up()
+        return getattr(error, "exit_status", 1)
     return 0
 
 
@@ -127,6 +117,9 @@ def _prepare_streams() -> None:
 def _unexpected(error: Exception) -> str:
     if isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY):
         text = "there is not enough memory: lower batch_size, or choose a smaller network"
+    elif isinstance(error, OSError) and error.errno in DISK_FULL:
+        place = f" of {error.filename}" if error.filename else ""
+        text = f"the disk{place} is full: free some space"
     elif isinstance(error, OSError) and error.filename and error.strerror:
         text = f"cannot use {error.filename} ({error.strerror})"
     else:

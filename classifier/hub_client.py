@@ -125,14 +125,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def describe(error: BaseException) -> str:
     """Returns a description of an error on one line, without advice for developers."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
     for cause in causes(error):
         if (status := status_of(cause)) is not None:
             message = getattr(cause, "server_message", None) or cause.response.reason_phrase  # type: ignore[attr-defined]
             return f"the Hub answered {status} ({_one_line(message)})"
-        if isinstance(cause, OfflineModeIsEnabled):
-            return "HF_HUB_OFFLINE is set"
         if isinstance(cause, ClassifierError):
             break
     return _one_line(error) or type(error).__name__

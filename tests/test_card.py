@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from classifier.errors import InputError
 from classifier.hub import card
-from classifier.hub.dataset_id import KNOWN_FINGERPRINTS, name_dataset
+from classifier.hub.card import KNOWN_FINGERPRINTS, name_dataset
 from classifier.hub.publishing import check_card
 from classifier.hub.sources import embedded_models
 from classifier.model_folder.folder import ModelFolder

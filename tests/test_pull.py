@@ -14,7 +14,7 @@ import pytest
 from classifier.errors import InputError
 from classifier.hub import pulling, sources
 from classifier.hub.following import Follower
-from classifier.hub.pulling import ModelNotFoundError, ResolvedModel, pull
+from classifier.hub.pulling import ResolvedModel, pull
 from classifier.hub_client import HubError
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier
@@ -89,7 +89,7 @@ def test_pull_revision_is_a_branch_a_tag_or_a_commit(
 
 def test_pull_missing_model_or_revision_is_an_input_error(hub: Hub, published: str) -> None:
     for name, revision in (("user/nothing", None), (published, "v9")):
-        with pytest.raises(ModelNotFoundError, match=f"no accessible model {name}.*404"):
+        with pytest.raises(InputError, match=f"no accessible model {name}.*404"):
             pull(name, revision=revision)
 
 
@@ -99,10 +99,10 @@ def test_pull_private_model_needs_a_token(
     hub.models[published].private = True
     assert pull(published).source == "hub"
     monkeypatch.setenv("HF_TOKEN", "hf_other")
-    with pytest.raises(ModelNotFoundError, match="no accessible model"):
+    with pytest.raises(InputError, match="no accessible model"):
         pull(published)
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(ModelNotFoundError, match="no accessible model"):
+    with pytest.raises(InputError, match="no accessible model"):
         pull(published)
 
 

@@ -32,10 +32,6 @@ COMMIT_TIMEOUT = 4.0
 SERVED_FILES = NEEDED_TO_PUBLISH
 
 
-class ModelNotFoundError(InputError):
-    """The model or revision does not exist on the Hub, or access is denied."""
-
-
 @dataclass(frozen=True)
 class ResolvedModel:
     """A model folder, already checked, and where it is from.
@@ -63,8 +59,8 @@ def pull(repo_id: str, *, revision: str | None = None) -> ResolvedModel:
         revision: a branch, tag or commit; main if not given.
 
     Raises:
-        ModelNotFoundError: the model does not exist on the Hub, or access is denied.
-        InputError: the name is invalid, or the repository contains no model that can be loaded.
+        InputError: the name is invalid, the model does not exist on the Hub, access is denied, or
+            it cannot be loaded.
         HubError: the Hub fails and the revision is not in the cache.
     """
     check_repo_id(repo_id, "the model")
@@ -85,8 +81,7 @@ def commit_at(api: HfApi, repo_id: str, revision: str | None = None) -> str:
     """Returns the commit that a branch or tag of a model on the Hub points to.
 
     Raises:
-        ModelNotFoundError: as in `pull`.
-        InputError: the repository is not a model folder.
+        InputError: there is no such model, access is denied, or it is not a model folder.
         Exception: any error of the client, if the Hub cannot be reached.
     """
     try:
@@ -96,10 +91,10 @@ def commit_at(api: HfApi, repo_id: str, revision: str | None = None) -> str:
     except Exception as error:
         if status_of(error) not in MISSING | FORBIDDEN:
             raise
-        raise ModelNotFoundError(
-            f"there is no accessible model {repo_id}@{revision or 'main'} on the Hub "
-            f"({describe(error)}): check the spelling; if it is private or gated, accept its terms "
-            "and log in with `hf auth login`"
+        raise InputError(
+            f"there is no folder {repo_id} here, and no accessible model {repo_id}@"
+            f"{revision or 'main'} on the Hub ({describe(error)}): check the spelling; if it is "
+            "private or gated, accept its terms and log in with `hf auth login`"
         ) from error
     missing = set(NEEDED_TO_SERVE) - {file.rfilename for file in info.siblings or []}
     if missing:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from classifier.errors import InputError
-from classifier.hub.pulling import ModelNotFoundError, ResolvedModel, pull
+from classifier.hub.pulling import ResolvedModel, pull
 from classifier.hub_client import check_repo_id
 from classifier.model_folder.folder import CONFIG, LABELS, ModelFolder
 
@@ -36,11 +36,8 @@ def locate(source: str, *, revision: str | None = None) -> ResolvedModel:
         path = local.path.resolve()
         name = path.parent.name if path.name == "model" else path.name
         return ResolvedModel(name, local, "embedded" if path.parent == PRETRAINED else "folder")
-    try:
-        name, stated = parse_hub_id(source)
-        return pull(name, revision=revision or stated)
-    except ModelNotFoundError as error:
-        raise ModelNotFoundError(f"there is no folder {source!r} here, and {error}") from error
+    name, stated = parse_hub_id(source)
+    return pull(name, revision=revision or stated)
 
 
 def embedded_models(folder: Path = PRETRAINED) -> list[ModelFolder]:

@@ -12,7 +12,6 @@ from classifier import provenance
 from classifier.architectures.flops import flops_per_image
 from classifier.files import write_atomically
 from classifier.hub import card
-from classifier.hub.dataset_id import name_dataset
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.confidence import choose_threshold
 from classifier.training import precision, saving
@@ -64,7 +63,7 @@ def finish(
         evaluate(folder)
         written = ModelFolder(folder)
         if run.dataset_id:
-            name_dataset(written, run.dataset_id)
+            card.name_dataset(written, run.dataset_id)
         card.write(written)
 
     write_atomically(run.model, write)
