@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 from interface.events import TEXT_EVENT
 from interface.figures import DRAWN, evaluation_figure
+from interface.markup import fill, line
 from interface.serving import Models, Served
-from interface.translations import word
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
-_PLOT = re.compile(r"!\[[^\]]*\]\(plots/(\w+)\.png\)")
+_PLOT = re.compile(r'<p><img src="plots/(\w+)\.png"[^>]*></p>')
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
     """Lays out the tab and its events; returns the events that fill it when the page loads."""
-    card = gr.Markdown(elem_id="card", latex_delimiters=[])
+    card = gr.HTML(elem_id="card")
 
     async def show(name: str, language: str) -> str:
         return render(models.get(name), language)
@@ -29,28 +31,21 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> list[Any]:
     return [event]
 
 
-def render(
-    served: Served, language: str, plot: Callable[[Served, str, str], str] | None = None
-) -> str:
-    """Returns the model card as Markdown, without metadata and with plots drawn by the app.
+def render(served: Served, language: str) -> Markup:
+    """Returns the model card as HTML, without metadata and with plots drawn by the app.
 
-    Args:
-        served: the model.
-        language: of the headings and notes around it.
-        plot: returns what stands for a plot, of which it takes model, name and language; by
-            default `figure`.
+    Cards may be anybody's: HTML in them is escaped.
     """
     card = served.folder.card
     if card is None:
-        return word("no_card", language)
-    plot = plot or figure
-    text = _PLOT.sub(lambda found: plot(served, found[1], language), _FRONT_MATTER.sub("", card))
-    note = word("card_language", language)
-    return f"*{note}*\n\n{text}" if note else text
+        return line("no_card", language)
 
+    def figure(found: re.Match[str]) -> str:
+        shown = found[1] in DRAWN and served.evaluation is not None
+        return evaluation_figure(served, found[1], language) if shown else ""
 
-def figure(served: Served, name: str, language: str) -> str:
-    """Returns a plot of the model card, as the app draws it, as HTML."""
-    if name not in DRAWN or served.evaluation is None:
-        return ""
-    return evaluation_figure(served, name, language)
+    html = _PLOT.sub(figure, _MARKDOWN.render(_FRONT_MATTER.sub("", card)))
+    html = html.replace('<a href="http', '<a target="_blank" rel="noopener" href="http')
+    start, *sections = (Markup(part) for part in html.split("<h2>"))
+    folded = [section.split("</h2>", 1) for section in sections]
+    return fill("card", language, start=start, sections=folded)

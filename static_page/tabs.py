@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from jinja2 import FileSystemLoader
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from classifier import provenance
@@ -24,7 +22,6 @@ ROOM = Path(__file__).parent
 TEMPLATES = ROOM / "templates"
 LISTED = 6  # classes that one is most often confused with, in each direction
 CURVE_SIDE = 100  # units of the drawing of a curve
-_FIGURE = re.compile(r"<p>\[\[(\w+)\]\]</p>")
 
 # What both pages show has one template, in the app's folder.
 fill = partial(
@@ -147,19 +144,13 @@ def render_compare(models: Models, language: str) -> str:
 
 
 def render_about(models: Models, served: Served, language: str) -> str:
-    """Returns the *About* tab: where the models are from, and the card of one.
-
-    Cards may be anybody's: HTML in them is escaped.
-    """
-    card = about.render(served, language, lambda _, name, __: f"\n\n[[{name}]]\n\n")
-    text = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
-    text = _FIGURE.sub(lambda found: str(about.figure(served, found[1], language)), text)
-    text = text.replace('<a href="http', '<a target="_blank" rel="noopener" href="http')
+    """Returns the *About* tab: where the models are from, and the card of one."""
     commands = {
         model.name: provenance.without_local_paths(model.training).get("command")
         for model in models
     }
-    return fill("about", language, models=list(models), commands=commands, card=Markup(text))
+    card = about.render(served, language)
+    return fill("about", language, models=list(models), commands=commands, card=card)
 
 
 def render_without_scripts(models: Models, language: str) -> Markup:
