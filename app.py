@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import shutil
 import signal
 import socket
@@ -60,7 +59,7 @@ def main(arguments: list[str]) -> None:
 def serve(models: Models, options: Namespace) -> None:
     """Serves the page until Ctrl-C or SIGTERM, and completes running requests."""
     from interface import page
-    from interface.following import follow
+    from interface.following import followers
     from interface.gradio_adapter import end
 
     ended = threading.Event()
@@ -82,7 +81,8 @@ def serve(models: Models, options: Namespace) -> None:
     models.runtime.start()
     page.prepare_figures(models)
     if options.follow is not None:
-        follow(models, options.revision or os.environ.get("MODEL_REVISION"), options.follow)
+        for follower in followers(models, options.follow):
+            follower.start()
     ended.wait()
     end(blocks, SECONDS_TO_FINISH, models.stop)
     gc.freeze()  # skips the last garbage collection, half a second
@@ -156,19 +156,11 @@ def check_host(host: str) -> None:
 
 
 def normalise_root_path() -> None:
-    """Normalises `GRADIO_ROOT_PATH` to the only form in which Gradio's routes work: "/demo".
-
-    Raises:
-        InputError: it is neither a path nor a URL.
-    """
-    named = os.environ.get("GRADIO_ROOT_PATH", "").strip().rstrip("/")
-    if not named:  # at the top
-        return
-    if not named.startswith(("http://", "https://")):
-        named = f"/{named.lstrip('/')}"
-    if not re.fullmatch(r"(https?://[\w.:\[\]-]+)?(/[\w.~%@+-]+)*", named):
-        raise InputError(f"GRADIO_ROOT_PATH takes a path such as /demo. Received: {named[:80]}")
-    os.environ["GRADIO_ROOT_PATH"] = named
+    """Normalises `GRADIO_ROOT_PATH` to the only form in which Gradio's routes work: "/demo"."""
+    root = os.environ.get("GRADIO_ROOT_PATH", "").strip().strip("/")
+    if root and not root.startswith(("http://", "https://")):
+        root = f"/{root}"
+    os.environ["GRADIO_ROOT_PATH"] = root
 
 
 @contextmanager

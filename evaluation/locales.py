@@ -6,7 +6,7 @@ A new language needs an entry in `LOCALES` and a translation of each text in `te
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,6 @@ class Locale:
     decimal_mark: str = "."
     thousands_separator: str = ","
     percent_sign: str = "%"
-
-    def with_class_names(self, class_names: Mapping[str, str]) -> Locale:
-        """Returns a copy with translations of class and superclass names."""
-        return replace(self, class_names=class_names)
 
     def text(self, key: str, **values: object) -> str:
         """Returns a text with its fields filled in."""

@@ -17,7 +17,7 @@ from classifier.errors import InputError
 from evaluation.locales import NO_VALUE
 from interface.drawing import Drawing
 from interface.events import TEXT_EVENT, restore_from_url, store_in_url
-from interface.figures import appearance, figure_element, looks, png_response
+from interface.figures import LOOKS, appearance, figure_element, png_response
 from interface.markup import fill, heading, message
 from interface.serving import Models, Served
 from interface.translations import number, percent, static_html, static_texts, word
@@ -180,7 +180,7 @@ def drawings(models: Models) -> Iterator[Drawing]:
     comparison = suitable(models)
     if comparison is None:
         return
-    for form, language, theme in looks():
+    for form, language, theme in LOOKS:
         yield Drawing(COMPARISON, "robustness", theme, language, form)
         if measured(ABLATION) is not None:
             yield Drawing(ABLATION, "ablation", theme, language, form)

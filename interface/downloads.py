@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from classifier.errors import InputError
-from interface.figures import drawings_of, looks
+from interface.figures import LOOKS, drawings_of
 from interface.markup import fill
 from interface.serving import Models, Served
 
@@ -61,7 +61,7 @@ async def _plots(models: Models, served: Served) -> bytes:
     """The plots of the model card, as the app draws them."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        for drawing in drawings_of(served, [next(looks())]):
+        for drawing in drawings_of(served, [LOOKS[0]]):
             with contextlib.suppress(InputError):  # data are missing
                 plot = await asyncio.wrap_future(models.figures.get(drawing))
                 archive.writestr(f"{drawing.figure}.png", plot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -27,6 +28,9 @@ DRAWN = (
     *("confusion_matrix", "superclass_confusion_matrix", *CURVES, "class_histograms"),
     *("best_and_worst_classes", "most_confused_pairs", "reliability", "training", *CHOSEN),
 )
+
+# Each form, language and theme.
+LOOKS = tuple(product(FORMS, LANGUAGES, THEMES))
 
 
 def evaluation_figure(
@@ -69,19 +73,11 @@ def figure_element(
 
 
 def drawings_of(served: Served, wanted: Iterable[tuple[str, str, str]]) -> Iterator[Drawing]:
-    """Yields the figures that the *Evaluation* tab shows at first, in the wanted `looks`."""
+    """Yields the figures that the *Evaluation* tab shows at first, in the wanted looks."""
     for form, language, theme in wanted if served.evaluation is not None else ():
         for figure in DRAWN:
             if figure not in CHOSEN:
                 yield Drawing(served.folder.path, figure, theme, language, form)
-
-
-def looks() -> Iterator[tuple[str, str, str]]:
-    """Yields each form, language and theme."""
-    for form in FORMS:
-        for language in LANGUAGES:
-            for theme in THEMES:
-                yield form, language, theme
 
 
 def route(models: Models) -> Route:

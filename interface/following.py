@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 from classifier.hub.following import Follower
 from classifier.hub.pulling import ResolvedModel
-from interface.figures import drawings_of, looks
+from interface.figures import LOOKS, drawings_of
 from interface.serving import Models, Served
 
 
-def follow(models: Models, revision: str | None, seconds: float) -> list[Follower]:
-    """Polls a branch of the Hub, by default main, for new commits of the served models.
+def followers(models: Models, seconds: float) -> list[Follower]:
+    """Returns what polls the Hub, at this interval, for new commits of the served models.
 
-    Args:
-        models: the served models; a new revision replaces one after a test.
-        revision: the branch.
-        seconds: between two polls.
-
-    Returns:
-        The running followers.
+    A new revision replaces a model after a test.
     """
+    return [
+        Follower(
+            served.name.partition(" ")[0],  # without a number, which tells models apart
+            accept=partial(_replace, models, served),
+            revision=served.branch,
+            commit=served.revision,
+            interval=seconds,
+        )
+        for served in models
+        if served.source in ("hub", "cache")
+    ]
 
-    def replace(name: str, model: ResolvedModel) -> None:
-        served = Served(name, model.folder, model.source, model.revision)
-        models.replace(served)
-        models.figures.prepare(drawings_of(served, looks()))
 
-    followers = []
-    for served in models:
-        if served.source in ("hub", "cache"):
-            follower = Follower(
-                served.name,
-                accept=partial(replace, served.name),
-                revision=revision or "main",
-                commit=served.revision,
-                interval=seconds,
-            )
-            follower.start()
-            followers.append(follower)
-    return followers
+def _replace(models: Models, old: Served, model: ResolvedModel) -> None:
+    served = dataclasses.replace(old, **{**vars(model), "name": old.name})
+    models.replace(served)
+    models.figures.prepare(drawings_of(served, LOOKS))

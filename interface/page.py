@@ -28,12 +28,8 @@ SECONDS_BETWEEN_QUEUE_UPDATES = 2
 SESSIONS = 100
 # Seconds between two deletions of old uploads, and their age: less than the promised hour.
 CLEANING, KEPT = 300, 3000
-# Translations of messages that Gradio only has in English.
-SCRIPT_TEXTS = (
-    *("error_title", "error_queue_full", "error_upload_limit", "error_uploads_full"),
-    *("error_unknown_format", "error_connection"),
-)
-LABELS = "label_"  # prefix of the translations of Gradio's English labels
+# Prefixes of the translations of messages and labels that Gradio only has in English.
+SCRIPT_TEXTS = ("error_", "label_")
 
 
 def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
@@ -90,11 +86,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
 
 def launch_options(models: Models) -> dict[str, Any]:
     """Returns the arguments of `launch` without the address."""
-    texts = {
-        key: texts
-        for key, texts in words().items()
-        if key in SCRIPT_TEXTS or key.startswith(LABELS)
-    }
+    texts = {key: texts for key, texts in words().items() if key.startswith(SCRIPT_TEXTS)}
     scripts = "\n".join(path.read_text(encoding="utf-8") for path in SCRIPT_FILES)
     languages = {code: {"percentSign": locale(code).percent_sign} for code in LANGUAGES}
     script = f"const pageTexts = {json.dumps(texts)};\n"
@@ -134,7 +126,7 @@ def launch_options(models: Models) -> dict[str, Any]:
 def prepare_figures(models: Models) -> None:
     """Draws the figures that the tabs show at first, those of the default model before others."""
     first, *others = models
-    drawings = [*figures.drawings_of(first, figures.looks()), *compare.drawings(models)]
+    drawings = [*figures.drawings_of(first, figures.LOOKS), *compare.drawings(models)]
     for served in others:
-        drawings += figures.drawings_of(served, figures.looks())
+        drawings += figures.drawings_of(served, figures.LOOKS)
     models.figures.prepare(drawings)

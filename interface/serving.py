@@ -39,7 +39,13 @@ class UnknownModelError(InputError):
 
 @dataclass(frozen=True)
 class Served(ResolvedModel):
-    """A model that the app serves, with its records."""
+    """A model that the app serves, with its records.
+
+    Attributes:
+        branch: the branch, tag or commit of the Hub that was asked for; None for the default.
+    """
+
+    branch: str | None = None
 
     @property
     def key(self) -> str:
@@ -113,7 +119,6 @@ class Models:
         self.runtime, self.decoder, self.notice = Runtime(), Decoder(), notice
         self.figures = figures or FigureCache()
         self._last_answer = -math.inf
-        self._probe: asyncio.Task[bool] | None = None
         self._served = {item.name: item for item in served}
         self._lock = threading.Lock()
         for item in served:
@@ -182,15 +187,16 @@ class Models:
         return list(zip(served, answers, strict=True))
 
     async def can_answer(self) -> bool:
-        """Returns whether any model answers, from its last prediction or from a new one.
-
-        However often this is called, at most one prediction is made every few seconds.
-        """
+        """Returns whether any model answers, from its last prediction or from a new one."""
         if time.monotonic() - self._last_answer < HEALTHY_SECONDS:
             return True
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._any_answers())
-        return await asyncio.shield(self._probe)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_SECONDS):
+                for served in self:
+                    with contextlib.suppress(ClassifierError):
+                        await self.probabilities(served.test_image, served.name)
+                        return True
+        return False
 
     def stop(self) -> None:
         """Stops decoding, drawing and predictions."""
@@ -207,15 +213,6 @@ class Models:
         pixels = decoded[served.image_size]
         answer = await self.probabilities(pixels[None], name)
         return rank(answer[0], served.labels, pixels, top)
-
-    async def _any_answers(self) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PROBE_SECONDS):
-                for served in self:
-                    with contextlib.suppress(ClassifierError):
-                        await self.probabilities(served.test_image, served.name)
-                        return True
-        return False
 
     def _predict(self, images: np.ndarray, name: str | None, key: str | None) -> Future[np.ndarray]:
         with self._lock:  # the model must not be replaced between `get` and `predict`

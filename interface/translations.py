@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,7 @@ def number(value: float | None, language: str, digits: int = 0) -> str:
 @cache
 def locale(language: str) -> Locale:
     """Returns the locale of a language, with class names."""
-    return LOCALES[language].with_class_names(class_names(language))
+    return replace(LOCALES[language], class_names=class_names(language))
 
 
 @cache

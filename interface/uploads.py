@@ -76,7 +76,7 @@ def read(value: Any) -> Upload:
         return Upload(known[path].read_bytes())
     try:
         descriptor = _open(path)
-    except (KeyError, OSError, ValueError):  # missing, a link, or not a valid path
+    except (KeyError, OSError, RuntimeError, ValueError):  # missing, a link, not a valid path
         raise RefusedFileError from None
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
@@ -118,25 +118,10 @@ def examples() -> dict[str, Path]:
 
 
 def _open(path: str) -> int:
-    """Opens a file of the upload folder component by component, without following links.
-
-    The whole path cannot be opened at once: between a check and the opening, a folder could be
-    replaced by a link, and opening some devices has side effects.
-    """
-    folder = os.environ[FOLDER]
-    roots = (Path(folder).absolute(), Path(folder).resolve())  # Gradio names uploads by either
-    root = next((root for root in roots if Path(path).is_relative_to(root)), None)
-    if root is None or path != str(Path(path)):
-        raise ValueError("not a normalised path in the upload folder")
-    *folders, name = Path(path).relative_to(root).parts
-    if ".." in (*folders, name):
-        raise ValueError("a path with ..")
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in folders:
-            inner = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=directory)
-            os.close(directory)
-            directory = inner
-        return os.open(name, _FLAGS, dir_fd=directory)
-    finally:
-        os.close(directory)
+    """Opens a file of the upload folder, if the path to it is normalised and has no links."""
+    folder = Path(os.environ[FOLDER])
+    resolved = Path(path).resolve(strict=True)
+    inside = resolved.relative_to(folder.resolve())
+    if path not in (str(folder.absolute() / inside), str(resolved)):  # Gradio names it by either
+        raise ValueError("a link, or a path that is not normalised")
+    return os.open(resolved, _FLAGS)

@@ -16,10 +16,12 @@ from classifier.prediction.classifier import rank
 from classifier.prediction.confidence import Confidence, choose_threshold
 from classifier.prediction.occlusion import importance, occlude, overlay
 from evaluation.metrics import METRICS
+from hub_server import Hub, files_of
 from interface import choose_models, classify, try_it
 from interface.choose_models import choose, embedded
+from interface.following import followers
 from interface.markup import fill
-from interface.serving import Served
+from interface.serving import Models, Served
 from interface.translations import (
     LANGUAGES,
     class_name,
@@ -156,6 +158,25 @@ def test_the_sliders_shift_turn_and_blur_images_of_any_size_in_proportion(side: 
     assert np.array_equal(try_it.corrupt(pixels, 0, 0, 180, 0), pixels[::-1, ::-1])
     assert np.array_equal(try_it.corrupt(pixels, 0, 0, 90, 0), np.rot90(pixels, -1))  # clockwise
     assert try_it.corrupt(pixels, 0, 0, 0, 4).std() < pixels.std() / 3
+
+
+def test_a_model_is_followed_on_the_branch_that_its_source_names(
+    hub: Hub, tiny_model_folder: Path
+) -> None:
+    repository = hub.create("models", "user/tiny")
+    files = files_of(tiny_model_folder)
+    repository.branches["next"] = hub.put(repository, files).sha
+    models = Models(*choose(["user/tiny@next"]))
+    try:
+        models.runtime.start()
+        (follower,) = followers(models, 60)
+        hub.put(repository, {"README.md": b"of main"})
+        assert not follower.look()
+        newer = hub.put(repository, {"README.md": b"of next"}, branch="next")
+        assert follower.look()
+        assert (models.get().name, models.get().revision) == ("user/tiny", newer.sha)
+    finally:
+        models.stop()
 
 
 def test_folders_of_the_same_name_are_told_apart(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -31,10 +31,6 @@ WRONG_FORM = {
     "session of a number": {"data": [], "session_hash": 7},
     "batch": {"data": [[]], "session_hash": "a", "batched": True},
 }
-PLACE = {
-    "index": [0.5, 0.5],
-    "value": "figures/confusion_matrix.png?model=tiny&language=en&theme=light",
-}
 WRONG_NUMBERS = ["x", -1, 10**20, 1.5, True, 999, [0]]
 
 
@@ -79,27 +75,10 @@ def test_every_event_refuses_inputs_of_other_kinds_than_its_own(
             for value in wrong:
                 data: list[object] = [None] * len(kinds)
                 data[index] = value
-                body = {"data": data, "fn_index": event["id"], "event_data": PLACE}
+                body = {"data": data, "fn_index": event["id"]}
                 answer = _post(http, "run/predict", body)
                 assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY, (kind, value)
     assert "Traceback" not in logged()
-
-
-def test_a_place_in_a_figure_is_refused_unless_it_is_one(
-    app: RunningApp, http: httpx.Client
-) -> None:
-    (number,) = (
-        event["id"]
-        for event in json.loads(app.get("/config"))["dependencies"]
-        if event["collects_event_data"]
-    )
-    body = {"data": ["en"], "fn_index": number, "session_hash": "place"}
-    for place in (
-        *(None, [], {}, "x", {**PLACE, "value": None}, {**PLACE, "value": {"path": "/dev/zero"}}),
-        *({**PLACE, "index": index} for index in (None, 1, [], [1], ["x", 1], [None, 1], [1] * 3)),
-    ):
-        _refused(_post(http, "run/predict", {**body, "event_data": place}), str(place))
-    assert _post(http, "run/predict", {**body, "event_data": PLACE}).status_code == httpx.codes.OK
 
 
 def test_routes_of_gradio_that_the_page_does_not_use_are_not_there(http: httpx.Client) -> None:
