@@ -20,7 +20,7 @@ def followers(models: Models, seconds: float) -> list[Follower]:
         Follower(
             served.name.partition(" ")[0],  # without a number, which tells models apart
             accept=partial(_replace, models, served),
-            revision=served.branch,
+            revision=served.branch or "main",
             commit=served.revision,
             interval=seconds,
         )
