@@ -89,15 +89,6 @@ class Served(ResolvedModel):
         """Its probabilities (N, C) for the test split, and the labels (N,)."""
         return self.folder.predictions()
 
-    def describe(self) -> dict[str, Any]:
-        """Returns its entry in the output of `/models`."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "revision": self.revision,
-            "top1": self.top1,
-        }
-
 
 class Models:
     """The served models; they can be replaced by new revisions while requests are running.
