@@ -42,10 +42,10 @@ class Served(ResolvedModel):
     """A model that the app serves, with its records.
 
     Attributes:
-        branch: the branch, tag or commit of the Hub that was asked for; None for the default.
+        branch: the branch, tag or commit that was asked for, of a model on the Hub.
     """
 
-    branch: str | None = None
+    branch: str = "main"
 
     @property
     def key(self) -> str:
