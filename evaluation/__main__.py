@@ -67,37 +67,39 @@ def main(arguments: list[str]) -> None:
 
 def summary(evaluation: dict[str, Any], source: str) -> str:
     """Returns the main figures of an `evaluation.json`, and the model's name, for a terminal."""
-    percent, number = ENGLISH.percent, ENGLISH.number
-    low, high = map(percent, evaluation["top1_interval"])
-    figures = [
-        ("top-1", percent(evaluation["top1"]), f"95% interval {low} – {high}"),
-        ("  without duplicates", *_duplicates(evaluation)),
-        ("top-5", percent(evaluation["top5"]), ""),
-        ("superclass top-1", percent(evaluation["superclass_top1"]), ""),
-        ("macro precision", percent(evaluation["macro_precision"]), ""),
-        ("macro recall", percent(evaluation["macro_recall"]), "balanced accuracy"),
-        ("macro F1", percent(evaluation["macro_f1"]), ""),
-        ("macro average precision", number(evaluation["macro_average_precision"], 3), ""),
-        ("macro ROC AUC", number(evaluation["macro_roc_auc"], 3), ""),
-        ("loss", number(evaluation["loss"], 3), ""),
-        ("calibration error", percent(evaluation["expected_calibration_error"]), "15 bins"),
-    ]
+    from evaluation.metrics import METRICS
+
     lines = [
         f"{source} on {evaluation['dataset']}, split {evaluation['split']}: "
         f"{evaluation['samples']:,} images",
         "",
-        *(f"  {name:<25}{value:>7}  {remark}".rstrip() for name, value, remark in figures),
-        "",
-        f"  best classes   {_names(evaluation['best_classes'])}",
-        f"  worst classes  {_names(evaluation['worst_classes'])}",
     ]
-    if evaluation["most_confused"]:
-        pairs = [
-            f"{ENGLISH.name(pair['true'])} → {ENGLISH.name(pair['predicted'])} ({pair['count']})"
-            for pair in evaluation["most_confused"][:MAX_NAMES]
+    for key, metric in METRICS.items():
+        if (value := evaluation.get(key)) is not None:
+            shown = ENGLISH.percent(value) if metric.percent else ENGLISH.number(value, 3)
+            lines.append(f"  {key.replace('_', ' '):<27}{shown:>7}")
+    low, high = map(ENGLISH.percent, evaluation["top1_interval"])
+    count, most_confused = evaluation["duplicates"], evaluation["most_confused"][:MAX_NAMES]
+    pairs = [
+        f"{ENGLISH.name(pair['true'])} → {ENGLISH.name(pair['predicted'])} ({pair['count']})"
+        for pair in most_confused
+    ]
+    best, worst = (
+        ", ".join(map(ENGLISH.name, evaluation[f"{kind}_classes"][:MAX_NAMES]))
+        for kind in ("best", "worst")
+    )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"  95% interval   {low} – {high}",
+            f"  duplicates     {'not counted' if count is None else f'{count:,}'} "
+            "(exact copies of training images)",
+            f"  best classes   {best}",
+            f"  worst classes  {worst}",
+            f"  most confused  {', '.join(pairs) or 'none'}",
         ]
-        lines.append(f"  most confused  {', '.join(pairs)}")
-    return "\n".join(lines)
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,19 +152,6 @@ def _target(options: argparse.Namespace, folder: Path) -> Path:
     if options.limit is None:
         return folder
     return RESULTS / Path(options.source).expanduser().resolve().name
-
-
-def _duplicates(evaluation: dict[str, Any]) -> tuple[str, str]:
-    count = evaluation["duplicates"]
-    if count is None:
-        return "–", "not counted"
-    are = "image is a training image" if count == 1 else "images are training images"
-    top1 = ENGLISH.percent(evaluation["top1_without_duplicates"])
-    return top1, f"{count:,} {are} (exact duplicates)"
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(ENGLISH.name(name) for name in names[:MAX_NAMES])
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ def evaluate(
     training_split: LabelledImages | None = None,
     limit: int | None = None,
     output: Path | None = None,
-    classifier: Classifier | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model on a split; writes `evaluation.json`, `predictions.npz` and `plots/`.
 
@@ -56,7 +55,6 @@ def evaluate(
         training_split: the training images; without them duplicates are not counted.
         limit: the number of images to evaluate, chosen by `samples.stratified_subset`.
         output: the output folder, created if missing; by default the model folder.
-        classifier: the model, if it is already loaded.
 
     Returns:
         The content of `evaluation.json`.
@@ -72,7 +70,7 @@ def evaluate(
     require_writable(target)
     chosen = stratified_subset(split.labels, limit)
     images, labels = split.images[chosen], split.labels[chosen]
-    probabilities = to_float16((classifier or _load(folder)).probabilities(images))
+    probabilities = to_float16(_load(folder).probabilities(images))
     duplicates = None
     if training_split is not None:
         duplicates = find_duplicates(images, training_split.images)

@@ -60,7 +60,8 @@ def build(models: Models) -> None:
         return models.get(model).evaluation
 
     async def list_models() -> list[dict[str, Any]]:
-        return [item.describe() for item in models]
+        fields = ("name", "source", "revision", "top1")
+        return [{field: getattr(item, field) for field in fields} for item in models]
 
     classify.__doc__ = _parameters(image=IMAGE, model=MODEL)
     evaluation.__doc__ = _parameters(model=MODEL)

@@ -63,7 +63,7 @@ def _found(sources: Sequence[str], revision: str | None) -> list[Served | Classi
 
     def attempt(source: str) -> Served | ClassifierError:
         try:
-            branch = revision or source.partition("@")[2] or None
+            branch = revision or source.partition("@")[2] or "main"
             return Served(**vars(locate(source, revision=revision)), branch=branch)
         except ClassifierError as error:
             return error

@@ -141,23 +141,19 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         **common,
     )
     event.success(None, None, None, js=SCROLL_TO_ANSWER, **INSTANT)
-    event.success(
-        predict_with_all,
-        outputs=others,
-        show_progress="hidden",
-        concurrency_limit=CONCURRENCY,
-        concurrency_id="classify",
-        **common,
-    )
-    # 81 predictions: one visitor at a time, so that they do not delay answers.
-    event.success(
-        explain,
-        outputs=view,
-        show_progress="hidden",
-        concurrency_limit=1,
-        concurrency_id="explain",
-        **common,
-    )
+    # Occlusion takes 81 predictions: one visitor at a time, so that they do not delay answers.
+    for function, output, limit, kind in (
+        (predict_with_all, others, CONCURRENCY, "classify"),
+        (explain, view, 1, "explain"),
+    ):
+        event.success(
+            function,
+            outputs=output,
+            show_progress="hidden",
+            concurrency_limit=limit,
+            concurrency_id=kind,
+            **common,
+        )
     event.failure(
         lambda language: (None, "", refused(language), "", ""),
         language,

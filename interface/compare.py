@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from classifier.errors import InputError
 from evaluation.locales import NO_VALUE
 from interface.drawing import Drawing
 from interface.events import TEXT_EVENT, restore_from_url, store_in_url
-from interface.figures import LOOKS, appearance, figure_element, png_response
+from interface.figures import ABLATION, COMPARISON, LOOKS, figure_element, measured
 from interface.markup import fill, heading, message
 from interface.serving import Models, Served
 from interface.translations import number, percent, static_html, static_texts, word
 
-# Written by `python -m benchmarks.compare`.
-COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
-ABLATION = COMPARISON.with_name("ablation.json")  # by `python -m benchmarks.ablation`
 SHIFT = 4  # pixels, in the text above the figure
-FIGURES = ("robustness", "class_differences", "ablation")
 # The rows of the table: the field of a model's values, its unit, factor and decimals.
 ROWS: dict[str, tuple[str, str, float, int]] = {
     "top1": ("top1", "%", 1, 1),
@@ -83,12 +72,6 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
     return fillings
 
 
-@cache
-def measured(path: Path) -> dict[str, Any] | None:
-    """Returns the content of a file of measurements, None if it does not exist."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
 def suitable(models: Models) -> dict[str, Any] | None:
     """Returns the comparison if its classes are those of the served models."""
     comparison = measured(COMPARISON)
@@ -107,10 +90,11 @@ def render(models: Models, language: str) -> str:
     lesson = figure = source = ""
     if comparison:
         lesson = _lesson(comparison, language)
-        source = _source(
+        source = word(
             "compare_source",
-            comparison,
             language,
+            date=comparison["date"],
+            command=comparison["command"],
             images=number(comparison["dataset"]["images"], language),
             processor=comparison["machine"]["processor"],
         )
@@ -126,13 +110,8 @@ def render(models: Models, language: str) -> str:
 def render_ablation(language: str) -> str:
     """Returns the figure of the ablation as HTML."""
     measurement = measured(ABLATION) or {}
-    source = _source(
-        "ablation_source",
-        measurement,
-        language,
-        epochs=measurement["epochs"],
-        machines=", ".join(measurement["machines"]),
-    )
+    machines = ", ".join(measurement["machines"])
+    source = word("ablation_source", language, **{**measurement, "machines": machines})
     figure = comparison_figure("ablation", language, alternative=word("alt_ablation", language))
     return fill("ablation", language, figure=figure, source=source)
 
@@ -151,28 +130,7 @@ def comparison_figure(figure: str, language: str, *, alternative: str, **choice:
     """Returns a figure as HTML, in the light and the dark theme; the page shows one of them."""
     version = (measured(COMPARISON) or {}).get("date", "")
     query = {"language": language, "version": version, **choice}
-    return figure_element(f"comparison/{figure}.png", query, alternative, language, "slide")
-
-
-def route(models: Models) -> Route:
-    """Returns the route that draws the figures."""
-
-    async def answer(request: Request) -> Response:
-        query, figure = request.query_params, request.path_params["figure"]
-        look = appearance(query)
-        if figure not in FIGURES:
-            raise InputError("there is no such figure")
-        source = ABLATION if figure == "ablation" else COMPARISON
-        if measured(source) is None:
-            raise InputError("the models were not compared")
-        choice: tuple[str, ...] = ()
-        if figure == "class_differences":
-            choice = query.get("first", ""), query.get("second", "")
-            if not set(choice) <= (measured(source) or {})["class_accuracy"].keys():
-                raise InputError("no model of this name was compared")
-        return await png_response(models, Drawing(source, figure, choice=choice, **look))
-
-    return Route("/comparison/{figure}.png", answer)
+    return figure_element(f"figures/{figure}.png", query, alternative, language, "slide")
 
 
 def drawings(models: Models) -> Iterator[Drawing]:
@@ -197,19 +155,16 @@ def default_pair(comparison: dict[str, Any]) -> tuple[str, str]:
 
 def _column(served: Served) -> dict[str, Any]:
     """Returns the values of a model that is not in the comparison, as far as they are known."""
-    evaluation, training = served.evaluation or {}, served.training or {}
-    top1, trained = evaluation.get("top1"), training.get("train_top1")
+    values = {**served.training, **(served.evaluation or {})}
+    top1, trained = values.get("top1"), values.get("train_top1")
     folder = served.folder
     return {
-        **evaluation,
+        **values,
         "name": served.name,
-        "parameters": training.get("parameters"),
-        "flops_per_image": training.get("flops_per_image"),
         "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
-        "train_top1": trained,
         "train_test_gap": None if top1 is None or trained is None else trained - top1,
-        "training_seconds": training.get("wall_seconds"),
-        "training_machine": training.get("machine"),
+        "training_seconds": values.get("wall_seconds"),
+        "training_machine": values.get("machine"),
     }
 
 
@@ -244,9 +199,3 @@ def _lesson(comparison: dict[str, Any], language: str) -> str:
         for name, top1 in curve["top1"].items()
     ]
     return f"{word('compare_note', language, pixels=SHIFT)} {'; '.join(costs)}."
-
-
-def _source(key: str, measurement: dict[str, Any], language: str, **values: object) -> str:
-    """States the date, the command and more of a measurement."""
-    date, command = measurement["date"], measurement["command"]
-    return word(key, language, date=date, command=command, **values)

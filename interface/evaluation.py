@@ -38,7 +38,7 @@ CURVES_CHOICE: dict[str, object] = {"curve": KINDS[0], "curves": []}
 def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) -> list[Any]:
     """Lays out the tab and its events; returns the events that fill it when the page loads."""
     text = static_texts()
-    served = models.get()
+    choices, every = _choices(models.get(), LANGUAGES[0])
     images = EvaluatedImages()
     headline = gr.HTML(elem_id="headline")
     with gr.Group(elem_classes="panel"):
@@ -51,13 +51,12 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
                 elem_id="level",
             )
             zoom = gr.Dropdown(
-                _with_all(_choices(served, LANGUAGES[0]), LANGUAGES[0]),
+                every,
                 value=ALL,
                 label=text("zoom"),
                 elem_id="zoom",
             )
         matrix = gr.HTML(elem_id="matrix")
-    every = _with_all(_choices(served, LANGUAGES[0]), LANGUAGES[0])
     wrong_class = mistakes.build(models, images, model, tab, every, language)
     with gr.Group(elem_classes="panel"):
         heading("curves")
@@ -69,7 +68,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
                 elem_id="curve-kind",
             )
             chosen = gr.Dropdown(
-                _choices(served, LANGUAGES[0]),
+                choices,
                 value=[],
                 multiselect=True,
                 max_choices=MAX_CLASSES,
@@ -95,8 +94,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         kind = kind if kind in KINDS else KINDS[0]
         zoom, wanted = ((*_known(served, [index]), ALL)[0] for index in (zoom, wanted))
         drawn = _known(served, chosen) or list(default_classes(served.evaluation))
-        choices = _choices(served, language)
-        every = _with_all(choices, language)
+        choices, every = _choices(served, language)
         return (
             render_headline(served, language),
             level,
@@ -244,13 +242,11 @@ def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, st
     return tiles
 
 
-def _choices(served: Served, language: str) -> list[tuple[str, int]]:
+def _choices(served: Served, language: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Returns the classes, sorted by name, with their indices; and the same after "all"."""
     names = [class_name(name, language) for name in served.labels.classes]
-    return sorted(((name, index) for index, name in enumerate(names)), key=lambda pair: pair[0])
-
-
-def _with_all(choices: list[tuple[str, int]], language: str) -> list[tuple[str, int]]:
-    return [(word("zoom_all", language), ALL), *choices]
+    choices = sorted((name, index) for index, name in enumerate(names))
+    return choices, [(word("zoom_all", language), ALL), *choices]
 
 
 def _known(served: Served, classes: object) -> list[int]:

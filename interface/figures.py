@@ -1,10 +1,14 @@
-"""The figures of the served models: their HTML, the routes that draw them, and their classes."""
+"""The figures of the page: their HTML, and the route that draws them."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from itertools import product
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -29,6 +33,11 @@ DRAWN = (
     *("best_and_worst_classes", "most_confused_pairs", "reliability", "training", *CHOSEN),
 )
 
+# Written by `python -m benchmarks.compare` and `python -m benchmarks.ablation`.
+COMPARISON = Path(__file__).resolve().parent.parent / "pretrained" / "comparison.json"
+ABLATION = COMPARISON.with_name("ablation.json")
+# The figures of several models, and what they are drawn from.
+COMPARED = {"robustness": COMPARISON, "class_differences": COMPARISON, "ablation": ABLATION}
 # Each form, language and theme.
 LOOKS = tuple(product(FORMS, LANGUAGES, THEMES))
 
@@ -81,35 +90,48 @@ def drawings_of(served: Served, wanted: Iterable[tuple[str, str, str]]) -> Itera
 
 
 def route(models: Models) -> Route:
-    """Returns the route that draws a figure of a served model."""
+    """Returns the route that draws the figures; browsers cache them for an hour."""
 
     async def answer(request: Request) -> Response:
         query, figure = request.query_params, request.path_params["figure"]
-        served, look = models.get(query.get("model")), appearance(query)
-        if figure not in DRAWN:
+        source: Path | None = None
+        choice: tuple[Any, ...] = ()
+        if figure in COMPARED:
+            source, choice = COMPARED[figure], _compared(figure, query)
+        elif figure in DRAWN:
+            served = models.get(query.get("model"))
+            source, choice = served.folder.path, _classes(served, figure, query.get("classes", ""))
+        known = {"theme": tuple(THEMES), "language": LANGUAGES, "form": FORMS}
+        look = {name: query.get(name, values[0]) for name, values in known.items()}
+        if (
+            source is None
+            or not source.exists()
+            or any(look[name] not in values for name, values in known.items())
+        ):
             raise InputError("there is no such figure")
-        classes = _classes(served, figure, query.get("classes", ""))
-        drawing = Drawing(served.folder.path, figure, choice=classes, **look)
-        return await png_response(models, drawing)
+        drawn = models.figures.get(Drawing(source, figure, choice=choice, **look))
+        # A visitor who leaves does not cancel it for others.
+        content = await asyncio.shield(asyncio.wrap_future(drawn))
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(content, media_type="image/png", headers=headers)
 
     return Route("/figures/{figure}.png", answer)
 
 
-async def png_response(models: Models, drawing: Drawing) -> Response:
-    """Returns a figure as a response that browsers cache for an hour."""
-    # A visitor who leaves does not cancel it for others.
-    content = await asyncio.shield(asyncio.wrap_future(models.figures.get(drawing)))
-    headers = {"Cache-Control": "private, max-age=3600"}
-    return Response(content, media_type="image/png", headers=headers)
+@cache
+def measured(path: Path) -> dict[str, Any] | None:
+    """Returns the content of a file of measurements, None if it does not exist."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def appearance(query: Mapping[str, str]) -> dict[str, str]:
-    """Returns theme, language and form from a query; raises `InputError` for unknown ones."""
-    known = {"theme": tuple(THEMES), "language": LANGUAGES, "form": FORMS}
-    found = {name: query.get(name, values[0]) for name, values in known.items()}
-    if any(found[name] not in values for name, values in known.items()):
-        raise InputError("there is no such figure")
-    return found
+def _compared(figure: str, query: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the models that a request chooses for a figure of several, by name."""
+    if figure != "class_differences":
+        return ()
+    names = query.get("first", ""), query.get("second", "")
+    if not set(names) <= (measured(COMPARISON) or {}).get("class_accuracy", {}).keys():
+        raise InputError("no model of this name was compared")
+    return names
 
 
 def _classes(served: Served, figure: str, text: str) -> tuple[int, ...]:

@@ -136,15 +136,13 @@ def _response_to(error: Exception, scope: Scope) -> Response:
     return _refusal("the request could not be answered", 500)
 
 
-def malformed(request: Request, error: Exception) -> Response:
+def malformed(_request: Request, _error: Exception) -> Response:
     """Returns the response to an invalid request, without its content, which may not be JSON."""
-    del request, error
     return _refusal("the request does not have the form that this endpoint takes", 422)
 
 
-def not_found(request: Request, error: Exception) -> Response:
+def not_found(_request: Request, error: Exception) -> Response:
     """Returns the response to a GET that asks for something that does not exist."""
-    del request
     return PlainTextResponse(str(error), 404)
 
 

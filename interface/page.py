@@ -112,7 +112,6 @@ def launch_options(models: Models) -> dict[str, Any]:
         "app_kwargs": {
             "routes": [
                 figures.route(models),
-                compare.route(models),
                 downloads.route(models),
                 classify.examples_route(),
                 api.health_route(models),

@@ -42,10 +42,10 @@ class Served(ResolvedModel):
     """A model that the app serves, with its records.
 
     Attributes:
-        branch: the branch, tag or commit of the Hub that was asked for; None for the default.
+        branch: the branch, tag or commit that was asked for, of a model on the Hub.
     """
 
-    branch: str | None = None
+    branch: str = "main"
 
     @property
     def key(self) -> str:
@@ -88,15 +88,6 @@ class Served(ResolvedModel):
     def predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Its probabilities (N, C) for the test split, and the labels (N,)."""
         return self.folder.predictions()
-
-    def describe(self) -> dict[str, Any]:
-        """Returns its entry in the output of `/models`."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "revision": self.revision,
-            "top1": self.top1,
-        }
 
 
 class Models:

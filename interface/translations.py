@@ -89,12 +89,12 @@ def static_texts() -> gr.I18n:
     """Returns all texts for Gradio, whose page translates the texts of components."""
     import gradio as gr
 
-    return gr.I18n(
-        **{
-            language: {key: texts[language] for key, texts in words().items()}
-            for language in LANGUAGES
-        }
-    )
+    return gr.I18n(**{language: texts_of(language) for language in LANGUAGES})
+
+
+def texts_of(language: str) -> dict[str, str]:
+    """Returns all texts in a language by their keys."""
+    return {key: texts[language] for key, texts in words().items()}
 
 
 def _with_limits(text: str) -> str:

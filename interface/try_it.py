@@ -100,13 +100,17 @@ def build(
 
 
 def corrupt(
-    pixels: np.ndarray, right: object, down: object, turn: object, blur: object
+    pixels: np.ndarray,
+    right: float | None,
+    down: float | None,
+    turn: float | None,
+    blur: float | None,
 ) -> np.ndarray:
     """Shifts, rotates and blurs an image by the values of the sliders, clipped to their ranges.
 
     Args:
         pixels: uint8, (side, side, 3).
-        right: in `UNITS_PER_SIDE`. All values that are not numbers count as 0.
+        right: in `UNITS_PER_SIDE`; a missing value counts as 0.
         down: in `UNITS_PER_SIDE`.
         turn: degrees, clockwise.
         blur: standard deviation of a Gaussian, in `UNITS_PER_SIDE`.
@@ -165,7 +169,5 @@ def _column(
     }
 
 
-def _bounded(value: object, limit: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        return 0.0
-    return float(min(max(value, -limit), limit))
+def _bounded(value: float | None, limit: float) -> float:
+    return min(max(value or 0.0, -limit), limit)

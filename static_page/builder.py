@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,7 +23,7 @@ from interface import classify
 from interface.drawing import FigureCache
 from interface.serving import Models, Served
 from interface.theme import COLOURS, CSS_FILE
-from interface.translations import LANGUAGES, class_name, words
+from interface.translations import LANGUAGES, class_name, texts_of
 from interface.uploads import examples
 from static_page import tabs
 from static_page.frozen import freeze
@@ -34,9 +33,6 @@ SCRIPTS, RUNTIME = ROOM / "scripts", ROOM / "runtime"
 SERVICE_WORKER = "service_worker.js"  # at the top: it controls the pages of its own folder
 COMPRESSION = 6  # the highest, 9, takes twice as long for 1% less
 THUMBNAIL = 160  # pixels, of the examples on their buttons; screens of phones show 80 of them
-# The texts that scripts and templates name, as "key", or `key_${…}` and key_{{ … }} for all that
-# begin so.
-_NAMED_TEXT = re.compile(r"""["'`](\w+)["'`]|(\w+_)(?:\$\{|\{\{)""")
 
 
 def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
@@ -64,7 +60,7 @@ def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
             "examples": pictures,
             "limits": limits(),
             "heads": tabs.heads(catalogue),
-            "texts": script_texts(),
+            "texts": {code: texts_of(code) for code in LANGUAGES},
         }
         copy_scripts(folder)
         pages = tabs.render_all(catalogue, pictures, as_json(data))
@@ -158,20 +154,6 @@ def limits() -> dict[str, Any]:
         "jpeg_side": preprocessing.JPEG_SIDE,
         "reducing_gap": preprocessing.REDUCING_GAP,
     }
-
-
-def script_texts() -> dict[str, dict[str, str]]:
-    """Returns the texts of `words.yaml` that scripts and templates name: language → key → text."""
-    sources = [*SCRIPTS.glob("*.js"), *tabs.TEMPLATES.glob("*.html")]
-    found = [_NAMED_TEXT.findall(path.read_text(encoding="utf-8")) for path in sources]
-    keys = {key for pairs in found for key, _ in pairs}
-    prefixes = tuple({prefix for pairs in found for _, prefix in pairs} - {""})
-    chosen = {
-        key: texts
-        for key, texts in words().items()
-        if key in keys or (prefixes and key.startswith(prefixes))
-    }
-    return {code: {key: texts[code] for key, texts in chosen.items()} for code in LANGUAGES}
 
 
 def as_json(data: object) -> str:

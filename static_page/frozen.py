@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 from tqdm import tqdm
 
-from interface import compare, downloads, figures
+from interface import downloads, figures
 from interface.serving import Models
 
 # The addresses in the pages that the app answers, and pictures that stand in the page.
 _DATA = "data:image/png;base64,"
-_ADDRESS = re.compile(rf"(?:(?<=\")(?:figures|comparison|downloads)/|{_DATA})[^\"\\]+")
+_ADDRESS = re.compile(rf"(?:(?<=\")(?:figures|downloads)/|{_DATA})[^\"\\]+")
 
 
 def freeze(models: Models, pages: Mapping[str, str], folder: Path) -> None:
@@ -43,7 +43,7 @@ def freeze(models: Models, pages: Mapping[str, str], folder: Path) -> None:
 
 async def _write_all(models: Models, addresses: Sequence[str], folder: Path) -> dict[str, str]:
     """Writes the answers to addresses as they stand in HTML; returns the path of each file."""
-    routes = [figures.route(models), downloads.route(models), compare.route(models)]
+    routes = [figures.route(models), downloads.route(models)]
     contents = [_content(routes, address) for address in addresses]
     bar = tqdm(asyncio.as_completed(contents), total=len(contents), disable=None)
     written: dict[str, str] = {}

@@ -14,6 +14,7 @@ from classifier import provenance
 from evaluation import curves
 from evaluation.curves import Curve
 from interface import about, classify, compare, evaluation, header, markup
+from interface.figures import ABLATION, measured
 from interface.mistakes import ALL
 from interface.serving import Models, Served
 from interface.translations import LANGUAGES, class_name, locale, number
@@ -136,9 +137,7 @@ def render_compare(models: Models, language: str) -> str:
             for pair in (pairs if len(names) > 1 else [])
         },
         ablation=Markup(
-            compare.render_ablation(language)
-            if comparison and compare.measured(compare.ABLATION)
-            else ""
+            compare.render_ablation(language) if comparison and measured(ABLATION) else ""
         ),
     )
 

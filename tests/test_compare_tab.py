@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from benchmarks.ablation import ROWS
 from classifier.model_folder.folder import ModelFolder
-from interface import compare
+from interface import compare, figures
 from interface.drawing import FigureCache
 from interface.middleware import EXCEPTION_HANDLERS
 from interface.serving import Served
@@ -42,7 +42,7 @@ def embedded() -> Shown:
 def client() -> Iterator[TestClient]:
     models = Shown()
     models.figures = FigureCache()
-    routes = [compare.route(models)]  # type: ignore[arg-type]
+    routes = [figures.route(models)]  # type: ignore[arg-type]
     yield TestClient(Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS))
     models.figures.stop()
 
@@ -68,7 +68,7 @@ def test_all_models_are_in_the_table_in_both_languages(embedded: Shown, language
         assert f'<th scope="col">{served.name}</th>' in page
         assert percent((served.evaluation or {})["top1"], language) in page
     assert page.count('<th scope="row">') == len(compare.ROWS)
-    assert "comparison/robustness.png" in page
+    assert "figures/robustness.png" in page
 
 
 def test_models_of_other_classes_are_not_put_beside_the_measured_ones(
@@ -84,10 +84,10 @@ def test_models_of_other_classes_are_not_put_beside_the_measured_ones(
 @pytest.mark.parametrize(
     "address",
     [
-        "/comparison/secrets.png",
-        "/comparison/robustness.png?theme=pink",
-        "/comparison/robustness.png?language=xx",
-        "/comparison/class_differences.png?first=cnn&second=../../etc/passwd",
+        "/figures/secrets.png",
+        "/figures/robustness.png?theme=pink",
+        "/figures/robustness.png?language=xx",
+        "/figures/class_differences.png?first=cnn&second=../../etc/passwd",
     ],
 )
 def test_what_does_not_exist_is_not_found(client: TestClient, address: str) -> None:
@@ -117,6 +117,6 @@ def test_the_ablation_is_shown_with_its_source(
     measured_ablation: dict[str, Any], language: str
 ) -> None:
     page = compare.render_ablation(language)
-    assert "comparison/ablation.png" in page
+    assert "figures/ablation.png" in page
     for key in ("command", "date"):
         assert measured_ablation[key] in page
