@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from classifier import command_line
+from classifier.data.data_files import identity
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
-from classifier.prediction.paths import find_files, identity
+from classifier.prediction.paths import find_files
 from classifier.prediction.rows import FORMATS
 
 if TYPE_CHECKING:  # slow imports follow once the arguments are parsed

@@ -118,7 +118,7 @@ def initialise(
     if start:
         start.initialise(network, data.split.classes, write=group.is_chief)
         layers = "all layers but the last (other classes)" if start.new_layer else "all layers"
-        print(f"Starting from the weights of {start.source}: {layers}", flush=True)
+        print(f"Starting from the weights of {start.record['source']}: {layers}", flush=True)
     elif settings.local_maps and not settings.tied:
         print(
             "Warning: the first layers start as convolutions with random weights. For trained "

@@ -80,8 +80,7 @@ def main(arguments: list[str]) -> None:
     if options.dataset is not None:
         source = DataSource.from_options(options, folder.training.get("dataset"))
         test = load_split(source, "test", size=folder.image_size)
-        if test.classes != folder.labels.classes:
-            raise InputError(f"--dataset {options.dataset} has other classes than the model")
+        test = test.to_classes(folder.labels.classes)
         if precision == "int8":
             calibration = samples_of(load_split(source, "train", size=folder.image_size).images)
     print(

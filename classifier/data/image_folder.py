@@ -190,7 +190,7 @@ def _label(
     for file in files:
         label = labels.get(file.parts)
         if not labelled and len(file.parts) > depth + 1:
-            label = Label(file.parts[depth], None, "")
+            label = Label(file.parts[depth])
         if label is not None:
             rows.append((file, label))
         elif file.is_image:

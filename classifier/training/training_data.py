@@ -5,14 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from classifier.data.class_names import first_few
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import channel_statistics, find_duplicates, load_split
 from classifier.data.source import DataSource
 from classifier.data.split import draw_validation
 from classifier.model_folder.folder import ClassNames, check_limits
 from classifier.settings import Settings
-
-NAMED = 5  # images or classes that a warning names
 
 
 class Images(NamedTuple):
@@ -83,19 +82,13 @@ def _warnings(split: LabelledImages, test: LabelledImages) -> list[str]:
     warnings = []
     repeated = find_duplicates(test.images, split.images)
     if repeated.size:
+        named = first_few([test.describe(row) for row in repeated])
         warnings.append(
             f"Warning: {repeated.size:,} of the {len(test.images):,} test images are exact "
-            f"duplicates of training images ({_some([test.describe(row) for row in repeated])}): "
-            "they inflate the test accuracy."
+            f"duplicates of training images ({named}): they inflate the test accuracy."
         )
     untrained = np.setdiff1d(np.arange(len(split.classes)), split.labels)
     if untrained.size:
         names = [split.classes[label] for label in untrained]
-        warnings.append(f"Warning: classes without a training image: {_some(names)}.")
+        warnings.append(f"Warning: classes without a training image: {first_few(names)}.")
     return warnings
-
-
-def _some(names: list[str]) -> str:
-    """Lists the first few names."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
