@@ -63,7 +63,7 @@ def classify(
     Args:
         classifier: the model.
         options: the command line.
-        stream: the rows are written to it.
+        stream: takes the rows.
         output: the file that will be replaced; it and the stream's file are not classified.
 
     Returns:
@@ -95,7 +95,6 @@ def classify(
             bar.update(len(answers))
     if not files:
         raise InputError(f"no files in {', '.join(options.paths)}: name files, or folders of them")
-    rows.close()
     return files, failed
 
 

@@ -97,41 +97,36 @@ def walk(folder: Path, *, on_error: Callable[[OSError], object] = _raise) -> Ite
     tools has the kind `EMPTY`.
 
     Args:
-        folder: is read recursively: its files before its folders.
+        folder: is read recursively, links to folders after all else.
         on_error: takes the error of each folder that cannot be read; by default it is raised.
     """
     seen = {identity(above.stat()) for above in folder.resolve().parents}
-    places: deque[tuple[Path, tuple[str, ...], bool]] = deque([(folder, (), False)])
-    while places:
-        place, parts, is_link = places.popleft()
+    waiting: deque[tuple[Path, tuple[str, ...], bool]] = deque([(folder, (), True)])
+    while waiting:
+        place, parts, follow = waiting.popleft()
         try:
-            here = identity(place.stat())
-            with os.scandir(place) as entries:
-                found = sorted(filter(_belongs, entries), key=lambda entry: entry.name)
-        except OSError as error:
-            on_error(error)
+            status = place.stat()
+        except OSError:  # a dangling link, or a cycle of links
+            yield DataFile(parts, "broken link")
             continue
-        if here in seen:
+        if not stat.S_ISDIR(status.st_mode):
+            yield _file(place, parts, status)
+        elif not follow and place.is_symlink():
+            waiting.append((place, parts, True))
+        elif identity(status) in seen:
             yield DataFile(parts, READ_ELSEWHERE)
-            continue
-        seen.add(here)
-        if parts and not found:
-            yield DataFile(parts, EMPTY)
-        folders = []
-        for entry in found:
-            below = (*parts, entry.name)
+        else:
+            seen.add(identity(status))
             try:
-                status = entry.stat()
-            except OSError:  # a dangling link, or a cycle of links
-                yield DataFile(below, "broken link")
+                with os.scandir(place) as entries:
+                    names = sorted(entry.name for entry in entries if _belongs(entry))
+            except OSError as error:
+                on_error(error)
                 continue
-            if not stat.S_ISDIR(status.st_mode):
-                yield _file(Path(entry.path), below, status)
-            elif is_link or entry.is_symlink():
-                places.append((Path(entry.path), below, True))  # after all that are no links
-            else:
-                folders.append((Path(entry.path), below, False))
-        places.extendleft(reversed(folders))
+            if parts and not names:
+                yield DataFile(parts, EMPTY)
+            follow = follow and bool(parts)  # below a link there are only links left to wait for
+            waiting.extendleft((place / name, (*parts, name), follow) for name in reversed(names))
 
 
 def _belongs(entry: os.DirEntry[str]) -> bool:

@@ -131,7 +131,7 @@ def check_labels(
         labels: integers, (N,).
         classes: the number of classes.
         where: the column and the split, for the message.
-        files: the name of each row's file, for the message; empty where a row has none.
+        files: the name of each row's file, or "", for the message.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:

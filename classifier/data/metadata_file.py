@@ -65,7 +65,7 @@ def read_labels(
             continue
         for line, row in rows:
             where = f"line {line} of {file.path} in {dataset}"
-            name, label = (_text(row.get(key), where) for key in (FILE_NAME, column))
+            name, label = (_text(row.get(key)) for key in (FILE_NAME, column))
             path = _find(name, file.parts[:-1], known)
             if path is None or path in labels or not label.strip():
                 fault = "does not exist below its folder" if path is None else "has no label"
@@ -74,7 +74,7 @@ def read_labels(
                     f"the file {printable(name)!r} in {where} {fault}: correct or remove the row"
                 )
             superclass = None if column == SUPERCLASS_COLUMN else row.get(SUPERCLASS_COLUMN)
-            labels[path] = Label(label, _text(superclass, where) or None)
+            labels[path] = Label(label, _text(superclass) or None)
     if label_column not in (None, "label", *columns):
         available = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
         raise InputError(
@@ -147,12 +147,8 @@ def _csv(text: str) -> csv.DictReader[str]:
     return reader
 
 
-def _text(value: Any, source: str) -> str:
+def _text(value: Any) -> str:
     """Returns a value as text; a missing one (None, not a number) as an empty string."""
     if value is None or value != value:
         return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (bool, int, float)):
-        return json.dumps(value)
-    raise InputError(f"{source} holds {value!r}, neither a text nor a number: write it as text")
+    return value if isinstance(value, str) else json.dumps(value)

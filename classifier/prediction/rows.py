@@ -41,21 +41,13 @@ class TextRows:
     description = "a line of text for each file"
 
     def __init__(self, stream: BinaryIO, top: int) -> None:
-        """Starts to write.
-
-        Args:
-            stream: takes the rows.
-            top: the number of classes in a row.
-        """
+        """Starts to write rows with `top` classes."""
         self.stream, self.top = stream, top
 
     def write(self, answers: Sequence[Answer]) -> None:
         """Writes a row for each answer."""
         for answer in answers:
             self.put(f"{self.line(answer)}\n")
-
-    def close(self) -> None:
-        """Writes what follows the last row; the stream remains open."""
 
     def line(self, answer: Answer) -> str:
         """Returns the row of an answer."""

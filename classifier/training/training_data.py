@@ -51,8 +51,7 @@ class TrainingData:
 def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     """Loads a data set and divides its train split; raises what `load_split` raises."""
     split, test = (load_split(source, name, size=settings.image_size) for name in ("train", "test"))
-    names = ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of)
-    check_limits(names, evaluated_images=len(test.labels))
+    check_limits(class_names(split), evaluated_images=len(test.labels))
     chosen, held_out = draw_validation(
         split, fraction=settings.validation_fraction, seed=settings.seed
     )
@@ -63,6 +62,11 @@ def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     validation = Images(split.images[held_out], targets[held_out])
     remarks = (*split.remarks, *test.remarks, *_warnings(split, test))
     return TrainingData(split, test, training, validation, mean, deviation, remarks)
+
+
+def class_names(split: LabelledImages) -> ClassNames:
+    """Returns the names that a model folder records."""
+    return ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of)
 
 
 def class_weights(labels: np.ndarray, classes: int, settings: Settings) -> np.ndarray:
