@@ -124,7 +124,12 @@ def test_the_threshold_keeps_its_promise() -> None:
 def test_no_threshold_is_stated_where_none_keeps_the_promise() -> None:
     probabilities = np.full((200, 2), 0.5)
     assert choose_threshold(probabilities, np.ones(200, int)) is None
-    for nonsense in (None, {}, {"threshold": 2, "coverage": 0, "accuracy": 0, "samples": 1}, "x"):
+    for nonsense in (
+        None,
+        {},
+        {"threshold": "high", "coverage": 0, "accuracy": 0, "samples": 1},
+        "x",
+    ):
         assert Confidence.read(nonsense) is None
 
 

@@ -45,12 +45,6 @@ class LabelledImages:
     splits: tuple[str, ...] = ()
     test_fraction: float | None = None
 
-    def describe(self, row: int) -> str:
-        """Returns an image's file, else its row and class, for messages."""
-        if self.files:
-            return self.files[row]
-        return f"row {row}, {self.classes[self.labels[row]]}"
-
     def to_classes(self, classes: tuple[str, ...]) -> "LabelledImages":
         """Returns the images with the classes of a model, in its order, matched by name.
 

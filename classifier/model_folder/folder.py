@@ -40,9 +40,7 @@ NEEDED_TO_PUBLISH = (*NEEDED_TO_SERVE, *RECORDS)
 PATTERNS = (*NEEDED_TO_PUBLISH, ONNX, f"{PLOTS}/*.png", f"{RUNS}/**/events.out.tfevents.*")
 
 TOP = 5  # classes in an answer, the most probable first
-MEGABYTE = 2**20
-# Larger files are not read. The confusion matrix takes three bytes for each cell.
-MAX_BYTES, MAX_FILE_BYTES = 256 * MEGABYTE, {WEIGHTS: 1024 * MEGABYTE, ONNX: 1024 * MEGABYTE}
+MAX_BYTES = 2**30  # larger files are not read
 MAX_CLASSES = 4_000
 MAX_NAME_LENGTH = 200  # characters
 
@@ -281,22 +279,6 @@ class ModelFolder:
             )
 
 
-def check_limits(labels: ClassNames, *, evaluated_images: int) -> None:
-    """Raises `InputError`, before a training, if a model folder could not hold its results.
-
-    Args:
-        labels: the names of the C classes and of the superclasses.
-        evaluated_images: N; `predictions.npz` holds N × C probabilities in float16.
-    """
-    labels.check(str(labels.dataset))
-    size = 2 * evaluated_images * len(labels.classes)
-    if size > MAX_BYTES:
-        raise InputError(
-            f"{PREDICTIONS} would have {size:,} bytes, more than the {MAX_BYTES:,} that are "
-            "allowed: test on fewer images"
-        )
-
-
 def _read_training(path: Path) -> dict[str, Any]:
     training = _read_json(path)
     if isinstance(training.get("settings"), dict):
@@ -329,13 +311,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _check_size(path: Path) -> None:
     """Raises InputError for a file that is missing or too large to be read."""
-    limit = MAX_FILE_BYTES.get(path.name, MAX_BYTES)
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         raise InputError(f"{path.parent} holds no {path.name}: is it a model folder?") from None
-    if size > limit:
-        raise InputError(f"{path} has {size:,} bytes: more than the {limit:,} that are allowed")
+    if size > MAX_BYTES:
+        raise InputError(f"{path} has {size:,} bytes: more than the {MAX_BYTES:,} that are allowed")
 
 
 def _is_name(value: Any) -> bool:

@@ -29,8 +29,9 @@ class Confidence:
     def read(cls, value: Any) -> "Confidence | None":
         """Parses the entry `confidence` of `training.json`; None if it is missing or invalid."""
         try:
-            shares = [float(value[name]) for name in ("threshold", "coverage", "accuracy")]
-            return cls(*shares, int(value["samples"]))
+            names = ("threshold", "coverage", "accuracy")
+            threshold, coverage, accuracy = (float(value[name]) for name in names)
+            return cls(threshold, coverage, accuracy, int(value["samples"]))
         except (TypeError, KeyError, ValueError):
             return None
 

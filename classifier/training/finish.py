@@ -39,10 +39,9 @@ def finish(
     """Writes the model folder of a run atomically.
 
     Args:
-        run: its folder gets `model/`.
+        run, data: of the training.
         network: trained, in any precision.
         state: after the last epoch.
-        data: of the training.
         evaluate: adds the files of the evaluation to a model folder.
         group: the processes that trained.
     """

@@ -10,7 +10,7 @@ from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import channel_statistics, find_duplicates, load_split
 from classifier.data.source import DataSource
 from classifier.data.split import draw_validation
-from classifier.model_folder.folder import ClassNames, check_limits
+from classifier.model_folder.folder import ClassNames
 from classifier.settings import Settings
 
 
@@ -51,7 +51,7 @@ class TrainingData:
 def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     """Loads a data set and divides its train split; raises what `load_split` raises."""
     split, test = (load_split(source, name, size=settings.image_size) for name in ("train", "test"))
-    check_limits(class_names(split), evaluated_images=len(test.labels))
+    class_names(split).check(split.dataset)
     chosen, held_out = draw_validation(
         split, fraction=settings.validation_fraction, seed=settings.seed
     )
@@ -86,7 +86,8 @@ def _warnings(split: LabelledImages, test: LabelledImages) -> list[str]:
     warnings = []
     repeated = find_duplicates(test.images, split.images)
     if repeated.size:
-        named = first_few([test.describe(row) for row in repeated])
+        files = test.files or [f"row {row}" for row in range(len(test.images))]
+        named = first_few([files[row] for row in repeated])
         warnings.append(
             f"Warning: {repeated.size:,} of the {len(test.images):,} test images are exact "
             f"duplicates of training images ({named}): they inflate the test accuracy."
