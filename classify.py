@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from classifier import command_line
+from classifier.data.data_files import identity
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically
-from classifier.prediction.paths import find_files, identity
+from classifier.prediction.paths import find_files
 from classifier.prediction.rows import FORMATS
 
 if TYPE_CHECKING:  # slow imports follow once the arguments are parsed
@@ -62,7 +63,7 @@ def classify(
     Args:
         classifier: the model.
         options: the command line.
-        stream: the rows are written to it.
+        stream: takes the rows.
         output: the file that will be replaced; it and the stream's file are not classified.
 
     Returns:
@@ -81,20 +82,21 @@ def classify(
         states.append(output.stat())
     ours = [identity(state) for state in states if stat.S_ISREG(state.st_mode)]
     files = failed = 0
-    rows = FORMATS[options.format](stream, top)
+    form = FORMATS[options.format]
+    stream.write(form.header(top).encode())
     # One bar needs two rows, also in a terminal that does not say its size.
     with tqdm(unit=" images", nrows=2, disable=not sys.stderr.isatty()) as bar:
         found = find_files(options.paths, exclude=ours)
         for answers in classify_files(classifier, found, top=top):
             with bar.external_write_mode(file=sys.stdout):
-                rows.write(answers)
+                for answer in answers:  # file names may be no UTF-8
+                    stream.write(form.line(answer, top).encode(errors="backslashreplace"))
                 stream.flush()
             files += len(answers)
             failed += sum(answer.error is not None for answer in answers)
             bar.update(len(answers))
     if not files:
         raise InputError(f"no files in {', '.join(options.paths)}: name files, or folders of them")
-    rows.close()
     return files, failed
 
 
@@ -136,7 +138,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--format",
         choices=tuple(FORMATS),
         default="text",
-        help="; ".join(f"{name}: {rows.description}" for name, rows in FORMATS.items())
+        help="; ".join(f"{name}: {form.description}" for name, form in FORMATS.items())
         + " (default: %(default)s)",
     )
     parser.add_argument(

@@ -118,7 +118,7 @@ def initialise(
     if start:
         start.initialise(network, data.split.classes, write=group.is_chief)
         layers = "all layers but the last (other classes)" if start.new_layer else "all layers"
-        print(f"Starting from the weights of {start.source}: {layers}", flush=True)
+        print(f"Starting from the weights of {start.record['source']}: {layers}", flush=True)
     elif settings.local_maps and not settings.tied:
         print(
             "Warning: the first layers start as convolutions with random weights. For trained "
@@ -128,7 +128,7 @@ def initialise(
     else:
         start_from_patches(network, data.training.images, settings)
     if group.is_chief:
-        check_exportable(network, data, settings)
+        check_exportable(network)
 
 
 def fit_network(
@@ -137,9 +137,8 @@ def fit_network(
     """Trains the network, or resumes its training, and copies the weights into it."""
     from classifier.training import precision
     from classifier.training.distillation import distill
-    from classifier.training.event_files import event_files
     from classifier.training.fast_convolution import accelerate
-    from classifier.training.resuming import fit_or_resume
+    from classifier.training.resuming import event_files, fit_or_resume
 
     trained, settings = accelerate(network), run.settings
     images, settings_of_batches, teacher = distill(data, settings, run.teacher)
@@ -194,7 +193,7 @@ def publish(source: str, options: argparse.Namespace) -> None:
         card.write(folder)
     if options.with_onnx:
         folder.check(complete=True)
-        print(convert(folder, "onnx", folder.path / ONNX))
+        convert(folder, "onnx", folder.path / ONNX)
         card.write(folder)
     upload = publishing.publish(
         folder,

@@ -104,7 +104,7 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
     from classifier.architectures.flops import flops_per_image
     from classifier.prediction.classifier import Classifier, keras_predict
 
-    split = report.to_model_classes(folder.labels, split)
+    split = split.to_classes(folder.labels.classes)
     latency = one_core_latency(folder)
     model, training = folder.load_model(), folder.training
     classifier = Classifier(keras_predict(model), folder)

@@ -10,10 +10,9 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -39,30 +38,6 @@ BATCH = 100
 CALIBRATED = 20  # images per batch of the calibration
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A file that was written and checked.
-
-    Attributes:
-        path: the file.
-        difference: the largest difference in the probability of any class, over the samples.
-        accuracy: top-1 before and after, on the test split; empty if it was not given.
-    """
-
-    path: Path
-    difference: float
-    accuracy: str = ""
-
-    def __str__(self) -> str:
-        lines = [
-            f"Written to {self.path}: {self.path.stat().st_size / 10**6:.1f} MB",
-            f"Largest difference from Keras in a probability: {self.difference:.1e}",
-        ]
-        if self.accuracy:
-            lines.append(f"Test top-1: {self.accuracy}")
-        return "\n".join(lines)
-
-
 def main(arguments: list[str]) -> None:
     """Reads the command line and converts."""
     options = parse(arguments)
@@ -71,22 +46,21 @@ def main(arguments: list[str]) -> None:
 
     folder = sources.find(options.source)
     suffix = FORMATS[options.to].suffix
-    path = Path(options.output or f"{name_of(folder)}{suffix}")
+    source = Path(options.source.partition("@")[0]).resolve()
+    name = source.parent.name if source.name == "model" else source.name
+    path = Path(options.output or f"{name}{suffix}")
     if path.suffix != suffix:
         raise InputError(f"--output {path}: name a file that ends with {suffix}")
     command_line.check_output(path)
     precision = "half" if options.half else "int8" if options.int8 else "float32"
     test = calibration = None
     if options.dataset is not None:
-        source = DataSource.from_options(options, folder.training.get("dataset"))
-        test = load_split(source, "test", size=folder.image_size)
-        if test.classes != folder.labels.classes:
-            raise InputError(f"--dataset {options.dataset} has other classes than the model")
+        data = DataSource.from_options(options, folder.training.get("dataset"))
+        test = load_split(data, "test", size=folder.image_size)
+        test = test.to_classes(folder.labels.classes)
         if precision == "int8":
-            calibration = samples_of(load_split(source, "train", size=folder.image_size).images)
-    print(
-        convert(folder, options.to, path, precision=precision, test=test, calibration=calibration)
-    )
+            calibration = samples_of(load_split(data, "train", size=folder.image_size).images)
+    convert(folder, options.to, path, precision=precision, test=test, calibration=calibration)
     if test is None and precision != "float32":
         print("What it costs in top-1 was not measured: name the data set with --dataset")
 
@@ -99,8 +73,10 @@ def convert(
     precision: str = "float32",
     test: LabelledImages | None = None,
     calibration: np.ndarray | None = None,
-) -> Converted:
+) -> float:
     """Converts a model to one file, which is written only if it predicts as Keras does.
+
+    Prints its size and what the conversion costs.
 
     Args:
         folder: the model folder; it is checked first.
@@ -110,6 +86,9 @@ def convert(
         test: images on which the top-1 is measured before and after.
         calibration: training images, uint8, (N, S, S, 3), by which int8 chooses the ranges of
             activations; synthetic ones by default.
+
+    Returns:
+        The largest difference in the probability of any class, over the samples.
 
     Raises:
         InputError: the model may not be loaded, a layer cannot be translated, or the file of class
@@ -152,7 +131,11 @@ def convert(
     write_atomically(path, write)
     if form.names_beside:
         write_text(names_path, names)
-    return Converted(path, difference, accuracy)
+    print(f"Written to {path}: {path.stat().st_size / 10**6:.1f} MB")
+    print(f"Largest difference from Keras in a probability: {difference:.1e}")
+    if accuracy:
+        print(f"Test top-1: {accuracy}")
+    return difference
 
 
 def is_right(classifier: Classifier, test: LabelledImages) -> np.ndarray:
@@ -206,15 +189,12 @@ def quantize(path: Path, images: np.ndarray) -> None:
 
     from classifier.formats.onnx_graph import INPUT
 
-    class Samples(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left = iter(
-                np.array_split(images.astype(np.float32), -(-len(images) // CALIBRATED))
-            )
+    parts = np.array_split(images.astype(np.float32), -(-len(images) // CALIBRATED))
+    batches = iter([{INPUT: part} for part in parts])
 
+    class Samples(quantization.CalibrationDataReader):
         def get_next(self) -> dict[str, np.ndarray] | None:
-            images = next(self.left, None)
-            return None if images is None else {INPUT: images}
+            return next(batches, None)
 
     quant_pre_process(path, path, skip_symbolic_shape=True)
     kinds = ["Conv", "Gemm", "MatMul"]
@@ -262,8 +242,7 @@ def to_litert(
     return predict
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """An export format.
 
     Attributes:
@@ -305,14 +284,6 @@ def sample_images(size: int) -> np.ndarray:
     coarse = random.integers(0, 256, (SAMPLES // 2, 4, 4, 3), np.uint8)
     smooth = [np.asarray(Image.fromarray(pixels).resize((size, size))) for pixels in coarse]
     return np.stack([picture for pair in zip(smooth, noise, strict=True) for picture in pair])
-
-
-def name_of(folder: ModelFolder) -> str:
-    """Returns the name of a model: that of its folder, its run or its repository."""
-    path = folder.path.resolve()
-    if path.parent.name == "snapshots":  # the cache of the Hub: models--user--name/snapshots/commit
-        return path.parents[1].name.rpartition("--")[2]
-    return path.parent.name if path.name == "model" else path.name
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -71,11 +71,11 @@ def import_onnxruntime() -> ModuleType:
 
 
 def import_quietly(name: str) -> None:
-    """Imports "keras" or "tensorflow" without a message of TensorFlow's about oneDNN.
+    """Imports "keras" or "tensorflow", where it is installed, without TensorFlow's messages.
 
-    It is printed during the import, before any log level is read.
+    They are printed during the import, before any log level is read.
     """
-    with silent_stderr():
+    with silent_stderr(), contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(name)
 
 

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     if in_model_folder and (not training or fingerprint != trained_on.get("fingerprint")):
         raise InputError(OTHER_DATA)
     split = load_split(source, options.split, size=folder.image_size)
-    split = report.to_model_classes(folder.labels, split)
+    split = split.to_classes(folder.labels.classes)
     for remark in split.remarks:
         print(remark, file=sys.stderr)
     evaluation = report.evaluate(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import json
 import math
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classifier.data.class_names import match_classes
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import find_duplicates, load_split
 from classifier.data.source import DataSource
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 CONFIDENCE_LEVEL = 0.95
 RANKED_CLASSES = 10  # best and worst classes in the report
 CONFUSED_PAIRS = 20
-NAMED = 5  # classes in a message
 
 
 def evaluate(
@@ -65,7 +62,7 @@ def evaluate(
     """
     if not isinstance(folder, ModelFolder):
         folder = ModelFolder(Path(folder))
-    split = to_model_classes(folder.labels, split)
+    split = split.to_classes(folder.labels.classes)
     target = folder.path if output is None else Path(output)
     require_writable(target)
     chosen = stratified_subset(split.labels, limit)
@@ -135,32 +132,6 @@ def summarise(
     }
 
 
-def to_model_classes(names: ClassNames, split: LabelledImages) -> LabelledImages:
-    """Returns a split with the model's classes, which are matched by name, in the model's order.
-
-    Its remarks name the model's classes that the data set lacks.
-
-    Raises:
-        InputError: images belong to classes that the model does not know.
-    """
-    found = match_classes(split.classes, names.classes)
-    unknown = [split.classes[label] for label in np.unique(split.labels) if found[label] is None]
-    if unknown:
-        raise InputError(
-            f"the model does not know {_some(unknown)} of {split.dataset}: name the data set that "
-            "it was trained on with --dataset"
-        )
-    absent = [name for index, name in enumerate(names.classes) if index not in found]
-    remark = [f"{split.dataset} lacks {_some(absent)}: they have no figures."] if absent else []
-    index = np.array([-1 if number is None else number for number in found], np.int32)
-    return dataclasses.replace(
-        split,
-        labels=index[split.labels],
-        classes=names.classes,
-        remarks=(*split.remarks, *remark),
-    )
-
-
 def recompute(folder: ModelFolder) -> dict[str, Any]:
     """Recomputes the figures from a folder's `predictions.npz`; empty without the file."""
     predictions = folder.predictions()
@@ -174,7 +145,8 @@ def measure_again(folder: ModelFolder, options: argparse.Namespace) -> dict[str,
     """
     name = (folder.evaluation or {}).get("split", "test")
     source = DataSource.from_options(options, folder.training.get("dataset"))
-    split = to_model_classes(folder.labels, load_split(source, name, size=folder.image_size))
+    split = load_split(source, name, size=folder.image_size)
+    split = split.to_classes(folder.labels.classes)
     return summarise(_load(folder).probabilities(split.images), split.labels, folder.labels)
 
 
@@ -246,12 +218,6 @@ def top1_interval(correct: int, samples: int) -> list[float]:
 
     interval = binomtest(correct, samples).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
     return [round(float(interval.low), 6), round(float(interval.high), 6)]
-
-
-def _some(names: Sequence[str]) -> str:
-    """Lists the first few names of classes."""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return f"the class{'es' if len(names) > 1 else ''} {', '.join(names[:NAMED])}{more}"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -55,6 +55,7 @@ def runs(tmp_path_factory, small_dataset, tiny_run, run_command) -> dict[str, Pa
             KERAS_BACKEND=backend,
         )
         assert result.returncode == 0, result.stderr
+        assert "oneDNN" not in result.stderr  # which TensorFlow says when it is imported
     return {backend: folder / backend for backend in ("tensorflow", "jax")}
 
 

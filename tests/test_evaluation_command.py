@@ -165,7 +165,7 @@ def test_classes_are_matched_by_name_in_any_order_and_normal_form(
     target = tmp_path / "results"
     done = call_command("-m", "evaluation", model, "--dataset", dataset, "--output", target)
     assert done.returncode == 0, done.stderr
-    assert "other lacks the class fox: they have no figures." in done.stderr
+    assert "Classes of the model that other lacks: fox." in done.stderr
     evaluation = json.loads((target / "evaluation.json").read_text())
     support = {row["name"]: row["support"] for row in evaluation["per_class"]}
     assert support == {name: 0 if name == "fox" else 2 for name in composed}
@@ -175,7 +175,7 @@ def test_images_of_classes_that_the_model_does_not_know_are_refused(model, call_
     dataset = write_folder(tmp_path / "other", ["apple", "yak", "zebra"])
     target = tmp_path / "results"
     done = call_command("-m", "evaluation", model, "--dataset", dataset, "--output", target)
-    refused(done, "the model does not know the classes yak, zebra of other", "--dataset")
+    refused(done, "other has classes that the model does not know (yak, zebra)", "--dataset")
     assert not target.exists()
 
 

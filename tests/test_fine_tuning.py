@@ -18,8 +18,8 @@ from classifier.settings import Settings
 from classifier.training import saving
 from classifier.training.fast_convolution import accelerate
 from classifier.training.fine_tuning import (
-    InitialWeights,
-    Origin,
+    Start,
+    adopt,
     last_layer_only,
     last_layer_settings,
 )
@@ -73,13 +73,12 @@ def write_training(folder: Path, settings: dict[str, Any]) -> None:
 def test_layers_that_share_their_weights_become_dense_ones_that_answer_the_same(
     tmp_path: Path,
 ) -> None:
-    origin = Origin.find(str(make_source(tmp_path / "tied", TIED)))
-    settings = origin.adopt(Settings(), named=())
+    source = make_source(tmp_path / "tied", TIED)
+    network, start, settings = initialise(source, CLASSES)
     assert settings == TIED.replace(tied=False)
-    network = build_network(settings, classes=3, mean=MEAN, deviation=DEVIATION)
-    assert InitialWeights(origin, settings).give_weights(network, CLASSES) is False
+    assert not start.new_layer
     assert not any(isinstance(layer, keras.layers.Conv2D) for layer in network.layers)
-    tied = origin.folder.load_model()
+    tied = ModelFolder(source).load_model()
     assert sum(isinstance(layer, keras.layers.Conv2D) for layer in tied.layers) == 3
     images = np.random.default_rng(0).uniform(0, 255, (5, 16, 16, 3)).astype("float32")
     np.testing.assert_allclose(network(images), tied(images), atol=1e-6)
@@ -90,36 +89,33 @@ def test_layers_that_share_their_weights_become_dense_ones_that_answer_the_same(
 def test_everything_but_a_last_layer_for_other_classes_comes_from_the_source(
     name: str, classes: tuple[str, ...], tmp_path: Path
 ) -> None:
-    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS[name])))
-    settings = origin.adopt(Settings(dropout=0.3, seed=7), ())
+    source = make_source(tmp_path / "source", SETTINGS[name])
+    network, start, settings = initialise(source, classes, Settings(dropout=0.3, seed=7))
     for field in ARCHITECTURE:
         assert getattr(settings, field) == getattr(SETTINGS[name], field)
     assert (settings.dropout, settings.tta_flip) == (0.3, False)  # the recipe is the new one's
-    start = InitialWeights(origin, settings)
     np.testing.assert_allclose(start.mean, MEAN)
     np.testing.assert_allclose(start.deviation, DEVIATION, rtol=1e-6)
-    network = build_network(
-        settings, classes=len(classes), mean=start.mean, deviation=start.deviation
-    )
-    fresh = network.get_layer(LAST_LAYER).get_weights()
-    new = start.give_weights(network, classes)
-    assert new == (classes != CLASSES)
-    loaded = ModelFolder(tmp_path / "source").load_model()
+    new = build_network(settings, classes=len(classes), mean=start.mean, deviation=start.deviation)
+    fresh = new.get_layer(LAST_LAYER).get_weights()
+    assert start.new_layer == (classes != CLASSES)
+    loaded = ModelFolder(source).load_model()
     for layer in network.layers:
         expected = loaded.get_layer(layer.name).get_weights() if layer.weights else []
-        expected = fresh if new and layer.name == LAST_LAYER else expected
+        expected = fresh if start.new_layer and layer.name == LAST_LAYER else expected
         for one, other in zip(layer.get_weights(), expected, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-def test_the_same_classes_in_another_order_keep_their_weights(tmp_path: Path) -> None:
-    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS["mlp"])))
-    start = InitialWeights(origin, SETTINGS["mlp"])
-    network = build_network(SETTINGS["mlp"], classes=3, mean=MEAN, deviation=DEVIATION)
-    order = [2, 0, 1]
-    assert start.give_weights(network, tuple(CLASSES[index] for index in order)) is False
+def test_the_same_classes_in_another_order_or_normal_form_keep_their_weights(
+    tmp_path: Path,
+) -> None:
+    source = make_source(tmp_path / "source", SETTINGS["mlp"])
+    ClassNames("shapes", ("apple", "caf\u00e9", "cloud")).write(source)
+    network, start, _ = initialise(source, ("cloud", "apple", "cafe\u0301"))
+    assert not start.new_layer
     images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
-    expected = np.asarray(origin.folder.load_model()(images))[:, order]
+    expected = np.asarray(ModelFolder(source).load_model()(images))[:, [2, 0, 1]]
     np.testing.assert_allclose(network(images), expected, atol=1e-6)
 
 
@@ -134,9 +130,9 @@ def test_the_same_classes_in_another_order_keep_their_weights(tmp_path: Path) ->
 def test_a_setting_that_contradicts_the_source_is_refused(
     named: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
-    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS["cnn"])))
+    source = make_source(tmp_path / "source", SETTINGS["cnn"])
     with pytest.raises(InputError, match=said) as caught:
-        origin.adopt(Settings(**named), named)
+        adopt(str(source), Settings(**named), named)
     assert "\n" not in str(caught.value)
 
 
@@ -153,7 +149,7 @@ def test_a_source_that_says_wrongly_how_it_was_built_is_refused(
     source = make_source(tmp_path / "source", SETTINGS["cnn"])
     write_training(source, {**SETTINGS["cnn"].to_dict(), **changes})
     with pytest.raises(InputError, match=said) as caught:
-        initialise(Origin.find(str(source)))
+        initialise(source, CLASSES)
     assert "\n" not in str(caught.value)
 
 
@@ -164,23 +160,27 @@ def test_a_source_that_does_not_say_how_it_was_built_is_refused(
     source = make_source(tmp_path / "source", SETTINGS["mlp"])
     write_training(source, settings)
     with pytest.raises(InputError, match="does not record its architecture"):
-        initialise(Origin.find(str(source)))
+        initialise(source, CLASSES)
 
 
-def initialise(origin: Origin) -> keras.Model:
-    settings = origin.adopt(Settings(), ())
-    start = InitialWeights(origin, settings)
-    network = build_network(settings, classes=3, mean=start.mean, deviation=start.deviation)
-    start.give_weights(network, OTHERS[:3])
-    return network
+def initialise(
+    source: Path, classes: tuple[str, ...], new: Settings | None = None
+) -> tuple[keras.Model, Start, Settings]:
+    """Returns a network that starts from a source, its start and its settings."""
+    settings, record = adopt(str(source), new or Settings(), ())
+    start = Start(record, source.parent / "initial.weights.h5", settings)
+    network = build_network(
+        settings, classes=len(classes), mean=start.mean, deviation=start.deviation
+    )
+    start.initialise(network, classes, write=False)
+    return network, start, settings
 
 
 def test_while_the_last_layer_trains_alone_no_other_weight_changes(tmp_path: Path) -> None:
-    origin = Origin.find(str(make_source(tmp_path / "source", SETTINGS["cnn"])))
-    network = accelerate(initialise(origin))
-    settings = origin.adopt(
-        Settings(freeze_epochs=2, batch_size=8, l2=0.01, learning_rate=1e-4), ()
-    )
+    source = make_source(tmp_path / "source", SETTINGS["cnn"])
+    recipe = Settings(freeze_epochs=2, batch_size=8, l2=0.01, learning_rate=1e-4)
+    network, _, settings = initialise(source, OTHERS[:3], recipe)
+    network = accelerate(network)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (16, 20, 20, 3)).astype("uint8")
     part = (images, np.eye(3, dtype="float32")[np.arange(16) % 3])

@@ -383,7 +383,7 @@ class TestMetadata:
             ("2.png", "'2.png' in line 4 of train/metadata.csv in data has no label"),
             ("../x.png,a", "in data does not exist below its folder"),
             (",a", "the file '' in line 4 of train/metadata.csv in data does not exist"),
-            ("1.png,a", "names '1.png' again, after line 3 of train/metadata.csv"),
+            ("1.png,a", "the file '1.png' in line 4 of train/metadata.csv in data is named twice"),
             ('"2.png,a', "train/metadata.csv in data cannot be read"),
         ],
     )

@@ -1,5 +1,6 @@
 """The parts of the page that need no browser: words, names, looks, and what stands behind a tab."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -119,13 +120,18 @@ def test_the_threshold_keeps_its_promise() -> None:
     assert (answers == labels)[sure].mean() == pytest.approx(found.accuracy)
     assert found.accuracy >= 0.8
     assert sure.mean() == pytest.approx(found.coverage)
-    assert Confidence.read(found.to_dict()) == found
+    assert Confidence.read(dataclasses.asdict(found)) == found
 
 
 def test_no_threshold_is_stated_where_none_keeps_the_promise() -> None:
     probabilities = np.full((200, 2), 0.5)
     assert choose_threshold(probabilities, np.ones(200, int)) is None
-    for nonsense in (None, {}, {"threshold": 2, "coverage": 0, "accuracy": 0, "samples": 1}, "x"):
+    for nonsense in (
+        None,
+        {},
+        {"threshold": "high", "coverage": 0, "accuracy": 0, "samples": 1},
+        "x",
+    ):
         assert Confidence.read(nonsense) is None
 
 

@@ -19,19 +19,6 @@ def hidden(
     Raises:
         InputError: the settings contradict each other.
     """
-    _check(settings)
-    features = keras.layers.Flatten(name="flatten")(pixels)
-    if settings.local_maps:
-        features = mapped_layers(features, settings, seeds)
-    else:
-        features = local_layers(features, settings)
-    if settings.dropout:
-        dropout = keras.layers.Dropout(settings.dropout, seed=next(seeds), name="local_dropout")
-        features = dropout(features)
-    return residual_mlp.blocks(features, settings, seeds)
-
-
-def _check(settings: Settings) -> None:
     if settings.local_maps and len(settings.local_maps) != len(settings.local_patches):
         raise InputError(
             "local_maps and local_patches must have the same length. Received: "
@@ -41,3 +28,12 @@ def _check(settings: Settings) -> None:
         raise InputError("tied needs local_maps: the sides of the maps, such as [8, 8, 4]")
     if settings.local_filters != "random" and settings.local_maps:
         raise InputError("local_filters: patches goes without local_maps")
+    features = keras.layers.Flatten(name="flatten")(pixels)
+    if settings.local_maps:
+        features = mapped_layers(features, settings, seeds)
+    else:
+        features = local_layers(features, settings)
+    if settings.dropout:
+        dropout = keras.layers.Dropout(settings.dropout, seed=next(seeds), name="local_dropout")
+        features = dropout(features)
+    return residual_mlp.blocks(features, settings, seeds)

@@ -17,8 +17,6 @@ from classifier.architectures.local_start import CHANNELS
 from classifier.errors import InputError
 from classifier.settings import Settings
 
-MAX_DENSE_WEIGHTS = 1 << 28  # of one layer: 1 GiB
-
 
 def mapped_layers(
     pixels: keras.KerasTensor, settings: Settings, seeds: Iterator[int]
@@ -76,15 +74,10 @@ def dense_form(convolution: keras.layers.Conv2D) -> list[np.ndarray]:
 
     The rows of the kernel are the outputs of the convolution for the unit vectors. I and U are the
     sizes of its flattened inputs and outputs.
-
-    Raises:
-        InputError: the dense layer would have more than `MAX_DENSE_WEIGHTS` weights.
     """
     _, height, width, channels = convolution.input.shape
     _, rows, columns, filters = convolution.output.shape
     inputs, units = height * width * channels, rows * columns * filters
-    if inputs * units > MAX_DENSE_WEIGHTS:
-        raise InputError(f"{convolution.name} is too large for a dense layer")
     kernel, bias = convolution.get_weights()
     vectors = np.eye(inputs, dtype="float32").reshape(-1, height, width, channels)
     outputs = [

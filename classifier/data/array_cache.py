@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -55,8 +54,10 @@ def find(location: str, state: str | None = None) -> LabelledImages | None:
         if index["location"] != location or state not in (None, index["state"]):
             return None
         labels.flags.writeable = False
-        stored: dict[str, Any] = {name: _as_tuple(index[name]) for name in STORED}
+        for name, value in index.items():
+            index[name] = tuple(value) if isinstance(value, list) else value
         os.utime(path)  # marks the entry as used
+        stored = {name: index[name] for name in STORED}
         return LabelledImages(images.view(np.ndarray), labels, **stored)
     return None
 
@@ -93,10 +94,6 @@ def save_array(path: Path, array: np.ndarray) -> None:
 def _file(location: str) -> Path:
     key = hashlib.sha256(f"{FORMAT}\n{location}".encode()).hexdigest()[:32]
     return cache_folder() / f"{key}.split"
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _store(location: str, state: str, split: LabelledImages) -> None:

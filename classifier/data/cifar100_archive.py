@@ -6,6 +6,7 @@ and never unpacked: paths and links in them have no effect on the file system.
 """
 
 import codecs
+import io
 import pickle
 import tarfile
 from collections.abc import Sequence
@@ -32,7 +33,6 @@ SPLITS = ("train", "test")
 FILES = (*SPLITS, "meta")
 COLUMNS = ("fine_label", SUPERCLASS_COLUMN)
 CHANNELS, SIDE = 3, 32
-PIXELS = CHANNELS * SIDE * SIDE
 CHUNK_BYTES = 2**20
 ADVICE = "give the cifar-100-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html"
 
@@ -62,33 +62,32 @@ def read(
     split = require_split(split, SPLITS, path.name)
     try:
         files = _from_archive(path) if path.is_file() else _from_folder(path)
-        meta = files.pop("meta")
-        names = {column: [_text(name) for name in meta[f"{column}_names"]] for column in COLUMNS}
-        labels = {name: _labels(content, names, name) for name, content in files.items()}
-        pixels = files[split]["data"]
-    except InputError:
-        raise
+        meta, content = files["meta"], files[split]
+        images = content["data"].reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
+        names = {name: [_text(item) for item in meta[f"{name}_names"]] for name in COLUMNS}
+        labels = {name: np.array(content[f"{name}s"], np.int64) for name in COLUMNS}
+        for name, values in labels.items():
+            if values.shape != (len(images),):
+                raise ValueError(f"{name}s has no integer for each of {len(images)} images")
     except Exception as error:  # a damaged archive or a manipulated pickle can raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InputError(
             f"{path.name} is not the complete CIFAR-100 with {split} and meta ({reason}): "
             f"{ADVICE}, or a folder or ZIP of images"
         ) from error
-    images = pixels.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
+    for name, values in labels.items():
+        check_labels(values, len(names[name]), where=f"column {name} in {split}")
     if size != SIDE:
         images = np.stack([to_model_input(Image.fromarray(image), size) for image in images])
     superclasses: Sequence[str] | None = None
     superclass_of = None
     if column != SUPERCLASS_COLUMN:
-        fine, coarse = (
-            np.concatenate([part[name] for part in labels.values()]) for name in COLUMNS
-        )
         superclasses, superclass_of = group_classes(
-            fine, coarse, len(names[column]), names[SUPERCLASS_COLUMN]
+            labels[column], labels[SUPERCLASS_COLUMN], len(names[column]), names[SUPERCLASS_COLUMN]
         )
     return label_images(
         images,
-        labels[split][column],
+        labels[column],
         names[column],
         superclasses,
         superclass_of,
@@ -98,12 +97,8 @@ def read(
 
 
 def _from_folder(folder: Path) -> dict[str, dict[str, Any]]:
-    contents = {}
-    for name in FILES:
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as stream:
-                contents[name] = _unpickle(stream)
-    return contents
+    files = [folder / name for name in FILES if (folder / name).is_file()]
+    return {file.name: _unpickle(io.BytesIO(file.read_bytes())) for file in files}
 
 
 def _from_archive(path: Path) -> dict[str, dict[str, Any]]:
@@ -117,28 +112,6 @@ def _from_archive(path: Path) -> dict[str, dict[str, Any]]:
         while cast(IO[bytes], archive.fileobj).read(CHUNK_BYTES):
             pass
     return contents
-
-
-def _labels(
-    content: dict[str, Any], names: dict[str, list[str]], split: str
-) -> dict[str, np.ndarray]:
-    """Returns the labels of each column, (N,), of a file with N images, all checked.
-
-    Raises:
-        ValueError: the file holds something else.
-        InputError: a label is out of range.
-    """
-    data = content["data"]
-    if not (data.dtype == np.uint8 and data.shape[1:] == (PIXELS,) and len(data)):
-        raise ValueError(f"{split} has no images, uint8, N × {PIXELS}")
-    labels = {}
-    for column in COLUMNS:
-        key = f"{column}s"
-        labels[column] = np.asarray(content[key])
-        if labels[column].shape != (len(data),) or labels[column].dtype.kind not in "iu":
-            raise ValueError(f"{split} has no {key} with an integer for each image")
-        check_labels(labels[column], len(names[column]), where=f"column {key} in {split}")
-    return labels
 
 
 def _text(value: Any) -> Any:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from classifier.errors import InputError
 
+NAMED = 5  # in a message
+
 
 def normal_form(name: str) -> str:
     """Returns what is compared of a name: its Unicode normal form NFC without spaces around it.
@@ -23,6 +25,12 @@ def match_classes(names: Sequence[str], others: Sequence[str]) -> list[int | Non
     """
     index = {normal_form(other): number for number, other in enumerate(others)}
     return [index.get(normal_form(name)) for name in names]
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Lists the first few of many names, for a message."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def check_spellings(names: Sequence[str], dataset: str) -> None:

@@ -24,6 +24,7 @@ SYSTEM_FILES = frozenset((".ds_store", "thumbs.db", "desktop.ini"))  # of macOS 
 # Folders of tools and of the system: `@eaDir` holds the thumbnails of a NAS, `__MACOSX` in a ZIP a
 # file of the system for each other file.
 TOOL_FOLDERS = frozenset((".git", ".cache", ".ipynb_checkpoints", "@eaDir", "__MACOSX"))
+READ_ELSEWHERE, EMPTY = "link to a folder above it or read elsewhere", "empty folder"  # kinds
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -82,46 +83,53 @@ def state(place: Path) -> str:
     return digest.hexdigest()
 
 
-def walk(folder: Path) -> Iterator[DataFile]:
-    """Yields every file below a folder, except those of the system and of tools.
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def walk(folder: Path, *, on_error: Callable[[OSError], object] = _raise) -> Iterator[DataFile]:
+    """Yields every file below a folder, except those of the system and of tools, sorted by name.
 
     Links are followed, but each folder is read once: at its own place if it lies below `folder`,
-    else at the first link to it. A further link, or one to a folder above, has the kind "link to a
-    folder above it or read elsewhere". ZIPs are not opened. A dangling link has the kind "broken
-    link", a pipe, socket or device the kind "special file". A folder with nothing but files of the
-    system and of tools has the kind "empty folder".
+    else at the first link to it. A further link, or one to a folder above, has the kind
+    `READ_ELSEWHERE`. ZIPs are not opened. A dangling link has the kind "broken link", a pipe,
+    socket or device the kind "special file". A folder with nothing but files of the system and of
+    tools has the kind `EMPTY`.
 
-    Raises:
-        OSError: a folder cannot be read.
+    Args:
+        folder: is read recursively, links to folders after all else.
+        on_error: takes the error of each folder that cannot be read; by default it is raised.
     """
-    seen = {_identity(above.stat()) for above in folder.resolve().parents}
-    places: deque[tuple[Path, tuple[str, ...], bool]] = deque([(folder, (), False)])
-    while places:
-        place, parts, is_link = places.popleft()
-        if _identity(place.stat()) in seen:
-            yield DataFile(parts, "link to a folder above it or read elsewhere")
+    seen = {identity(above.stat()) for above in folder.resolve().parents}
+    waiting: deque[tuple[Path, tuple[str, ...], bool]] = deque([(folder, (), True)])
+    while waiting:
+        place, parts, follow = waiting.popleft()
+        try:
+            status = place.stat()
+        except OSError:  # a dangling link, or a cycle of links
+            yield DataFile(parts, "broken link")
             continue
-        seen.add(_identity(place.stat()))
-        with os.scandir(place) as entries:
-            found = sorted(filter(belongs, entries), key=lambda entry: entry.name)
-        if parts and not found:
-            yield DataFile(parts, "empty folder")
-        for entry in reversed(found):
-            below = (*parts, entry.name)
+        if not stat.S_ISDIR(status.st_mode):
+            yield _file(place, parts, status)
+        elif not follow and place.is_symlink():
+            waiting.append((place, parts, True))
+        elif identity(status) in seen:
+            yield DataFile(parts, READ_ELSEWHERE)
+        else:
+            seen.add(identity(status))
             try:
-                status = entry.stat()
-            except OSError:  # a dangling link, or a cycle of links
-                yield DataFile(below, "broken link")
+                with os.scandir(place) as entries:
+                    names = sorted(entry.name for entry in entries if _belongs(entry))
+            except OSError as error:
+                on_error(error)
                 continue
-            if not stat.S_ISDIR(status.st_mode):
-                yield _file(Path(entry.path), below, status)
-            elif is_link or entry.is_symlink():
-                places.append((Path(entry.path), below, True))  # after all that are no links
-            else:
-                places.appendleft((Path(entry.path), below, False))
+            if parts and not names:
+                yield DataFile(parts, EMPTY)
+            follow = follow and bool(parts)  # below a link there are only links left to wait for
+            waiting.extendleft((place / name, (*parts, name), follow) for name in reversed(names))
 
 
-def belongs(entry: os.DirEntry[str]) -> bool:
+def _belongs(entry: os.DirEntry[str]) -> bool:
     """Returns whether an entry of a folder is part of the data set, not of the system or a tool."""
     try:
         return not (entry.name in TOOL_FOLDERS if entry.is_dir() else _is_system_file(entry.name))
@@ -159,7 +167,8 @@ def _file(path: Path, parts: tuple[str, ...], status: os.stat_result) -> DataFil
     return DataFile(parts, _kind(path.name), _state(status), lambda: path.open("rb"))
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """Returns device and inode, which identify a file or folder on this machine."""
     return status.st_dev, status.st_ino
 
 

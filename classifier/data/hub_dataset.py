@@ -51,6 +51,7 @@ def load_from_hub(
     if is_commit and (stored := array_cache.find(location, revision)):
         return stored
     from classifier.data.image_table import read_split
+    from classifier.data.local_dataset import load_tables
     from classifier.hub_client import HubError
 
     tables = None
@@ -58,24 +59,35 @@ def load_from_hub(
         commit = _find_commit(name, revision)
     except HubError as error:
         reason = f"cannot reach the Hub at {constants.ENDPOINT} for {name} ({error})"
-        if found := array_cache.find(location):
-            commit = str(found.revision)
-        else:
-            tables = _cached_tables(name, revision, source.config, reason)
-            commit = str(_commit_of(tables))
+        stored = array_cache.find(location)
+        if not stored:
+            with contextlib.suppress(ClassifierError):
+                tables = load_tables(name, name, source.config)  # `datasets` has a cache, too
+        commit = str(stored.revision if stored else tables and _commit_of(tables))
+        if not stored and (not tables or revision not in (None, "main", commit)):
+            raise ClassifierError(
+                f"{reason}, and the data is not in the cache: check the network, or give a folder "
+                "or the Toronto archive"
+            ) from error
         logging.getLogger(__name__).warning("%s: using cached data of commit %s", reason, commit)
-    return array_cache.load_or_build(
-        location,
-        lambda: commit,
-        lambda: read_split(
-            tables or _download(name, source.config, commit),
+
+    def read() -> LabelledImages:
+        found = tables or load_tables(name, name, source.config, revision=commit)
+        if _commit_of(found) not in (None, commit):  # `datasets` takes any that it has cached
+            raise ClassifierError(
+                f"{name} could not be downloaded at commit {commit[:7]}: check the network and "
+                "try again"
+            )
+        return read_split(
+            found,
             split,
             dataset=name,
             revision=commit,
             label_column=source.label_column,
             size=size,
-        ),
-    )
+        )
+
+    return array_cache.load_or_build(location, lambda: commit, read)
 
 
 def parse_hub_id(dataset: str) -> tuple[str, str | None]:
@@ -111,33 +123,6 @@ def _find_commit(name: str, revision: str | None) -> str:
         ) from error
     except Exception as error:  # DNS, sockets, proxies, login pages: all mean that there is no Hub
         raise HubError(describe(error)) from error
-
-
-def _download(name: str, config: str | None, commit: str) -> DatasetDict:
-    """Returns the tables of a commit, downloaded as far as they are not cached."""
-    from classifier.data.local_dataset import load_tables
-
-    tables = load_tables(name, name, config, revision=commit)
-    if _commit_of(tables) not in (None, commit):
-        raise ClassifierError(
-            f"{name} could not be downloaded at commit {commit[:7]}: check the network and "
-            "try again"
-        )
-    return tables
-
-
-def _cached_tables(name: str, revision: str | None, config: str | None, reason: str) -> DatasetDict:
-    """Returns the tables in the cache of `datasets`; raises ClassifierError if there are none."""
-    from classifier.data.local_dataset import load_tables
-
-    with contextlib.suppress(ClassifierError):
-        tables = load_tables(name, name, config)  # `datasets` itself falls back to its cache
-        if revision in (None, "main", _commit_of(tables)):
-            return tables
-    raise ClassifierError(
-        f"{reason}, and the data is not in the cache: check the network, or give a folder or the "
-        "Toronto archive"
-    )
 
 
 def _commit_of(tables: DatasetDict) -> str | None:

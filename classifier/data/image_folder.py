@@ -25,9 +25,6 @@ from classifier.data.split import require_split, split_of
 from classifier.errors import InputError
 
 TABLES = (".parquet", ".arrow")
-# Formats that `datasets` reads in folders without images.
-OTHER_DATA = (*TABLES, ".csv", ".tsv", ".json", ".jsonl", ".txt", ".tar", ".zip", ".py")
-DATASETS_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 ADVICE = (
     f"give images, as {READABLE}, in a folder for each class, or label them in a metadata.csv with "
     "the columns file_name and label"
@@ -41,14 +38,14 @@ def recognises(place: Path) -> bool:
     if place.is_file():
         with place.open("rb") as file:
             return place.suffix.lower() == ".zip" or file.read(4) in (b"PK\3\4", b"PK\5\6")
-    if any((place / name).is_file() for name in DATASETS_FILES) or declares_data_files(place):
+    if declares_data_files(place):
         return False
     files = [file for file in walk(place) if not is_metadata(file)]
     tables = [file for file in files if file.kind in TABLES]
     if tables:  # decide by which of the two lie in folders of splits
         images = [file for file in files if file.named_as_image]
         return any(map(_is_in_split, images)) and not any(map(_is_in_split, tables))
-    return any(file.kind not in OTHER_DATA and file.is_image for file in files)
+    return any(file.is_image for file in files)
 
 
 def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledImages:
@@ -57,7 +54,6 @@ def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledI
     Raises:
         InputError: there is no such split or column, an image has no label or cannot be decoded, a
             class has no readable image, or a name is invalid.
-        OSError, zipfile.BadZipFile: a file, a folder or the ZIP cannot be read.
     """
     place = place.resolve()
     dataset = printable(place.name)
@@ -190,7 +186,7 @@ def _label(
     for file in files:
         label = labels.get(file.parts)
         if not labelled and len(file.parts) > depth + 1:
-            label = Label(file.parts[depth], None, "")
+            label = Label(file.parts[depth])
         if label is not None:
             rows.append((file, label))
         elif file.is_image:

@@ -53,19 +53,28 @@ def read_split(
         InputError: the split does not exist or is empty, there is no image or target column, an
             image cannot be decoded, or a label is out of range.
     """
+    from pyarrow import compute
+
     split = require_split(split, tables, dataset)
     table, where = tables[split], f"the {split} split of {dataset}"
     image_column = find_image_column(table, dataset)
     label_column = find_label_column(table, dataset, label_column)
     if not len(table):
         raise InputError(f"{where} has no rows: give a data set with images")
-    files = _files(table, image_column)
+    stored = _column(table, image_column)
+    files = [Path(path or "").name for path in compute.struct_field(stored, "path").to_pylist()]
     names = _class_names(tables, label_column)
     labels = _indices(table, label_column, names)
     check_labels(labels, len(names), where=f"column {label_column} in {where}", files=files)
+    remarks = []
+    if getattr(table.features[label_column], "names", None) is None:
+        remarks.append(
+            f"The column {label_column} of {dataset} names no classes: its {len(names):,} values "
+            f"are the classes, sorted, from {names[0]} to {names[-1]}."
+        )
     images = np.empty((len(table), size, size, 3), np.uint8)
-    for row, stored in enumerate(_column(table, image_column)):
-        value = stored.as_py() or {}
+    for row, item in enumerate(stored):
+        value = item.as_py() or {}
         source = value.get("bytes")
         if source is None:
             source = Path(value["path"]) if value.get("path") else b""
@@ -79,21 +88,13 @@ def read_split(
         dataset=dataset,
         revision=revision,
         files=files if all(files) else [],
-        remarks=_remarks(table, label_column, names, dataset),
+        remarks=remarks,
         splits=sorted(tables),
     )
 
 
 def _column(table: Dataset, name: str) -> pyarrow.ChunkedArray:
     return table.with_format("arrow")[:][name]
-
-
-def _files(table: Dataset, image_column: str) -> list[str]:
-    """Returns the name of each row's image file; empty where there is none."""
-    from pyarrow.compute import struct_field
-
-    paths = struct_field(_column(table, image_column), "path").to_pylist()
-    return [Path(path or "").name for path in paths]
 
 
 def _class_names(tables: DatasetDict, column: str) -> list[str]:
@@ -114,15 +115,6 @@ def _indices(table: Dataset, column: str, names: Sequence[str]) -> np.ndarray:
     if getattr(table.features[column], "names", None) is None:
         stored = compute.index_in(compute.cast(stored, string()), value_set=array(names, string()))
     return compute.fill_null(stored, -1).to_numpy().astype(np.int64)
-
-
-def _remarks(table: Dataset, column: str, names: Sequence[str], dataset: str) -> list[str]:
-    if getattr(table.features[column], "names", None) is not None:
-        return []
-    return [
-        f"The column {column} of {dataset} names no classes: its {len(names):,} values are the "
-        f"classes, sorted, from {names[0]} to {names[-1]}."
-    ]
 
 
 def _superclasses(

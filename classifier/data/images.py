@@ -6,9 +6,8 @@ import importlib
 import threading
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -23,27 +22,18 @@ MAX_ASPECT = 1000
 LARGE_IMAGE_PIXELS = 12_000_000  # larger images are decoded one at a time, to limit the memory
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The largest image file, in bytes (of 2**20) and in pixels (of 10**6)."""
+class Limits(NamedTuple):
+    """The largest image file in bytes, and the largest image in pixels."""
 
-    megabytes: int
-    megapixels: int
-
-    @property
-    def bytes(self) -> int:
-        """The size of the file."""
-        return self.megabytes * 2**20
-
-    @property
-    def pixels(self) -> int:
-        """Width times height."""
-        return self.megapixels * 10**6
+    bytes: int
+    pixels: int
 
 
-UPLOADS = Limits(megabytes=10, megapixels=50)
-OWN_DATA = Limits(megabytes=100, megapixels=120)  # of data sets and files on one's own machine
-MAX_MEGABYTES, MAX_MEGAPIXELS, MAX_BYTES = UPLOADS.megabytes, UPLOADS.megapixels, UPLOADS.bytes
+MEGABYTE, MEGAPIXEL = 2**20, 10**6
+UPLOADS = Limits(10 * MEGABYTE, 50 * MEGAPIXEL)
+OWN_DATA = Limits(100 * MEGABYTE, 120 * MEGAPIXEL)  # of data sets and files on one's own machine
+MAX_BYTES = UPLOADS.bytes
+MAX_MEGABYTES, MAX_MEGAPIXELS = UPLOADS.bytes // MEGABYTE, UPLOADS.pixels // MEGAPIXEL
 
 for image_format in IMAGE_FORMATS:  # else Pillow would import all plug-ins at the first image
     importlib.import_module(f"PIL.{image_format.plugin}")
@@ -149,7 +139,8 @@ def _read(source: str | Path | bytes | BinaryIO, limits: Limits) -> bytes:
         raise ImageError("empty", "the file is empty: choose an image")
     if len(content) > limits.bytes:
         raise ImageError(
-            "too_large", f"the file is larger than {limits.megabytes} MB: choose a smaller image"
+            "too_large",
+            f"the file is larger than {limits.bytes // MEGABYTE} MB: choose a smaller image",
         )
     return content
 
@@ -190,7 +181,7 @@ def too_costly() -> ImageError:
 def _too_many_pixels(limits: Limits) -> ImageError:
     return ImageError(
         "too_many_pixels",
-        f"the image has more than {limits.megapixels} megapixels: choose a smaller one",
+        f"the image has more than {limits.pixels // MEGAPIXEL} megapixels: choose a smaller one",
     )
 
 

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from classifier.data.class_names import check_spellings
+from classifier.data.class_names import check_spellings, first_few, match_classes
 from classifier.errors import InputError
 
 
@@ -45,11 +45,26 @@ class LabelledImages:
     splits: tuple[str, ...] = ()
     test_fraction: float | None = None
 
-    def describe(self, row: int) -> str:
-        """Returns an image's file, else its row and class, for messages."""
-        if self.files:
-            return self.files[row]
-        return f"row {row}, {self.classes[self.labels[row]]}"
+    def to_classes(self, classes: tuple[str, ...]) -> "LabelledImages":
+        """Returns the images with the classes of a model, in its order, matched by name.
+
+        A remark names the model's classes that the data set lacks.
+
+        Raises:
+            InputError: images belong to classes that the model does not know.
+        """
+        found = match_classes(self.classes, classes)
+        unknown = [self.classes[label] for label in np.unique(self.labels) if found[label] is None]
+        if unknown:
+            raise InputError(
+                f"{self.dataset} has classes that the model does not know ({first_few(unknown)}): "
+                "name the data set that it was trained on with --dataset"
+            )
+        absent = [name for index, name in enumerate(classes) if index not in found]
+        told = [f"Classes of the model that {self.dataset} lacks: {first_few(absent)}."]
+        index = np.array([-1 if number is None else number for number in found], np.int32)
+        remarks = (*self.remarks, *(told if absent else ()))
+        return replace(self, labels=index[self.labels], classes=classes, remarks=remarks)
 
 
 def label_images(
@@ -110,7 +125,7 @@ def check_labels(
         labels: integers, (N,).
         classes: the number of classes.
         where: the column and the split, for the message.
-        files: the name of each row's file, for the message; empty where a row has none.
+        files: the name of each row's file, or "", for the message.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:

@@ -7,7 +7,6 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -107,7 +106,8 @@ def load_stored_split(
         return hub_dataset.load_from_hub(source, split, size=size)
     try:
         path = Path(dataset).expanduser().resolve()
-        reader = _reader(path)
+        readers = (reader for reader in (image_folder, cifar100_archive) if reader.recognises(path))
+        reader = next(readers, local_dataset)
         return array_cache.load_or_build(
             f"{path}\n{split}\n{source.label_column or ''}\n{source.config or ''}\n{size}",
             lambda: state(path),
@@ -117,13 +117,6 @@ def load_stored_split(
         raise InputError(
             f"{dataset} cannot be read ({error}): check it and its permissions"
         ) from error
-
-
-def _reader(path: Path) -> ModuleType:
-    """Returns the module that reads a file or folder."""
-    if image_folder.recognises(path):
-        return image_folder
-    return cifar100_archive if cifar100_archive.recognises(path) else local_dataset
 
 
 def find_duplicates(images: np.ndarray, training_images: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ import io
 import json
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 from classifier.data.columns import SUPERCLASS_COLUMN, choose_label_column
 from classifier.data.data_files import METADATA_FILES, DataFile, printable
@@ -18,13 +19,11 @@ from classifier.errors import InputError
 FILE_NAME = "file_name"
 
 
-@dataclass(frozen=True)
-class Label:
-    """The class of an image, its superclass if there is one, and the row it was read from."""
+class Label(NamedTuple):
+    """The class of an image, and its superclass if there is one."""
 
     name: str
-    superclass: str | None
-    source: str
+    superclass: str | None = None
 
 
 def is_metadata(file: DataFile) -> bool:
@@ -53,7 +52,7 @@ def read_labels(
     labels: dict[tuple[str, ...], Label] = {}
     columns: dict[str, None] = {}
     others = []
-    known = {_normal(file.parts): file.parts for file in files}
+    known = {_normal(*file.parts): file.parts for file in files}
     for file in files:
         if not is_metadata(file):
             others.append(file)
@@ -61,18 +60,21 @@ def read_labels(
         header, rows = _read_rows(file, dataset)
         columns |= dict.fromkeys(header)
         column = choose_label_column(header, label_column)
-        before = len(labels)
-        for line, row in rows if column is not None and FILE_NAME in header else ():
-            source = f"line {line} of {file.path} in {dataset}"
-            path, label = _label(row, str(column), source, file.parts[:-1], known)
-            if path in labels:
-                raise InputError(
-                    f"{source} names {printable(path[-1])!r} again, after "
-                    f"{labels[path].source}: remove one of them"
-                )
-            labels[path] = label
-        if len(labels) == before:
+        if column is None or FILE_NAME not in header or not rows:
             others.append(replace(file, kind="metadata without labels", open=None))
+            continue
+        for line, row in rows:
+            where = f"line {line} of {file.path} in {dataset}"
+            name, label = (_text(row.get(key)) for key in (FILE_NAME, column))
+            path = _find(name, file.parts[:-1], known)
+            if path is None or path in labels or not label.strip():
+                fault = "does not exist below its folder" if path is None else "has no label"
+                fault = "is named twice" if path in labels else fault
+                raise InputError(
+                    f"the file {printable(name)!r} in {where} {fault}: correct or remove the row"
+                )
+            superclass = None if column == SUPERCLASS_COLUMN else row.get(SUPERCLASS_COLUMN)
+            labels[path] = Label(label, _text(superclass) or None)
     if label_column not in (None, "label", *columns):
         available = ["label", *(name for name in columns if name not in ("label", FILE_NAME))]
         raise InputError(
@@ -82,38 +84,17 @@ def read_labels(
     return labels, others
 
 
-def _label(
-    row: dict[str, Any],
-    column: str,
-    source: str,
-    folder: tuple[str, ...],
-    known: dict[tuple[str, ...], tuple[str, ...]],
-) -> tuple[tuple[str, ...], Label]:
-    """Returns the path and the label of a row; raises InputError if one is missing."""
-    name, label = _text(row.get(FILE_NAME), source), _text(row.get(column), source)
-    path = _find(name, folder, known)
-    if path is None or not label.strip():
-        fault = "does not exist below its folder" if path is None else "has no label"
-        raise InputError(
-            f"the file {printable(name)!r} in {source} {fault}: correct or remove the row"
-        )
-    superclass = None if column == SUPERCLASS_COLUMN else row.get(SUPERCLASS_COLUMN)
-    return path, Label(label, _text(superclass, source) or None, source)
-
-
 def _find(
-    name: str, folder: tuple[str, ...], known: dict[tuple[str, ...], tuple[str, ...]]
+    name: str, folder: tuple[str, ...], known: dict[str, tuple[str, ...]]
 ) -> tuple[str, ...] | None:
-    for spelling in (name, name.replace("\\", "/")):
-        parts = (*folder, *(part for part in spelling.split("/") if part not in ("", ".")))
-        if found := known.get(_normal(parts)):
-            return found
-    return None
+    """Returns the file that a row names, also as Windows writes it."""
+    spellings = (_normal(*folder, spelling) for spelling in (name, name.replace("\\", "/")))
+    return next((known[path] for path in spellings if path in known), None)
 
 
-def _normal(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Normalises Unicode: file names from another system may have another normal form."""
-    return tuple(unicodedata.normalize("NFC", part) for part in parts)
+def _normal(*parts: str) -> str:
+    """Returns a path without `.`; names from another system may have another normal form."""
+    return unicodedata.normalize("NFC", str(PurePosixPath(*parts)))
 
 
 def _read_rows(
@@ -166,12 +147,8 @@ def _csv(text: str) -> csv.DictReader[str]:
     return reader
 
 
-def _text(value: Any, source: str) -> str:
+def _text(value: Any) -> str:
     """Returns a value as text; a missing one (None, not a number) as an empty string."""
     if value is None or value != value:
         return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (bool, int, float)):
-        return json.dumps(value)
-    raise InputError(f"{source} holds {value!r}, neither a text nor a number: write it as text")
+    return value if isinstance(value, str) else json.dumps(value)

@@ -41,8 +41,6 @@ class DataSource:
     def __post_init__(self) -> None:
         if self.test_split == "train":
             raise InputError("--test-split train: name another split, or give --test-fraction")
-        if self.test_split is not None and self.test_fraction is not None:
-            raise InputError("--test-split and --test-fraction exclude each other: give one")
         if self.test_fraction is not None and not 0 < self.test_fraction < 1:
             raise InputError(
                 f"--test-fraction must lie between 0 and 1. Received: {self.test_fraction}"

@@ -22,11 +22,7 @@ TEST_SEED = 0  # the test images do not depend on the seed of a training
 
 
 class MissingSplitError(InputError):
-    """A data set has no split of a name.
-
-    Attributes:
-        available: the splits that it has.
-    """
+    """A data set has no split of a name; `available` are those that it has."""
 
     def __init__(self, name: str, available: Collection[str], dataset: str) -> None:
         self.available = sorted(available)
@@ -131,7 +127,7 @@ def stratified_split(
     classes: Sequence[str] = (),
     parts: Sequence[str] = ("training", "validation"),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divides rows into two parts, with scikit-learn's `train_test_split`, stratified by class.
+    """Divides rows into two parts, stratified by class, with scikit-learn's `train_test_split`.
 
     Args:
         labels: integers, (N,).

@@ -221,9 +221,6 @@ def _apply(
 def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -> SimpleNamespace:
     """Returns a layer's options and weights as attributes; kernels are as ONNX has them."""
     layer = SimpleNamespace(**config)
-    for name in _COUNTS & set(config):
-        if np.min(config[name]) < 1:
-            raise InputError(f"the model has a layer with {name} {config[name]}: below 1")
     names = _WEIGHTS.get(kind, "").split()
     if kind == "Normalization" and config["mean"] is not None:
         names = []
@@ -236,9 +233,6 @@ def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -
         if values.dtype.kind != "f":
             raise _untranslated(f"weights of type {values.dtype}")
         array = values[()].astype(np.float32, copy=False)
-        stated = config.get("units", config.get("filters"))
-        if stated and name == "kernel" and array.shape[-1] != stated:
-            raise InputError(f"a layer {kind} has {array.shape[-1]} outputs and states {stated}")
         if name == "depthwise_kernel":
             name, layer.groups = "kernel", array.shape[2]  # a group for each channel
             array = array.transpose(2, 3, 0, 1).reshape(-1, 1, *array.shape[:2])
@@ -385,8 +379,6 @@ _WEIGHTS = {
     "LayerNormalization": "gamma beta",
     "Normalization": "mean variance",
 }
-# Options that must be at least 1: libraries divide by some of them.
-_COUNTS = {"groups", "height", "width", "kernel_size", "pool_size", "strides"}
 # Options that are translated only as they are in plain classifiers.
 _USUAL = {
     "antialias": False,

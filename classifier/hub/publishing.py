@@ -123,7 +123,7 @@ def check_figures(folder: ModelFolder, figures: Mapping[str, Any], source: str) 
         claim = stated.get(name)
         if not isinstance(value, float):
             continue  # counts, names and tables
-        if not isinstance(claim, (int, float)) or abs(claim - value) > TOLERANCE:
+        if not isinstance(claim, (int, float)) or not abs(claim - value) <= TOLERANCE:
             raise InputError(
                 f"{EVALUATION} states {name} = {claim}, and {source} {value:.6g}: evaluate the "
                 "model again with `python -m evaluation`"

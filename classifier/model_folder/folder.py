@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from classifier.errors import ClassifierError, InputError
+from classifier.errors import InputError
 from classifier.files import write_text
 from classifier.model_folder import saved_model
 from classifier.presets import current_names
@@ -40,24 +40,9 @@ NEEDED_TO_PUBLISH = (*NEEDED_TO_SERVE, *RECORDS)
 PATTERNS = (*NEEDED_TO_PUBLISH, ONNX, f"{PLOTS}/*.png", f"{RUNS}/**/events.out.tfevents.*")
 
 TOP = 5  # classes in an answer, the most probable first
-MEGABYTE = 2**20
-MAX_FILE_BYTES = {  # files above this size are not read
-    CONFIG: 4 * MEGABYTE,
-    METADATA: MEGABYTE,
-    WEIGHTS: 1024 * MEGABYTE,
-    LABELS: 8 * MEGABYTE,  # the longest names of `MAX_CLASSES` classes and superclasses
-    TRAINING: 4 * MEGABYTE,
-    HISTORY: 16 * MEGABYTE,
-    EVALUATION: 64 * MEGABYTE,  # three bytes for each cell of the confusion matrix
-    PREDICTIONS: 256 * MEGABYTE,
-    CARD: 4 * MEGABYTE,
-    PLOTS: 16 * MEGABYTE,  # each
-    RUNS: 64 * MEGABYTE,  # each
-    ONNX: 1024 * MEGABYTE,
-}
+MAX_BYTES = 2**30  # larger files are not read
 MAX_CLASSES = 4_000
 MAX_NAME_LENGTH = 200  # characters
-MAX_UNPACKED_BYTES = 1024 * MEGABYTE
 
 Content = TypeVar("Content")
 
@@ -186,18 +171,12 @@ class ModelFolder:
     @property
     def card(self) -> str | None:
         """The text of the model card, metadata included; None if there is none."""
-        path = self.path / CARD
-        if not path.exists():
-            return None
-        _check_size(path)
-        return path.read_text(encoding="utf-8", errors="replace")
+        return self._read_record(CARD, lambda path: path.read_text("utf-8", "replace"))
 
     def predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns the predictions on the evaluated split, None without `predictions.npz`.
 
-        Returns:
-            probabilities: float32, (N, C).
-            labels: int32, (N,), the true classes.
+        They are probabilities, float32, (N, C), and the true labels, int32, (N,).
 
         Raises:
             InputError: the file is damaged, has unexpected content or is too large.
@@ -206,33 +185,24 @@ class ModelFolder:
         if not path.exists():
             return None
         _check_size(path)
+        classes = len(self.labels.classes)
         try:
-            with zipfile.ZipFile(path) as archive:
-                unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > MAX_UNPACKED_BYTES:
-                raise InputError(f"{path} unpacks to {unpacked:,} bytes: more than is allowed")
             with np.load(path, allow_pickle=False) as arrays:
-                probabilities, labels = arrays["probabilities"], arrays["labels"]
+                probabilities = arrays["probabilities"].astype(np.float32)
+                labels = arrays["labels"].astype(np.int32)
+            if (
+                probabilities.shape != (labels.size, classes)
+                or labels.shape != (len(probabilities),)
+                or not np.isfinite(probabilities).all()
+                or not 0 <= labels.min() <= labels.max() < classes
+            ):
+                raise ValueError("shapes or values are others")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"{path} does not hold the arrays `probabilities` and `labels` ({error}): "
-                "evaluate the model again with `python -m evaluation`"
-            ) from error
-        classes = len(self.labels.classes)
-        if (
-            probabilities.dtype.kind != "f"
-            or labels.dtype.kind not in "iu"
-            or labels.ndim != 1
-            or probabilities.shape != (len(labels), classes)
-            or not len(labels)
-            or not np.isfinite(probabilities).all()
-            or not 0 <= labels.min() <= labels.max() < classes
-        ):
-            raise InputError(
                 f"{path} must hold probabilities (N, {classes}) and N labels from 0 to "
-                f"{classes - 1}: evaluate the model again with `python -m evaluation`"
-            )
-        return probabilities.astype(np.float32), labels.astype(np.int32)
+                f"{classes - 1} ({error}): evaluate the model again with `python -m evaluation`"
+            ) from error
+        return probabilities, labels
 
     def files(self) -> list[str]:
         """Returns the relative paths of the files that match `PATTERNS`, sorted.
@@ -240,12 +210,8 @@ class ModelFolder:
         Checkpoints, hidden, temporary and unrelated files are not included.
         """
         found = {path for pattern in PATTERNS for path in self.path.glob(pattern)}
-        relative = [path.relative_to(self.path) for path in found if path.is_file()]
-        return sorted(
-            path.as_posix()
-            for path in relative
-            if not any(part.startswith(".") for part in path.parts)
-        )
+        names = [path.relative_to(self.path).as_posix() for path in found if path.is_file()]
+        return sorted(name for name in names if not f"/{name}".count("/."))
 
     def check(self, *, complete: bool = False) -> None:
         """Checks that the model can be loaded safely; imports neither Keras nor a backend.
@@ -255,7 +221,7 @@ class ModelFolder:
                 no file is a link.
 
         Raises:
-            InputError: one line that says what is wrong and what to do.
+            InputError: it cannot.
         """
         if not self.path.is_dir():
             raise InputError(f"{self.path} is not a folder: name a model folder")
@@ -267,7 +233,7 @@ class ModelFolder:
                 f"{', '.join(missing)}. Name a folder that train.py has written"
             )
         for name in self.files():
-            _check_size(self.path / name, name.partition("/")[0])
+            _check_size(self.path / name)
         _ = self.labels
         saved_model.check(self.config, self.path / WEIGHTS)
         if complete:
@@ -305,34 +271,12 @@ class ModelFolder:
             )
         if not self.training or not self.history or not self.card:
             raise InputError(f"{self.path} has an empty {TRAINING}, {HISTORY} or {CARD}")
-        evaluation, predictions = self.evaluation or {}, self.predictions()
-        for name in ("top1", "top5", "macro_f1"):
-            value: Any = evaluation.get(name)
-            if type(value) not in (int, float) or not 0 <= value <= 1:
-                raise InputError(
-                    f"{self.path / EVALUATION} holds no {name} between 0 and 1. Received: {value!r}"
-                )
-        if predictions is None or evaluation.get("samples") != len(predictions[1]):
+        predictions = self.predictions()
+        if predictions is None or (self.evaluation or {}).get("samples") != len(predictions[1]):
             raise InputError(
                 f"{self.path / EVALUATION} and {PREDICTIONS} are of different images: evaluate "
                 "the model again with `python -m evaluation`"
             )
-
-
-def check_limits(labels: ClassNames, *, evaluated_images: int) -> None:
-    """Raises `InputError`, before a training, if a model folder could not hold its results.
-
-    Args:
-        labels: the names of the C classes and of the superclasses.
-        evaluated_images: N; `predictions.npz` holds N × C probabilities in float16.
-    """
-    labels.check(str(labels.dataset))
-    size = 2 * evaluated_images * len(labels.classes)
-    if size > MAX_FILE_BYTES[PREDICTIONS]:
-        raise InputError(
-            f"{PREDICTIONS} would have {size:,} bytes, more than the "
-            f"{MAX_FILE_BYTES[PREDICTIONS]:,} that are allowed: test on fewer images"
-        )
 
 
 def _read_training(path: Path) -> dict[str, Any]:
@@ -365,17 +309,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_size(path: Path, kind: str | None = None) -> None:
-    """Raises InputError for a file that is larger than its entry in `MAX_FILE_BYTES`."""
-    limit = MAX_FILE_BYTES[kind or path.name]
+def _check_size(path: Path) -> None:
+    """Raises InputError for a file that is missing or too large to be read."""
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         raise InputError(f"{path.parent} holds no {path.name}: is it a model folder?") from None
-    except OSError as error:
-        raise ClassifierError(f"cannot read {path}: {error.strerror}") from error
-    if size > limit:
-        raise InputError(f"{path} has {size:,} bytes: more than the {limit:,} that are allowed")
+    if size > MAX_BYTES:
+        raise InputError(f"{path} has {size:,} bytes: more than the {MAX_BYTES:,} that are allowed")
 
 
 def _is_name(value: Any) -> bool:

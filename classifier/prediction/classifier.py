@@ -54,11 +54,13 @@ class Prediction:
 class Classifier:
     """A model that classifies images.
 
-    Attributes:
+    Args:
+        predict: takes images, float32, (B, S, S, 3), and returns probabilities, (B, C).
         folder: its model folder.
-        labels: its class names.
+        batch_size: images per call of `predict`, at most.
+
+    Attributes:
         image_size: S, the side of its input images in pixels.
-        batch_size: images per call of the model, at most.
 
     Example:
         >>> import gradio
@@ -69,16 +71,8 @@ class Classifier:
     """
 
     def __init__(self, predict: Predict, folder: ModelFolder, batch_size: int = BATCH) -> None:
-        """Creates a classifier.
-
-        Args:
-            predict: takes images, float32, (B, S, S, 3), and returns probabilities, (B, C).
-            folder: the model's folder.
-            batch_size: images per call of `predict`, at most.
-        """
         self.folder, self.labels, self.image_size = folder, folder.labels, folder.image_size
-        self.batch_size = batch_size
-        self._predict = predict
+        self.batch_size, self._predict = batch_size, predict
 
     @classmethod
     def load(cls, folder: str | Path | ModelFolder) -> Classifier:
@@ -144,13 +138,13 @@ def keras_predict(model: keras.Model) -> Predict:
 def rank(
     probabilities: np.ndarray, labels: ClassNames, model_input: np.ndarray, top: int = TOP
 ) -> Prediction:
-    """Returns the most probable classes and the probabilities of the superclasses.
+    """Returns the `top` most probable classes and the probabilities of the superclasses.
 
     Args:
         probabilities: float, (C,).
         labels: the names of the C classes.
-        model_input: uint8, (S, S, 3), the input of the model.
-        top: the number of classes to return.
+        model_input: uint8, (S, S, 3).
+        top: the number of classes.
     """
     best = np.argsort(-probabilities, kind="stable")[:top]
     names = labels.superclasses or ()

@@ -1,6 +1,6 @@
 """Selective classification: a confidence threshold above which predictions are reliable."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,17 +29,11 @@ class Confidence:
     def read(cls, value: Any) -> "Confidence | None":
         """Parses the entry `confidence` of `training.json`; None if it is missing or invalid."""
         try:
-            threshold, coverage = float(value["threshold"]), float(value["coverage"])
-            accuracy, samples = float(value["accuracy"]), int(value["samples"])
+            names = ("threshold", "coverage", "accuracy")
+            threshold, coverage, accuracy = (float(value[name]) for name in names)
+            return cls(threshold, coverage, accuracy, int(value["samples"]))
         except (TypeError, KeyError, ValueError):
             return None
-        if not all(0 <= share <= 1 for share in (threshold, coverage, accuracy)):
-            return None
-        return cls(threshold, coverage, accuracy, samples)
-
-    def to_dict(self) -> dict[str, float]:
-        """Returns the entry `confidence` of `training.json`."""
-        return asdict(self)
 
 
 def choose_threshold(

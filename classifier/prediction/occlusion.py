@@ -51,14 +51,9 @@ def importance(before: float, after: np.ndarray, masks: np.ndarray) -> np.ndarra
 
 
 def overlay(values: np.ndarray) -> np.ndarray:
-    """Returns the importance of pixels as an image overlay.
+    """Returns the importance of pixels, float, (H, W), as an overlay: uint8, (H, W, 4), RGBA.
 
-    Args:
-        values: float, (H, W), from `importance`.
-
-    Returns:
-        uint8, (H, W, 4), RGBA: the colour shows the sign, the opacity the magnitude; the most
-        important pixel is opaque.
+    The colour shows the sign, the opacity the magnitude; the most important pixel is opaque.
     """
     strongest = np.abs(values).max()
     strength = np.abs(values) / strongest if strongest > 0 else np.zeros_like(values)

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from classifier.data.data_files import belongs
+from classifier.data.data_files import EMPTY, READ_ELSEWHERE, identity, walk
 
 STANDARD_INPUT = "-"
 
-Identity = tuple[int, int]  # device and inode, which identify a file or folder
+Identity = tuple[int, int]  # of a file, from `data_files.identity`
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,8 @@ class InputFile:
 def find_files(names: Iterable[str], *, exclude: Iterable[Identity] = ()) -> Iterator[InputFile]:
     """Yields files and the files in folders, whatever their suffix, as they are found.
 
-    Folders are searched recursively, sorted by name; links are followed, but each folder is
-    searched once. Files of the system and of tools are skipped as in data sets. Unreadable files
-    are yielded with their error.
+    Folders are searched as in data sets (`data_files.walk`). Files that cannot be found, and
+    folders that cannot be read, are yielded with their error.
 
     Args:
         names: files and folders; `-` reads paths from standard input, as `read_names`.
@@ -66,11 +65,6 @@ def read_names(content: bytes) -> Iterator[str]:
     yield from filter(None, (name.removesuffix("\r") for name in names))
 
 
-def identity(status: os.stat_result) -> Identity:
-    """Returns the identity of a file on this machine."""
-    return status.st_dev, status.st_ino
-
-
 def _encoding(start: bytes) -> str:
     """Returns the encoding of a list: UTF-16 by its mark, or by an ASCII character at its start."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -80,29 +74,22 @@ def _encoding(start: bytes) -> str:
     return "utf-16-be" if start[:1] == b"\0" else "utf-8-sig"
 
 
-def _search(start: str, excluded: frozenset[Identity]) -> Iterator[InputFile]:
-    # A list instead of recursion: folders may be nested deeper than Python's recursion limit.
-    levels: list[Iterator[str]] = [iter((start,))]
-    searched: set[Identity] = set()
-    while levels:
-        path = next(levels[-1], None)
-        if path is None:
-            levels.pop()
+def _search(path: str, excluded: frozenset[Identity]) -> Iterator[InputFile]:
+    """Yields a file, or those in a folder; then what could not be searched."""
+    failed: list[OSError] = []
+    start = path if path.endswith("/") else f"{path}/"
+    try:
+        if not stat.S_ISDIR(Path(path).stat().st_mode):
+            yield InputFile(path)
+            return
+    except (OSError, ValueError) as error:  # a ValueError for a NUL character
+        yield InputFile(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        return
+    for file in walk(Path(path), on_error=failed.append):
+        found = start + "/".join(file.parts)
+        if file.kind in (READ_ELSEWHERE, EMPTY):
             continue
-        try:
-            status = Path(path).stat()
-            if not stat.S_ISDIR(status.st_mode):
-                if len(levels) == 1 or identity(status) not in excluded:
-                    yield InputFile(path)
-            elif identity(status) not in searched:
-                searched.add(identity(status))
-                levels.append(_entries(path))
-        except (OSError, ValueError) as error:  # a ValueError for a NUL character
-            yield InputFile(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")
-
-
-def _entries(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if belongs(entry))
-    start = folder if folder.endswith("/") else f"{folder}/"
-    return (start + name for name in names)
+        if excluded and file.open and identity(Path(found).stat()) in excluded:
+            continue
+        yield InputFile(found)
+    yield from (InputFile(str(e.filename), f"cannot be read: {e.strerror}") for e in failed)

@@ -1,18 +1,17 @@
-"""Writes predictions in the formats of `FORMATS`: a format is a class and its entry there."""
+"""The formats in which `classify.py` writes predictions, in one table."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from classifier.data.data_files import printable
 from classifier.prediction.stream import Answer
 
 DIGITS = 6  # decimals of a probability
-ERRORS = "backslashreplace"  # for file names that are not UTF-8
 
 
 def columns(top: int) -> list[str]:
@@ -35,62 +34,39 @@ def row(answer: Answer, top: int) -> dict[str, Any]:
     return values
 
 
-class TextRows:
-    """Lines of text for people; the base of the other formats."""
-
-    description = "a line of text for each file"
-
-    def __init__(self, stream: BinaryIO, top: int) -> None:
-        """Starts to write.
-
-        Args:
-            stream: takes the rows.
-            top: the number of classes in a row.
-        """
-        self.stream, self.top = stream, top
-
-    def write(self, answers: Sequence[Answer]) -> None:
-        """Writes a row for each answer."""
-        for answer in answers:
-            self.put(f"{self.line(answer)}\n")
-
-    def close(self) -> None:
-        """Writes what follows the last row; the stream remains open."""
-
-    def line(self, answer: Answer) -> str:
-        """Returns the row of an answer."""
-        path = printable(answer.path)
-        if answer.prediction is None:
-            return f"{path}: error: {answer.error}"
-        pairs = answer.prediction.confidences.items()
-        return f"{path}: " + ", ".join(f"{label} {share:.1%}" for label, share in pairs)
-
-    def put(self, text: str) -> None:
-        """Writes text in UTF-8."""
-        self.stream.write(text.encode("utf-8", ERRORS))
+def text_line(answer: Answer, top: int) -> str:
+    """Returns an answer for people to read."""
+    path = printable(answer.path)
+    if answer.prediction is None:
+        return f"{path}: error: {answer.error}\n"
+    pairs = answer.prediction.confidences.items()
+    return f"{path}: " + ", ".join(f"{label} {share:.1%}" for label, share in pairs) + "\n"
 
 
-class CsvRows(TextRows):
-    """CSV with a header."""
-
-    description = "a row of CSV for each file"
-
-    def __init__(self, stream: BinaryIO, top: int) -> None:
-        super().__init__(stream, top)
-        self._table = csv.DictWriter(SimpleNamespace(write=self.put), columns(top))
-        self._table.writeheader()
-
-    def write(self, answers: Sequence[Answer]) -> None:
-        self._table.writerows(row(answer, self.top) for answer in answers)
+def csv_line(values: Iterable[Any]) -> str:
+    """Returns values as a row of CSV."""
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue()
 
 
-class JsonRows(TextRows):
-    """JSON lines, whose keys are the columns of CSV."""
+class Format(NamedTuple):
+    """A description; how a row and the header are written, for `top` classes."""
 
-    description = "a line of JSON for each file"
+    description: str
+    line: Callable[[Answer, int], str]
+    header: Callable[[int], str] = lambda top: ""
 
-    def line(self, answer: Answer) -> str:
-        return json.dumps(row(answer, self.top), ensure_ascii=False)
 
-
-FORMATS: dict[str, type[TextRows]] = {"text": TextRows, "csv": CsvRows, "jsonl": JsonRows}
+FORMATS = {
+    "text": Format("a line of text for each file", text_line),
+    "csv": Format(
+        "a row of CSV for each file",
+        lambda answer, top: csv_line(row(answer, top).values()),
+        lambda top: csv_line(columns(top)),
+    ),
+    "jsonl": Format(
+        "a line of JSON for each file",
+        lambda answer, top: json.dumps(row(answer, top), ensure_ascii=False) + "\n",
+    ),
+}

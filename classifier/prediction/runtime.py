@@ -39,11 +39,7 @@ class OnnxModel(Classifier):
     """A model in ONNX Runtime, which needs neither Keras nor TensorFlow."""
 
     def __init__(self, folder: ModelFolder) -> None:
-        """Loads the model of a checked folder, and predicts once.
-
-        Raises:
-            Exception: a layer is not translated, or ONNX Runtime refuses the model.
-        """
+        """Loads the model of a checked folder, and predicts once; raises what goes wrong."""
         from classifier.formats.onnx_graph import INPUT, translate
 
         onnxruntime = import_onnxruntime()

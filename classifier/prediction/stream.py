@@ -44,17 +44,10 @@ class Answer:
 def classify_files(
     classifier: Classifier, files: Iterable[InputFile], *, top: int = TOP
 ) -> Iterator[list[Answer]]:
-    """Classifies files in order, in batches.
+    """Yields the answers for files in order, in batches, each with the `top` classes.
 
-    A batch is decoded in the background while the model predicts the one before.
-
-    Args:
-        classifier: the model.
-        files: the files.
-        top: the number of classes to return.
-
-    Yields:
-        The answers of each batch; an unreadable file has an error in its answer.
+    A batch is decoded in the background while the model predicts the one before. An unreadable file
+    has an error in its answer.
     """
     size = classifier.image_size
     limit = max(MIN_BATCH, BATCH_BYTES // (size * size * 3))

@@ -6,7 +6,7 @@ at zero. Therefore the logarithm of the temperature has a normal prior around 0,
 images outweigh.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -24,10 +24,10 @@ MIN_PROBABILITY = 1e-30  # smaller probabilities underflow in float32
 
 
 class Calibration(NamedTuple):
-    """A fitted temperature.
+    """A fitted temperature, the divisor of the logits, and what determines it.
 
     Attributes:
-        temperature: the divisor of the logits.
+        temperature: the most probable one.
         interval: where it lies with a probability of 95%.
         images: the number of validation images.
         determined: whether they narrow the prior down by half; otherwise it stays near 1.
@@ -37,11 +37,6 @@ class Calibration(NamedTuple):
     interval: tuple[float, float]
     images: int
     determined: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the record for `training.json`."""
-        rounded = [round(limit, 4) for limit in self.interval]
-        return {"interval": rounded, "images": self.images, "determined": self.determined}
 
 
 def calibrate(model: keras.Model, validation: Images) -> Calibration:
@@ -96,10 +91,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> Calibratio
     best = minimize_scalar(objective, bounds=np.log(SEARCHED).tolist(), method="bounded").x
     sides = objective(best - STEP) + objective(best + STEP) - 2 * objective(best)
     spread = STEP / np.sqrt(max(sides, STEP**2 / PRIOR**2))  # Laplace's approximation
-    low, high = np.exp(best - 1.96 * spread), np.exp(best + 1.96 * spread)
-    return Calibration(
-        float(np.exp(best)), (float(low), float(high)), count, bool(spread < PRIOR / 2)
-    )
+    low, high = (round(float(np.exp(best + side * 1.96 * spread)), 4) for side in (-1, 1))
+    return Calibration(float(np.exp(best)), (low, high), count, bool(spread < PRIOR / 2))
 
 
 def fold_temperature(network: keras.Model, temperature: float) -> None:

@@ -17,6 +17,7 @@ from numpy.lib.format import open_memmap
 
 from classifier.architectures import LAST_LAYER
 from classifier.data.array_cache import CACHE_ERRORS, cache_folder, save_array
+from classifier.data.class_names import match_classes
 from classifier.errors import InputError
 from classifier.files import write_atomically
 from classifier.hub.sources import find
@@ -37,7 +38,8 @@ def distill(
 ) -> tuple[Data, Settings, str]:
     """Returns the images to train on, the settings of their batches, and the teacher's identity.
 
-    Without a teacher they are data and settings as they are.
+    Without a teacher they are data and settings as they are; with one the settings lack the
+    augmentations that the images have already.
 
     Args:
         data: the data of the training.
@@ -50,8 +52,10 @@ def distill(
     if not settings.teacher:
         return data, settings, ""
     predictions = Teacher(settings, data.split.classes, teacher)
+    off = dict(Settings())
+    done = {name: off[name] for name in AUGMENTATIONS if name not in PER_BATCH}
     distilled = DistilledData(data, predictions, settings)
-    return distilled, distilled.settings_of_batches, predictions.identity
+    return distilled, settings.replace(**done), predictions.identity
 
 
 class Teacher:
@@ -68,12 +72,8 @@ class Teacher:
     """
 
     def __init__(self, settings: Settings, classes: Sequence[str], identity: str = "") -> None:
-        self.settings = settings
-        self.classes = tuple(classes)
-        self._model: keras.Model | None = None
-        self.identity = identity
-        if not identity:
-            self._load()
+        self.name, self.classes, self.identity = settings.teacher, classes, identity
+        self._model = None if identity else self._load()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns probabilities, float32, (N, C), for images, uint8, (N, S, S, 3)."""
@@ -81,25 +81,26 @@ class Teacher:
         return stored_answers(key, images, self._predict)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
-        model = self._model or self._load()
-        return model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+        self._model = self._model or self._load()
+        return self._model.predict(images, batch_size=BATCH_SIZE, verbose=0)
 
     def _load(self) -> keras.Model:
-        name = self.settings.teacher
-        folder = find(name)
-        if tuple(folder.labels.classes) != self.classes:
-            raise InputError(f"the teacher {name!r} was trained on other classes")
+        folder = find(self.name)
+        known = match_classes(self.classes, folder.labels.classes)
+        if known != list(range(len(folder.labels.classes))):
+            raise InputError(f"the teacher {self.name!r} was trained on other classes")
         files = (folder.path / CONFIG, folder.path / WEIGHTS)
         identity = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         if self.identity not in ("", identity):
-            raise InputError(f"the teacher {name!r} is another one than at the start of this run")
+            raise InputError(
+                f"the teacher {self.name!r} is another one than at the start of this run"
+            )
         self.identity = identity
         with undistributed():  # each process has its own teacher
             model = folder.load_model()
         for layer in model.layers:
             if layer.name != LAST_LAYER:  # in the number format of the training
                 layer.dtype_policy = keras.config.dtype_policy()
-        self._model = model
         return model
 
 
@@ -114,25 +115,17 @@ class DistilledData:
         data: the images and their one-hot labels.
         teacher: takes images, uint8, (N, S, S, 3), and returns probabilities, (N, C).
         settings: the augmentation, the number of views and the weight of the teacher.
+
+    Attributes:
+        validation: the validation images, without the teacher.
     """
 
     def __init__(
         self, data: Data, teacher: Callable[[np.ndarray], np.ndarray], settings: Settings
     ) -> None:
         self.data, self.teacher, self.settings = data, teacher, settings
+        self.validation = data.validation
         self._views: dict[int, Images] = {}
-
-    @property
-    def validation(self) -> Images:
-        """The validation images, without the teacher."""
-        return self.data.validation
-
-    @property
-    def settings_of_batches(self) -> Settings:
-        """The settings without the augmentations that the views have already."""
-        off = dict(Settings())
-        done = {name: off[name] for name in AUGMENTATIONS if name not in PER_BATCH}
-        return self.settings.replace(**done)
 
     def epoch(self, number: int) -> Images:
         """Returns the view of an epoch, counted from 0."""
@@ -180,9 +173,7 @@ def stored_answers(
     file: Path | None = None
     with contextlib.suppress(*CACHE_ERRORS):
         file = cache_folder() / "answers" / f"{key.hexdigest()[:32]}.npy"
-        stored = open_memmap(file, mode="r")
-        if stored.dtype == np.float16 and stored.ndim == 2 and len(stored) == len(images):
-            return stored.astype("float32")
+        return open_memmap(file, mode="r").astype("float32")
     answers = ask(images).astype("float16")
     with contextlib.suppress(*CACHE_ERRORS):
         if file:

@@ -56,14 +56,10 @@ class ProcessGroup:
     def join(self, batch_size: int) -> "ProcessGroup":
         """Connects the processes, and distributes all models that are built from now on.
 
-        Args:
-            batch_size: images per step, over all processes.
-
-        Returns:
-            The group with its devices.
+        The batches are those of all processes together.
 
         Raises:
-            InputError: the batch cannot be divided evenly among the devices.
+            InputError: a batch cannot be divided evenly among the devices.
             RuntimeError: JAX cannot reach the other processes. (After its own time-out of five
                 minutes it ends the process with a message of its own.)
         """
@@ -87,11 +83,7 @@ class ProcessGroup:
         return replace(self, devices=devices)
 
     def check_same(self, plan: Mapping[str, Any]) -> None:
-        """Raises `InputError` if a value differs between the processes.
-
-        Args:
-            plan: the same names in all processes.
-        """
+        """Raises `InputError` if a value of the plan differs between the processes."""
         if self.world_size == 1:
             return
         import numpy as np

@@ -14,11 +14,7 @@ MAX_MAP = 8  # pixels: on larger maps the matrix product is not faster (measured
 
 
 def accelerate(network: keras.Model) -> keras.Model:
-    """Returns a copy of the network with the faster layers, or the network itself without any.
-
-    Args:
-        network: consists of built-in layers.
-    """
+    """Returns a copy of a network from `build_network` with the faster layers, if it has any."""
     if keras.backend.backend() != "tensorflow" or not any(map(_faster_class, network.layers)):
         return network
 
@@ -65,20 +61,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
 def _faster_class(layer: keras.Layer) -> type[keras.Layer] | None:
     if type(layer) is keras.layers.Conv2D:
         height, width = layer.output.shape[1:3]
-        plain = (
-            layer.kernel_size == (3, 3)
-            and layer.strides == layer.dilation_rate == (1, 1)
-            and layer.padding == "same"
-            and layer.groups == 1
-            and layer.data_format == "channels_last"
-        )
+        plain = layer.kernel_size == (3, 3) and layer.strides == (1, 1)
         return Conv2D if plain and max(height, width) <= MAX_MAP else None
-    if type(layer) is keras.layers.BatchNormalization:
-        plain = (
-            layer.scale and layer.center and layer.axis in (-1, 3) and len(layer.input.shape) == 4
-        )
-        return BatchNormalization if plain else None
-    return None
+    return BatchNormalization if type(layer) is keras.layers.BatchNormalization else None
 
 
 def convolution(images: Any, kernel: Any) -> Any:

@@ -1,8 +1,10 @@
 """Writes the model folder of a trained network: calibrates, saves, describes and evaluates it."""
 
 import datetime
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from classifier import provenance
 from classifier.architectures.flops import flops_per_image
 from classifier.files import write_atomically
 from classifier.hub import card
-from classifier.model_folder.folder import ModelFolder
+from classifier.model_folder.folder import HISTORY, RUNS, TRAINING, ModelFolder
 from classifier.prediction.confidence import choose_threshold
 from classifier.training import precision, saving
 from classifier.training.calibration import calibrate
@@ -21,7 +23,7 @@ from classifier.training.distribution import ALONE, ProcessGroup
 from classifier.training.fit import VALIDATION_BATCH
 from classifier.training.resuming import top1
 from classifier.training.run_folder import Run
-from classifier.training.training_data import TrainingData
+from classifier.training.training_data import TrainingData, class_names
 
 
 def finish(
@@ -36,10 +38,9 @@ def finish(
     """Writes the model folder of a run atomically.
 
     Args:
-        run: the run.
+        run, data: of the training.
         network: trained, in any precision.
         state: after the last epoch.
-        data: the data of the training.
         evaluate: adds the files of the evaluation to a model folder.
         group: the processes that trained.
     """
@@ -47,19 +48,21 @@ def finish(
     model = saving.exportable(network, settings, mean=data.mean, deviation=data.deviation)
     fitted = calibrate(model, data.validation) if settings.calibrate else None
     training = describe(run, model, state, data)
-    training["temperature"] = fitted and fitted.temperature
-    training["calibration"] = fitted and fitted.to_dict()
+    calibration = fitted._asdict() if fitted else {"temperature": None}
+    training["temperature"] = calibration.pop("temperature")
+    training["calibration"] = calibration or None
     if group.devices:
         training["distributed"] = {"processes": group.world_size, "devices": group.devices}
 
     def write(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         saving.save_model(model, folder, half=settings.store_half)
-        saving.class_names(data.split).write(folder)
-        saving.write_history(state.rows, folder / "history.csv")
+        class_names(data.split).write(folder)
+        saving.write_history(state.rows, folder / HISTORY)
         if run.tensorboard.exists():
-            shutil.copytree(run.tensorboard, folder / "runs")
-        saving.write_json(training, folder / "training.json")
+            shutil.copytree(run.tensorboard, folder / RUNS)
+        text = json.dumps(training, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / TRAINING).write_text(text + "\n", encoding="utf-8")
         evaluate(folder)
         written = ModelFolder(folder)
         if run.dataset_id:
@@ -105,7 +108,7 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
         "flops_per_image": flops_per_image(model),
         "train_top1": top1(model, data.training),
         "validation_top1": top1(model, validation),
-        "confidence": confidence and confidence.to_dict(),
+        "confidence": confidence and asdict(confidence),
         "command": run.command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

@@ -30,13 +30,7 @@ class FusedAdamW(keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` with the same formula and variables."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its two moments.
-
-        Args:
-            gradient: in the shape of the variable.
-            variable: a `tf.Variable`.
-            learning_rate: a scalar.
-        """
+        """Updates one variable and its two moments."""
         import tensorflow as tf
 
         index = self._get_variable_index(variable)

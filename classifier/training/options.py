@@ -24,9 +24,7 @@ def choose_settings(
     settings = load_preset(options.preset or default).replace(**changes)
     init_from = None
     if options.init_from:
-        origin = fine_tuning.Origin.find(options.init_from)
-        settings = origin.adopt(settings, changes)
-        init_from = origin.to_dict()
+        settings, init_from = fine_tuning.adopt(options.init_from, settings, changes)
     elif settings.freeze_epochs:
         raise InputError("freeze_epochs goes with --init-from: name the model to start from")
     values = settings.to_dict()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from classifier.environment import kernels
+from classifier.environment import import_quietly, kernels
 from classifier.settings import Settings
 
 HARDWARE_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # as /proc/cpuinfo names them (x86, Arm)
@@ -39,6 +39,7 @@ def describe(precision: str) -> str:
 def prepare(settings: Settings) -> None:
     """Sets number format and random seed of all that is built from now on."""
     set_policy(resolve(settings.precision))
+    import_quietly("tensorflow")  # which Keras seeds, too, on every backend
     keras.utils.set_random_seed(settings.seed)
 
 

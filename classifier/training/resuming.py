@@ -1,5 +1,6 @@
-"""What a run adds to the loop of `fit`: checkpoints, the end at divergence, faster updates."""
+"""What a run adds to the loop of `fit`: checkpoints, the end at divergence, event files."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,8 +38,7 @@ def fit_or_resume(
 
     Args:
         network: from `build_network`.
-        data: training and validation images.
-        settings: the settings.
+        data, settings: as for `fit`.
         folder: of the training's state; created if needed.
         further_callbacks: in addition to those of the settings; only the first process has them.
         group: the processes that train together; only the first writes files.
@@ -73,6 +73,16 @@ def fit_or_resume(
     if settings.early_stopping_patience and group.is_chief:
         best.restore(state.best_epoch)
     return state
+
+
+def event_files(folder: Path) -> list[keras.callbacks.Callback]:
+    """Returns a callback that writes TensorBoard's event files, which the Hub shows, too.
+
+    There is none without TensorFlow, with which Keras writes them on all backends.
+    """
+    if not importlib.util.find_spec("tensorflow"):
+        return []
+    return [keras.callbacks.TensorBoard(str(folder), write_graph=False, profile_batch=0)]
 
 
 def top1(model: keras.Model, data: Images) -> float:

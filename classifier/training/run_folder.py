@@ -29,8 +29,6 @@ class Run:
     Attributes:
         folder: contains `model/` when the training is complete, `checkpoints/`, `tensorboard/` and
             `run.json` with the arguments of the run.
-        settings: the settings.
-        source: the data set.
         dataset_id: the value of `--dataset-id`, or None.
         fingerprint: of a resumed run's data, None for a new run.
         init_from: the initial model, or None: `source` as given, `name` for the records, its
@@ -111,15 +109,11 @@ class Run:
                 words += ["--set", f"{name}={json.dumps(value)}"]
         return shlex.join(words)
 
-    @property
-    def command_to_resume(self) -> str:
-        """The command that resumes this run."""
-        return f"python train.py --output {shlex.quote(str(self.folder))} --resume"
-
     @contextlib.contextmanager
     def resumable(self, *, distributed: bool) -> Iterator[None]:
         """Adds the command to resume to the errors of Ctrl-C, SIGTERM and a full disk."""
-        command = self.command_to_resume + " --distributed" * distributed
+        command = f"python train.py --output {shlex.quote(str(self.folder))} --resume"
+        command += " --distributed" * distributed
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             yield
@@ -205,11 +199,7 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
         content["init_from"],
         content["teacher"],
     )
-    known = {
-        **run.settings.to_dict(),
-        **dataclasses.asdict(run.source),
-        "dataset_id": run.dataset_id,
-    }
+    known = {**content, **content["settings"]}
     known["init_from"] = run.init_from and run.init_from["source"]
     for name, value in given.items():
         value = list(value) if isinstance(value, tuple) else value

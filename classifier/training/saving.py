@@ -5,7 +5,6 @@ import json
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -13,19 +12,15 @@ import numpy as np
 
 from classifier.architectures import build_network
 from classifier.architectures.views import average_views
-from classifier.data.labelled_images import LabelledImages
 from classifier.errors import InputError
-from classifier.model_folder.folder import CONFIG, MAX_FILE_BYTES, WEIGHTS, ClassNames, ModelFolder
-from classifier.model_folder.saved_model import for_older_keras
+from classifier.model_folder.folder import CONFIG, METADATA, WEIGHTS
+from classifier.model_folder.saved_model import MAX_PARAMETERS, for_older_keras
 from classifier.settings import Settings
 from classifier.training import precision
-from classifier.training.distribution import undistributed
 from classifier.training.pruning import prune
-from classifier.training.training_data import TrainingData
 
 SIGNIFICANT_BITS, STEPS = 7, 64  # of weights that are stored as float16
 COMPRESSION = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
-SAVED_FILES = (CONFIG, "metadata.json", WEIGHTS)
 
 
 def exportable(
@@ -35,7 +30,7 @@ def exportable(
 
     Args:
         network: from `build_network`, trained in any precision.
-        settings: those of the training.
+        settings: of the training.
         mean, deviation: float32, (3,): the network's normalisation.
     """
     classes = network.output_shape[-1]
@@ -47,29 +42,13 @@ def exportable(
     return average_views(plain, settings)
 
 
-def check_exportable(network: keras.Model, data: TrainingData, settings: Settings) -> None:
-    """Raises `InputError`, before a training, for a model that a model folder would refuse."""
-    advice = "choose a smaller network: lower hidden_units, width, channels or local_units"
-    if 4 * network.count_params() > MAX_FILE_BYTES[WEIGHTS]:
-        raise InputError(f"{network.count_params():,} parameters are too many: {advice}")
-    policy = keras.config.dtype_policy()
-    with tempfile.TemporaryDirectory() as temporary, undistributed():
-        folder = Path(temporary)
-        save_model(exportable(network, settings, mean=data.mean, deviation=data.deviation), folder)
-        class_names(data.split).write(folder)
-        try:
-            ModelFolder(folder).check()
-        except InputError as error:
-            raise InputError(
-                f"a model folder cannot hold this network ({error}): {advice}"
-            ) from None
-        finally:
-            keras.config.set_dtype_policy(policy)
-
-
-def class_names(split: LabelledImages) -> ClassNames:
-    """Returns the names that a model folder records."""
-    return ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of)
+def check_exportable(network: keras.Model) -> None:
+    """Raises `InputError`, before a training, for a network that a model folder cannot hold."""
+    if network.count_params() > MAX_PARAMETERS:
+        raise InputError(
+            f"{network.count_params():,} parameters are too many: choose a smaller network: lower "
+            "hidden_units, width, channels or local_units"
+        )
 
 
 def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> None:
@@ -88,7 +67,7 @@ def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> Non
         (written / CONFIG).write_text(json.dumps(for_older_keras(config)), encoding="utf-8")
         if half:
             _halve(written / WEIGHTS)
-        for name in SAVED_FILES:  # not the empty folder `assets`
+        for name in (CONFIG, METADATA, WEIGHTS):  # not the empty folder `assets`
             (written / name).rename(folder / name)
 
 
@@ -98,12 +77,6 @@ def write_history(rows: list[dict[str, float]], path: Path) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["epoch"])
         writer.writeheader()
         writer.writerows(rows)
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Writes indented JSON; raises `ValueError` for NaN."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _halve(path: Path) -> None:

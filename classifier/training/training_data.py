@@ -5,14 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from classifier.data.class_names import first_few
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import channel_statistics, find_duplicates, load_split
 from classifier.data.source import DataSource
 from classifier.data.split import draw_validation
-from classifier.model_folder.folder import ClassNames, check_limits
+from classifier.model_folder.folder import ClassNames
 from classifier.settings import Settings
-
-NAMED = 5  # images or classes that a warning names
 
 
 class Images(NamedTuple):
@@ -52,8 +51,7 @@ class TrainingData:
 def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     """Loads a data set and divides its train split; raises what `load_split` raises."""
     split, test = (load_split(source, name, size=settings.image_size) for name in ("train", "test"))
-    names = ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of)
-    check_limits(names, evaluated_images=len(test.labels))
+    class_names(split).check(split.dataset)
     chosen, held_out = draw_validation(
         split, fraction=settings.validation_fraction, seed=settings.seed
     )
@@ -64,6 +62,11 @@ def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     validation = Images(split.images[held_out], targets[held_out])
     remarks = (*split.remarks, *test.remarks, *_warnings(split, test))
     return TrainingData(split, test, training, validation, mean, deviation, remarks)
+
+
+def class_names(split: LabelledImages) -> ClassNames:
+    """Returns the names that a model folder records."""
+    return ClassNames(split.dataset, split.classes, split.superclasses, split.superclass_of)
 
 
 def class_weights(labels: np.ndarray, classes: int, settings: Settings) -> np.ndarray:
@@ -83,19 +86,14 @@ def _warnings(split: LabelledImages, test: LabelledImages) -> list[str]:
     warnings = []
     repeated = find_duplicates(test.images, split.images)
     if repeated.size:
+        files = test.files or [f"row {row}" for row in range(len(test.images))]
+        named = first_few([files[row] for row in repeated])
         warnings.append(
             f"Warning: {repeated.size:,} of the {len(test.images):,} test images are exact "
-            f"duplicates of training images ({_some([test.describe(row) for row in repeated])}): "
-            "they inflate the test accuracy."
+            f"duplicates of training images ({named}): they inflate the test accuracy."
         )
     untrained = np.setdiff1d(np.arange(len(split.classes)), split.labels)
     if untrained.size:
         names = [split.classes[label] for label in untrained]
-        warnings.append(f"Warning: classes without a training image: {_some(names)}.")
+        warnings.append(f"Warning: classes without a training image: {first_few(names)}.")
     return warnings
-
-
-def _some(names: list[str]) -> str:
-    """Lists the first few names."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
