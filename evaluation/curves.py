@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,38 @@ class Reliability:
     accuracy: np.ndarray
     counts: np.ndarray
     expected_calibration_error: float
+
+
+@dataclass(frozen=True)
+class Records:
+    """The results of a model, from which its figures are drawn.
+
+    Attributes:
+        names: the C classes.
+        evaluation: the content of `evaluation.json`.
+        predictions: the probabilities, float, (N, C), and the labels, (N,).
+        history: the rows of `history.csv`.
+    """
+
+    names: ClassNames
+    evaluation: Mapping[str, Any]
+    predictions: tuple[np.ndarray, np.ndarray]
+    history: Sequence[Mapping[str, float]] = ()
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The confusion matrix: counts, (C, C)."""
+        return np.asarray(self.evaluation["confusion_matrix"])
+
+    @cached_property
+    def precision_recall(self) -> ClassCurves:
+        """The precision-recall curves."""
+        return precision_recall_curves(*self.predictions)
+
+    @cached_property
+    def roc(self) -> ClassCurves:
+        """The ROC curves."""
+        return roc_curves(*self.predictions)
 
 
 def count_superclasses(

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from classifier.errors import InputError
+from evaluation.curves import Records
 from evaluation.plots.appearance import Look, add_legend, new_figure, style_axes, styled
-from evaluation.plots.records import Records
 
 _MAX_MARKED_EPOCHS = 40  # the markers of longer trainings would overlap
 
