@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,38 @@ class Reliability:
     expected_calibration_error: float
 
 
+@dataclass(frozen=True)
+class Records:
+    """The results of a model, from which its figures are drawn.
+
+    Attributes:
+        names: the C classes.
+        evaluation: the content of `evaluation.json`.
+        predictions: the probabilities, float, (N, C), and the labels, (N,).
+        history: the rows of `history.csv`.
+    """
+
+    names: ClassNames
+    evaluation: Mapping[str, Any]
+    predictions: tuple[np.ndarray, np.ndarray]
+    history: Sequence[Mapping[str, float]] = ()
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The confusion matrix: counts, (C, C)."""
+        return np.asarray(self.evaluation["confusion_matrix"])
+
+    @cached_property
+    def precision_recall(self) -> ClassCurves:
+        """The precision-recall curves."""
+        return precision_recall_curves(*self.predictions)
+
+    @cached_property
+    def roc(self) -> ClassCurves:
+        """The ROC curves."""
+        return roc_curves(*self.predictions)
+
+
 def count_superclasses(
     matrix: np.ndarray, superclass_of: Sequence[int], superclasses: int
 ) -> np.ndarray:
@@ -117,18 +150,14 @@ def reliability(
     probabilities: ArrayLike, labels: ArrayLike, bins: int = CALIBRATION_BINS
 ) -> Reliability:
     """Confidence against accuracy of the predicted class, in bins of equal width from 0 to 1."""
-    from sklearn.calibration import calibration_curve
-
     probabilities = np.asarray(probabilities, np.float64)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == np.asarray(labels)
-    accuracy_of_filled, confidence_of_filled = calibration_curve(
-        correct, confidence, n_bins=bins, pos_label=True
-    )
     edges = np.linspace(0, 1, bins + 1)
-    counts = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=bins)
-    means = np.full((2, bins), np.nan)
-    means[:, counts > 0] = confidence_of_filled, accuracy_of_filled
+    index = np.searchsorted(edges[1:-1], confidence)
+    counts = np.bincount(index, minlength=bins)
+    sums = np.stack([np.bincount(index, values, bins) for values in (confidence, correct)])
+    means = np.where(counts, sums / np.maximum(counts, 1), np.nan)
     error = scoring.expected_calibration_error(probabilities, labels, bins)
     return Reliability(edges, means[0], means[1], counts, error)
 

@@ -20,8 +20,8 @@ from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable, write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
 from evaluation import plots, scoring
+from evaluation.curves import Records
 from evaluation.metrics import METRICS, Predictions
-from evaluation.plots.records import Records
 from evaluation.samples import stratified_subset, to_float16
 
 if TYPE_CHECKING:

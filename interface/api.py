@@ -63,8 +63,9 @@ def build(models: Models) -> None:
         fields = ("name", "source", "revision", "top1")
         return [{field: getattr(item, field) for field in fields} for item in models]
 
-    classify.__doc__ = _parameters(image=IMAGE, model=MODEL)
-    evaluation.__doc__ = _parameters(model=MODEL)
+    # Gradio reads the descriptions of the parameters of an MCP tool from its docstring.
+    classify.__doc__ = f"Args:\n    image: {IMAGE}\n    model: {MODEL}"
+    evaluation.__doc__ = f"Args:\n    model: {MODEL}"
     trigger = gr.Button(visible=False)
     trigger.click(
         classify,
@@ -108,11 +109,6 @@ def details(prediction: Prediction, model: str) -> dict[str, Any]:
             )
         ],
     }
-
-
-def _parameters(**texts: str) -> str:
-    """Returns a docstring from which Gradio reads the parameter descriptions of an MCP tool."""
-    return "\n".join(["Args:", *(f"    {name}: {text}" for name, text in texts.items())])
 
 
 def health_route(models: Models) -> Route:

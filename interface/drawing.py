@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pebble import ProcessPool
 
@@ -30,11 +30,9 @@ from classifier.model_folder.folder import (
     PREDICTIONS,
     ModelFolder,
 )
+from evaluation.curves import Records
 from evaluation.themes import THEMES
 from interface.translations import LANGUAGES, locale
-
-if TYPE_CHECKING:
-    from evaluation.plots.records import Records
 
 FORMS = ("wide", "narrow")  # the second for phones
 PROCESSES = 2  # for two cores
@@ -161,8 +159,6 @@ def draw(drawing: Drawing) -> bytes:
 
 @lru_cache(4)
 def _records(source: Path) -> Records:
-    from evaluation.plots.records import Records
-
     folder = ModelFolder(source)
     evaluation, predictions = folder.evaluation, folder.predictions()
     if evaluation is None or predictions is None:

@@ -21,8 +21,11 @@ from typing import Any
 import numpy as np
 from pebble import concurrent
 
+from classifier.data.hub_dataset import parse_hub_id
+from classifier.data.loading import load_split
 from classifier.data.source import DataSource
 from classifier.errors import ClassifierError, InputError
+from evaluation.samples import stratified_subset
 from interface.serving import Served
 
 VARIABLE = "DATASET"  # a Hub id, a folder, the Toronto archive or its folder, for all models
@@ -114,8 +117,6 @@ def _dataset(evaluation: dict[str, Any]) -> str:
     dataset = HUB_IDS.get(dataset, dataset)
     if "/" not in dataset:
         raise ImagesMissingError("local", dataset)
-    from classifier.data.hub_dataset import parse_hub_id
-
     try:
         parse_hub_id(dataset)
     except InputError:
@@ -126,8 +127,6 @@ def _dataset(evaluation: dict[str, Any]) -> str:
 
 def _matching(served: Served, dataset: str, folder: Path, fingerprint: str) -> np.ndarray:
     """Returns the images if they are those of the model's predictions."""
-    from evaluation.samples import stratified_subset
-
     evaluation, predictions = served.evaluation or {}, served.predictions
     labels = np.load(folder / "labels.npy")
     chosen = stratified_subset(labels, evaluation.get("limit"))
@@ -144,8 +143,6 @@ def _matching(served: Served, dataset: str, folder: Path, fingerprint: str) -> n
 @concurrent.process(timeout=FETCH_SECONDS, mp_context=multiprocessing.get_context("spawn"))
 def _fetch_in_a_process(request: Request, folder: Path) -> tuple[Path, str]:
     """Writes the arrays of a split into a folder; returns the folder and their fingerprint."""
-    from classifier.data.loading import load_split
-
     os.chdir(folder)  # where no folder has the name of a Hub id
     source, split, size = request
     loaded = load_split(source, split, size=size)

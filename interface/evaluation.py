@@ -234,11 +234,8 @@ def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, st
         value = evaluation.get(key)
         if metric.tile and value is not None:
             shown = percent(value, language) if metric.percent else number(value, language, 3)
-            kind, note = (
-                ("wide" if key == "top1" else ""),
-                word(f"tile_{key}_note", language, **fields),
-            )
-            tiles.append((kind, word(f"tile_{key}", language), shown, note))
+            kind, name = "wide" if key == "top1" else "", word(f"tile_{key}", language)
+            tiles.append((kind, name, shown, word(f"tile_{key}_note", language, **fields)))
     return tiles
 
 

@@ -144,8 +144,7 @@ def _classes(served: Served, figure: str, text: str) -> tuple[int, ...]:
     except ValueError:
         raise InputError("classes are numbers, with commas between them") from None
     count, most = len(served.labels.classes), MAX_ZOOMED if "zoom" in figure else MAX_CLASSES
-    if len(classes) > most or any(not 0 <= index < count for index in classes):
-        raise InputError(f"at most {most} classes from 0 to {count - 1} can be drawn")
-    if figure in CHOSEN and not classes:
-        raise InputError("name the classes")
+    least = 1 if figure in CHOSEN else 0
+    if not least <= len(classes) <= most or any(not 0 <= index < count for index in classes):
+        raise InputError(f"{least} to {most} classes from 0 to {count - 1} can be drawn")
     return () if classes == default_classes(served.evaluation) else classes

@@ -17,6 +17,5 @@ def render(models: Models, language: str, name: str | None = None) -> str:
         banner=data_uri(photograph()),
         languages={code: locale(code).language_name for code in LANGUAGES},
         served=served,
-        top1=served.top1,
         notice=models.notice,
     )

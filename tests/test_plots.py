@@ -16,8 +16,8 @@ from matplotlib.text import Text
 from classifier.model_folder.folder import ClassNames
 from evaluation import plots, report
 from evaluation.corruptions import LEVELS
+from evaluation.curves import Records
 from evaluation.locales import ENGLISH, LOCALES
-from evaluation.plots.records import Records
 from evaluation.themes import THEMES, Theme
 
 SUPERCLASSES = ("fruit_and_vegetables", "household electrical devices", "trees", "vehicles 1")

@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from classifier.errors import InputError
+from evaluation.curves import Records
 from evaluation.plots.appearance import NARROW, PLAIN_TEXT
 from evaluation.plots.calibration import reliability_diagram
 from evaluation.plots.classes import best_and_worst_classes, class_histograms, most_confused_pairs
@@ -24,7 +25,6 @@ from evaluation.plots.matrices import (
     superclass_confusion_matrix,
 )
 from evaluation.plots.rankings import precision_recall_plot, roc_plot
-from evaluation.plots.records import Records
 from evaluation.plots.training import training_curves
 
 _RESOLUTION = 150  # pixels per inch

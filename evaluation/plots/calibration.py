@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evaluation import curves
-from evaluation.curves import Reliability
+from evaluation.curves import Records, Reliability
 from evaluation.plots.appearance import (
     Look,
     add_legend,
@@ -20,7 +20,6 @@ from evaluation.plots.appearance import (
     style_axes,
     styled,
 )
-from evaluation.plots.records import Records
 
 
 @styled

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from evaluation.curves import Records
 from evaluation.plots.appearance import (
     TEXT_SIZE,
     Look,
@@ -18,7 +19,6 @@ from evaluation.plots.appearance import (
     style_axes,
     styled,
 )
-from evaluation.plots.records import Records
 
 _PAIRS = 15
 

@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames
-from evaluation.curves import by_superclass, count_superclasses
+from evaluation.curves import Records, by_superclass, count_superclasses
 from evaluation.plots.appearance import (
     SMALL_SIZE,
     TEXT_SIZE,
@@ -26,7 +26,6 @@ from evaluation.plots.appearance import (
     style_axes,
     styled,
 )
-from evaluation.plots.records import Records
 
 MAX_NAMED_CLASSES = 30  # more names do not fit next to a matrix
 MAX_NUMBERED_CLASSES = 20  # more numbers do not fit into its cells

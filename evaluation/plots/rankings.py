@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from evaluation.curves import ClassCurves, Curve, default_classes
+from evaluation.curves import ClassCurves, Curve, Records, default_classes
 from evaluation.plots.appearance import (
     Look,
     add_legend,
@@ -17,9 +16,6 @@ from evaluation.plots.appearance import (
     style_axes,
     styled,
 )
-from evaluation.plots.records import Records
-
-_LINE_STYLES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))  # the next style when all colours are used
 
 
 @styled
@@ -54,10 +50,9 @@ def _plot(
     figure = new_figure(look, locale.text(key), locale.text(f"{key}_note"), height=height)
     axes = figure.subplots()
 
-    def line(curve: Curve, name: str, color: str, width: float, dashes: object = "solid") -> None:
+    def line(curve: Curve, name: str, color: str, width: float) -> None:
         label = f"{locale.number(curve.area, 3)}  {name}"
-        options: dict[str, Any] = {"linewidth": width, "linestyle": dashes}
-        axes.plot(curve.x, curve.y, label=label, color=color, solid_joinstyle="round", **options)
+        axes.plot(curve.x, curve.y, label=label, color=color, linewidth=width)
 
     style_axes(axes, theme)
     line(curves.micro, locale.text("micro"), theme.ink, 3.2)
@@ -66,10 +61,8 @@ def _plot(
     drawn = [(curve, name) for curve, name in chosen if curve is not None]
     drawn.sort(key=lambda item: -item[0].area)
     for order, (curve, name) in enumerate(drawn):
-        turn, colour = divmod(order, len(theme.series))
-        dashes = _LINE_STYLES[turn % len(_LINE_STYLES)]
         label = fit_name(locale.name(name), 28 if narrow else 16, lines=1 if narrow else 3)
-        line(curve, label, theme.series[colour], 1.5, dashes)
+        line(curve, label, theme.series[order % len(theme.series)], 1.5)
     axes.set_aspect("equal")
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.02)

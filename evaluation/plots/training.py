@@ -11,10 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from classifier.errors import InputError
+from evaluation.curves import Records
 from evaluation.plots.appearance import Look, add_legend, new_figure, style_axes, styled
-from evaluation.plots.records import Records
-
-_MAX_MARKED_EPOCHS = 40  # the markers of longer trainings would overlap
 
 
 @styled
@@ -57,7 +55,6 @@ def _training_and_validation(
 ) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     epochs = np.arange(1, len(history) + 1)
-    marker = "o" if len(history) <= _MAX_MARKED_EPOCHS else ""
     for column, key, colour in (
         (field, "training", look.theme.main),
         (f"val_{field}", "validation", look.theme.contrary),
@@ -65,7 +62,7 @@ def _training_and_validation(
         values = _column(history, column)
         if np.isfinite(values).any():
             line: dict[str, Any] = {"color": colour, "label": look.locale.text(key)}
-            axes.plot(epochs, values, linewidth=2, marker=marker, markersize=3, **line)
+            axes.plot(epochs, values, linewidth=2, marker=".", **line)
     if axes.lines:
         add_legend(axes)
 
