@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi, SpaceInfo
 
 MODEL_VARIABLE = "MODEL_ID"
+NO_HARDWARE = "--hardware is for --sdk gradio: a static page runs on none"
 PAYMENT_REQUIRED = 402
 WAYS_OUT = (
     "--sdk static (free; never sleeps), --hardware zero-a10g (free for two Spaces of an account in "
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> None:
     if not models:
         raise InputError("--model names no model: give user/name")
     if options.hardware and (options.sdk == "static" or options.output):
-        raise InputError("--hardware is for --sdk gradio: a static page runs on none")
+        raise InputError(NO_HARDWARE)
     if options.space:
         chosen = {"sdk": options.sdk, "hardware": options.hardware, "force": options.force}
         print(deploy(options.space, models, **chosen))
@@ -105,6 +106,8 @@ def deploy(
     try:
         info = unless_missing(lambda: api.space_info(space))
         sdk = _choose_sdk(space, sdk, info, force=force)
+        if hardware and sdk == "static":
+            raise InputError(NO_HARDWARE)
         files = _files(api, models, sdk, hardware or _hardware_of(info))
         head = _prepare_space(api, space, sdk, hardware, info, done)
         # Files of folders that are uploaded, and everything of another SDK, are replaced.
@@ -136,14 +139,16 @@ def write_static_page(models: Sequence[str], folder: Path) -> None:
         InputError: a model does not exist or cannot be exported, or the folder holds other files.
     """
     from classifier.hub.sources import locate
-    from static_page.builder import build_site
+    from static_page.builder import CONTENTS, build_site
 
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.html").is_file():
-        raise InputError(f"{folder} holds other files: choose an empty or new --output")
+    folder = folder.resolve()
+    others = {path.name for path in folder.iterdir()} - CONTENTS if folder.is_dir() else set()
+    if others:
+        raise InputError(f"{folder} holds {min(others)}: choose an empty or new --output")
     require_writable(folder)
     resolved = [locate(model) for model in models]
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder.absolute(), lambda temporary: build_site(resolved, temporary))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder, lambda temporary: build_site(resolved, temporary))
 
 
 def _choose_sdk(space: str, sdk: str | None, info: SpaceInfo | None, *, force: bool) -> str:

@@ -16,6 +16,8 @@ from interface.serving import Models, Served
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _PLOT = re.compile(r'<p><img src="plots/(\w+)\.png"[^>]*></p>')
+# Images and the starts of links to other files beside the card.
+_RELATIVE = re.compile(r'<(?:a href|img src)="(?!https?:|mailto:|#)[^>]*>')
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
@@ -45,6 +47,7 @@ def render(served: Served, language: str) -> Markup:
         return evaluation_figure(served, found[1], language) if shown else ""
 
     html = _PLOT.sub(figure, _MARKDOWN.render(_FRONT_MATTER.sub("", card)))
+    html = _RELATIVE.sub("", html)
     html = html.replace('<a href="http', '<a target="_blank" rel="noopener" href="http')
     start, *sections = (Markup(part) for part in html.split("<h2>"))
     folded = [section.split("</h2>", 1) for section in sections]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from classifier.provenance import without_local_paths
 from interface.markup import fill
 from interface.pictures import data_uri, photograph
 from interface.serving import Models
@@ -11,11 +12,13 @@ from interface.translations import LANGUAGES, locale
 def render(models: Models, language: str, name: str | None = None) -> str:
     """Returns the header of the page, with the named model, by default the first, as HTML."""
     served = models.get(name)
+    training = without_local_paths(served.training)
     return fill(
         "header",
         language,
         banner=data_uri(photograph()),
         languages={code: locale(code).language_name for code in LANGUAGES},
         served=served,
+        dataset=(training.get("dataset") or {}).get("id"),
         notice=models.notice,
     )

@@ -18,9 +18,10 @@ from tqdm import tqdm
 from interface import downloads, figures
 from interface.serving import Models
 
-# The addresses in the pages that the app answers, and pictures that stand in the page.
+# Addresses that the app answers, and pictures that stand in the page: the values of attributes, in
+# HTML or in JSON of HTML.
 _DATA = "data:image/png;base64,"
-_ADDRESS = re.compile(rf"(?:(?<=\")(?:figures|downloads)/|{_DATA})[^\"\\]+")
+_ADDRESS = re.compile(rf'(?:(?<==")|(?<==\\"))(?:(?:figures|downloads)/|{_DATA})[^"\\]+')
 
 
 def freeze(models: Models, pages: Mapping[str, str], folder: Path) -> None:

@@ -204,6 +204,8 @@ def test_deploy_static_without_a_paid_plan(hub: Hub, model: str, name: str, tmp_
     assert not space.variables
     assert not deploy(name, models, sdk="static").changed
     assert len(space.commits) == 2
+    with pytest.raises(InputError, match="runs on none"):
+        deploy(name, models, hardware="zero-a10g")
 
 
 def test_static_readme_names_the_models_of_the_hub_alone(
@@ -214,6 +216,7 @@ def test_static_readme_names_the_models_of_the_hub_alone(
     models = ["~/run", "pretrained/cnn", "hf://user/name", "user/other@v1"]
     data = RepoCard(static_readme(models).decode()).data.to_dict()
     assert data["models"] == ["user/name", "user/other"]
+    assert "cifar" not in str(data).lower()
 
 
 @pytest.mark.usefixtures("page")
@@ -245,10 +248,11 @@ def test_output_writes_the_page_whole_or_not_at_all(
     script = tmp_path / "my site" / "scripts" / "page.js"
     assert script.read_text() == "// mlp cnn"
     (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "index.html").write_text("mine")
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     for models, folder, said in (
         ("user/nothing", "my site", "no accessible model"),
-        ("pretrained/cnn", "other", "holds other files"),
+        ("pretrained/cnn", "other", "holds thesis.txt"),
     ):
         result = write(models, folder)
         assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1)

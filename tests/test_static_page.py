@@ -16,7 +16,7 @@ from classifier.hub.pulling import ResolvedModel
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction.classifier import Classifier, keras_predict
 from model_folders import CLASSES, LABELS, make_model_folder
-from static_page.builder import build_site
+from static_page.builder import CONTENTS, build_site
 
 TABS = ("classify", "try", "evaluation", "compare", "about")
 INSIDE = ("#picture", "#tab-try h2", "#matrix", "#compare", "#card")
@@ -102,6 +102,29 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     found = ResolvedModel("tiny", make_model_folder(tmp_path / "tiny"), "folder")
     with pytest.raises(InputError, match="same name"):
         build_site([found, found], tmp_path / "site")
+
+
+def test_a_page_is_replaced_only_if_it_holds_nothing_else(site: Path) -> None:
+    assert {path.name for path in site.iterdir()} <= CONTENTS
+
+
+def test_a_model_of_other_images_has_a_page_of_its_own(tmp_path: Path) -> None:
+    """Without superclasses, and with a card that refers to files that are not there."""
+    classes = json.loads((make_model_folder(tmp_path / "own").path / "labels.json").read_text())
+    known = {"dataset": "pets", "classes": classes["classes"]}
+    (tmp_path / "own" / "labels.json").write_text(json.dumps(known))
+    card = "# Pets\n\n[data](downloads/x.csv) ![](figures/y.png) data:image/png;base64,abc …\n"
+    (tmp_path / "own" / "README.md").write_text(card)
+    folder = ModelFolder(tmp_path / "own")
+    build_site([ResolvedModel("own", folder, "folder")], tmp_path / "site")
+    tabs = tmp_path / "site" / "tabs" / "own"
+    matrix = (tabs / "evaluation-en.html").read_text().partition('id="matrix"')[2]
+    assert not matrix.split("<img")[0].count("data-when")
+    about = (tabs / "about-en.html").read_text()
+    assert "downloads/x" not in about
+    assert "figures/y" not in about
+    assert "data:image/png;base64,abc …" in about
+    assert "6 classes" in page_data(tmp_path / "site")["heads"]["own"]["en"]
 
 
 def test_a_card_cannot_put_elements_into_the_page(site: Path, tmp_path: Path) -> None:

@@ -207,6 +207,38 @@ def test_an_occlusion_map_is_stopped(open_site: Open) -> None:
     choose(page, "rgb.png", good_pictures()["rgb.png"])
 
 
+def test_the_last_choice_counts(open_site: Open) -> None:
+    page = open_site("?level=unknown")
+    page.route(
+        "**/examples/lion.jpg", lambda route: page.wait_for_timeout(500) or route.continue_()
+    )
+    page.evaluate(
+        "for (const name of ['lion', 'bus']) document.getElementById(`example-${name}`).click()"
+    )
+    answer(page, "bus.png")
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("#answer")).to_have_attribute("data-file", "bus.png")
+    page.locator("[data-tab-id=evaluation]").click()
+    expect(page.locator("#matrix img:visible")).to_have_count(1)
+    page.locator("[data-language=es]").click()
+    page.go_back()  # to the first tab; the language stays
+    expect(page).to_have_url(re.compile("lang=es"))
+    expect(page.locator("html")).to_have_attribute("lang", "es")
+
+
+def test_a_map_that_was_stopped_does_not_end_the_next(open_site: Open) -> None:
+    page = open_site()
+    change_data(page, lambda data: data["models"][0].update(flops=None))
+    page.reload()
+    choose(page, "photo.jpg", good_pictures()["photo.jpg"])
+    page.evaluate(
+        "for (const name of ['map', 'stop', 'map'])"
+        " document.querySelector(`#view [data-do=${name}]`).click()"
+    )
+    expect(page.locator("#view .layer")).to_have_count(1)
+    expect(page.locator("#view [data-do]")).to_have_count(0)
+
+
 def patch(page: Page, script: str, before: str) -> None:
     """Has a script of the page start with other lines."""
     page.route(

@@ -62,14 +62,25 @@ def gradio_files(models: Sequence[str], *, zero_gpu: bool = False) -> dict[str, 
 
 
 def static_readme(models: Sequence[str]) -> bytes:
-    """Returns the README of a static Space, whose metadata configures it."""
+    """Returns the README of a static Space, whose metadata configures it.
+
+    It says nothing of CIFAR-100: the models may be of other images.
+    """
     card = _readme()
-    for name in ("sdk_version", "python_version", "preload_from_hub"):
+    unwanted = (
+        "sdk_version",
+        "python_version",
+        "preload_from_hub",
+        "datasets",
+        "short_description",
+    )
+    for name in unwanted:
         card.data.pop(name, None)
+    card.data["title"] = title = "Image classification in the browser"
+    card.data["tags"] = ["keras", "image-classification"]
     card.data["sdk"], card.data["app_file"] = "static", "index.html"
     on_hub = [model for model in models if local_folder(model) is None]
     card.data["models"] = [parse_hub_id(model)[0] for model in on_hub]
-    title = card.data.get("title")
     card.text = f"\n# {title}\n\nA page of plain files: pictures are classified in the browser.\n"
     return str(card).encode()
 

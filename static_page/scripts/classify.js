@@ -28,6 +28,7 @@ function ask(task, input, progress) {
     worker = new Worker(absolute("scripts/worker.js"), { type: "module" });
     worker.onmessage = ({ data: { id, progress, result, error } }) => {
       const task = waiting.get(id);
+      if (!task) return; // its other part has failed
       if (progress !== undefined) return task.progress?.(progress);
       waiting.delete(id);
       return error ? task.reject(error) : task.resolve(result);
@@ -65,7 +66,9 @@ function showProgress({ loaded, total }) {
   find("#loading-text").textContent = text("static_loading", { loaded: megabytes(loaded), total: megabytes(total) });
 }
 
+let choices = 0; // the last one counts, however long a file takes to load
 function choose(file, name, example) {
+  choices += 1;
   URL.revokeObjectURL(preview.src);
   picture = { file, name, answers: {}, maps: {} };
   preview.src = file ? URL.createObjectURL(file) : "";
@@ -80,7 +83,7 @@ async function classify() {
   const [current, model] = [picture, chosen()];
   const isCurrent = () => current === picture && model === chosen();
   delete answer.dataset.file;
-  if (worker) ask("stop", { last });
+  stopMaps();
   if (current.file) {
     const error = await predict(current, model).catch((code) => code);
     if (isCurrent()) current.error = error;
@@ -99,7 +102,10 @@ async function classify() {
 async function predict(current, model) {
   const loading = load(model);
   const sizes = [...new Set(data.models.map((each) => each.image_size))];
-  current.decoding ??= ask("decode", { file: current.file, sizes, limits: data.limits });
+  current.decoding ??= ask("decode", { file: current.file, sizes, limits: data.limits }).catch((code) => {
+    if (code === "connection") delete current.decoding; // tried again at the next call
+    throw code;
+  });
   const [pixels] = await Promise.all([current.decoding, loading]);
   current.pixels = pixels;
   current.answers[model.name] ??= await ask("classify", input(current, model));
@@ -123,19 +129,29 @@ async function explain() {
   const { answers, maps } = current;
   if (maps[model.name]) return;
   const [[index, before]] = ranked(answers[model.name]);
-  const show = (map) => {
-    maps[model.name] = map;
-    if (current === picture && model === chosen()) renderView(model);
+  const map = (maps[model.name] = { done: 0, total: 1 });
+  const show = () => current === picture && model === chosen() && renderView(model);
+  const isStopped = () => maps[model.name] !== map;
+  const grown = (progress) => {
+    Object.assign(map, progress);
+    if (!isStopped()) show();
   };
-  const grown = (progress) => maps[model.name] && show(progress);
-  show({ done: 0, total: 1 });
+  show();
   const overlay = await ask("occlude", { ...input(current, model), index, before }, grown).catch(() => null);
-  show(overlay ? { overlay } : undefined);
+  if (isStopped()) return;
+  if (overlay) maps[model.name] = { overlay };
+  else delete maps[model.name];
+  show();
+}
+
+// Ends the maps that are being computed.
+function stopMaps() {
+  if (worker) ask("stop", { last });
+  for (const [name, { total }] of Object.entries(picture.maps ?? {})) if (total) delete picture.maps[name];
 }
 
 function stop() {
-  ask("stop", { last });
-  delete picture.maps[chosen().name];
+  stopMaps();
   renderView(chosen());
 }
 
@@ -275,7 +291,9 @@ function tell(place, key = "") {
 
 // The camera
 async function camera() {
-  video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
+  const stream = await navigator.mediaDevices.getUserMedia({ video: true });
+  stopCamera();
+  video.srcObject = stream;
   await video.play();
   showCamera(true);
 }
@@ -283,6 +301,7 @@ async function camera() {
 function showCamera(isOn) {
   video.hidden = find("[data-do=take]").hidden = !isOn;
   preview.hidden = isOn || !picture.file;
+  find("[data-do=remove]").hidden = !isOn && !picture.file;
 }
 
 function stopCamera() {
@@ -304,8 +323,10 @@ async function paste() {
 }
 
 async function example(button) {
+  const current = ++choices;
   const response = await fetch(button.dataset.example);
-  choose(await response.blob(), button.dataset.example.split("/").pop(), button.id.replace("example-", ""));
+  const content = await response.blob();
+  if (current === choices) choose(content, button.dataset.example.split("/").pop(), button.id.replace("example-", ""));
 }
 
 const actions = {
@@ -337,6 +358,7 @@ document.addEventListener("input", ({ target }) => {
 });
 document.addEventListener("paste", ({ clipboardData: { files } }) => files[0] && choose(files[0], files[0].name));
 document.addEventListener("languagechange", render);
+find("#tabs").addEventListener("click", stopCamera);
 find("#picture").addEventListener("dragover", (event) => event.preventDefault());
 find("#picture").addEventListener("drop", (event) => {
   event.preventDefault();

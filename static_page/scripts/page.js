@@ -6,7 +6,9 @@
   const languages = Object.keys(data.texts);
   const get = (name) => new URL(location.href).searchParams.get(name) || "";
 
+  const kept = {}; // by name, but for the tab
   function keep(name, value, write = "replaceState") {
+    if (write === "replaceState") kept[name] = value;
     const address = new URL(location.href);
     if (value) address.searchParams.set(name, value);
     else address.searchParams.delete(name);
@@ -79,7 +81,8 @@
   function restore(inside) {
     for (const control of controls(inside)) {
       const value = get(control.name);
-      if (control.type === "radio") control.checked = value ? control.value === value : control.defaultChecked;
+      const isKnown = every(`[name="${control.name}"]`, inside).some((other) => other.value === value);
+      if (control.type === "radio") control.checked = isKnown ? control.value === value : control.defaultChecked;
       else if (every("option", control).some((option) => option.value === value)) control.value = value;
     }
     show();
@@ -182,6 +185,9 @@
     translate();
     openTab(asked());
   });
-  addEventListener("popstate", () => openTab(asked()));
+  addEventListener("popstate", () => {
+    for (const [name, value] of Object.entries(kept)) keep(name, value); // only the tab goes back
+    openTab(asked());
+  });
   window.page = { data, text, find, get, keep, chosen: described };
 })();
