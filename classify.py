@@ -60,11 +60,7 @@ def classify(
 ) -> tuple[int, int]:
     """Writes the rows of all files, those of a batch at a time.
 
-    Args:
-        classifier: the model.
-        options: the command line.
-        stream: takes the rows.
-        output: the file that will be replaced; it and the stream's file are not classified.
+    The file that will be replaced (`output`) and that of the stream are not classified.
 
     Returns:
         The number of files, and of those that could not be read.

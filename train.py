@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     with open_run(
         new_run, resume=options.resume, given=given, start=start, is_chief=group.is_chief
     ) as run:
-        if run.complete:
+        if run.model.is_dir():
             print(f"The run in {run.folder} is complete.")
         else:
             train(run, group, distributed=options.distributed)

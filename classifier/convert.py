@@ -106,10 +106,10 @@ def convert(
     original = Classifier(keras_predict(model), folder)
     synthetic = sample_images(folder.image_size)
     samples = synthetic if test is None else samples_of(test.images)
-    difference, accuracy = 0.0, ""
+    difference = 0.0
 
     def write(temporary: Path) -> None:
-        nonlocal difference, accuracy
+        nonlocal difference
         calibrated = synthetic if calibration is None else calibration
         predict = form.write(model, folder, temporary, precision, calibrated)
         converted = Classifier(predict, folder, BATCH)
@@ -121,20 +121,19 @@ def convert(
                 f"more than {MAX_DIFFERENCE[precision]:.0e}: nothing is written"
             )
         if test is not None:
-            accuracy, least = compare_top1(is_right(original, test), is_right(converted, test))
+            told, least = compare_top1(is_right(original, test), is_right(converted, test))
             if least > MAX_TOP1_LOSS:
                 raise ClassifierError(
-                    f"test top-1 {accuracy}; more than {100 * MAX_TOP1_LOSS} points are refused, "
+                    f"test top-1 {told}; more than {100 * MAX_TOP1_LOSS} points are refused, "
                     "and nothing is written"
                 )
+            print(f"Test top-1: {told}")
 
     write_atomically(path, write)
     if form.names_beside:
         write_text(names_path, names)
     print(f"Written to {path}: {path.stat().st_size / 10**6:.1f} MB")
     print(f"Largest difference from Keras in a probability: {difference:.1e}")
-    if accuracy:
-        print(f"Test top-1: {accuracy}")
     return difference
 
 
@@ -146,9 +145,7 @@ def is_right(classifier: Classifier, test: LabelledImages) -> np.ndarray:
 def compare_top1(before: np.ndarray, after: np.ndarray) -> tuple[str, float]:
     """Compares which of N images are classified correctly, two arrays of bool, (N,).
 
-    Returns:
-        Both accuracies and the loss with its 95% interval for paired answers, to be read; and the
-        lower end of that interval.
+    Returns a sentence with the 95% interval of the loss, for paired answers, and its lower end.
     """
     changes = before.astype(int) - after.astype(int)
     loss, error = changes.mean(), NORMAL_95 * changes.std() / len(changes) ** 0.5
@@ -246,8 +243,6 @@ class Format(NamedTuple):
     """An export format.
 
     Attributes:
-        title: its name.
-        suffix: of its files.
         write: takes a Keras model, its folder, the path, the precision of the weights and images to
             calibrate with; writes the file and returns its predictions.
         names_beside: whether the class names are written to a text file; else they are in it.

@@ -183,7 +183,7 @@ def test_publish_leaves_out_local_paths_and_host_names(
 def test_publish_compares_evaluation_with_predictions(
     hub: Hub, repo_id: str, folder: ModelFolder
 ) -> None:
-    for value in (0.5, None, 0):
+    for value in (0.5, None, 0, float("nan")):
         changed = {**(folder.evaluation or {}), "macro_recall": value}
         write_json(folder.path / "evaluation.json", changed)
         said = f"states macro_recall = {value}, and predictions.npz gives"

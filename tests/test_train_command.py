@@ -227,7 +227,7 @@ def test_a_teacher_is_not_needed_to_resume_once_its_answers_are_stored(
     empty = {"CIFAR100_MLP_CACHE": str(tmp_path / "empty")}
     (tmp_path / "run" / "checkpoints" / "state.npz").unlink()
     other = call_command("train.py", "--output", tmp_path / "run", "--resume", **empty)
-    assert_one_line(other, 2, "is another one than at the start of this run")
+    assert_one_line(other, 2, "is another one than when the run began")
 
 
 def assert_one_line(result: Run, status: int, *expected: str) -> None:

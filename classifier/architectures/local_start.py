@@ -49,7 +49,7 @@ def start_from_patches(network: keras.Model, images: np.ndarray, settings: Setti
 
     Args:
         network: from `build_network`.
-        images: the training images, (N, S, S, 3), 0–255, with S the settings' `image_size`.
+        images: the training images, (N, S, S, 3), 0–255.
         settings: of the network.
     """
     if settings.local_filters != "patches":
@@ -102,16 +102,10 @@ def pixel_positions(size: int) -> np.ndarray:
 def local_kernel(
     starts: np.ndarray, ends: np.ndarray, patch: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Draws the weights of units with local receptive fields.
+    """Draws the weights of units with local receptive fields, float32, (I, U).
 
-    Args:
-        starts: (I, 2), positions of the inputs, in pixels of 32.
-        ends: (U, 2), positions of the units.
-        patch: side of the receptive field, in pixels of 32.
-        random: the generator.
-
-    Returns:
-        float32, (I, U): He-normal (He et al., 2015) inside the receptive fields, 0 outside.
+    They are He-normal (He et al., 2015) inside the receptive fields, of side `patch`, 0 outside.
+    The positions of inputs (`starts`, (I, 2)) and units (`ends`, (U, 2)) are in pixels of 32.
     """
     near = np.abs(starts[:, None] - ends[None]).max(axis=2) <= patch / 2
     deviation = np.sqrt(HE_GAIN / max(1.0, near.sum(axis=0).mean()))

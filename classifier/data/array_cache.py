@@ -38,10 +38,8 @@ def cache_folder() -> Path:
 def find(location: str, state: str | None = None) -> LabelledImages | None:
     """Returns the stored split of a location, memory-mapped and read-only, or None.
 
-    Args:
-        location: the key of the entry: the source, the split, the column and the size.
-        state: the state of the source, as `load_or_build` stored it; None accepts any state (for
-            a source that cannot be reached).
+    A `location` is the key of an entry: the source, the split, the column and the size. It has the
+    `state` with which `load_or_build` stored it; None accepts any (of an unreachable source).
     """
     with contextlib.suppress(*CACHE_ERRORS):
         path = _file(location)
@@ -71,7 +69,7 @@ def load_or_build(
     stored.
 
     Args:
-        location: the key of the entry: the source, the split, the column and the size.
+        location: as for `find`.
         state: returns a string that changes whenever the source changes; must be fast.
         build: reads and decodes the data.
     """

@@ -140,12 +140,7 @@ def _belongs(entry: os.DirEntry[str]) -> bool:
 def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
     """Returns the files of a folder or ZIP, sorted by path.
 
-    Args:
-        place: the folder or the ZIP.
-        archives: closes the ZIP; the files can be read while it is open.
-
-    Raises:
-        OSError, zipfile.BadZipFile: a folder or the ZIP cannot be read.
+    Those of a ZIP can be read until it is closed by `archives`.
     """
     if place.is_dir():
         return sorted(walk(place), key=lambda file: file.parts)

@@ -27,11 +27,8 @@ def load_from_hub(
 ) -> LabelledImages:
     """Loads a split of a data set on the Hub, as `loading.load_split`.
 
-    If the Hub cannot be reached, the data that was downloaded last is used.
-
-    Args:
-        source: its `dataset` is `user/name`, or `user/name@revision` with a branch, a tag or a
-            commit.
+    The data set is `user/name`, or `user/name@revision` with a branch, a tag or a commit. If the
+    Hub cannot be reached, the data that was downloaded last is used.
 
     Raises:
         InputError: there is no such data set, revision, split or column, or the data is damaged.
@@ -40,12 +37,8 @@ def load_from_hub(
     from huggingface_hub import constants
 
     name, revision = parse_hub_id(source.dataset)
-    location = "\n".join(
-        [
-            f"hub {constants.ENDPOINT} {name}@{revision or 'main'}",
-            *(split, source.label_column or "", source.config or "", str(size)),
-        ]
-    )
+    place = f"hub {constants.ENDPOINT} {name}@{revision or 'main'}"
+    location = f"{place}\n{split}\n{source.label_column or ''}\n{source.config or ''}\n{size}"
     # A commit never changes: no request is needed.
     is_commit = revision is not None and COMMIT.fullmatch(revision)
     if is_commit and (stored := array_cache.find(location, revision)):

@@ -94,45 +94,45 @@ def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledI
 
 
 def _find_layout(
-    files: list[DataFile], labels: Mapping[tuple[str, ...], Label], dataset: str
+    files: list[DataFile],
+    labels: Mapping[tuple[str, ...], Label],
+    dataset: str,
+    depth: int = 0,
 ) -> tuple[dict[str, list[DataFile]], list[DataFile], int]:
     """Finds the folders of splits: at the top, or in the only top-level folder with images.
 
     Returns:
         The files of each split, the files outside of all splits, and the depth of class folders.
     """
-    outside: list[DataFile] = []
-    depth = 0
-    while True:
-        folders, loose = _by_folder(files, depth)
-        named = {name: split for name in folders if (split := split_of(name))}
-        with_images = [name for name, members in folders.items() if _holds_image(members)]
-        # If there are other folders with images, `train` and `test` are classes too, unless their
-        # images are in subfolders or labelled.
-        has_classes = any(
-            file.is_image and (len(file.parts) > depth + 2 or file.parts in labels)
-            for name in named
-            for file in folders[name]
-        )
-        only_splits = named.keys() >= set(with_images)
-        if named and (only_splits or (has_classes and len(set(named.values())) > 1)):
-            break
+    folders, loose = _by_folder(files, depth)
+    named = {name: split for name in folders if (split := split_of(name))}
+    with_images = [name for name, members in folders.items() if _holds_image(members)]
+    # If there are other folders with images, `train` and `test` are classes too, unless their
+    # images are in subfolders or labelled.
+    has_classes = any(
+        file.is_image and (len(file.parts) > depth + 2 or file.parts in labels)
+        for name in named
+        for file in folders[name]
+    )
+    only_splits = named.keys() >= set(with_images)
+    splits: dict[str, list[DataFile]] = {}
+    inner: list[DataFile] = []
+    if named and (only_splits or (has_classes and len(set(named.values())) > 1)):
+        for name, split in named.items():
+            if split in splits:
+                raise InputError(
+                    f"{dataset} has two folders for the split {split}, one of them "
+                    f"{printable(name)}: keep one, or move the files of one into the other"
+                )
+            splits[split] = folders.pop(name)
+        depth += 1
+    else:
         only = with_images[0] if len(with_images) == 1 and not _holds_image(loose) else None
         if only is None or _holds_image(_by_folder(folders[only], depth + 1)[1]):
-            return {"train": files}, outside, depth
-        files = folders.pop(only)
-        outside += loose + [file for members in folders.values() for file in members]
-        depth += 1
-    splits: dict[str, list[DataFile]] = {}
-    for name, split in named.items():
-        if split in splits:
-            raise InputError(
-                f"{dataset} has two folders for the split {split}, one of them "
-                f"{printable(name)}: keep one, or move the files of one into the other"
-            )
-        splits[split] = folders.pop(name)
-    outside += loose + [file for members in folders.values() for file in members]
-    return splits, outside, depth + 1
+            return {"train": files}, [], depth
+        splits, inner, depth = _find_layout(folders.pop(only), labels, dataset, depth + 1)
+    outside = [file for members in folders.values() for file in members]
+    return splits, [*loose, *outside, *inner], depth
 
 
 def _by_folder(

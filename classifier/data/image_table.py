@@ -39,15 +39,14 @@ def read_split(
     label_column: str | None = None,
     size: int,
 ) -> LabelledImages:
-    """Decodes one split.
+    """Decodes one split to images of `size` pixels a side.
 
     Args:
         tables: all splits, as `datasets.load_dataset` returns them.
-        split: the split to read; from the others only superclasses are read.
-        dataset: the name of the data set, for messages and the result.
+        split: the split to read; from the others only names are read.
+        dataset: its name, for messages and the result.
         revision: the commit, for a data set from the Hub.
         label_column: the target, as in `columns.find_label_column`.
-        size: the side of the images in pixels.
 
     Raises:
         InputError: the split does not exist or is empty, there is no image or target column, an

@@ -63,12 +63,8 @@ class ImageError(InputError):
 def open_image(source: str | Path | bytes | BinaryIO, limits: Limits = UPLOADS) -> Image.Image:
     """Decodes the first frame of an image, within limits on bytes, pixels and aspect ratio.
 
-    Args:
-        source: a path, the bytes of a file, or a file opened for binary reading.
-        limits: on the size of the file and of the image.
-
-    Returns:
-        The image in the mode of its file; large JPEGs are scaled down.
+    The source is a path, the bytes of a file, or a file opened for binary reading. The result has
+    the mode of the file; large JPEGs are scaled down.
 
     Raises:
         ImageError: the image is not readable, too large, damaged, or not of `IMAGE_FORMATS`.
@@ -96,13 +92,8 @@ def open_image(source: str | Path | bytes | BinaryIO, limits: Limits = UPLOADS) 
 def decode(source: Path | bytes | BinaryIO, size: int, *, name: str) -> np.ndarray:
     """Returns an image of a data set as `to_model_input` gives it.
 
-    Args:
-        source: as in `open_image`.
-        size: the side of the result in pixels.
-        name: its file or row, for the message.
-
     Raises:
-        InputError: the image cannot be decoded.
+        InputError: the image cannot be decoded; `name` is its file or row.
     """
     try:
         return to_model_input(open_image(source, OWN_DATA), size)

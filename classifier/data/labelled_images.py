@@ -121,11 +121,8 @@ def check_labels(
 ) -> None:
     """Raises InputError, naming the first wrong row, unless all labels are in 0 … classes - 1.
 
-    Args:
-        labels: integers, (N,).
-        classes: the number of classes.
-        where: the column and the split, for the message.
-        files: the name of each row's file, or "", for the message.
+    The labels are integers, (N,). The message names the column and the split (`where`), and the
+    file of the row, if it has one.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
@@ -143,13 +140,8 @@ def group_classes(
 ) -> tuple[Sequence[str] | None, tuple[int, ...] | None]:
     """Returns the superclasses and the index of each class into them.
 
-    Both are None if a class has no row, or rows of two superclasses.
-
-    Args:
-        labels: integers, (N,), the class of each row.
-        groups: integers, (N,), the superclass of each row.
-        classes: the number of classes.
-        names: the names of the superclasses.
+    Both are None if a class has no row, or rows of two superclasses. Labels and groups are
+    integers, (N,): the class and the superclass of each row; `names` are those of superclasses.
     """
     pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
     if not np.array_equal(pairs[:, 0], np.arange(classes)):

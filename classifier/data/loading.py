@@ -44,17 +44,9 @@ def load_split(
             the split of that name, else a fifth of the training images, which "train" then lacks.
         size: the side of the images in pixels.
 
-    Returns:
-        The split; its arrays are read-only, perhaps memory-mapped.
-
     Raises:
         InputError: the data set, the split or the column does not exist, or the data is damaged.
         ClassifierError: the Hub cannot be reached and the data is not in the cache.
-
-    Example:
-        >>> train = load_split("uoft-cs/cifar100")  # doctest: +SKIP
-        >>> train.images.shape, train.classes[:2]  # doctest: +SKIP
-        ((50000, 32, 32, 3), ('apple', 'aquarium_fish'))
     """
     if isinstance(source, str):
         source = DataSource(source)
@@ -120,14 +112,9 @@ def load_stored_split(
 
 
 def find_duplicates(images: np.ndarray, training_images: np.ndarray) -> np.ndarray:
-    """Finds the images that are exact copies of training images.
+    """Returns the sorted indices, int64, of images that are exact copies of training images.
 
-    Args:
-        images: uint8, (N, height, width, 3).
-        training_images: uint8, (M, height, width, 3).
-
-    Returns:
-        Sorted indices into `images`, int64.
+    Both are uint8, (N, height, width, 3).
     """
     seen = {_digest(image) for image in training_images}
     return np.flatnonzero([_digest(image) in seen for image in images])
@@ -138,13 +125,9 @@ def _digest(image: np.ndarray) -> bytes:
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and standard deviation of each channel, on the scale 0–255.
+    """Returns the mean and standard deviation of each channel, float32, (3,), 0–255.
 
-    Args:
-        images: uint8, (N, height, width, 3).
-
-    Returns:
-        Two float32 arrays, (3,). Sums of integers in float64 are exact.
+    Images are uint8, (N, height, width, 3); sums of integers in float64 are exact.
     """
     sums = np.zeros((2, 3))
     for start in range(0, len(images), STATISTICS_ROWS):

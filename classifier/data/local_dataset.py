@@ -50,11 +50,7 @@ def read(folder: Path, split: str, source: DataSource, *, size: int) -> Labelled
 def load_tables(path: str, name: str, config: str | None = None, **options: Any) -> DatasetDict:
     """Calls `datasets.load_dataset` without its log messages; its errors become one line.
 
-    Args:
-        path: an absolute path of a folder, or a repository on the Hub.
-        name: the name of the data set, for messages.
-        config: the configuration, of a data set that has several.
-        options: further arguments of `load_dataset`.
+    The path is that of a folder, absolute, or a repository on the Hub.
 
     Raises:
         InputError: there is no readable data set.

@@ -36,14 +36,10 @@ def read_labels(
 ) -> tuple[dict[tuple[str, ...], Label], list[DataFile]]:
     """Reads the labels of these files from the metadata files among them.
 
-    Args:
-        files: all files of the data set.
-        dataset: its name, for messages.
-        label_column: the label column, as in `columns.choose_label_column`.
-
     Returns:
-        The label of each file by its path; and all files but the metadata that was used. Metadata
-        without labels (with captions, for instance) has the kind "metadata without labels".
+        The label of each file by its path, from the column as in `columns.choose_label_column`; and
+        all files but the metadata that was used. Metadata without labels (with captions, for
+        instance) has the kind "metadata without labels".
 
     Raises:
         InputError: a metadata file cannot be read, has a column twice, or one with labels names no

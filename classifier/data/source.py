@@ -95,9 +95,7 @@ def given_options(options: argparse.Namespace) -> dict[str, Any]:
 def add_data_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Adds the options of `DataSource` to a parser; each is None if it is not given.
 
-    Args:
-        parser: of a command.
-        optional: whether the command does without a data set if none is named.
+    An `optional` data set has no default.
     """
     default = "" if optional else f" (default: {DEFAULT_DATASET})"
     parser.add_argument(

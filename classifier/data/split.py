@@ -62,10 +62,7 @@ def draw_validation(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows of a train split that are trained on, and those for validation.
 
-    Args:
-        split: the train split.
-        fraction: the share of each class for validation, between 0 and 1.
-        seed: the same seed gives the same rows.
+    The fraction is the share of each class for validation; the same seed gives the same rows.
 
     Raises:
         InputError: a class has fewer than two images.
@@ -78,12 +75,8 @@ def draw_test_split(
 ) -> tuple[LabelledImages, LabelledImages]:
     """Divides the only split of a data set into training and test images, always in the same way.
 
-    Args:
-        whole: the split.
-        fraction: the share of each class for the test, between 0 and 1.
-
-    Returns:
-        The training and the test images. The remarks of the latter tell of the division.
+    The fraction is the share of each class for the test. The remarks of the test images tell of
+    the division.
 
     Raises:
         InputError: a class has fewer than three images: training, validation and test take one.

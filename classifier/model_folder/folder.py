@@ -130,9 +130,6 @@ class ModelFolder:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
-
     @property
     def labels(self) -> ClassNames:
         """The class names; raises `InputError` if `labels.json` is missing or invalid."""

@@ -86,16 +86,11 @@ class Classifier:
         return cls(keras_predict(folder.load_model()), folder)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Returns the probability of each class for each image.
-
-        Args:
-            images: uint8 or float, (N, S, S, 3), RGB, 0–255.
-
-        Returns:
-            float32, (N, C); each row sums to 1.
+        """Returns the probability of each class for each image: float32, (N, C), rows of sum 1.
 
         Raises:
-            InputError: the images have a wrong shape.
+            InputError: the images are not (N, S, S, 3); uint8 or float, RGB, 0–255. (Keras would
+                answer other sizes, too, where a network pools over all positions.)
         """
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3):

@@ -39,7 +39,7 @@ class Confidence:
 def choose_threshold(
     probabilities: np.ndarray, labels: np.ndarray, *, accuracy: float = TARGET_ACCURACY
 ) -> Confidence | None:
-    """Chooses the lowest threshold that reaches a target accuracy.
+    """Chooses the lowest threshold that reaches a target accuracy; None if none does.
 
     Use validation images: the test split can then verify the accuracy.
 
@@ -47,9 +47,6 @@ def choose_threshold(
         probabilities: float, (N, C).
         labels: integers, (N,).
         accuracy: the target accuracy of the confident predictions.
-
-    Returns:
-        The threshold, or None if none reaches the target.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels

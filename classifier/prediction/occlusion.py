@@ -14,13 +14,10 @@ FOR, AGAINST = (255, 122, 26), (36, 118, 255)
 
 
 def occlude(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Occludes an image with its mean colour at each position of a sliding square.
-
-    Args:
-        pixels: uint8, (H, W, 3).
+    """Occludes an image, uint8, (H, W, 3), with its mean colour at each of N positions of a square.
 
     Returns:
-        images: uint8, (N, H, W, 3), one for each position.
+        images: uint8, (N, H, W, 3).
         masks: bool, (N, H, W), the occluded pixels; each pixel is occluded equally often.
     """
     height, width = pixels.shape[:2]

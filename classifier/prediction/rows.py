@@ -14,24 +14,18 @@ from classifier.prediction.stream import Answer
 DIGITS = 6  # decimals of a probability
 
 
-def columns(top: int) -> list[str]:
-    """Returns the CSV columns, which are also the JSON keys, for `top` classes."""
-    ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
-    named = [f"{name}{rank}" for rank in ranks for name in ("class", "probability")]
-    return ["path", *named, "superclass", "error"]
-
-
 def row(answer: Answer, top: int) -> dict[str, Any]:
-    """Returns the values of a file by column, None if it has none."""
-    values = dict.fromkeys(columns(top), None) | {"path": answer.path, "error": answer.error}
-    if answer.prediction is not None:
-        values["superclass"] = answer.prediction.superclass
-        pairs = answer.prediction.confidences.items()
-        for rank, (label, probability) in enumerate(pairs, start=1):
-            suffix = f"_{rank}" if rank > 1 else ""
-            values[f"class{suffix}"] = label
-            values[f"probability{suffix}"] = round(probability, DIGITS)
-    return values
+    """Returns the values of a file by column of CSV, or key of JSON; None if it has none."""
+    prediction = answer.prediction
+    pairs = list(prediction.confidences.items()) if prediction else []
+    values: dict[str, Any] = {"path": answer.path}
+    for rank in range(top):
+        suffix = f"_{rank + 1}" if rank else ""
+        label, share = pairs[rank] if pairs else (None, 0.0)
+        values[f"class{suffix}"] = label
+        values[f"probability{suffix}"] = round(share, DIGITS) if pairs else None
+    superclass = prediction and prediction.superclass
+    return {**values, "superclass": superclass, "error": answer.error}
 
 
 def text_line(answer: Answer, top: int) -> str:
@@ -63,7 +57,7 @@ FORMATS = {
     "csv": Format(
         "a row of CSV for each file",
         lambda answer, top: csv_line(row(answer, top).values()),
-        lambda top: csv_line(columns(top)),
+        lambda top: csv_line(row(Answer(""), top)),
     ),
     "jsonl": Format(
         "a line of JSON for each file",

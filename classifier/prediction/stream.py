@@ -93,8 +93,6 @@ def _open(path: str) -> BinaryIO:
     """Opens a regular file; never blocks on a pipe, never opens a device."""
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise ImageError("unreadable", "is not a regular file: choose an image")
-    # Non-blocking, in case that a pipe has replaced the file in the meantime.
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCKING))
-
-
-_NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # not on Windows
+    # Non-blocking, in case that a pipe has replaced the file in the meantime; not on Windows.
+    flag = getattr(os, "O_NONBLOCK", 0)
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | flag))

@@ -24,10 +24,9 @@ MIN_PROBABILITY = 1e-30  # smaller probabilities underflow in float32
 
 
 class Calibration(NamedTuple):
-    """A fitted temperature, the divisor of the logits, and what determines it.
+    """A fitted temperature, the divisor of the logits.
 
     Attributes:
-        temperature: the most probable one.
         interval: where it lies with a probability of 95%.
         images: the number of validation images.
         determined: whether they narrow the prior down by half; otherwise it stays near 1.

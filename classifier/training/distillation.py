@@ -41,13 +41,8 @@ def distill(
     Without a teacher they are data and settings as they are; with one the settings lack the
     augmentations that the images have already.
 
-    Args:
-        data: the data of the training.
-        settings: of the training.
-        teacher: the identity of a resumed run's teacher.
-
     Raises:
-        InputError: the teacher cannot be used (see `Teacher`).
+        InputError: the teacher cannot be used, or is not that of the resumed run (`teacher`).
     """
     if not settings.teacher:
         return data, settings, ""
@@ -61,8 +56,10 @@ def distill(
 class Teacher:
     """A trained model's predictions, from the cache on disk if possible.
 
+    They are computed in the number format of the training.
+
     Args:
-        settings: name it; its answers are computed in the number format of the training.
+        settings: name it.
         classes: of the training.
         identity: of the teacher with which a resumed run was started; this one is loaded when an
             answer is not cached.
@@ -92,9 +89,7 @@ class Teacher:
         files = (folder.path / CONFIG, folder.path / WEIGHTS)
         identity = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         if self.identity not in ("", identity):
-            raise InputError(
-                f"the teacher {self.name!r} is another one than at the start of this run"
-            )
+            raise InputError(f"the teacher {self.name!r} is another one than when the run began")
         self.identity = identity
         with undistributed():  # each process has its own teacher
             model = folder.load_model()
@@ -163,10 +158,7 @@ def stored_answers(
     Args:
         teacher: identifies the weights and the number format of the computation.
         images: uint8, (N, S, S, 3).
-        ask: returns probabilities, (N, C).
-
-    Returns:
-        float32, (N, C), rounded to half precision.
+        ask: returns probabilities, (N, C); they are rounded to half precision.
     """
     key = hashlib.sha256(teacher)
     key.update(np.ascontiguousarray(images).data)

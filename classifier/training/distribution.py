@@ -22,9 +22,8 @@ from classifier.errors import InputError
 if TYPE_CHECKING:
     from classifier.training.fit import TrainingModel
 
-PREFIX = "KERAS_DISTRIBUTION_"
 ADDRESSES, WORLD_SIZE, RANK = (
-    f"{PREFIX}{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 )
 
 

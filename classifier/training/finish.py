@@ -38,11 +38,10 @@ def finish(
     """Writes the model folder of a run atomically.
 
     Args:
-        run, data: of the training.
+        run, data, group: of the training.
         network: trained, in any precision.
         state: after the last epoch.
         evaluate: adds the files of the evaluation to a model folder.
-        group: the processes that trained.
     """
     settings = run.settings
     model = saving.exportable(network, settings, mean=data.mean, deviation=data.deviation)

@@ -108,10 +108,7 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if options.push and not options.repo_id:
         parser.error("--push needs --repo-id USER/NAME")
     if not options.push and any(getattr(options, name) for name in ("source", *publishing)):
-        parser.error(
-            "--from, --repo-id, --private, --branch, --create-pr, --tag, --force and --with-onnx "
-            "go with --push"
-        )
+        parser.error("--from and the options of publishing go with --push")
     training = "preset init_from epochs batch_size seed output resume precision set distributed"
     given = [getattr(options, name) for name in training.split()]
     if options.source and any(value not in (None, [], False) for value in given):

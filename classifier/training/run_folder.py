@@ -86,11 +86,6 @@ class Run:
         return self.folder / "tensorboard"
 
     @property
-    def complete(self) -> bool:
-        """Whether the training has ended and the model folder is written."""
-        return self.model.is_dir()
-
-    @property
     def command(self) -> str:
         """The command that trains the same model in another folder."""
         known = self.settings.preset in preset_names()
@@ -149,9 +144,6 @@ def open_run(
         given: the arguments of the command line, which a resumed run must agree with.
         start: whether a new run may be started.
         is_chief: whether this process writes files; other processes take no lock.
-
-    Yields:
-        The run that was started or resumed.
 
     Raises:
         InputError: there is a run and `resume` is not set, or none and `start` is not set, or it

@@ -28,10 +28,7 @@ def exportable(
 ) -> keras.Model:
     """Rebuilds a trained network in float32, with the test-time augmentation of the settings.
 
-    Args:
-        network: from `build_network`, trained in any precision.
-        settings: of the training.
-        mean, deviation: float32, (3,): the network's normalisation.
+    Mean and deviation, float32, (3,), are the network's normalisation.
     """
     classes = network.output_shape[-1]
     precision.set_policy("float32")
@@ -54,11 +51,8 @@ def check_exportable(network: keras.Model) -> None:
 def save_model(network: keras.Model, folder: Path, *, half: bool = False) -> None:
     """Writes `config.json`, `metadata.json` and `model.weights.h5`, uncompiled.
 
-    Args:
-        network: in float32.
-        folder: exists; other files in it stay.
-        half: store the weights as float16, rounded for better compression; Keras loads them as
-            float32.
+    With `half` the weights are stored as float16, rounded for better compression; Keras loads them
+    as float32. Other files in the folder stay.
     """
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         network.save(temporary, zipped=False)
