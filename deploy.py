@@ -19,8 +19,8 @@ from classifier import command_line
 from classifier.errors import InputError
 from classifier.files import require_writable, write_atomically
 from classifier.hub.commit import Upload, commit_files
+from classifier.hub.published_files import SDKS, ZERO_GPU, gradio_files, static_readme
 from classifier.hub.pulling import commit_at
-from classifier.hub.space_files import SDKS, ZERO_GPU, gradio_files, static_readme
 from classifier.hub_client import (
     FORBIDDEN,
     HubError,

@@ -47,14 +47,13 @@ def is_hub_id(name: str) -> bool:
     return True
 
 
-def check_repo_id(repo_id: str, option: str = "--repo-id") -> str:
-    """Returns a repository's name if it is a valid `user/name`, else raises `InputError`."""
+def check_repo_id(repo_id: str, option: str = "--repo-id") -> None:
+    """Raises `InputError` if a repository's name is no valid `user/name`."""
     if repo_id.count("/") != 1 or not is_hub_id(repo_id):
         raise InputError(
             f"{option} must be user/name, of letters, digits, '-', '_' and '.'. "
             f"Received: {repo_id!r}"
         )
-    return repo_id
 
 
 def connect() -> HfApi:

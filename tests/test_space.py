@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from app_server import running_app
 from classifier.errors import InputError
-from classifier.hub.space_files import (
+from classifier.hub.published_files import (
     PROJECT,
     gradio_files,
     static_readme,

@@ -212,7 +212,7 @@ def test_settings_without_effect_on_a_trial_are_refused_by_name(tmp_path, name):
     ("search", "message"),
     [
         ([], "has no `search`"),
-        ({"dropuot": [0.1]}, "dropuot cannot be searched: there is no such"),
+        ({"dropuot": [0.1]}, "dropuot cannot be searched: dropuot must be a setting"),
         ({"dropout": []}, "dropout cannot be searched: give a list"),
         ({"dropout": [0.1, 1.5]}, "dropout must be less than 1"),
         ({"dropout": {"low": 0.4, "high": 0.1}}, "`low <= high` must hold"),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifier import provenance
-from classifier.errors import InputError
+from classifier.errors import ClassifierError, InputError
 from classifier.hub.card import METADATA_RESULTS, results
 from classifier.hub.commit import MAIN, Upload, commit_files
 from classifier.hub.published_files import OWNED, published_files
@@ -76,7 +75,7 @@ def publish(
     check_figures(folder, recomputed(), "predictions.npz gives")
     check_card(folder)
     api = connect()
-    with _readable_errors(api, folder, repo_id):
+    try:
         head = _find_head(api, repo_id, private=private, branch=branch, tag=tag)
         if head and not force:
             _check_score(api, folder, repo_id, head)
@@ -104,6 +103,10 @@ def publish(
         if tag:
             commit = upload.commit.oid
             with_retries(lambda: api.create_tag(repo_id, tag=tag, revision=commit, exist_ok=True))
+    except InputError:
+        raise
+    except Exception as error:
+        raise _readable_error(api, folder, repo_id, error) from error
     return upload
 
 
@@ -207,21 +210,17 @@ def _top1(folder: ModelFolder) -> float:
     return (folder.evaluation or {})["top1"]
 
 
-@contextlib.contextmanager
-def _readable_errors(api: HfApi, folder: ModelFolder, repo_id: str) -> Iterator[None]:
-    """Converts errors of the Hub and its client to one line that says how to continue."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        if status_of(error) in FORBIDDEN:
-            raise InputError(
-                f"{describe(error)}: no token with write access to {repo_id}: create one at "
-                f"{api.endpoint}/settings/tokens and log in with `hf auth login`"
-            ) from error
-        words = ["python", "train.py", "--push", "--from", str(folder.path), "--repo-id", repo_id]
-        raise HubError(
-            f"{describe(error)}. What is published is complete, and so is the local folder; "
-            f"continue, with the same options for publishing, with: {shlex.join(words)}"
-        ) from error
+def _readable_error(
+    api: HfApi, folder: ModelFolder, repo_id: str, error: Exception
+) -> ClassifierError:
+    """Returns an error of one line that says how to continue."""
+    if status_of(error) in FORBIDDEN:
+        return InputError(
+            f"{describe(error)}: no token with write access to {repo_id}: create one at "
+            f"{api.endpoint}/settings/tokens and log in with `hf auth login`"
+        )
+    words = ["python", "train.py", "--push", "--from", str(folder.path), "--repo-id", repo_id]
+    return HubError(
+        f"{describe(error)}. What is published is complete, and so is the local folder; "
+        f"continue, with the same options for publishing, with: {shlex.join(words)}"
+    )

@@ -13,7 +13,6 @@ from classifier.hub_client import (
     FORBIDDEN,
     MISSING,
     HubError,
-    check_repo_id,
     connect,
     describe,
     status_of,
@@ -59,11 +58,9 @@ def pull(repo_id: str, *, revision: str | None = None) -> ResolvedModel:
         revision: a branch, tag or commit; main if not given.
 
     Raises:
-        InputError: the name is invalid, the model does not exist on the Hub, access is denied, or
-            it cannot be loaded.
+        InputError: the model does not exist on the Hub, access is denied, or it cannot be loaded.
         HubError: the Hub fails and the revision is not in the cache.
     """
-    check_repo_id(repo_id, "the model")
     try:
         commit = commit_at(connect(), repo_id, revision)
         # By commit: the branch in the cache still points to the last complete model.

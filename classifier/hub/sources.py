@@ -4,7 +4,7 @@ from pathlib import Path
 
 from classifier.errors import InputError
 from classifier.hub.pulling import ResolvedModel, pull
-from classifier.hub_client import check_repo_id
+from classifier.hub_client import is_hub_id
 from classifier.model_folder.folder import CONFIG, LABELS, ModelFolder
 
 HUB_SCHEME = "hf://"
@@ -69,10 +69,10 @@ def local_folder(source: str) -> ModelFolder | None:
 def parse_hub_id(source: str) -> tuple[str, str | None]:
     """Returns the Hub id and the revision of a source that is not a folder, else `InputError`."""
     name, _, revision = source.removeprefix(HUB_SCHEME).partition("@")
-    try:
-        return check_repo_id(name.strip("/"), "the source"), revision or None
-    except InputError:
+    name = name.strip("/")
+    if name.count("/") != 1 or not is_hub_id(name):
         raise InputError(
             f"{source!r} is neither a local folder nor a Hub id: name a model folder, user/name or "
             "user/name@revision"
-        ) from None
+        )
+    return name, revision or None

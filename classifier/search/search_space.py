@@ -110,14 +110,12 @@ def _dimension(name: str, values: Any, settings: Settings) -> Distribution:
         return getattr(settings.replace(**{name: value}), name)
 
     try:
-        if name not in FIELD_TYPES:
-            raise InputError("there is no such setting")
         if name in SHARED + WEIGHTS + UNUSED:
             raise InputError("it must be the same in every trial, or has no effect on the training")
         if isinstance(values, list) and values:
             choices = [_scalar(converted(value)) for value in values]
             return CategoricalDistribution(list(dict.fromkeys(choices)))
-        if not isinstance(values, dict) or FIELD_TYPES[name] not in RANGES:
+        if not isinstance(values, dict) or FIELD_TYPES.get(name) not in RANGES:
             raise InputError(
                 f"give a list, or low and high of numbers. Received: {shorten(values)}"
             )
