@@ -146,7 +146,7 @@ def fit_network(
         run.start(data.split, teacher)
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters "
-        f"({precision.resolve(settings.precision)}) on {len(data.training.images):,} images, "
+        f"({precision.describe(settings.precision)}) on {len(data.training.images):,} images, "
         f"validated on {len(data.validation.images):,}{group.describe()}",
         flush=True,
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from classifier.environment import import_quietly
+from classifier.environment import import_quietly, kernels
 from classifier.settings import Settings
 
 HARDWARE_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # as /proc/cpuinfo names them (x86, Arm)
@@ -29,6 +29,11 @@ def resolve(precision: str) -> str:
     if precision != "auto":
         return precision
     return "bfloat16" if has_bfloat16() else "float32"
+
+
+def describe(precision: str) -> str:
+    """Returns number format and kernels of a training, such as "float32, oneDNN"."""
+    return f"{resolve(precision)}, {kernels(keras.backend.backend())}"
 
 
 def prepare(settings: Settings) -> None:
