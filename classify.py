@@ -11,6 +11,7 @@ import argparse
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,6 +24,7 @@ from classifier.prediction.rows import FORMATS
 
 if TYPE_CHECKING:  # slow imports follow once the arguments are parsed
     from classifier.prediction.classifier import Classifier
+    from classifier.prediction.stream import Answer
 
 DEFAULT_MODEL = "pretrained/mlp"  # the app's default, too
 
@@ -78,19 +80,22 @@ def classify(
         states.append(output.stat())
     ours = [identity(state) for state in states if stat.S_ISREG(state.st_mode)]
     files = failed = 0
-    form = FORMATS[options.format]
-    stream.write(form.header(top).encode())
-    # One bar needs two rows, also in a terminal that does not say its size.
-    with tqdm(unit=" images", nrows=2, disable=not sys.stderr.isatty()) as bar:
+
+    def answered() -> Iterator[Answer]:
+        nonlocal files, failed
         found = find_files(options.paths, exclude=ours)
         for answers in classify_files(classifier, found, top=top):
-            with bar.external_write_mode(file=sys.stdout):
-                for answer in answers:  # file names may be no UTF-8
-                    stream.write(form.line(answer, top).encode(errors="backslashreplace"))
-                stream.flush()
+            yield from answers
+            stream.flush()
             files += len(answers)
             failed += sum(answer.error is not None for answer in answers)
             bar.update(len(answers))
+
+    # One bar needs two rows, also in a terminal that does not say its size.
+    with tqdm(unit=" images", nrows=2, disable=not sys.stderr.isatty()) as bar:
+        for content in FORMATS[options.format].write(answered(), top):
+            with bar.external_write_mode(file=sys.stdout):
+                stream.write(content)
     if not files:
         raise InputError(f"no files in {', '.join(options.paths)}: name files, or folders of them")
     return files, failed

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from classifier.data.data_files import printable
@@ -28,7 +29,7 @@ def row(answer: Answer, top: int) -> dict[str, Any]:
     return {**values, "superclass": superclass, "error": answer.error}
 
 
-def text_line(answer: Answer, top: int) -> str:
+def text_line(answer: Answer) -> str:
     """Returns an answer for people to read."""
     path = printable(answer.path)
     if answer.prediction is None:
@@ -37,30 +38,42 @@ def text_line(answer: Answer, top: int) -> str:
     return f"{path}: " + ", ".join(f"{label} {share:.1%}" for label, share in pairs) + "\n"
 
 
-def csv_line(values: Iterable[Any]) -> str:
-    """Returns values as a row of CSV."""
-    line = io.StringIO()
-    csv.writer(line).writerow(values)
-    return line.getvalue()
+def text(answers: Iterable[Answer], top: int) -> Iterator[bytes]:
+    """Yields a line for people to read for each answer."""
+    for answer in answers:
+        yield encode(text_line(answer))
+
+
+def csv_table(answers: Iterable[Answer], top: int) -> Iterator[bytes]:
+    """Yields the header of a table, and a row for each answer."""
+    for values in itertools.chain(
+        [row(Answer(""), top)], (row(each, top).values() for each in answers)
+    ):
+        line = io.StringIO()
+        csv.writer(line).writerow(values)
+        yield encode(line.getvalue())
+
+
+def json_lines(answers: Iterable[Answer], top: int) -> Iterator[bytes]:
+    """Yields a line of JSON for each answer; its keys are the columns of CSV."""
+    for answer in answers:
+        yield encode(json.dumps(row(answer, top), ensure_ascii=False) + "\n")
+
+
+def encode(text: str) -> bytes:
+    """Returns UTF-8; what cannot be encoded, as in some file names, is escaped."""
+    return text.encode(errors="backslashreplace")
 
 
 class Format(NamedTuple):
-    """A description; how a row and the header are written, for `top` classes."""
+    """A description, and what yields the content of the output, for `top` classes."""
 
     description: str
-    line: Callable[[Answer, int], str]
-    header: Callable[[int], str] = lambda top: ""
+    write: Callable[[Iterable[Answer], int], Iterator[bytes]]
 
 
 FORMATS = {
-    "text": Format("a line of text for each file", text_line),
-    "csv": Format(
-        "a row of CSV for each file",
-        lambda answer, top: csv_line(row(answer, top).values()),
-        lambda top: csv_line(row(Answer(""), top)),
-    ),
-    "jsonl": Format(
-        "a line of JSON for each file",
-        lambda answer, top: json.dumps(row(answer, top), ensure_ascii=False) + "\n",
-    ),
+    "text": Format("a line of text for each file", text),
+    "csv": Format("a row of CSV for each file", csv_table),
+    "jsonl": Format("a line of JSON for each file", json_lines),
 }
