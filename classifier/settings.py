@@ -172,7 +172,7 @@ class Settings(BaseModel):
 
     # Data, number format, calibration and export
     validation_fraction: PositiveShare = 0.1  # share of the training split used for validation
-    seed: CountOrNone = 0  # of weights, order, augmentation and dropout
+    seed: CountOrNone = 0  # of weights, validation images, order, augmentation and dropout
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # bfloat16 where in hardware
     calibrate: bool = True  # temperature scaling: training/calibration.py
     tta_flip: bool = False  # average the predictions for the image and its horizontal flip
@@ -189,11 +189,6 @@ class Settings(BaseModel):
             raise InputError(f"{name} must {message}. Received: {shorten(values[name])}") from None
         if bool(self.local_units) != (self.architecture == "local_mlp"):
             raise InputError("local_units go with architecture: local_mlp, and it needs them")
-
-    @classmethod
-    def default(cls, name: str) -> Any:
-        """Returns the default of a setting."""
-        return cls.model_fields[name].default
 
     def replace(self, **changes: Any) -> "Settings":
         """Returns these settings with some changed."""
