@@ -233,6 +233,9 @@ def _layer(kind: str, config: dict[str, Any], weights: h5py.Group, group: str) -
         if values.dtype.kind != "f":
             raise _untranslated(f"weights of type {values.dtype}")
         array = values[()].astype(np.float32, copy=False)
+        stated = config.get("units", config.get("filters"))
+        if stated and name == "kernel" and array.shape[-1] != stated:
+            raise InputError(f"a layer {kind} has {array.shape[-1]} outputs and states {stated}")
         if name == "depthwise_kernel":
             name, layer.groups = "kernel", array.shape[2]  # a group for each channel
             array = array.transpose(2, 3, 0, 1).reshape(-1, 1, *array.shape[:2])

@@ -291,9 +291,7 @@ function tell(place, key = "") {
 
 // The camera
 async function camera() {
-  const stream = await navigator.mediaDevices.getUserMedia({ video: true });
-  stopCamera();
-  video.srcObject = stream;
+  video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
   await video.play();
   showCamera(true);
 }
@@ -301,7 +299,6 @@ async function camera() {
 function showCamera(isOn) {
   video.hidden = find("[data-do=take]").hidden = !isOn;
   preview.hidden = isOn || !picture.file;
-  find("[data-do=remove]").hidden = !isOn && !picture.file;
 }
 
 function stopCamera() {
