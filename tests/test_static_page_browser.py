@@ -295,7 +295,8 @@ def test_a_photograph_of_the_camera_is_answered(open_site: Open) -> None:
         before="""
         navigator.mediaDevices.getUserMedia = async () => {
             const canvas = Object.assign(document.createElement("canvas"), {width: 64, height: 48});
-            canvas.getContext("2d").fillRect(0, 0, 30, 48);
+            const context = canvas.getContext("2d"); // a stream has a frame for each change
+            setInterval(() => context.fillRect(0, 0, 48 * Math.random(), 48), 50);
             return canvas.captureStream(10);
         };
         """
