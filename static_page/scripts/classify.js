@@ -291,7 +291,9 @@ function tell(place, key = "") {
 
 // The camera
 async function camera() {
-  video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
+  const stream = await navigator.mediaDevices.getUserMedia({ video: true });
+  stopCamera(); // the button was clicked twice
+  video.srcObject = stream;
   await video.play();
   showCamera(true);
 }
@@ -338,6 +340,7 @@ const actions = {
 
 document.addEventListener("click", ({ target }) => {
   actions[target.closest("[data-do]")?.dataset.do]?.();
+  if (target.closest("[role=tab]")) stopCamera();
   const button = target.closest("[data-example]");
   if (button) example(button).catch(() => tell("#problem", "error_connection"));
 });
@@ -355,7 +358,6 @@ document.addEventListener("input", ({ target }) => {
 });
 document.addEventListener("paste", ({ clipboardData: { files } }) => files[0] && choose(files[0], files[0].name));
 document.addEventListener("languagechange", render);
-find("#tabs").addEventListener("click", stopCamera);
 find("#picture").addEventListener("dragover", (event) => event.preventDefault());
 find("#picture").addEventListener("drop", (event) => {
   event.preventDefault();
