@@ -44,11 +44,9 @@ def main(arguments: list[str]) -> None:
     from classifier.data.loading import load_split
     from classifier.hub import sources
 
-    folder = sources.find(options.source)
-    suffix = FORMATS[options.to].suffix
-    source = Path(options.source.partition("@")[0]).resolve()
-    name = source.parent.name if source.name == "model" else source.name
-    path = Path(options.output or f"{name}{suffix}")
+    found = sources.locate(options.source)
+    folder, suffix = found.folder, FORMATS[options.to].suffix
+    path = Path(options.output or f"{found.name.rpartition('/')[2]}{suffix}")
     if path.suffix != suffix:
         raise InputError(f"--output {path}: name a file that ends with {suffix}")
     command_line.check_output(path)

@@ -12,13 +12,13 @@ from interface.translations import LANGUAGES, locale
 def render(models: Models, language: str, name: str | None = None) -> str:
     """Returns the header of the page, with the named model, by default the first, as HTML."""
     served = models.get(name)
-    training = without_local_paths(served.training)
+    dataset = without_local_paths(served.training.get("dataset"))
     return fill(
         "header",
         language,
         banner=data_uri(photograph()),
         languages={code: locale(code).language_name for code in LANGUAGES},
         served=served,
-        dataset=(training.get("dataset") or {}).get("id"),
+        dataset=dataset.get("id") if isinstance(dataset, dict) else None,  # anybody's record
         notice=models.notice,
     )
