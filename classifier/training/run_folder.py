@@ -1,10 +1,13 @@
 """The folder of a training run: its arguments, its checkpoints and the trained model."""
 
+import _thread
 import contextlib
 import dataclasses
 import json
 import shlex
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +113,16 @@ class Run:
         command = f"python train.py --output {shlex.quote(str(self.folder))} --resume"
         command += " --distributed" * distributed
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        report = sys.unraisablehook
+
+        def repeat(ignored: "sys.UnraisableHookArgs") -> None:
+            # Raised during a garbage collection, it is lost in the callback that JAX has there.
+            if ignored.exc_type is KeyboardInterrupt:
+                threading.Timer(0.1, _thread.interrupt_main, [signal.SIGTERM]).start()
+            else:
+                report(ignored)
+
+        sys.unraisablehook = repeat
         try:
             yield
         except KeyboardInterrupt:
@@ -124,6 +137,7 @@ class Run:
                 f"the disk of {self.folder} is full: free some space, and resume with: {command}"
             ) from error
         finally:
+            sys.unraisablehook = report
             signal.signal(signal.SIGTERM, before)
 
 
