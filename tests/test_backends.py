@@ -33,10 +33,11 @@ precision: float32
 
 PREDICT = """
 import sys, keras, numpy as np
+from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from classifier.model_folder.folder import ModelFolder
 images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3)).astype("uint8")
-model = ModelFolder(sys.argv[1]).load_model()
+model = ModelFolder(Path(sys.argv[1])).load_model()
 np.save(sys.argv[2], np.asarray(model.predict(images, verbose=0)))
 print(keras.backend.backend())
 """
