@@ -137,7 +137,7 @@ class Settings(BaseModel):
     prune_threshold: Number = 0.0  # in learning rates, of local weights: training/pruning.py
     clip_norm: Number = 0.0  # gradient clipping by global norm; 0: off
     ema_momentum: Share = 0.0  # exponential moving average of the weights, which is used; 0: off
-    label_smoothing: Share = 0.0  # share of the target spread evenly over all classes
+    label_smoothing: Share = 0.0  # share of the target spread over all classes, unweighted
     class_weight: Literal["none", "balanced"] = "none"  # weight labels by their class's frequency
     class_weight_power: Probability = 1.0  # of the inverse frequency; 0.5: its square root
     batch_size: Count = 128  # images per step

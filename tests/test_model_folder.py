@@ -87,6 +87,11 @@ def test_a_file_is_parsed_once_until_it_changes(
     assert folder.training == {"settings": {"prune_threshold": 0.8}}
 
 
+def test_a_training_record_of_another_shape_is_not_used(folder: ModelFolder) -> None:
+    write_json(folder.path / "training.json", {"preset": "mine", "settings": [1], "dataset": "x"})
+    assert folder.training == {"preset": "mine"}
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "labels.json"])
 def test_a_missing_file_is_named(folder: ModelFolder, name: str) -> None:
     (folder.path / name).unlink()

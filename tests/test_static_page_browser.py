@@ -301,6 +301,9 @@ def test_a_photograph_of_the_camera_is_answered(open_site: Open) -> None:
         """
     )
     page.locator("[data-do=camera]").click()
+    page.locator("[data-do=remove]").click()
+    expect(page.locator("#picture video")).to_be_hidden()
+    page.locator("[data-do=camera]").click()
     page.locator("[data-do=take]").click()
     assert "error" not in answer(page, "camera.png")
     expect(page.locator("#picture video")).to_be_hidden()
@@ -314,10 +317,10 @@ def test_the_page_works_offline_after_the_first_answer(browser: Browser, site: P
         before = choose(page, "photo.jpg", good_pictures()["photo.jpg"])
         expect(page.locator("#offline")).to_contain_text("works offline")
     page.goto("about:blank")
-    page.goto(f"{url}/site/?lang=en")  # the server has ended
+    page.goto(f"{url}/site/index.html?lang=en")  # the server has ended
     assert choose(page, "photo.jpg", good_pictures()["photo.jpg"]) == before
     page.locator("#model input[value='user/large']").check()  # was not used before
-    expect(page.locator("#details [role=alert]")).to_contain_text("cannot be reached")
+    expect(page.locator("#details [role=alert]")).to_contain_text("no connection")
     context.close()
 
 

@@ -278,7 +278,10 @@ class ModelFolder:
 
 def _read_training(path: Path) -> dict[str, Any]:
     training = _read_json(path)
-    if isinstance(training.get("settings"), dict):
+    for name in ("settings", "dataset"):
+        if not isinstance(training.get(name), dict):
+            training.pop(name, None)
+    if "settings" in training:
         training["settings"] = current_names(training["settings"])
     return training
 

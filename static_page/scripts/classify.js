@@ -163,8 +163,7 @@ function ranked(probabilities) {
 function render() {
   const model = chosen();
   const probabilities = !picture.error && picture.answers?.[model.name];
-  preview.hidden = !picture.file;
-  find("[data-do=remove]").hidden = !picture.file;
+  showCamera(Boolean(video.srcObject));
   for (const name of ["model", "top1", "probability", "error"]) delete answer.dataset[name];
   for (const id of ["answer", "note", "details", "others", "view"]) find(`#${id}`).replaceChildren();
   if (picture.error) refuse(picture.error);
@@ -301,6 +300,7 @@ async function camera() {
 function showCamera(isOn) {
   video.hidden = find("[data-do=take]").hidden = !isOn;
   preview.hidden = isOn || !picture.file;
+  find("[data-do=remove]").hidden = !isOn && !picture.file;
 }
 
 function stopCamera() {
@@ -332,7 +332,7 @@ const actions = {
   camera: () => camera().catch(() => tell("#problem", "error_camera")),
   take,
   paste: () => paste().catch(() => tell("#problem", "error_paste")),
-  remove: () => choose(),
+  remove: () => (video.srcObject ? stopCamera() : choose()),
   map: explain,
   stop,
   others: () => askOthers(({ name }) => !picture.answers[name]),
@@ -378,7 +378,7 @@ async function keepOffline(urls) {
     offline ??= navigator.serviceWorker.register("service_worker.js");
     const cache = await caches.open(`static-page-${(await offline).scope}`);
     const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
-    const own = [location.href, ...loaded, ...urls.map(absolute)].map((url) => url.split(/[?#]/)[0]);
+    const own = [location.href, ...loaded, ...urls.map(absolute)].map((url) => url.split(/(index\.html)?([?#]|$)/)[0]);
     for (const url of new Set(own.filter((url) => url.startsWith(absolute("."))))) {
       if (!(await cache.match(url))) await cache.add(url);
     }

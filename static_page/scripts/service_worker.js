@@ -12,7 +12,7 @@ self.addEventListener("fetch", (event) => {
 });
 
 async function answer(request) {
-  const address = request.url.split(/[?#]/)[0];
+  const address = request.url.split(/(index\.html)?([?#]|$)/)[0];
   const cache = await caches.open(CACHE);
   const response = await fetch(request).catch(() => null);
   if (!response) return (await cache.match(address)) ?? Response.error();
