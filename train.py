@@ -21,7 +21,7 @@ from classifier.environment import import_quietly
 from classifier.errors import InputError
 from classifier.hub.card import check_dataset_id, name_dataset
 from classifier.training.distribution import ALONE, ProcessGroup, read_process_group
-from classifier.training.fine_tuning import Start, last_layer_only, last_layer_settings
+from classifier.training.fine_tuning import InitialModel, last_layer_only, last_layer_settings
 from classifier.training.options import choose_settings, parse
 from classifier.training.run_folder import Run, open_run
 from classifier.training.training_data import TrainingData, load_training_data
@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> None:
     settings, given, init_from = choose_settings(options)
     group = read_process_group() if options.distributed else ALONE
     folder = Path(options.output or Path("runs") / settings.preset)
-    source = DataSource.from_options(options)
-    new_run = Run(folder, settings, source, options.dataset_id, init_from=init_from)
+    data_source = DataSource.from_options(options)
+    new_run = Run(folder, settings, data_source, options.dataset_id, init_from=init_from)
     # A cluster repeats the command when it requeues a job: --resume may start a run there.
-    start = options.distributed or not options.resume
+    may_start = options.distributed or not options.resume
     with open_run(
-        new_run, resume=options.resume, given=given, start=start, is_chief=group.is_chief
+        new_run, resume=options.resume, given=given, may_start=may_start, is_chief=group.is_chief
     ) as run:
         if run.model.is_dir():
             print(f"The run in {run.folder} is complete.")
@@ -72,9 +72,10 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
         group.check_same({**settings.to_dict(), "data set": data.split.fingerprint})
     precision.prepare(settings)
     with run.resumable(distributed=distributed):
-        start = Start(run.init_from, run.initial_weights, settings) if run.init_from else None
-        if start:
-            data = dataclasses.replace(data, mean=start.mean, deviation=start.deviation)
+        initial = None
+        if run.init_from:
+            initial = InitialModel(run.init_from, run.initial_weights, settings)
+            data = dataclasses.replace(data, mean=initial.mean, deviation=initial.deviation)
         build = functools.partial(
             build_network,
             settings,
@@ -83,8 +84,8 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
             deviation=data.deviation,
         )
         network = build()
-        initialise(network, run, data, start, group)
-        state = fit_network(network, run, data, start, group)
+        initialise(network, run, data, initial, group)
+        state = fit_network(network, run, data, initial, group)
         if group.devices:  # the first process does the rest alone, on an undistributed network
             weights = network.get_weights()
             group.leave()
@@ -108,17 +109,21 @@ def load_data(run: Run) -> TrainingData:
 
 
 def initialise(
-    network: "keras.Model", run: Run, data: TrainingData, start: Start | None, group: ProcessGroup
+    network: "keras.Model",
+    run: Run,
+    data: TrainingData,
+    initial: InitialModel | None,
+    group: ProcessGroup,
 ) -> None:
     """Gives the network its initial weights; refuses a model that could not be written."""
     from classifier.architectures.local_start import start_from_patches
     from classifier.training.saving import check_exportable
 
     settings = run.settings
-    if start:
-        start.initialise(network, data.split.classes, write=group.is_chief)
-        layers = "all layers but the last (other classes)" if start.new_layer else "all layers"
-        print(f"Starting from the weights of {start.record['source']}: {layers}", flush=True)
+    if initial:
+        initial.initialise(network, data.split.classes)
+        layers = "all layers but the last (other classes)" if initial.new_layer else "all layers"
+        print(f"Starting from the weights of {initial.record['source']}: {layers}", flush=True)
     elif settings.local_maps and not settings.tied:
         print(
             "Warning: the first layers start as convolutions with random weights. For trained "
@@ -132,7 +137,11 @@ def initialise(
 
 
 def fit_network(
-    network: "keras.Model", run: Run, data: TrainingData, start: Start | None, group: ProcessGroup
+    network: "keras.Model",
+    run: Run,
+    data: TrainingData,
+    initial: InitialModel | None,
+    group: ProcessGroup,
 ) -> "RunState":
     """Trains the network, or resumes its training, and copies the weights into it."""
     from classifier.training import precision
@@ -143,7 +152,9 @@ def fit_network(
     trained, settings = accelerate(network), run.settings
     images, settings_of_batches, teacher = distill(data, settings, run.teacher)
     if group.is_chief:
-        run.start(data.split, teacher)
+        if initial:
+            initial.keep(network)
+        run.write_record(data.split, teacher)
     print(
         f"Training {settings.preset}: {network.count_params():,} parameters "
         f"({precision.describe(settings.precision)}) on {len(data.training.images):,} images, "
@@ -152,7 +163,7 @@ def fit_network(
     )
     fit = functools.partial(fit_or_resume, trained, images, group=group)
     frozen = None
-    if start and start.new_layer and settings.freeze_epochs:
+    if initial and initial.new_layer and settings.freeze_epochs:
         with last_layer_only(trained):
             frozen = fit(last_layer_settings(settings_of_batches), run.checkpoints / "last-layer")
     callbacks = event_files(run.tensorboard)

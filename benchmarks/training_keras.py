@@ -15,7 +15,7 @@ from classifier.training.augmentation import Augmentation
 from classifier.training.fast_convolution import accelerate
 from classifier.training.fit import Batches, TrainingModel, build_optimizer
 from classifier.training.fused_adamw_adapter import accelerate_optimizer
-from classifier.training.training_data import Images
+from classifier.training.training_data import ImagesAndTargets
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -66,8 +66,10 @@ def build(settings: Settings) -> keras.Model:
     return build_network(settings, classes=CLASSES, mean=mean, deviation=deviation)
 
 
-def random_images(count: int) -> Images:
+def random_images(count: int) -> ImagesAndTargets:
     """Returns noise with random labels: the content does not affect the throughput."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return Images(images, np.eye(CLASSES, dtype="float32")[random.integers(0, CLASSES, count)])
+    return ImagesAndTargets(
+        images, np.eye(CLASSES, dtype="float32")[random.integers(0, CLASSES, count)]
+    )

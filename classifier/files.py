@@ -15,6 +15,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file or a folder atomically: the path never has incomplete content.
 
+    A folder that is replaced is renamed to `.NAME….old` for the moment before the new one comes.
+
     Args:
         path: the file or folder, which is replaced if it exists.
         write: creates the content at a path that it is given, a temporary one in the same folder.

@@ -18,7 +18,7 @@ RENAMED = {  # settings of earlier versions and their present names
     "sparsity": "prune_threshold",
 }
 # The settings that trained weights determine: fine-tuning takes them from the initial model.
-ARCHITECTURE = (
+ARCHITECTURE_SETTINGS = (
     "image_size",
     "architecture",
     "hidden_units",

@@ -92,9 +92,9 @@ def _to_tuple(value: Any) -> Any:
 
 ImageSize = Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
-CountOrNone = Annotated[int, Field(ge=0, lt=2**31)]
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 Sizes = Annotated[tuple[Count, ...], BeforeValidator(_to_tuple), Field(min_length=1)]
-SizesOrNone = Annotated[tuple[Count, ...], BeforeValidator(_to_tuple)]
+SizesOrEmpty = Annotated[tuple[Count, ...], BeforeValidator(_to_tuple)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]  # float32 ends at 3.4e38
 Number = Annotated[float, Field(ge=0, le=1e30)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -122,10 +122,10 @@ class Settings(BaseModel):
     width: Count = 512  # residual_mlp: units between the blocks
     depth: Count = 6  # residual_mlp: number of blocks
     expansion: Count = 4  # residual_mlp: units inside a block, as a multiple of width
-    local_units: CountOrNone = 0  # local_mlp: units of each layer with local weights
+    local_units: CountOrZero = 0  # local_mlp: units of each layer with local weights
     local_patches: Sizes = (9,)  # local_mlp, pixels of 32: side of the initial receptive fields
     local_filters: Literal["random", "patches"] = "random"  # local_mlp: whitened image patches
-    local_maps: SizesOrNone = ()  # local_mlp: side of the feature map of each local layer
+    local_maps: SizesOrEmpty = ()  # local_mlp: side of the feature map of each local layer
     tied: bool = False  # local_mlp: share the weights of a map: convolutions
     channels: Sizes = (32, 64, 128, 256)  # cnn: filters of each stage
 
@@ -142,13 +142,13 @@ class Settings(BaseModel):
     class_weight_power: Probability = 1.0  # of the inverse frequency; 0.5: its square root
     batch_size: Count = 128  # images per step
     epochs: Count = 40  # maximum number of epochs
-    freeze_epochs: CountOrNone = 0  # with --init-from: first epochs, of the new last layer alone
+    freeze_epochs: CountOrZero = 0  # with --init-from: first epochs, of the new last layer alone
     schedule: Annotated[str, _one_of(SCHEDULES)] = "plateau"
     warmup_epochs: Number = 0.0  # cosine: linear increase from zero over the first epochs
     final_rate: Share = 0.0  # cosine: the last learning rate, as a share of the maximum
-    plateau_patience: CountOrNone = 3  # epochs without a better val_loss before a reduction
+    plateau_patience: CountOrZero = 3  # epochs without a better val_loss before a reduction
     plateau_factor: PositiveShare = 0.3  # the rate is multiplied by this
-    early_stopping_patience: CountOrNone = 0  # epochs without a better val_loss; 0: off
+    early_stopping_patience: CountOrZero = 0  # epochs without a better val_loss; 0: off
 
     # Augmentation of the training images, in the graph
     flip: Probability = 0.0  # probability of a horizontal flip
@@ -172,7 +172,7 @@ class Settings(BaseModel):
 
     # Data, number format, calibration and export
     validation_fraction: PositiveShare = 0.1  # share of the training split used for validation
-    seed: CountOrNone = 0  # of weights, validation images, order, augmentation and dropout
+    seed: CountOrZero = 0  # of weights, validation images, order, augmentation and dropout
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # bfloat16 where in hardware
     calibrate: bool = True  # temperature scaling: training/calibration.py
     tta_flip: bool = False  # average the predictions for the image and its horizontal flip

@@ -27,7 +27,7 @@ from interface.translations import (
 )
 
 CLASS_FIGURES = ("best_and_worst_classes", "most_confused_pairs", "class_histograms")
-TRUST_FIGURES = ("reliability", "training")
+TRAINING_FIGURES = ("reliability", "training")
 LEVELS = ("class", "superclass")
 KINDS = ("precision_recall", "roc")
 # What the address of the page holds.
@@ -211,7 +211,7 @@ def render_rest(served: Served, language: str) -> str:
         ]
         for heading, figures in (
             ("classes_heading", CLASS_FIGURES),
-            ("training_heading", TRUST_FIGURES),
+            ("training_heading", TRAINING_FIGURES),
         )
     }
     return fill("figure_panels", language, panels=panels)

@@ -13,12 +13,13 @@ import pytest
 from classifier.architectures import LAST_LAYER, build_network
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames, ModelFolder
-from classifier.presets import ARCHITECTURE
+from classifier.presets import ARCHITECTURE_SETTINGS
 from classifier.settings import Settings
 from classifier.training import saving
+from classifier.training.checkpoints import RunState
 from classifier.training.fast_convolution import accelerate
 from classifier.training.fine_tuning import (
-    Start,
+    InitialModel,
     adopt,
     last_layer_only,
     last_layer_settings,
@@ -91,7 +92,7 @@ def test_everything_but_a_last_layer_for_other_classes_comes_from_the_source(
 ) -> None:
     source = make_source(tmp_path / "source", SETTINGS[name])
     network, start, settings = initialise(source, classes, Settings(dropout=0.3, seed=7))
-    for field in ARCHITECTURE:
+    for field in ARCHITECTURE_SETTINGS:
         assert getattr(settings, field) == getattr(SETTINGS[name], field)
     assert (settings.dropout, settings.tta_flip) == (0.3, False)  # the recipe is the new one's
     np.testing.assert_allclose(start.mean, MEAN)
@@ -165,14 +166,14 @@ def test_a_source_that_does_not_say_how_it_was_built_is_refused(
 
 def initialise(
     source: Path, classes: tuple[str, ...], new: Settings | None = None
-) -> tuple[keras.Model, Start, Settings]:
+) -> tuple[keras.Model, InitialModel, Settings]:
     """Returns a network that starts from a source, its start and its settings."""
     settings, record = adopt(str(source), new or Settings(), ())
-    start = Start(record, source.parent / "initial.weights.h5", settings)
+    start = InitialModel(record, source.parent / "initial.weights.h5", settings)
     network = build_network(
         settings, classes=len(classes), mean=start.mean, deviation=start.deviation
     )
-    start.initialise(network, classes, write=False)
+    start.initialise(network, classes)
     return network, start, settings
 
 
@@ -197,6 +198,14 @@ def test_while_the_last_layer_trains_alone_no_other_weight_changes(tmp_path: Pat
     assert not np.array_equal(
         network.get_layer("stem_convolution").get_weights()[0], before["stem_convolution"][0]
     )
+
+
+def test_best_epoch_is_not_one_of_the_last_layer_alone(tmp_path: Path) -> None:
+    frozen, state = (RunState(tmp_path / name, []) for name in ("frozen", "state"))
+    frozen.rows = [{"epoch": 1, "val_loss": 0.1}]
+    state.rows = [{"epoch": 1, "val_loss": 0.5}, {"epoch": 2, "val_loss": 0.4}]
+    state.prepend(frozen)
+    assert state.best_epoch == 3
 
 
 # The command
@@ -292,6 +301,7 @@ def test_a_fine_tuning_is_resumed_from_its_own_folder_alone(
         (["--set", "freeze_epochs=2"], "freeze_epochs goes with --init-from"),
         (["--resume", "--output", "{run}", "--init-from", "{other}"], "leave it out to resume"),
         (["--init-from", "{damaged}"], "damaged or not an HDF5 file"),
+        (["--init-from", "{source}", "--set", "teacher={source}"], "trained on other classes"),
         (["--push", "--from", "x", "--repo-id", "a/b", "--init-from", "y"], "without training"),
     ],
 )
@@ -312,4 +322,4 @@ def test_a_wrong_call_is_refused_in_one_line_and_writes_nothing(
     if "--push" not in words and "--resume" not in words:
         words += ["--dataset", str(other_dataset), "--output", str(tmp_path / "run")]
     assert_one_line(call_command("train.py", *words), 2, said)
-    assert not (tmp_path / "run").exists()
+    assert {path.name for path in (tmp_path / "run").glob("*")} <= {".lock"}

@@ -9,7 +9,7 @@ import pytest
 from classifier.settings import Settings
 from classifier.training.fit import build_optimizer
 from classifier.training.fused_adamw_adapter import FusedAdamW, accelerate_optimizer
-from classifier.training.pruning import Pruning
+from classifier.training.pruning import WeightPruning
 
 RATES = [1e-2, keras.optimizers.schedules.CosineDecay(0.0, 9, warmup_target=1e-2, warmup_steps=4)]
 
@@ -57,7 +57,7 @@ def test_pruning_keeps_a_weight_at_zero_unless_its_gradients_agree() -> None:
     rate = keras.optimizers.schedules.CosineDecay(0.0, 200, warmup_target=1e-3, warmup_steps=20)
     optimizer = FusedAdamW(learning_rate=rate, weight_decay=0.0)
     network.compile(optimizer)
-    callback = Pruning(network, 0.8)
+    callback = WeightPruning(network, 0.8)
     callback.set_model(network)
     callback.on_train_begin()
     for _ in range(100):

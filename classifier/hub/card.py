@@ -108,7 +108,7 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
-        **FORMATS,
+        **FUNCTIONS,
         training={**training, "dataset": recorded and {**recorded, "id": dataset}},
         settings=settings,
         evaluation=evaluation,
@@ -189,7 +189,7 @@ def _name(folder: ModelFolder) -> str:
 def results(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns the rows of the table of results that an evaluation has: name, formatted value."""
     return [
-        (name, FORMATS[form](evaluation[key]))
+        (name, FUNCTIONS[form](evaluation[key]))
         for key, name, form in RESULTS
         if isinstance(evaluation.get(key), (int, float))
     ]
@@ -263,7 +263,7 @@ def _text(value: Any) -> str:
 
 
 # The template's functions.
-FORMATS: dict[str, Any] = {
+FUNCTIONS: dict[str, Any] = {
     "percent": _format("{:.2%}"),
     "number": _format("{:.4f}"),
     "points": _format("{:.1f}", 0.01),

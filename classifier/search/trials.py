@@ -121,7 +121,7 @@ def objective(trial: optuna.Trial, *, space: SearchSpace, sampler: str, train: A
 
 
 def train_trial(trial: optuna.Trial, settings: Settings, *, data: TrainingData) -> float:
-    """Trains like `train.py` and returns the validation accuracy, as in `training.json`.
+    """Trains like `train.py` and returns the validation accuracy, without averaged views.
 
     Raises:
         TrialPruned: the pruner stopped it early.
@@ -136,7 +136,7 @@ def train_trial(trial: optuna.Trial, settings: Settings, *, data: TrainingData) 
         callbacks = [
             StopAtDivergence(settings.learning_rate),
             *build_callbacks(settings),
-            pruning.Pruning(network, settings.prune_threshold),
+            pruning.WeightPruning(network, settings.prune_threshold),
             keras.callbacks.LambdaCallback(on_epoch_end=partial(_report, trial, settings.epochs)),
         ]
         fit(network, images, settings, callbacks, accelerate=accelerate_optimizer)

@@ -84,6 +84,7 @@ class RunState(keras.callbacks.Callback):
         self.others = {type(other).__name__: other for other in others}
         self.rows: list[dict[str, float]] = []
         self.finished = False
+        self._first = 0  # of the rows of this training, after those of an earlier one
         self._variables: list[np.ndarray] = []
         self._callback_states: dict[str, dict[str, Any]] = {}
         self._epoch_began = 0.0
@@ -103,8 +104,9 @@ class RunState(keras.callbacks.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the lowest validation loss, counted from 1."""
-        return min(range(len(self.rows)), key=lambda index: self.rows[index]["val_loss"]) + 1
+        """The epoch of this training with the lowest validation loss, counted from 1."""
+        own = range(self._first, len(self.rows))
+        return min(own, key=lambda index: self.rows[index]["val_loss"]) + 1
 
     @property
     def epochs_done(self) -> int:
@@ -115,6 +117,7 @@ class RunState(keras.callbacks.Callback):
         """Inserts the epochs of a previous training at the start of the history."""
         own = [{**row, "epoch": row["epoch"] + earlier.epochs_done} for row in self.rows]
         self.rows = [*earlier.rows, *own]
+        self._first = earlier.epochs_done
         self._seconds_before += earlier.seconds
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:

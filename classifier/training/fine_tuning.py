@@ -18,7 +18,7 @@ import numpy as np
 from classifier.data.class_names import match_classes
 from classifier.errors import InputError
 from classifier.hub.sources import locate
-from classifier.presets import ARCHITECTURE
+from classifier.presets import ARCHITECTURE_SETTINGS
 from classifier.settings import Settings
 from classifier.training.distribution import undistributed
 
@@ -52,9 +52,9 @@ def adopt(
     built = training.get("settings") or {}
     if "architecture" not in built:
         raise InputError(f"{source} does not record its architecture: {ADVICE}")
-    built = {name: built[name] for name in ARCHITECTURE if name in built}
+    built = {name: built[name] for name in ARCHITECTURE_SETTINGS if name in built}
     stored = Settings().replace(**{**built, "image_size": found.folder.image_size})
-    for name in ARCHITECTURE:
+    for name in ARCHITECTURE_SETTINGS:
         if name in named and getattr(settings, name) != getattr(stored, name):
             raise InputError(
                 f"{source} has {name} {stored.to_dict()[name]!r}, not "
@@ -66,11 +66,13 @@ def adopt(
         "revision": found.revision,
         "wall_seconds": training.get("wall_seconds"),
     }
-    return settings.replace(**{name: getattr(stored, name) for name in ARCHITECTURE}), record
+    return settings.replace(
+        **{name: getattr(stored, name) for name in ARCHITECTURE_SETTINGS}
+    ), record
 
 
-class Start:
-    """The start of a fine-tuning, which is kept in the folder of the run: it is resumed from there.
+class InitialModel:
+    """The model that a fine-tuning starts from; the folder of the run keeps what it needs of it.
 
     Args:
         record: the entry `init_from` of `run.json`, from `adopt`.
@@ -96,8 +98,8 @@ class Start:
         self.mean = np.asarray(record["mean"], "float32")
         self.deviation = np.asarray(record["deviation"], "float32")
 
-    def initialise(self, network: keras.Model, classes: tuple[str, ...], *, write: bool) -> None:
-        """Gives a network of the initial model's architecture its weights; keeps them if `write`.
+    def initialise(self, network: keras.Model, classes: tuple[str, ...]) -> None:
+        """Gives a network of the initial model's architecture its weights.
 
         The last layer has new weights if the classes are others; if only their order is another
         one, its weights are reordered.
@@ -124,7 +126,10 @@ class Start:
                 layer.set_weights(self._weights[name])
             elif not self.new_layer:
                 layer.set_weights([array[..., order] for array in self._weights[name]])
-        if write:
+
+    def keep(self, network: keras.Model) -> None:
+        """Saves the initial weights of a network, unless they come from the file."""
+        if self._weights:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             network.save_weights(self.file)
 

@@ -15,7 +15,7 @@ from classifier.settings import Settings
 SPARSE_LAYERS = "local_"  # prefix of the names of layers with sparse kernels
 
 
-class Pruning(keras.callbacks.Callback):
+class WeightPruning(keras.callbacks.Callback):
     """Prunes after each step, below a number of the current learning rates.
 
     Args:

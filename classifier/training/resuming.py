@@ -20,7 +20,7 @@ from classifier.training.fit import (
     fit,
 )
 from classifier.training.fused_adamw_adapter import accelerate_optimizer
-from classifier.training.pruning import Pruning
+from classifier.training.pruning import WeightPruning
 
 STATE = "state.npz"
 
@@ -51,7 +51,7 @@ def fit_or_resume(
         ValueError: the state in the folder is of another network.
         DivergedError: a loss or a weight is not finite.
     """
-    callbacks = [*build_callbacks(settings), Pruning(network, settings.prune_threshold)]
+    callbacks = [*build_callbacks(settings), WeightPruning(network, settings.prune_threshold)]
     best = BestWeights(network, folder)
     if group.is_chief:
         folder.mkdir(parents=True, exist_ok=True)

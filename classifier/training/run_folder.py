@@ -19,10 +19,10 @@ from classifier.data.labelled_images import LabelledImages
 from classifier.data.source import OPTIONS, DataSource
 from classifier.errors import DiskFullError, InputError
 from classifier.files import DISK_FULL, remove_temporary, require_writable, write_text
-from classifier.presets import ARCHITECTURE, DEFAULT_PRESET, load_preset, preset_names
+from classifier.presets import ARCHITECTURE_SETTINGS, DEFAULT_PRESET, load_preset, preset_names
 from classifier.settings import Settings
 
-START = "run.json"
+RECORD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Run:
         dataset_id: the value of `--dataset-id`, or None.
         fingerprint: of a resumed run's data, None for a new run.
         init_from: the initial model, or None: `source` as given, `name` for the records, its
-            `revision` on the Hub; from the start on, also what `fine_tuning.Start` records.
+            `revision` on the Hub; from the start on, also what `fine_tuning.InitialModel` records.
         teacher: identifies the teacher; empty without one.
     """
 
@@ -56,7 +56,7 @@ class Run:
                 "original data, or choose another --output"
             )
 
-    def start(self, split: LabelledImages, teacher: str) -> None:
+    def write_record(self, split: LabelledImages, teacher: str) -> None:
         """Writes `run.json`: from now on the folder contains a run."""
         content = {
             "settings": self.settings.to_dict(),
@@ -66,7 +66,7 @@ class Run:
             "init_from": self.init_from,
             "teacher": teacher,
         }
-        write_text(self.folder / START, json.dumps(content, indent=2) + "\n")
+        write_text(self.folder / RECORD, json.dumps(content, indent=2) + "\n")
 
     @property
     def model(self) -> Path:
@@ -102,7 +102,7 @@ class Run:
             on_hub = f"{source.partition('@')[0]}@{revision}"
             words += ["--init-from", on_hub if revision else source]
         for name, value in self.settings.to_dict().items():
-            adopted = self.init_from and name in ARCHITECTURE
+            adopted = self.init_from and name in ARCHITECTURE_SETTINGS
             if preset.to_dict()[name] != value and not adopted:
                 words += ["--set", f"{name}={json.dumps(value)}"]
         return shlex.join(words)
@@ -126,9 +126,10 @@ class Run:
         try:
             yield
         except KeyboardInterrupt:
+            begun = (self.folder / RECORD).exists()
+            advice = f"resume from the last checkpoint with: {command}"
             raise KeyboardInterrupt(
-                f"stopped; the state of the last complete epoch is in {self.checkpoints}. "
-                f"Resume with: {command}"
+                f"stopped; {advice if begun else 'nothing was trained yet, start again'}"
             ) from None
         except OSError as error:
             if error.errno not in DISK_FULL:
@@ -147,7 +148,7 @@ def open_run(
     *,
     resume: bool,
     given: dict[str, Any],
-    start: bool = True,
+    may_start: bool = True,
     is_chief: bool = True,
 ) -> Iterator[Run]:
     """Starts a new run or resumes the one in its folder; holds the lock of the folder meanwhile.
@@ -156,16 +157,16 @@ def open_run(
         run: the new run; its folder is created if needed.
         resume: whether an existing run may be resumed, with the settings that it has.
         given: the arguments of the command line, which a resumed run must agree with.
-        start: whether a new run may be started.
+        may_start: whether a new run may be started.
         is_chief: whether this process writes files; other processes take no lock.
 
     Raises:
-        InputError: there is a run and `resume` is not set, or none and `start` is not set, or it
+        InputError: there is a run without `resume`, or none without `may_start`, or it
             differs from the arguments, or another process is training in the folder.
     """
     folder = run.folder
     require_writable(folder)
-    if not start and not _holds_run(folder):
+    if not may_start and not _holds_run(folder):
         raise InputError(
             f"{folder} holds no run to resume: name its folder with --output, or leave out --resume"
         )
@@ -195,7 +196,7 @@ def open_run(
 
 
 def _read(folder: Path, given: dict[str, Any]) -> Run:
-    content = json.loads((folder / START).read_text(encoding="utf-8"))
+    content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     run = Run(
         folder,
         Settings().replace(**content["settings"]),
@@ -218,4 +219,4 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
 
 
 def _holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (START, "model", "checkpoints"))
+    return any((folder / name).exists() for name in (RECORD, "model"))

@@ -14,7 +14,7 @@ from classifier.model_folder.folder import ClassNames
 from classifier.settings import Settings
 
 
-class Images(NamedTuple):
+class ImagesAndTargets(NamedTuple):
     """Images, uint8, (N, S, S, 3), RGB 0–255, and their target distributions, float32, (N, C)."""
 
     images: np.ndarray
@@ -37,13 +37,13 @@ class TrainingData:
 
     split: LabelledImages
     test: LabelledImages
-    training: Images
-    validation: Images
+    training: ImagesAndTargets
+    validation: ImagesAndTargets
     mean: np.ndarray
     deviation: np.ndarray
     remarks: tuple[str, ...] = ()
 
-    def epoch(self, number: int) -> Images:
+    def epoch(self, number: int) -> ImagesAndTargets:
         """Returns the training images, which are the same in every epoch."""
         return self.training
 
@@ -57,9 +57,11 @@ def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     )
     targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     weights = class_weights(split.labels[chosen], len(split.classes), settings)
-    training = Images(split.images[chosen], targets[chosen] * weights[split.labels[chosen], None])
+    training = ImagesAndTargets(
+        split.images[chosen], targets[chosen] * weights[split.labels[chosen], None]
+    )
     mean, deviation = channel_statistics(training.images)
-    validation = Images(split.images[held_out], targets[held_out])
+    validation = ImagesAndTargets(split.images[held_out], targets[held_out])
     remarks = (*split.remarks, *test.remarks, *_warnings(split, test))
     return TrainingData(split, test, training, validation, mean, deviation, remarks)
 
