@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import gc
 import io
 import os
 import sys
@@ -15,6 +16,9 @@ from classifier.errors import ClassifierError, DiskFullError, InputError
 from classifier.files import DISK_FULL, temporary_path
 
 OUT_OF_MEMORY = ("OOM when allocating", "RESOURCE_EXHAUSTED")  # of TensorFlow and of JAX
+# New objects between garbage collections: `import keras` creates 780,000, which stay; by default
+# 8% of its time (4.95 instead of 5.36 s) goes into collections that find nothing.
+COLLECTED_AFTER = 50_000
 INTERRUPTED = 130  # the shell's convention for a command ended by Ctrl-C: 128 + SIGINT
 
 
@@ -84,6 +88,7 @@ def run(
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_streams()
+    gc.set_threshold(COLLECTED_AFTER)
     prepare_environment(batches=batches)
     try:
         main(arguments)

@@ -13,7 +13,9 @@ from classifier.prediction.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
-BATCH = 32  # images: larger batches take more memory and are no faster for each image
+BATCH = (
+    64  # images: a quarter faster than 32 for `mlp`; larger ones take more memory and are no faster
+)
 
 
 def load(folder: ModelFolder) -> Classifier:

@@ -20,7 +20,7 @@ from classifier.model_folder.folder import TOP
 from classifier.prediction.classifier import Classifier, Prediction, rank
 from classifier.prediction.paths import InputFile
 
-BATCH_BYTES = 256 * 32 * 32 * 3  # bytes of pixels per batch: 256 images of 32×32
+BATCH_BYTES = 64 * 32 * 32 * 3  # bytes of pixels per batch: 64 images of 32×32
 MIN_BATCH = 8  # images
 
 Decoding = tuple[str, "Future[np.ndarray | str]"]  # the path, and the pixels or an error message
