@@ -247,7 +247,7 @@ def test_classify_files_decodes_one_batch_ahead(tmp_path: Path) -> None:
     classifier = Stub()
     batches = classify_files(classifier, endless())
     for done in range(1, 4):
-        assert len(next(batches)) == 256
-        assert taken <= (done + 1) * 256
+        assert len(next(batches)) == 64
+        assert taken <= (done + 1) * 64
     batches.close()  # type: ignore[attr-defined]
-    assert classifier.batches == [256] * 3
+    assert classifier.batches == [64] * 3
