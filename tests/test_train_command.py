@@ -79,8 +79,7 @@ def test_a_run_stopped_and_killed_ends_with_the_weights_of_one_that_was_not(
             assert process.returncode == 130
             assert "Traceback" not in errors
             last = errors.strip().splitlines()[-1]
-            assert str(folder / "checkpoints") in last
-            assert f"python train.py --output '{folder}' --resume" in last
+            assert f"last checkpoint with: python train.py --output '{folder}' --resume" in last
             assert not list(folder.rglob("*.tmp"))
         command = ["train.py", "--output", str(folder), "--resume"]
     assert not (folder / "model").exists()
