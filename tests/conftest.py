@@ -1,7 +1,6 @@
 """Fixtures that many tests share: data sets, runs of the commands, and a model trained on them."""
 
 import contextlib
-import gc
 import os
 import signal
 import subprocess
@@ -34,7 +33,6 @@ os.environ["HF_DATASETS_CACHE"] = str(Path(HUB_CACHE.name, "datasets"))
 os.environ["CIFAR100_MLP_CACHE"] = str(Path(HUB_CACHE.name, "arrays"))
 os.environ.pop("HF_TOKEN", None)
 sys.path.insert(0, str(PROJECT))
-gc.set_threshold(50_000)  # as in the commands
 # Started in the background, a shell has us ignore Ctrl-C, and so would the commands under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

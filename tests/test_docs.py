@@ -66,10 +66,6 @@ CHANGES = (  # in a command, before it runs
     (r"^pip install ", "python -m pip install -q --no-index --dry-run "),
     ("from handler import", "from classifier.hub.handler import"),  # copied from a published model
     (r"^(python -m benchmarks\..*)", r"\1 --help"),  # hours; their own tests run them small
-    (
-        r"--distributed\b",
-        r"\g<0> --help",
-    ),  # several processes: test_distributed.py trains with them
     (r"^(hf jobs hardware)", r"\1 --help"),  # asks the Hub what it rents out
     (r"--preset NAME\b", "--preset mlp"),
     (r"--dataset emoji\b", "--dataset path/to/images"),  # drawn with a font that not all have
@@ -299,8 +295,11 @@ def run_line(command: str, workshop: Workshop) -> tuple[int, str]:
             print("  not run: there is no PostgreSQL here")
             return 0, ""
         command = command.replace(POSTGRES, workshop.postgres)
+    alone = "--distributed" in command  # on another backend than the runner's
+    if alone and command.startswith("python train.py"):
+        make_room(shlex.split(command)[1:], workshop)
     known = re.match(r"python (-m (?!pip)|\w+\.py)", command)
-    if not known or re.search(r"[;&|<>\n]", command):
+    if alone or not known or re.search(r"[;&|<>\n]", command):
         return workshop.shell(command)
     words = shlex.split(command)[1:]
     if words[0] == "train.py":

@@ -168,11 +168,13 @@ def test_nothing_is_reported_and_nothing_written_but_caches(
         "PYTHONPATH": f"{tmp_path / 'site'}",
         "NETWORK_LOG": str(log),
     }
-    run = tmp_path / "run"
+    run, converted = tmp_path / "run", tmp_path / "model.onnx"
     data = ["--dataset", small_dataset]
     tiny = ["--preset", "mlp-baseline", "--set", "hidden_units=[8]", "--epochs", "1"]
     for command in [
         ["train.py", *tiny, *data, "--output", run],
+        ["-m", "evaluation", run, *data],
+        ["-m", "classifier.convert", run, "--to", "onnx", "--output", converted],
         ["classify.py", run / "model" / "plots", "--model", run],
     ]:
         result = subprocess.run(

@@ -10,8 +10,9 @@ CORE = min(os.sched_getaffinity(0))
 
 
 @pytest.mark.slow
-def test_step_seconds_measures_real_workers() -> None:
-    assert scaling.step_seconds([CORE, CORE], batch_size=8, steps=2) > 0
+@pytest.mark.parametrize("workers", [1, 2])
+def test_step_seconds_measures_real_workers(workers: int) -> None:
+    assert scaling.step_seconds([CORE] * workers, batch_size=8, steps=2) > 0
 
 
 def test_step_seconds_failed_worker_is_an_error() -> None:

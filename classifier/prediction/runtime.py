@@ -13,9 +13,8 @@ from classifier.prediction.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
-BATCH = (
-    64  # images: a quarter faster than 32 for `mlp`; larger ones take more memory and are no faster
-)
+# Images: a quarter faster than 32 for `mlp`; larger batches take more memory and are no faster.
+BATCH = 64
 
 
 def load(folder: ModelFolder) -> Classifier:
