@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from numpy.typing import ArrayLike
 
 from evaluation.curves import default_classes
 from evaluation.metrics import METRICS
@@ -169,7 +170,7 @@ def render_matrix(served: Served, level: str, zoom: int | None, language: str) -
     return fill("matrix", language, zoomed=zoomed, matrix=whole)
 
 
-def confused_with(matrix: list[list[int]], chosen: int) -> tuple[int, ...]:
+def confused_with(matrix: ArrayLike, chosen: int) -> tuple[int, ...]:
     """Returns a class and those that it is most often confused with."""
     counts = np.asarray(matrix)
     both = counts[chosen] + counts[:, chosen]

@@ -19,6 +19,7 @@ from classifier.errors import InputError
 from classifier.formats.onnx_graph import write_onnx
 from classifier.hub.pulling import ResolvedModel
 from classifier.prediction.confidence import Confidence
+from evaluation.themes import DARK, LIGHT
 from interface import classify
 from interface.drawing import FigureCache
 from interface.serving import Models, Served
@@ -148,10 +149,13 @@ def copy_scripts(folder: Path) -> None:
 
 
 def theme_variables() -> str:
-    """Returns the colours of the theme as CSS variables, under the names that Gradio gives them."""
+    """Returns the colours of theme and figures as CSS variables, those of Gradio by its names."""
     rules = []
-    for place, selector in enumerate(("body", ".dark")):
-        lines = (f"--{name.replace('_', '-')}: {both[place]};" for name, both in COLOURS.items())
+    for place, (selector, theme) in enumerate((("body", LIGHT), (".dark", DARK))):
+        named = {name.replace("_", "-"): both[place] for name, both in COLOURS.items()}
+        named |= {f"series-{order}": colour for order, colour in enumerate(theme.series, 1)}
+        named |= {f"ramp-{order}": colour for order, colour in enumerate(theme.ramp)}
+        lines = (f"--{name}: {colour};" for name, colour in named.items())
         rules.append(f"{selector} {{ {' '.join(lines)} }}")
     return "\n".join(rules)
 

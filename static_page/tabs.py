@@ -12,17 +12,21 @@ from markupsafe import Markup
 
 from classifier import provenance
 from evaluation import curves
-from evaluation.curves import Curve
+from evaluation.curves import ClassCurves, Curve, default_classes
 from interface import about, classify, compare, evaluation, header, markup
-from interface.figures import ABLATION, measured
+from interface.figures import ABLATION, MAX_CLASSES, measured
 from interface.mistakes import ALL
 from interface.serving import Models, Served
-from interface.translations import LANGUAGES, class_name, locale, number
+from interface.translations import LANGUAGES, class_name, locale, number, percent
 
 ROOM = Path(__file__).parent
 TEMPLATES = ROOM / "templates"
 LISTED = 6  # classes that one is most often confused with, in each direction
 CURVE_SIDE = 100  # units of the drawing of a curve
+AXES = {  # of the curves, horizontal and vertical
+    "precision_recall": ("recall", "precision"),
+    "roc": ("false_positive_rate", "true_positive_rate"),
+}
 
 # What both pages show has one template, in the app's folder.
 fill = partial(
@@ -49,6 +53,8 @@ def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) ->
             pages[f"{place}/about-{language}.html"] = render_about(models, served, language)
             if served.evaluation is not None:
                 pages[f"{place}/classes-{language}.html"] = render_classes(served, language)
+            if served.predictions is not None:
+                pages[f"{place}/curves-{language}.html"] = render_curves(served, language)
     pages["index.html"] = fill(
         "index",
         LANGUAGES[0],
@@ -86,40 +92,65 @@ def render_evaluation(served: Served, language: str) -> str:
                 evaluation.LEVELS if served.labels.superclasses else evaluation.LEVELS[:1]
             )
         },
-        curves={
-            kind: Markup(evaluation.render_curves(served, kind, [], language))
-            for kind in evaluation.KINDS
-        },
+        kinds=evaluation.KINDS,
+        drawn=default_classes(served.evaluation),
+        most=MAX_CLASSES,
         rest=Markup(evaluation.render_rest(served, language)),
         classes=Markup(evaluation.render_classes(served, language)),
     )
 
 
 def render_classes(served: Served, language: str) -> str:
-    """Returns for each class its confusions and curves, of which the page shows one class's."""
+    """Returns the confusions of each class, of which the page shows one class's."""
     counts = np.asarray((served.evaluation or {})["confusion_matrix"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [class_name(name, language) for name in served.labels.classes]
     text = locale(language).text
-    classes = [
-        {
-            "title": text("class_confusions", name=class_name(name, language)),
-            "note": text(
-                "class_confusions_note",
-                right=number(counts[index, index], language),
-                support=number(counts[index].sum(), language),
-            ),
-            "lists": {
-                text("taken_for"): _confused(served, counts[index], index, language),
-                text("taken_from"): _confused(served, counts[:, index], index, language),
+    classes = []
+    for index, name in enumerate(names):
+        partners = evaluation.confused_with(counts, index)
+        classes.append(
+            {
+                "title": text("class_confusions", name=name),
+                "note": text(
+                    "class_confusions_note",
+                    right=number(counts[index, index], language),
+                    support=number(counts[index].sum(), language),
+                ),
+                "lists": {
+                    text("taken_for"): _confused(served, counts[index], index, language),
+                    text("taken_from"): _confused(served, counts[:, index], index, language),
+                },
+                "partners": [names[partner] for partner in partners],
+                "shares": shares[np.ix_(partners, partners)],
+            }
+        )
+    return fill("one_class", language, classes=classes, text=text)
+
+
+def render_curves(served: Served, language: str) -> str:
+    """Returns the curves of all classes, of which the page shows those of the chosen ones."""
+    text = locale(language).text
+
+    def described(curve: Curve, name: str) -> tuple[str, str, str]:
+        return name, _path(curve), number(curve.area, language, 3)
+
+    drawings = {}
+    for kind, found in _class_curves(served).items():
+        classes = [(index, curve) for index, curve in enumerate(found.classes) if curve is not None]
+        drawings[kind] = {
+            "axes": [text(axis) for axis in AXES[kind]],
+            "averages": {
+                average: described(getattr(found, average), text(average))
+                for average in ("micro", "macro")
             },
-            "curves": {
-                text(kind): (_path(of_class), number(of_class.area, language, 3))
-                for kind, each in _class_curves(served).items()
-                if (of_class := each[index]) is not None
+            "classes": {
+                index: described(curve, class_name(served.labels.classes[index], language))
+                for index, curve in sorted(classes, key=lambda pair: -pair[1].area)
             },
         }
-        for index, name in enumerate(served.labels.classes)
-    ]
-    return fill("one_class", language, classes=classes, side=CURVE_SIDE)
+    ticks = {tick: percent(tick / CURVE_SIDE, language, 0) for tick in range(0, CURVE_SIDE + 1, 20)}
+    return fill("curves", language, name=served.name, text=text, drawings=drawings, ticks=ticks)
 
 
 def render_compare(models: Models, language: str) -> str:
@@ -178,17 +209,17 @@ def _confused(
 
 
 @lru_cache(1)
-def _class_curves(served: Served) -> dict[str, Sequence[Curve | None]]:
-    if served.predictions is None:
-        return {}
+def _class_curves(served: Served) -> dict[str, ClassCurves]:
+    probabilities, labels = served.predictions  # type: ignore[misc]
     return {
-        "precision_recall": curves.precision_recall_curves(*served.predictions).classes,
-        "roc": curves.roc_curves(*served.predictions).classes,
+        "precision_recall": curves.precision_recall_curves(probabilities, labels),
+        "roc": curves.roc_curves(probabilities, labels),
     }
 
 
 def _path(curve: Curve) -> str:
     """Returns a curve of the unit square as an SVG path, in whole units of the drawing."""
-    x, y = (np.rint(CURVE_SIDE * values).astype(int) for values in (curve.x, 1 - curve.y))
-    points = dict.fromkeys(zip(x.tolist(), y.tolist(), strict=True))
-    return "M" + "L".join(f"{right} {down}" for right, down in points)
+    points = np.rint(CURVE_SIDE * np.stack([curve.x, 1 - curve.y], axis=1)).astype(int)
+    steps = np.diff(points, axis=0)
+    moved = " ".join(f"{right} {down}" for right, down in steps[steps.any(axis=1)])
+    return f"M{points[0, 0]} {points[0, 1]}l{moved}"

@@ -50,7 +50,7 @@ def tab(page: Page, name: str) -> None:
 
 def test_every_address_in_the_page_is_a_file_of_it(site: Path) -> None:
     pages = [*site.glob("*.html"), *site.glob("tabs/**/*.html")]
-    assert len(pages) == 1 + 2 + 2 * 2 * 2 + 2
+    assert len(pages) == 1 + 2 + 2 * (2 * 2) + 2 * 2  # the second model is not evaluated
     for path in pages:
         text = path.read_text(encoding="utf-8")
         for name in addresses(text):
@@ -71,6 +71,22 @@ def test_the_scripts_have_all_texts_that_they_name(site: Path) -> None:
     )
     assert len(named) > 10
     assert set(named) <= texts["en"].keys()
+
+
+def test_the_curves_have_the_areas_of_the_evaluation(site: Path) -> None:
+    page = (site / "tabs/tiny/curves-en.html").read_text(encoding="utf-8")
+    evaluation = ModelFolder(site.parent / "tiny").evaluation
+    assert evaluation is not None
+    for kind, area in (("precision_recall", "average_precision"), ("roc", "roc_auc")):
+        drawing = page[page.index(f'data-when="curve={kind}"') :].partition("</svg>")
+        for index, row in enumerate(evaluation["per_class"]):
+            pattern = rf'<path data-when="curves={index}" d="M(\d+) (\d+)l([^"]*)"'
+            found = re.search(pattern, drawing[0])
+            assert found is not None
+            steps = np.array(found[3].split(), int).reshape(-1, 2)
+            x, y = np.cumsum([[int(found[1]), int(found[2])], *steps], axis=0).T / 100
+            assert abs(np.trapezoid(1 - y, x)) == pytest.approx(row[area], abs=0.05)
+            assert f'<span class="value">{row[area]:.3f}</span> {row["name"]}<' in drawing[2]
 
 
 def test_the_models_of_the_page_answer_as_keras_does(site: Path) -> None:
@@ -232,17 +248,39 @@ def test_tabs_are_entries_of_the_history_and_open_with_the_keyboard(open_site: O
 @pytest.mark.browser
 def test_choices_on_the_evaluation_tab_are_kept_in_the_address(open_site: Open) -> None:
     page = open_site("?tab=evaluation&curve=roc")
-    expect(page.locator("#curves img[alt^='ROC']:visible")).to_have_count(1)
+    expect(page.locator("#curves svg[aria-label^='ROC']:visible")).to_have_count(1)
     page.locator("input[name=level][value=superclass]").check()
     expect(page.locator("#matrix img[alt*='superclass']:visible")).to_have_count(1)
-    page.locator("#zoom").select_option(label="cloud")
-    expect(page.locator(".one-class h3:visible")).to_have_text("Confusions of “cloud”")
+    page.locator("#zoom").select_option(label="apple")
+    expect(page.locator(".one-class h3:visible")).to_have_text("Confusions of “apple”")
+    expect(page.locator(".zoomed:visible tbody th")).to_have_text(["apple", "fox"])
+    expect(page.locator(".zoomed:visible tbody td")).to_have_text(["100", "", "100", ""])
     page.reload()
-    expect(page.locator(".one-class h3:visible")).to_have_text("Confusions of “cloud”")
+    expect(page.locator(".one-class h3:visible")).to_have_text("Confusions of “apple”")
     expect(page.locator("#matrix img[alt*='superclass']:visible")).to_have_count(1)
     page.locator("#zoom").select_option("-1")
     expect(page.locator(".one-class h3:visible")).to_have_count(0)
     expect(page).not_to_have_url(re.compile("zoom"))
+
+
+@pytest.mark.browser
+def test_the_curves_of_the_chosen_classes_are_shown(open_site: Open) -> None:
+    page = open_site("?tab=evaluation&curve=roc&curves=0,5,77")
+    shown = page.locator("#curves .series li:visible")
+    expect(shown).to_have_text([re.compile("apple"), re.compile("fox")])
+    page.locator("#curve-classes").click()
+    group = page.locator("[data-most]")
+    group.evaluate("group => { group.dataset.most = 3 }")
+    group.get_by_label("cloud").check()
+    expect(shown).to_have_count(3)
+    expect(page.locator("#curves .series path:visible")).to_have_count(3)
+    expect(group.get_by_label("bridge")).to_be_disabled()
+    page.reload()
+    expect(shown).to_have_count(3)
+    page.locator("#curve-classes").click()
+    for name in CLASSES:  # all are drawn when nothing is chosen: the best and the worst
+        group.get_by_label(name).check()
+    expect(page).not_to_have_url(re.compile("curves"))
 
 
 @pytest.mark.browser

@@ -53,7 +53,7 @@
 
   // Parts of the page that are loaded when they are shown. The braces in their address are filled in.
   async function load(part) {
-    if (part.closest("[hidden]")) return;
+    if (part.closest("[hidden]") || part.parentNode.closest("[aria-busy]")) return; // what it is in is replaced
     const fields = { "{model}": model(), "{language}": root.lang };
     const source = part.dataset.source.replace(/\{\w+\}/g, (field) => fields[field].split("/").map(encodeURIComponent).join("/"));
     if (part.dataset.loaded === source) return;
@@ -75,24 +75,31 @@
   const loadAll = () => Promise.all(every("[data-source]").map(load));
 
   // Controls with a name: the address holds their values, but for those that the page comes with.
-  const controls = (inside) => every("select[name], input[type=radio][name]:not([name=model])", inside);
-  const isChosen = (control) => control.type !== "radio" || control.checked;
-  const isUsual = (control) => (control.type === "radio" ? control.defaultChecked : control.selectedOptions[0].defaultSelected);
+  const controls = (inside) => every("select[name], input[name]:not([name=model])", inside);
+  const isList = (control) => control.localName === "select";
+  const isChosen = (control) => isList(control) || control.checked;
+  const isUsual = (control) => (isList(control) ? control.selectedOptions[0].defaultSelected : control.checked === control.defaultChecked);
+  const most = (control) => control.closest("[data-most]")?.dataset.most; // of checkboxes, at a time
   function restore(inside) {
     for (const control of controls(inside)) {
       const value = get(control.name);
-      const isKnown = every(`[name="${control.name}"]`, inside).some((other) => other.value === value);
-      if (control.type === "radio") control.checked = isKnown ? control.value === value : control.defaultChecked;
+      const values = value.split(",").slice(0, most(control));
+      const isKnown = every(`[name="${control.name}"]`, inside).some((other) => values.includes(other.value));
+      if (!isList(control)) control.checked = isKnown ? values.includes(control.value) : control.defaultChecked;
       else if (every("option", control).some((option) => option.value === value)) control.value = value;
     }
     show();
   }
   // What is shown by a choice says so: data-when="name=value&…", or data-unless.
   function show() {
-    const chosen = Object.fromEntries(controls(document).filter(isChosen).map(({ name, value }) => [name, value]));
-    const holds = (terms) => [...new URLSearchParams(terms)].every(([name, value]) => chosen[name] === value);
-    for (const part of every("[data-when]")) part.hidden = !holds(part.dataset.when);
+    const chosen = controls(document).filter(isChosen).map(({ name, value }) => `${name}=${value}`);
+    const holds = (terms) => [...new URLSearchParams(terms)].every((term) => chosen.includes(term.join("=")));
+    for (const part of every("[data-when]")) part.toggleAttribute("hidden", !holds(part.dataset.when));
     for (const part of every("[data-unless]")) part.hidden = holds(part.dataset.unless);
+    for (const group of every("[data-most]")) {
+      const isFull = every(":checked", group).length >= group.dataset.most;
+      for (const box of every("input", group)) box.disabled = isFull && !box.checked;
+    }
     loadAll();
   }
 
@@ -145,7 +152,9 @@
       translate();
       loadAll();
     } else if (target.name && controls(document).includes(target)) {
-      keep(target.name, isUsual(target) ? "" : target.value);
+      const same = controls(document).filter(({ name }) => name === target.name);
+      const values = same.filter(isChosen).map(({ value }) => value);
+      keep(target.name, same.every(isUsual) ? "" : values.join(","));
       show();
     }
   });
