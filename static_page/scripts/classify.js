@@ -298,9 +298,8 @@ async function camera() {
 }
 
 function showCamera(isOn) {
-  video.hidden = find("[data-do=take]").hidden = !isOn;
-  preview.hidden = isOn || !picture.file;
-  find("[data-do=remove]").hidden = !isOn && !picture.file;
+  video.hidden = find("[data-do=take]").hidden = find("[data-do=close]").hidden = !isOn;
+  preview.hidden = find("[data-do=remove]").hidden = isOn || !picture.file;
 }
 
 function stopCamera() {
@@ -332,7 +331,8 @@ const actions = {
   camera: () => camera().catch(() => tell("#problem", "error_camera")),
   take,
   paste: () => paste().catch(() => tell("#problem", "error_paste")),
-  remove: () => (video.srcObject ? stopCamera() : choose()),
+  close: stopCamera,
+  remove: () => choose(),
   map: explain,
   stop,
   others: () => askOthers(({ name }) => !picture.answers[name]),

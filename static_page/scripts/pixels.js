@@ -65,7 +65,7 @@ function identify(bytes, starts) {
     if (!SIZES[format]) throw new ImageError("browser_format");
     try {
       const [width, height] = SIZES[format](view, bytes);
-      return { format, width, height };
+      return { format, width, height, isWhole: HAS_END[format]?.(view, bytes) ?? true };
     } catch (error) {
       if (error instanceof RangeError) throw new ImageError("damaged"); // the file ends within its header
       throw error;
@@ -102,6 +102,31 @@ function* jpegSegments(bytes, view) {
   }
 }
 
+// Whether a file has its end, of the formats of which some browsers show the part that is there.
+const HAS_END = {
+  PNG(view, bytes) {
+    let chunk = 8;
+    while (chunk + 12 <= bytes.length && text(bytes, chunk + 4, 4) !== "IEND") chunk += 12 + view.getUint32(chunk);
+    return chunk + 12 <= bytes.length;
+  },
+  JPEG(view, bytes) {
+    let at = bytes.indexOf(0xff, [...jpegSegments(bytes, view)].at(-1).end);
+    while (at >= 0 && bytes[at + 1] !== 0xd9) at = bytes.indexOf(0xff, at + 1);
+    return at >= 0;
+  },
+  GIF(view, bytes) {
+    const table = (flags) => (flags & 0x80 ? 6 << (flags & 7) : 0); // bytes of a palette
+    let at = 13 + table(bytes[10]);
+    for (let isImage = false; !isImage && at < bytes.length; at += 1) {
+      isImage = bytes[at] === 0x2c;
+      at += isImage ? 11 + table(bytes[at + 9]) : 2;
+      while (bytes[at]) at += 1 + bytes[at];
+    }
+    return at <= bytes.length;
+  },
+  BMP: (view, bytes) => view.getUint32(2, true) <= bytes.length,
+};
+
 function webpSize(view) {
   const bits = view.getUint32(21, true);
   const longer = (at) => 1 + view.getUint16(at, true) + (view.getUint8(at + 2) << 16);
@@ -125,10 +150,11 @@ function avifSize(view, bytes) {
   return sizes.reduce((one, other) => (one[0] * one[1] > other[0] * other[1] ? one : other), [0, 0]);
 }
 
-function check({ width, height }, limits) {
+function check({ width, height, isWhole }, limits) {
   if (width < 1 || height < 1) throw new ImageError("damaged");
   if (Math.max(width, height) > limits.max_aspect * Math.min(width, height)) throw new ImageError("too_narrow");
   if (width * height > limits.max_pixels) throw new ImageError("too_many_pixels");
+  if (!isWhole) throw new ImageError("damaged");
 }
 
 // Returns the orientation, 1 to 8, from a file's EXIF metadata, and changes it to 1 there.
