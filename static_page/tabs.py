@@ -125,7 +125,8 @@ def render_classes(served: Served, language: str) -> str:
                 "shares": shares[np.ix_(partners, partners)],
             }
         )
-    return fill("one_class", language, classes=classes, text=text)
+    title, note = text("confusion_chosen"), text("confusion_classes_note")
+    return fill("one_class", language, classes=classes, matrix_title=title, matrix_note=note)
 
 
 def render_curves(served: Served, language: str) -> str:
