@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import output
-from benchmarks.compare import training_seconds
+from benchmarks.compare import ALONE, CONVOLUTIONAL, TAUGHT, training_seconds
 from classifier import command_line
 from classifier.data.source import DataSource, add_data_arguments
 from classifier.errors import ClassifierError
@@ -36,10 +36,6 @@ from classifier.model_folder.folder import ModelFolder
 NUMBERS = output.PROJECT / "pretrained"
 EPOCHS = 30
 MAX_SEEDS = 100  # runs of seeds below it are collected
-
-ALONE = "dense only, alone"
-TAUGHT = "dense only, taught by our CNN"
-CONVOLUTIONAL = "convolutional"
 
 
 @dataclass(frozen=True)
@@ -71,25 +67,15 @@ NO_VIEWS = ("tta_flip=false", "tta_zoom=1")
 # The preset `mlp` trains on from other weights, at a low rate.
 LOCAL = ("local_maps=[]", "local_patches=[7, 12]", "learning_rate=0.001", *NO_VIEWS)
 NO_TEACHER = "teacher="
+UNPRUNED = (*LOCAL, NO_TEACHER, "prune_threshold=0")
+RESIDUAL = ("local_units=0", "architecture=residual_mlp")
 VIEWS = "distillation_views=6"  # the teacher's answers are most of the time of so short a training
 TIED = ("mlp-tied", VIEWS)
 ROWS = (
     Row("baseline", "baseline (dense ReLU, dropout, L2)", ALONE, "mlp-baseline"),
     Row("augmentation", "+ flips, crops, mixup", ALONE, "mlp-baseline", AUGMENTATION),
-    Row(
-        "residual",
-        "+ residual blocks, AdamW",
-        ALONE,
-        "mlp",
-        (*LOCAL, NO_TEACHER, "local_units=0", "architecture=residual_mlp", "prune_threshold=0"),
-    ),
-    Row(
-        "local",
-        "+ local receptive-field initialisation",
-        ALONE,
-        "mlp",
-        (*LOCAL, NO_TEACHER, "prune_threshold=0"),
-    ),
+    Row("residual", "+ residual blocks, AdamW", ALONE, "mlp", (*UNPRUNED, *RESIDUAL)),
+    Row("local", "+ local receptive-field initialisation", ALONE, "mlp", UNPRUNED),
     Row("pruning", "+ pruning during training", ALONE, "mlp", (*LOCAL, NO_TEACHER)),
     Row("teacher", "+ knowledge distillation from the CNN", TAUGHT, "mlp", (*LOCAL, VIEWS), 1),
     Row(

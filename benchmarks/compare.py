@@ -37,13 +37,17 @@ from evaluation.samples import stratified_subset
 from evaluation.themes import LIGHT
 
 if TYPE_CHECKING:  # slow to import, and not needed for `--help` and invalid arguments
+    import keras
+
     from classifier.prediction.classifier import Classifier
 
 SEED = 0
 SUMMARY_FIGURES = ("top1", "top5", "expected_calibration_error")
+ALONE, TAUGHT = "dense only, alone", "dense only, taught by our CNN"
+CONVOLUTIONAL = "convolutional"
 # The published record for dense layers trained on CIFAR-100 alone.
-RECORD = ["[β-LASSO](https://arxiv.org/abs/2007.13657)", "dense only, alone: the published record"]
-RECORD += ["59.56%", *["–"] * 5]
+RECORD = ["[β-LASSO](https://arxiv.org/abs/2007.13657)", f"{ALONE}: the published record"]
+RECORD += ["59.56%", "59.56%", *["–"] * 5]
 ROBUSTNESS_IMAGES = 2000  # of the test split, the classes in proportion; 95% interval: ± 2 points
 
 
@@ -114,6 +118,7 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
     chosen = stratified_subset(split.labels, ROBUSTNESS_IMAGES)
     print(f"{name}: {evaluation['top1']:.1%} top-1, {latency['median']} ms an image", flush=True)
     train_top1 = training.get("train_top1")
+    one_view = Classifier(keras_predict(without_views(model)), folder)
     kept = (*SUMMARY_FIGURES, "top1_interval", "macro_f1", "superclass_top1")
     figures = {
         "name": name,
@@ -122,6 +127,7 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
         "flops_per_image": flops_per_image(model),
         "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
         **{key: evaluation[key] for key in kept},
+        "one_view_top1": top1(one_view, split.images, split.labels),
         "train_top1": train_top1,
         "train_test_gap": None if train_top1 is None else round(train_top1 - evaluation["top1"], 6),
         "latency_ms": latency,
@@ -144,26 +150,37 @@ def training_seconds(training: Mapping[str, Any]) -> float | None:
 def category(settings: Mapping[str, Any]) -> str:
     """Returns the category of comparable models, by the training settings."""
     if settings.get("architecture") == "cnn" or settings.get("tied"):
-        return "convolutional"
-    return "dense only, taught by our CNN" if settings.get("teacher") else "dense only, alone"
+        return CONVOLUTIONAL
+    return TAUGHT if settings.get("teacher") else ALONE
 
 
 def robustness(
     classifier: "Classifier", images: np.ndarray, labels: np.ndarray
 ) -> dict[str, list[float]]:
     """Returns the top-1 at each level of each corruption; the first level is no corruption."""
-
-    def top1(images: np.ndarray) -> float:
-        right = classifier.probabilities(images).argmax(axis=1) == labels
-        return round(float(right.mean()), 6)
-
-    untouched = top1(images)
+    untouched = top1(classifier, images, labels)
     curves = {}
     for kind, levels in LEVELS.items():
         corrupted = (corrupt(images, kind, level, seed=SEED) for level in levels[1:])
-        curves[kind] = [untouched, *map(top1, corrupted)]
+        curves[kind] = [untouched, *(top1(classifier, changed, labels) for changed in corrupted)]
         print(f"  {kind}: {' '.join(f'{share:.1%}' for share in curves[kind])}", flush=True)
     return curves
+
+
+def top1(classifier: "Classifier", images: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the top-1 accuracy."""
+    right = classifier.probabilities(images).argmax(axis=1) == labels
+    return round(float(right.mean()), 6)
+
+
+def without_views(model: "keras.Model") -> "keras.Model":
+    """Returns the part of a model that predicts one view, see `classifier.architectures.views`."""
+    import keras
+
+    from classifier.architectures import LAST_LAYER, NORMALISATION
+
+    first, last = (model.get_layer(name) for name in (NORMALISATION, LAST_LAYER))
+    return keras.Model(first.input, last.output)
 
 
 def one_core_latency(folder: ModelFolder) -> dict[str, float]:
@@ -207,7 +224,7 @@ def summary(comparison: dict[str, Any], others: Sequence[Mapping[str, Any]] = ()
         comparison: the content of `comparison.json`.
         others: the same figures of models that are not in it, see `other_models`.
     """
-    header = ["", "", "top-1", "top-5", "calibration error", "parameters"]
+    header = ["", "", "top-1", "one view", "top-5", "calibration error", "parameters"]
     header += ["one image, one core", "training"]
     rows = []
     models = sorted([*comparison["models"], *others], key=lambda model: model["top1"])
@@ -218,6 +235,7 @@ def summary(comparison: dict[str, Any], others: Sequence[Mapping[str, Any]] = ()
             link,
             model["category"],
             f"**{_percent(model['top1'])}**",
+            _percent(model.get("one_view_top1")),
             _percent(model["top5"]),
             _percent(model["expected_calibration_error"]),
             f"{model['parameters'] / 1e6:.1f} M",
@@ -233,7 +251,7 @@ def summary(comparison: dict[str, Any], others: Sequence[Mapping[str, Any]] = ()
         f"{data['images']:,} test images of {data['id']}; seed {seeds}; {machine['processor']}. "
         f"{comparison['date']}, `{comparison['command']}`."
     )
-    return "\n".join([output.markdown(header, rows, "llrrrrrr"), "", note, ""])
+    return "\n".join([output.markdown(header, rows, "llrrrrrrr"), "", note, ""])
 
 
 def other_models(results: Path) -> list[dict[str, Any]]:
@@ -284,16 +302,14 @@ def write(comparison: dict[str, Any], folder: Path | None) -> None:
 
 def choose(names: list[str]) -> dict[str, ModelFolder]:
     """Returns the model folders that the command names, or all embedded ones, by name."""
-    folders = [sources.find(name) for name in names] or sources.embedded_models()
-    if not folders:
+    names = names or [str(folder.path) for folder in sources.embedded_models()]
+    if not names:
         raise InputError("pretrained/ holds no models: name model folders")
-    chosen = {}
-    for folder in folders:
-        path = folder.path.resolve()
-        name = path.parent.name if path.name == "model" else path.name
-        if name in chosen:
-            raise InputError(f"two models are called {name}: rename the folder of one of them")
-        chosen[name] = folder
+    chosen: dict[str, ModelFolder] = {}
+    for found in map(sources.locate, names):
+        if found.name in chosen:
+            raise InputError(f"two models are called {found.name}: rename the folder of one")
+        chosen[found.name] = found.folder
     return chosen
 
 
@@ -324,6 +340,7 @@ ROWS = [
     ("latency, one image on one core", lambda model: f"{model['latency_ms']['median']:.1f} ms"),
     ("training time", _training_time),
     ("**top-1**", lambda model: f"**{_percent(model['top1'])}**"),
+    ("top-1 with one view", lambda model: _percent(model["one_view_top1"])),
     ("95% interval", _interval),
     ("top-5", lambda model: _percent(model["top5"])),
     ("macro F1", lambda model: _percent(model["macro_f1"])),

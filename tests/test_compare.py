@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import compare
+from classifier.architectures import build_network
+from classifier.architectures.views import average_views
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.presets import PRESETS, current_names, load_preset
@@ -75,6 +77,7 @@ def test_models_are_sorted_by_top1_and_have_every_figure(comparison: dict) -> No
     assert (worse["name"], tiny["name"]) == ("worse", "tiny")
     assert worse["top1"] == pytest.approx(1 / 6, abs=1e-6)
     assert tiny["top1"] > worse["top1"]
+    assert tiny["one_view_top1"] == tiny["top1"]  # it has no other views
     low, high = tiny["top1_interval"]
     assert low < tiny["top1"] < high
     assert tiny["parameters"] == worse["parameters"] > 3072 * 32
@@ -111,6 +114,17 @@ def test_the_table_is_printed_and_written_and_the_figure_is_a_picture(
     with Image.open(path) as picture:
         assert picture.width >= 1000
     assert path.stat().st_size < 400_000
+
+
+def test_one_view_of_a_model_is_what_its_network_predicts(images: np.ndarray) -> None:
+    settings = Settings(hidden_units=(8,), tta_flip=True, tta_zoom=0.7)
+    network = build_network(
+        settings, classes=5, mean=np.zeros(3, np.float32), deviation=np.ones(3, np.float32)
+    )
+    model = average_views(network, settings)
+    one, expected = compare.without_views(model).predict(images), network.predict(images)
+    np.testing.assert_allclose(one, expected, atol=1e-6)
+    assert np.abs(model.predict(images) - expected).max() > 0.01
 
 
 def test_a_model_whose_weights_are_not_embedded_stands_in_the_summary_with_the_record(
