@@ -341,6 +341,8 @@ def test_the_page_works_offline_after_the_first_answer(browser: Browser, site: P
     page.goto("about:blank")
     page.goto(f"{url}/site/index.html?lang=en")  # the server has ended
     assert choose(page, "photo.jpg", good_pictures()["photo.jpg"]) == before
+    page.locator("#example-bus").click()
+    assert "error" not in answer(page, "bus.png")
     page.locator("#model input[value='user/large']").check()  # was not used before
     expect(page.locator("#details [role=alert]")).to_contain_text("no connection")
     context.close()

@@ -371,14 +371,15 @@ for (const place of ["#picture", "#examples"]) {
   }
 }
 
-// Offline: what the page has loaded is kept once there is an answer. A frame of another site may refuse it.
+// Offline: what the page has loaded, and the examples, are kept once there is an answer. A frame of another site may refuse it.
 let offline;
 async function keepOffline(urls) {
   try {
     offline ??= navigator.serviceWorker.register("service_worker.js");
     const cache = await caches.open(`static-page-${(await offline).scope}`);
     const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
-    const own = [location.href, ...loaded, ...urls.map(absolute)].map((url) => url.split(/(index\.html)?([?#]|$)/)[0]);
+    const named = [...urls, ...data.examples.map(({ url }) => url)];
+    const own = [location.href, ...loaded, ...named.map(absolute)].map((url) => url.split(/(index\.html)?([?#]|$)/)[0]);
     for (const url of new Set(own.filter((url) => url.startsWith(absolute("."))))) {
       if (!(await cache.match(url))) await cache.add(url);
     }
