@@ -65,7 +65,7 @@ function identify(bytes, starts) {
     if (!SIZES[format]) throw new ImageError("browser_format");
     try {
       const [width, height] = SIZES[format](view, bytes);
-      return { format, width, height, isWhole: HAS_END[format]?.(view, bytes) ?? true };
+      return { format, width, height, isWhole: IS_WHOLE[format]?.(view, bytes) ?? true };
     } catch (error) {
       if (error instanceof RangeError) throw new ImageError("damaged"); // the file ends within its header
       throw error;
@@ -102,12 +102,18 @@ function* jpegSegments(bytes, view) {
   }
 }
 
-// Whether a file has its end, of the formats of which some browsers show the part that is there.
-const HAS_END = {
+// Whether a file is whole, of the formats of which some browsers show the part that they can read.
+const IS_WHOLE = {
   PNG(view, bytes) {
-    let chunk = 8;
-    while (chunk + 12 <= bytes.length && text(bytes, chunk + 4, 4) !== "IEND") chunk += 12 + view.getUint32(chunk);
-    return chunk + 12 <= bytes.length;
+    let [chunk, name] = [8, ""];
+    while (name !== "IEND" && chunk + 12 <= bytes.length) {
+      const end = chunk + 8 + view.getUint32(chunk);
+      name = text(bytes, chunk + 4, 4);
+      // Those with a capital hold the pixels, and must have their checksum.
+      if (name < "a" && crc32(bytes.subarray(chunk + 4, end)) !== view.getUint32(end)) return false;
+      chunk = end + 4;
+    }
+    return name === "IEND";
   },
   JPEG(view, bytes) {
     let at = bytes.indexOf(0xff, [...jpegSegments(bytes, view)].at(-1).end);
@@ -126,6 +132,16 @@ const HAS_END = {
   },
   BMP: (view, bytes) => view.getUint32(2, true) <= bytes.length,
 };
+
+const REMAINDERS = Uint32Array.from({ length: 256 }, (_, byte) => {
+  for (let bit = 0; bit < 8; bit += 1) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
+  return byte;
+});
+function crc32(bytes) {
+  let sum = -1;
+  for (const byte of bytes) sum = (sum >>> 8) ^ REMAINDERS[(sum ^ byte) & 0xff];
+  return ~sum >>> 0;
+}
 
 function webpSize(view) {
   const bits = view.getUint32(21, true);
