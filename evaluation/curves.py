@@ -104,6 +104,11 @@ def count_superclasses(
     return membership.T @ np.asarray(matrix) @ membership
 
 
+def normalise_rows(counts: np.ndarray) -> np.ndarray:
+    """Normalises rows to sum to 1; a row without images stays zero."""
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
 def by_superclass(names: ClassNames) -> list[int]:
     """Returns the indices of the classes, sorted by superclass."""
     if names.superclass_of is None:

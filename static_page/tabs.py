@@ -11,8 +11,8 @@ from jinja2 import FileSystemLoader
 from markupsafe import Markup
 
 from classifier import provenance
-from evaluation import curves
-from evaluation.curves import ClassCurves, Curve, default_classes
+from evaluation.curves import Curve, Records, default_classes, normalise_rows
+from evaluation.plots.rankings import AXES
 from interface import about, classify, compare, evaluation, header, markup
 from interface.figures import ABLATION, MAX_CLASSES, measured
 from interface.mistakes import ALL
@@ -23,10 +23,6 @@ ROOM = Path(__file__).parent
 TEMPLATES = ROOM / "templates"
 LISTED = 6  # classes that one is most often confused with, in each direction
 CURVE_SIDE = 100  # units of the drawing of a curve
-AXES = {  # of the curves, horizontal and vertical
-    "precision_recall": ("recall", "precision"),
-    "roc": ("false_positive_rate", "true_positive_rate"),
-}
 
 # What both pages show has one template, in the app's folder.
 fill = partial(
@@ -103,7 +99,7 @@ def render_evaluation(served: Served, language: str) -> str:
 def render_classes(served: Served, language: str) -> str:
     """Returns the confusions of each class, of which the page shows one class's."""
     counts = np.asarray((served.evaluation or {})["confusion_matrix"])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = normalise_rows(counts)
     names = [class_name(name, language) for name in served.labels.classes]
     text = locale(language).text
     classes = []
@@ -137,7 +133,8 @@ def render_curves(served: Served, language: str) -> str:
         return name, _path(curve), number(curve.area, language, 3)
 
     drawings = {}
-    for kind, found in _class_curves(served).items():
+    for kind in evaluation.KINDS:
+        found = getattr(_records(served), kind)
         classes = [(index, curve) for index, curve in enumerate(found.classes) if curve is not None]
         drawings[kind] = {
             "axes": [text(axis) for axis in AXES[kind]],
@@ -151,7 +148,8 @@ def render_curves(served: Served, language: str) -> str:
             },
         }
     ticks = {tick: percent(tick / CURVE_SIDE, language, 0) for tick in range(0, CURVE_SIDE + 1, 20)}
-    return fill("curves", language, name=served.name, text=text, drawings=drawings, ticks=ticks)
+    side, name = CURVE_SIDE, served.name
+    return fill("curves", language, drawings=drawings, ticks=ticks, side=side, name=name, text=text)
 
 
 def render_compare(models: Models, language: str) -> str:
@@ -209,13 +207,9 @@ def _confused(
     ]
 
 
-@lru_cache(1)
-def _class_curves(served: Served) -> dict[str, ClassCurves]:
-    probabilities, labels = served.predictions  # type: ignore[misc]
-    return {
-        "precision_recall": curves.precision_recall_curves(probabilities, labels),
-        "roc": curves.roc_curves(probabilities, labels),
-    }
+@lru_cache(1)  # the curves are the same in all languages
+def _records(served: Served) -> Records:
+    return Records(served.labels, served.evaluation or {}, served.predictions)  # type: ignore[arg-type]
 
 
 def _path(curve: Curve) -> str:

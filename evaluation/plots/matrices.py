@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 
 from classifier.errors import InputError
 from classifier.model_folder.folder import ClassNames
-from evaluation.curves import Records, by_superclass, count_superclasses
+from evaluation.curves import Records, by_superclass, count_superclasses, normalise_rows
 from evaluation.plots.appearance import (
     SMALL_SIZE,
     TEXT_SIZE,
@@ -46,7 +46,7 @@ def confusion_matrix(found: Records, classes: Sequence[int] = (), *, look: Look)
     title = look.locale.text("confusion_classes", count=len(order))
     if classes:
         title = look.locale.text("confusion_chosen")
-    shares = _shares(found.matrix)[np.ix_(order, order)]
+    shares = normalise_rows(found.matrix)[np.ix_(order, order)]
     shown = [names.classes[index] for index in order]
     return _named_matrix(shares, shown, title, look.locale.text("confusion_classes_note"), look)
 
@@ -61,7 +61,7 @@ def superclass_confusion_matrix(found: Records, *, look: Look) -> Figure:
     right = np.trace(grouped) / max(grouped.sum(), 1)
     title = look.locale.text("confusion_superclasses", count=len(grouped))
     note = look.locale.text("confusion_superclasses_note", right=look.locale.percent(right))
-    return _named_matrix(_shares(grouped), names.superclasses, title, note, look)
+    return _named_matrix(normalise_rows(grouped), names.superclasses, title, note, look)
 
 
 @styled
@@ -134,7 +134,7 @@ def _large_matrix(counts: np.ndarray, names: ClassNames, look: Look) -> Figure:
     title = locale.text("confusion_classes", count=len(order))
     figure = new_figure(look, title, note, height=5.0 if narrow else 8.1)
     axes = figure.subplots()
-    image = _draw_image(axes, _shares(counts)[np.ix_(order, order)], look)
+    image = _draw_image(axes, normalise_rows(counts)[np.ix_(order, order)], look)
     if grouped:
         _name_superclasses(axes, names, order, look)
     shrink = 0.95 if narrow else 0.45
@@ -174,8 +174,3 @@ def _draw_image(axes: Axes, shares: np.ndarray, look: Look) -> AxesImage:
     # The square root makes a confusion of 5% visible next to a diagonal of 80%.
     norm = PowerNorm(0.5, vmin=0, vmax=1)
     return axes.imshow(shares, cmap=colours, norm=norm, interpolation="nearest")
-
-
-def _shares(counts: np.ndarray) -> np.ndarray:
-    """Normalises rows to sum to 1; a row without images stays zero."""
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -17,19 +17,22 @@ from evaluation.plots.appearance import (
     styled,
 )
 
+AXES = {  # of the curves, horizontal and vertical
+    "precision_recall": ("recall", "precision"),
+    "roc": ("false_positive_rate", "true_positive_rate"),
+}
+
 
 @styled
 def precision_recall_plot(found: Records, classes: Sequence[int] = (), *, look: Look) -> Figure:
     """Draws precision-recall curves, by default of the best and the worst classes."""
-    labels = ("recall", "precision")
-    return _plot("precision_recall", labels, found.precision_recall, found, classes, look)
+    return _plot("precision_recall", found.precision_recall, found, classes, look)
 
 
 @styled
 def roc_plot(found: Records, classes: Sequence[int] = (), *, look: Look) -> Figure:
     """Draws ROC curves, by default of the best and the worst classes."""
-    labels = ("false_positive_rate", "true_positive_rate")
-    figure = _plot("roc", labels, found.roc, found, classes, look)
+    figure = _plot("roc", found.roc, found, classes, look)
     # A random classifier; zorder: behind the curves.
     figure.axes[0].plot([0, 1], [0, 1], color=look.theme.grid, linewidth=1.2, zorder=1.5)
     return figure
@@ -37,7 +40,6 @@ def roc_plot(found: Records, classes: Sequence[int] = (), *, look: Look) -> Figu
 
 def _plot(
     key: str,
-    labels: tuple[str, str],
     curves: ClassCurves,
     found: Records,
     classes: Sequence[int],
@@ -70,6 +72,6 @@ def _plot(
     percent_axis(axes, locale, "y")
     corner = (0.0, -0.2) if narrow else (1.02, 1.0)
     add_legend(axes, loc="upper left", bbox_to_anchor=corner, labelspacing=0.6, borderaxespad=0)
-    axes.set_xlabel(locale.text(labels[0]))
-    axes.set_ylabel(locale.text(labels[1]))
+    axes.set_xlabel(locale.text(AXES[key][0]))
+    axes.set_ylabel(locale.text(AXES[key][1]))
     return figure

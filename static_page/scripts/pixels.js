@@ -109,7 +109,7 @@ const IS_WHOLE = {
     while (name !== "IEND" && chunk + 12 <= bytes.length) {
       const end = chunk + 8 + view.getUint32(chunk);
       name = text(bytes, chunk + 4, 4);
-      // Those with a capital hold the pixels, and must have their checksum.
+      // Critical chunks, whose names begin with a capital, must have their checksum.
       if (name < "a" && crc32(bytes.subarray(chunk + 4, end)) !== view.getUint32(end)) return false;
       chunk = end + 4;
     }
