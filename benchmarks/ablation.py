@@ -10,13 +10,16 @@ and all values (`ablation.json`), from which the app draws its figure, to `pretr
 `--output`, everything is written to that folder:
 
     {"command", "date", "machines", "epochs",
-     "rows": [{"name", "label", "category", "command",
+     "rows": [{"name", "base", "label", "category", "command", "seeds": [0, …],
                "top1": [of each seed], "validation_top1": [of each seed], "parameters", "seconds"}]}
 
+The values of seeds whose runs are not in `--runs`, such as those of another machine, are kept from
+the file that is replaced, by the row's name; `seconds` is the median of the runs at hand.
 Top-1 is measured on the test split, as a fraction, and is not used to choose settings.
 """
 
 import argparse
+import json
 import shlex
 import statistics
 import subprocess
@@ -27,15 +30,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import output
-from benchmarks.compare import ALONE, CONVOLUTIONAL, TAUGHT, training_seconds
+from benchmarks.compare import category, training_seconds
 from classifier import command_line
 from classifier.data.source import DataSource, add_data_arguments
 from classifier.errors import ClassifierError
 from classifier.model_folder.folder import ModelFolder
+from classifier.presets import load_preset, parse_overrides
 
 NUMBERS = output.PROJECT / "pretrained"
 EPOCHS = 30
 MAX_SEEDS = 100  # runs of seeds below it are collected
+OF_SEEDS = ("seeds", "top1", "validation_top1")  # the lists of a row with a value for each seed
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Row:
     """One row of the table: a preset with some settings changed.
 
     Attributes:
-        name: name of the run folders.
-        label: the component added to the previous row.
-        category: rows of one category are comparable.
+        name: of the run folders; another one where the recipe changes.
+        base: the row to which a component is added, if any.
+        label: the component.
         preset: the name of a preset.
         changes: settings, as `--set` takes them.
         seeds: number of seeds.
@@ -54,8 +59,8 @@ class Row:
     """
 
     name: str
+    base: str
     label: str
-    category: str
     preset: str
     changes: tuple[str, ...] = ()
     seeds: int = 3
@@ -67,28 +72,29 @@ NO_VIEWS = ("tta_flip=false", "tta_zoom=1")
 # The preset `mlp` trains on from other weights, at a low rate.
 LOCAL = ("local_maps=[]", "local_patches=[7, 12]", "learning_rate=0.001", *NO_VIEWS)
 NO_TEACHER = "teacher="
-UNPRUNED = (*LOCAL, NO_TEACHER, "prune_threshold=0")
+PRUNED = (*LOCAL, NO_TEACHER)
+UNPRUNED = (*PRUNED, "prune_threshold=0")
+AVERAGED = (*PRUNED, "ema_momentum=0.998", "final_rate=0.05")
+PHOTOMETRIC = (*PRUNED, "brightness=0.2", "contrast=0.2", "erasing=0.25")
+ROTATION = (*PRUNED, "rotation=15")
 RESIDUAL = ("local_units=0", "architecture=residual_mlp")
 VIEWS = "distillation_views=6"  # the teacher's answers are most of the time of so short a training
+TAUGHT = (*LOCAL, VIEWS)
+HALF = (*NO_VIEWS, VIEWS)
 TIED = ("mlp-tied", VIEWS)
 ROWS = (
-    Row("baseline", "baseline (dense ReLU, dropout, L2)", ALONE, "mlp-baseline"),
-    Row("augmentation", "+ flips, crops, mixup", ALONE, "mlp-baseline", AUGMENTATION),
-    Row("residual", "+ residual blocks, AdamW", ALONE, "mlp", (*UNPRUNED, *RESIDUAL)),
-    Row("local", "+ local receptive-field initialisation", ALONE, "mlp", UNPRUNED),
-    Row("pruning", "+ pruning during training", ALONE, "mlp", (*LOCAL, NO_TEACHER)),
-    Row("teacher", "+ knowledge distillation from the CNN", TAUGHT, "mlp", (*LOCAL, VIEWS), 1),
-    Row(
-        "tied",
-        "+ first half of the epochs as convolutions",
-        TAUGHT,
-        "mlp",
-        (*NO_VIEWS, VIEWS),
-        1,
-        TIED,
-    ),
-    Row("views", "+ test-time augmentation, four views", TAUGHT, "mlp", (VIEWS,), 1, TIED),
-    Row("cnn", "CNN (ResNet-9)", CONVOLUTIONAL, "cnn", (), 1),
+    Row("baseline", "", "baseline (dense ReLU, dropout, L2)", "mlp-baseline"),
+    Row("augmentation", "baseline", "+ flips, crops, mixup", "mlp-baseline", AUGMENTATION),
+    Row("residual", "augmentation", "+ residual blocks, AdamW", "mlp", (*UNPRUNED, *RESIDUAL)),
+    Row("local", "residual", "+ local receptive-field initialisation", "mlp", UNPRUNED),
+    Row("pruning", "local", "+ pruning during training", "mlp", PRUNED),
+    Row("averaged", "pruning", "pruning + averaged weights", "mlp", AVERAGED, 1),
+    Row("photometric", "pruning", "pruning + brightness, contrast, erasing", "mlp", PHOTOMETRIC, 1),
+    Row("rotation", "pruning", "pruning + rotation by 15°", "mlp", ROTATION, 1),
+    Row("teacher", "pruning", "pruning + knowledge distillation from the CNN", "mlp", TAUGHT, 1),
+    Row("tied", "teacher", "+ first half of the epochs as convolutions", "mlp", HALF, 1, TIED),
+    Row("views", "tied", "+ test-time augmentation, four views", "mlp", (VIEWS,), 1, TIED),
+    Row("cnn", "", "CNN (ResNet-9)", "cnn", (), 1),
 )
 
 
@@ -146,38 +152,53 @@ def _words(preset: str, changes: Iterable[str], epochs: int) -> list[str]:
 
 def collect(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the content of `ablation.json`, of the runs that are complete."""
+    earlier = _earlier(options)
     rows: list[dict[str, Any]] = []
-    machines = set()
+    machines = set(earlier["machines"])
     for row in ROWS:
-        runs = [trainings(row, options, seed) for seed in range(MAX_SEEDS)]
-        runs = [run for run in runs if (run[-1][0] / "model").is_dir()]
-        if runs:
-            models = [ModelFolder(run[-1][0] / "model") for run in runs]
-            machines |= {_machine(model.training["machine"]) for model in models}
-            commands = [
-                shlex.join(["python", "train.py", *words, "--output", str(folder)])
-                for folder, words in runs[0]
-            ]
-            rows.append(
-                {
-                    "name": row.name,
-                    "label": row.label,
-                    "category": row.category,
-                    "command": " && ".join(commands),
-                    "top1": [(model.evaluation or {})["top1"] for model in models],
-                    "validation_top1": [model.training["validation_top1"] for model in models],
-                    "parameters": models[0].training["parameters"],
-                    "seconds": statistics.median(
-                        training_seconds(model.training) or 0.0 for model in models
-                    ),
-                }
-            )
+        settings = load_preset(row.preset).replace(**parse_overrides(list(row.changes)))
+        commands = (
+            shlex.join(["python", "train.py", *words, "--output", str(folder)])
+            for folder, words in trainings(row, options, seed=0)
+        )
+        described = {
+            "name": row.name,
+            "base": row.base,
+            "label": row.label,
+            "category": category(settings.to_dict()),
+            "command": " && ".join(commands),
+        }
+        values = dict(earlier["rows"].get(row.name) or {column: [] for column in OF_SEEDS})
+        measured = {found[0]: found for found in zip(*map(values.get, OF_SEEDS), strict=True)}
+        folders = (trainings(row, options, seed)[-1][0] / "model" for seed in range(MAX_SEEDS))
+        models = [ModelFolder(folder) for folder in folders if folder.is_dir()]
+        for model in models:
+            training, evaluation = model.training, model.evaluation or {}
+            machines.add(_machine(training["machine"]))
+            found = training["seed"], evaluation["top1"], training["validation_top1"]
+            measured[training["seed"]] = found
+            values["parameters"] = training["parameters"]
+        if models:
+            times = (training_seconds(model.training) or 0.0 for model in models)
+            values["seconds"] = statistics.median(times)
+        if measured:
+            columns = map(list, zip(*(measured[seed] for seed in sorted(measured)), strict=True))
+            rows.append({**values, **described, **dict(zip(OF_SEEDS, columns, strict=True))})
     return {
         **output.command_and_date("ablation", arguments),
         "machines": sorted(machines),
         "epochs": options.epochs,
         "rows": rows,
     }
+
+
+def _earlier(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the content of the replaced file, its rows by name, if its trainings were as long."""
+    file = (options.output or NUMBERS) / "ablation.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if earlier.get("epochs") != options.epochs:
+        return {"machines": [], "rows": {}}
+    return {**earlier, "rows": {row["name"]: row for row in earlier["rows"]}}
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
@@ -189,12 +210,11 @@ def table(ablation: dict[str, Any]) -> str:
     """Returns the rows as Markdown: mean and standard deviation over seeds, and the gain."""
     header = ["", "category", "top-1", "seeds", "gain", "parameters", "training time"]
     rows = []
-    before = None
+    means: dict[str, float] = {}
     for row in ablation["rows"]:
-        mean = statistics.mean(row["top1"])
-        adds = before is not None and row["label"].startswith("+")
-        gain = f"{100 * (mean - before):+.1f} points" if adds else ""
-        before = mean
+        mean = means[row["name"]] = statistics.mean(row["top1"])
+        before = means.get(row["base"])
+        gain = "" if before is None else f"{100 * (mean - before):+.1f} points"
         spread = f" ± {100 * statistics.stdev(row['top1']):.1f}" if len(row["top1"]) > 1 else ""
         cells = [
             row["label"],

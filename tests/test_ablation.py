@@ -22,21 +22,15 @@ def test_each_row_is_a_preset_with_settings_that_exist() -> None:
 def test_a_row_is_trained_once_and_its_figures_are_those_of_its_model_folder(
     small_dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "out"
     arguments = ["--dataset", str(small_dataset), "--epochs", "1", "--rows", "baseline"]
-    arguments += [
-        "--seeds",
-        "3",
-        "--runs",
-        str(tmp_path / "runs"),
-        "--output",
-        str(tmp_path / "out"),
-    ]
+    arguments += ["--seeds", "3", "--runs", str(runs), "--output", str(out)]
     ablation.main(arguments)
-    written = json.loads((tmp_path / "out" / "ablation.json").read_text(encoding="utf-8"))
+    written = json.loads((out / "ablation.json").read_text(encoding="utf-8"))
     (row,) = written["rows"]
     model = tmp_path / "runs" / "baseline-1-3" / "model"
     evaluation = json.loads((model / "evaluation.json").read_text(encoding="utf-8"))
-    assert row["top1"] == [evaluation["top1"]]
+    assert (row["seeds"], row["top1"]) == ([3], [evaluation["top1"]])
     assert shlex.split(row["command"])[2:6] == ["--preset", "mlp-baseline", "--epochs", "1"]
     table = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
     assert f"{100 * evaluation['top1']:.1f}%" in table
@@ -47,3 +41,19 @@ def test_a_row_is_trained_once_and_its_figures_are_those_of_its_model_folder(
     ablation.main(arguments)
     assert "train.py" not in capfd.readouterr().out
     assert (model / "model.weights.h5").stat().st_mtime_ns == written_at
+
+
+def test_seeds_that_were_trained_elsewhere_are_kept(tmp_path: Path) -> None:
+    options = ablation.parse(["--dataset", "x", "--runs", str(tmp_path)])
+    options.output = tmp_path
+    known = {"name": "pruning", "seeds": [0, 1], "top1": [0.4, 0.5], "validation_top1": [0.3, 0.4]}
+    known |= {"parameters": 5, "seconds": 60.0}
+    earlier = {"epochs": 30, "machines": ["EPYC"], "rows": [known]}
+    (tmp_path / "ablation.json").write_text(json.dumps(earlier), encoding="utf-8")
+    collected = ablation.collect(options, [])
+    (row,) = collected["rows"]
+    assert {**row, **known} == row
+    assert collected["machines"] == ["EPYC"]
+    assert "| 45.0 ± 7.1% | 2 |" in ablation.table(collected)
+    (tmp_path / "ablation.json").write_text(json.dumps({**earlier, "epochs": 1}), encoding="utf-8")
+    assert ablation.collect(options, [])["rows"] == []
