@@ -69,7 +69,8 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
 
     if distributed:
         group = group.join(settings.batch_size)
-        group.check_same({**settings.to_dict(), "data set": data.split.fingerprint})
+        plan = {**settings.to_dict(), "precision": precision.resolve(settings.precision)}
+        group.check_same({**plan, "data set": data.split.fingerprint})
     precision.prepare(settings)
     with run.resumable(distributed=distributed):
         initial = None
@@ -192,20 +193,25 @@ def publish(source: str, options: argparse.Namespace) -> None:
     from classifier.convert import convert
     from classifier.hub import card, publishing
     from classifier.hub.sources import local_folder
-    from classifier.model_folder.folder import ONNX
+    from classifier.model_folder.folder import CARD, ONNX
     from evaluation import report
 
     folder = local_folder(source)
     if folder is None:
         raise InputError(f"--from {source}: there is no such folder. Name a model or run folder")
     measured = options.source and options.dataset
-    if options.source and options.dataset_id:
-        name_dataset(folder, options.dataset_id)
-        card.write(folder)
-    if options.with_onnx:
+    named = options.source and options.dataset_id
+    if named or options.with_onnx:
         folder.check(complete=True)
-        convert(folder, "onnx", folder.path / ONNX)
-        card.write(folder)
+        is_generated = folder.card == card.generate(folder)
+        if named:
+            name_dataset(folder, options.dataset_id)
+        if options.with_onnx:
+            convert(folder, "onnx", folder.path / ONNX)
+        if is_generated:
+            card.write(folder)
+        else:
+            print(f"{folder.path / CARD} is not the generated card and stays as it is: complete it")
     upload = publishing.publish(
         folder,
         repo_id=options.repo_id,

@@ -104,9 +104,7 @@ def search(options: argparse.Namespace, space: SearchSpace, folder: Path, comman
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line; a wrong one ends with exit status 2 and one line."""
-    parser = argument_parser(
-        "Searches for better settings of a preset, alone or with other workers."
-    )
+    parser = argument_parser("Searches for better settings of a preset, alone or with others.")
     add = parser.add_argument
     add(
         "--preset",

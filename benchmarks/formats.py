@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
         folder = sources.find(source)
         test, calibration = None, sample_images(folder.image_size)
         if options.dataset is not None:
-            data = DataSource.from_options(options, folder.training.get("dataset"))
+            data = DataSource.from_options(options)
             test = load_split(data, "test", size=folder.image_size)
             training = load_split(data, "train", size=folder.image_size)
             calibration = samples_of(training.images)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from classifier import command_line
-from classifier.data.source import DataSource, add_data_arguments
+from classifier.data.source import add_data_arguments
 from classifier.environment import import_onnxruntime, silent_stderr
 from classifier.errors import ClassifierError, InputError
 from classifier.files import write_atomically, write_text
@@ -41,7 +41,7 @@ CALIBRATED = 20  # images per batch of the calibration
 def main(arguments: list[str]) -> None:
     """Reads the command line and converts."""
     options = parse(arguments)
-    from classifier.data.loading import load_split
+    from classifier.data.loading import load_split, source_of
     from classifier.hub import sources
 
     found = sources.locate(options.source)
@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> None:
     precision = "half" if options.half else "int8" if options.int8 else "float32"
     test = calibration = None
     if options.dataset is not None:
-        data = DataSource.from_options(options, folder.training.get("dataset"))
+        trained_on = folder.training.get("dataset", {})
+        data = source_of(options, trained_on, size=folder.image_size)
         test = load_split(data, "test", size=folder.image_size)
         test = test.to_classes(folder.labels.classes)
         if precision == "int8":

@@ -30,15 +30,17 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     start = time.monotonic()
     # Imported after the arguments are parsed: --help and wrong options are answered at once.
-    from classifier.data.loading import load_split
-    from classifier.data.source import DataSource
+    from classifier.data.loading import load_split, source_of
     from classifier.hub import sources
     from evaluation import report
 
-    folder = sources.find(options.source)
+    found = sources.locate(options.source)
+    folder = found.folder
     trained_on = folder.training.get("dataset", {})
-    source = DataSource.from_options(options, trained_on)
-    target = options.output or _target(options, folder.path)
+    source = source_of(options, trained_on, size=folder.image_size)
+    # Figures of a subset never replace those of the full split.
+    own = folder.path if found.revision is None and options.limit is None else None
+    target = options.output or own or RESULTS / found.name.replace("/", "--")
     require_writable(target)
     in_model_folder = target.resolve() == folder.path.resolve()
     test = (options.split, source.test_split, source.test_fraction)
@@ -110,9 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m evaluation",
     )
     parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a model folder, a run folder, a Hub id or hf://user/name",
+        "source", metavar="SOURCE", help="a model folder, a run folder, a Hub id or hf://user/name"
     )
     add_data_arguments(parser)
     parser.add_argument("--split", default="test", help="the split to evaluate on (default: test)")
@@ -141,17 +141,6 @@ def _training_split(source: DataSource, size: int) -> LabelledImages | None:
     except InputError as error:
         print(f"duplicates are not counted: {error}", file=sys.stderr)
         return None
-
-
-def _target(options: argparse.Namespace, folder: Path) -> Path:
-    """Returns the default output: figures of a subset never replace those of the full split."""
-    from classifier.hub import sources
-
-    if sources.local_folder(options.source) is None:
-        return RESULTS / sources.parse_hub_id(options.source)[0].replace("/", "--")
-    if options.limit is None:
-        return folder
-    return RESULTS / Path(options.source).expanduser().resolve().name
 
 
 if __name__ == "__main__":

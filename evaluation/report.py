@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classifier.data.labelled_images import LabelledImages
-from classifier.data.loading import find_duplicates, load_split
-from classifier.data.source import DataSource
+from classifier.data.loading import find_duplicates, load_split, source_of
 from classifier.errors import ClassifierError, InputError
 from classifier.files import require_writable, write_atomically
 from classifier.model_folder.folder import EVALUATION, PLOTS, PREDICTIONS, ClassNames, ModelFolder
@@ -144,7 +143,7 @@ def measure_again(folder: ModelFolder, options: argparse.Namespace) -> dict[str,
     The data are those of the options of `add_data_arguments`.
     """
     name = (folder.evaluation or {}).get("split", "test")
-    source = DataSource.from_options(options, folder.training.get("dataset"))
+    source = source_of(options, folder.training.get("dataset", {}), size=folder.image_size)
     split = load_split(source, name, size=folder.image_size)
     split = split.to_classes(folder.labels.classes)
     return summarise(_load(folder).probabilities(split.images), split.labels, folder.labels)
@@ -272,5 +271,8 @@ def _write(target: Path, files: dict[str, bytes]) -> None:
         (target / PLOTS).mkdir(exist_ok=True)
         for name, content in files.items():
             write_atomically(target / name, partial(Path.write_bytes, data=content))
+        for plot in (f"{PLOTS}/{name}.png" for name in plots.OF_THE_CARD):
+            if plot not in files:  # of another model that was written here
+                (target / plot).unlink(missing_ok=True)
     except OSError as error:
         raise ClassifierError(f"cannot write the evaluation to {target}: {error}") from error

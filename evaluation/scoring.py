@@ -122,10 +122,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
 
 
 def _one_vs_rest(
-    name: str,
-    area: Callable[[np.ndarray, np.ndarray], float],
-    scores: ArrayLike,
-    labels: ArrayLike,
+    name: str, area: Callable[[np.ndarray, np.ndarray], float], scores: ArrayLike, labels: ArrayLike
 ) -> dict[str, float | PerClass | None]:
     """Returns the area of each class that has both positive and negative samples, and the mean.
 

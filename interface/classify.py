@@ -95,7 +95,11 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
     async def respond(picture: Upload | None, name: str, language: str) -> tuple[Any, ...]:
         if picture is None:
             return None, "", waiting(language), "", ""
-        prediction = await models.classify(picture, name, SHOWN)
+        try:
+            prediction = await models.classify(picture, name, SHOWN)
+        except ImageError as error:  # after an event that fails, Gradio forgets a newer picture
+            gr.Warning(word(f"error_{error.reason}", language), title=word("error_title", language))
+            return None, "", refused(language), "", ""
         return (
             label_value(prediction, language),
             render_note(prediction, models.get(name), language),
@@ -131,6 +135,7 @@ def build(models: Models, model: gr.Radio, language: gr.Textbox) -> tuple[gr.Ima
         "trigger_mode": "always_last",
         "api_visibility": "private",
     }
+    picture.change(None, picture, None, js="pageAddress.storeExample", **INSTANT)
     event = gr.on(
         [picture.change, model.change],
         respond,

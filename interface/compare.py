@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,7 +66,8 @@ def build(models: Models, language: gr.Textbox) -> list[dict[str, Any]]:
             "outputs": [first, second, differences],
             **TEXT_EVENT,
         }
-        gr.on([first.input, second.input], **{**event, "js": store_in_url(first="", second="")})
+        stored = {**event, "js": store_in_url(first="", second="")}
+        gr.on([first.input, second.input], **stored, trigger_mode="always_last")
         fillings.append({**event, "js": restore_from_url(first="", second="")})
     if comparison is not None and measured(ABLATION) is not None:
         gr.HTML(static_html("ablation", render_ablation), elem_id="ablation")
@@ -85,8 +87,14 @@ def render(models: Models, language: str) -> str:
     """Returns the table and the robustness curves of all models as HTML."""
     comparison = suitable(models)
     columns = list(comparison["models"]) if comparison else []
-    compared = {column["name"] for column in columns}
-    columns += [_column(served) for served in models if served.name not in compared]
+    compared = {column["name"]: column for column in columns}
+    for served in models:
+        known = compared.get(served.name)
+        if known is None or not _is_same(known, served.evaluation or {}):
+            column = _column(served)
+            if known:
+                column["name"] += f" ({word(f'source_{served.source}', language)})"
+            columns.append(column)
     lesson = figure = source = ""
     if comparison:
         lesson = _lesson(comparison, language)
@@ -151,6 +159,14 @@ def default_pair(comparison: dict[str, Any]) -> tuple[str, str]:
     """Returns the models that are compared by class at first: the best and the second."""
     second, best = list(comparison["class_accuracy"])[-2:]
     return best, second
+
+
+def _is_same(column: dict[str, Any], evaluation: dict[str, Any]) -> bool:
+    """Whether the figures are those of the compared model, not of another one of its name."""
+    return all(
+        math.isclose(column[key], evaluation.get(key, -1), abs_tol=0.001)  # of two machines
+        for key in ("top1", "top5")
+    )
 
 
 def _column(served: Served) -> dict[str, Any]:

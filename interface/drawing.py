@@ -23,13 +23,7 @@ from pebble import ProcessPool
 from classifier.data.array_cache import CACHE_ERRORS, cache_folder
 from classifier.errors import InputError
 from classifier.files import write_atomically
-from classifier.model_folder.folder import (
-    EVALUATION,
-    HISTORY,
-    LABELS,
-    PREDICTIONS,
-    ModelFolder,
-)
+from classifier.model_folder.folder import EVALUATION, HISTORY, LABELS, PREDICTIONS, ModelFolder
 from evaluation.curves import Records
 from evaluation.themes import THEMES
 from interface.translations import LANGUAGES, locale

@@ -18,14 +18,7 @@ from interface.figures import MAX_CLASSES, MAX_ZOOMED, evaluation_figure
 from interface.markup import fill, heading, message
 from interface.mistakes import ALL
 from interface.serving import Models, Served
-from interface.translations import (
-    LANGUAGES,
-    class_name,
-    number,
-    percent,
-    static_texts,
-    word,
-)
+from interface.translations import LANGUAGES, class_name, number, percent, static_texts, word
 
 CLASS_FIGURES = ("best_and_worst_classes", "most_confused_pairs", "class_histograms")
 TRAINING_FIGURES = ("reliability", "training")
@@ -51,14 +44,9 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
                 label=text("level"),
                 elem_id="level",
             )
-            zoom = gr.Dropdown(
-                every,
-                value=ALL,
-                label=text("zoom"),
-                elem_id="zoom",
-            )
+            zoom = gr.Dropdown(every, value=ALL, label=text("zoom"), elem_id="zoom")
         matrix = gr.HTML(elem_id="matrix")
-    wrong_class = mistakes.build(models, images, model, tab, every, language)
+    wrong_class, gallery = mistakes.build(models, images, model, tab, every, language)
     with gr.Group(elem_classes="panel"):
         heading("curves")
         with gr.Row(elem_classes="controls"):
@@ -82,13 +70,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
     classes = gr.HTML(elem_id="classes")
 
     async def redraw(
-        name: str,
-        level: str,
-        zoom: int,
-        kind: str,
-        chosen: list[int],
-        wanted: int,
-        language: str,
+        name: str, level: str, zoom: int, kind: str, chosen: list[int], wanted: int, language: str
     ) -> tuple[Any, ...]:
         served = models.get(name)
         level = level if level in LEVELS else LEVELS[0]
@@ -128,6 +110,7 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         [model, kind, chosen, language],
         curves,
         **{**TEXT_EVENT, "js": store_in_url(**CURVES_CHOICE)},
+        trigger_mode="always_last",
     )
     everything: dict[str, Any] = {
         "fn": redraw,
@@ -139,7 +122,8 @@ def build(models: Models, model: gr.Radio, tab: gr.Tab, language: gr.Textbox) ->
         **TEXT_EVENT,
         "js": restore_from_url(**MATRIX_CHOICE, **CURVES_CHOICE, **mistakes.CHOICE),
     }
-    model.change(**everything)
+    # Gradio ends the events of one change before it starts the next: the images may take minutes.
+    model.change(**everything).then(**gallery)
     return [everything]
 
 

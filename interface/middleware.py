@@ -34,7 +34,7 @@ HEADERS = {
 # Routes of Gradio that this app does not use: they fetch URLs, store visitors' data for longer than
 # an hour, or run code on uploads or components.
 BLOCKED_ROUTES = re.compile(
-    r"/gradio_api/(proxy=|file=\s*https?:|deep_link|process_recording|(undo-)?vibe|run-history|runs"
+    r"/gradio_api/(proxy=|file[=/]\s*https?:|deep_link|process_recording|(undo-)?vibe|run-history|runs"
     r"|stream/|component_server|custom_component/|dev/reload)|^/(login|logout)/?$",
     re.IGNORECASE,
 )

@@ -28,8 +28,8 @@ def build(
     tab: gr.Tab,
     choices: Sequence[tuple[str, int]],
     language: gr.Textbox,
-) -> gr.Dropdown:
-    """Lays out the gallery and its events; returns its input for the class."""
+) -> tuple[gr.Dropdown, dict[str, Any]]:
+    """Lays out the gallery and its events; returns its input for the class, and what redraws it."""
     with gr.Group(elem_classes="panel"):
         heading("mistakes")
         with gr.Row(elem_classes="controls"):
@@ -73,8 +73,7 @@ def build(
     }
     tab.select(None, None, opened, js="() => 'opened'", **INSTANT).then(**filling)
     wanted.change(**{**filling, "js": store_in_url(**CHOICE)})
-    model.change(**filling)
-    return wanted
+    return wanted, filling
 
 
 def mistakes(served: Served, wanted: int | None = None) -> np.ndarray:

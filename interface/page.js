@@ -115,12 +115,9 @@
       controls.tab(link.dataset.openTab).click();
       window.scrollTo({ top: document.getElementById("tabs").offsetTop });
     }
-    const example = event.target.closest?.("[id^=example-]");
-    if (example) setAddress("example", example.id.replace("example-", ""));
   });
   document.addEventListener("change", (event) => {
     if (event.target.closest?.("#model")) setAddress("model", event.target.value);
-    if (event.target.closest?.("#picture")) setAddress("example", "");
   });
   window.addEventListener("popstate", () => {
     const tab = get("tab");
@@ -157,6 +154,10 @@
     return typeof value === "number" ? numbers(get(name))[0] ?? value : get(name) || value;
   };
   window.pageAddress = {
+    storeExample: (picture) => {
+      setAddress("example", picture?.path.match(/^examples\/(\w+)\./)?.[1]);
+      return [];
+    },
     store: (defaults, ...inputs) => {
       const values = inputs.slice(-1 - Object.keys(defaults).length, -1);
       Object.entries(defaults).forEach(([name, value], index) => {

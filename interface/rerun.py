@@ -82,14 +82,13 @@ def build(models: Models, images: EvaluatedImages, model: gr.Radio, language: gr
         concurrency_id="rerun",
         api_visibility="private",
     )
-    stop.click(
-        lambda: (gr.Button(interactive=True), gr.Button(interactive=False)),
-        None,
-        [start, stop],
-        cancels=running,
-        show_progress="hidden",
-        **INSTANT,
-    )
+
+    def end() -> tuple[gr.Button, gr.Button]:
+        return gr.Button(interactive=True), gr.Button(interactive=False)
+
+    ended: dict[str, Any] = {"cancels": running, "show_progress": "hidden", **INSTANT}
+    stop.click(end, None, [start, stop], **ended)
+    model.change(lambda: ("", *end()), None, [result, start, stop], **ended)
 
 
 async def evaluate(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from app_server import RunningApp
@@ -116,6 +117,22 @@ def test_a_refused_file_is_told_once_and_the_next_one_is_answered(
     expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
 
 
+def test_a_picture_that_is_chosen_while_another_is_refused_is_answered(
+    opened: Open, tmp_path: Path
+) -> None:
+    page = opened()
+    slow = tmp_path / "cut.png"
+    slow.write_bytes(encoded(Image.new("RGBA", (7000, 7000), "red"), "PNG")[:-100])
+    with page.expect_request("**/queue/join*"):
+        choose(page, slow)
+    page.get_by_role("button", name="lions").click()
+    expect(page.locator("#answer .confidence-set")).to_have_count(5, timeout=SECONDS)
+    expect(page.locator("#details .refused")).to_have_count(0)
+    has_address(page, "example=lion")
+    page.get_by_role("button", name="Remove Image").click()
+    expect(page).not_to_have_url(re.compile("example="))
+
+
 @pytest.mark.parametrize("name", ["photograph.mpo", "photograph.txt"])
 def test_the_content_of_a_file_decides_and_not_its_name(
     opened: Open, tmp_path: Path, name: str
@@ -185,6 +202,8 @@ def test_the_model_is_evaluated_again_before_the_visitors_eyes(opened: Open) -> 
     expect(page.locator("#rerun progress")).to_have_js_property("position", 1)
     expect(page.locator("#rerun-start")).to_be_enabled()
     expect(page.locator("#rerun-stop")).to_be_disabled()
+    page.locator("#model input").last.check()
+    expect(page.locator("#rerun .tile")).to_have_count(0)
 
 
 def test_the_address_brings_back_the_evaluation_and_the_opacity(opened: Open) -> None:

@@ -116,6 +116,13 @@ def test_render_names_the_data_set_by_its_hub_id(
         assert "\npython train.py --preset tiny --dataset data --dataset-id" in text
 
 
+def test_render_keeps_the_revision_of_a_data_set_in_the_command(folder: ModelFolder) -> None:
+    recorded = {"id": "user/pets", "revision": "0" * 40, "fingerprint": "abc"}
+    command = "python train.py --preset tiny --dataset user/pets@v1"
+    folder = changed(folder, dataset=recorded, command=command)
+    assert f"\n{command}\n" in card.render(folder)
+
+
 def test_cards_of_embedded_models_can_be_published() -> None:
     for folder in embedded_models():
         check_card(folder)

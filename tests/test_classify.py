@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from classifier.data.data_files import identity
 from classifier.model_folder.folder import ModelFolder
 from classifier.prediction import runtime
 from classifier.prediction.classifier import Classifier
@@ -153,6 +154,8 @@ def test_the_output_of_a_run_is_not_classified_with_its_folder(tmp_path: Path, r
         result = run(tmp_path, "--output", tmp_path / "rows.txt")
         assert result.returncode == 0, result.stderr
     assert len((tmp_path / "rows.txt").read_text().splitlines()) == 1
+    ours = [identity((tmp_path / "rows.txt").stat())]
+    assert list(find_files([f"{tmp_path}/rows.txt"], exclude=ours)) == []  # as a list names it
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "rows.txt"]
 
 
@@ -212,6 +215,7 @@ def test_find_files_skips_what_data_sets_skip(tmp_path: Path) -> None:
     ("content", "names"),
     [
         (b"a b\nb\0c\0", ["a b\nb", "c"]),
+        (b".\0./a.jpg\0", [".", "./a.jpg"]),
         (b"caf\xe9\n", ["caf\udce9"]),
         (b"a.jpg\r\n\r\nb.jpg\r\nc.jpg\r", ["a.jpg", "b.jpg", "c.jpg"]),
         ("\ufeffé.jpg\r\nb.jpg".encode(), ["é.jpg", "b.jpg"]),

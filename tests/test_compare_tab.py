@@ -1,6 +1,7 @@
 """The tab that puts models beside each other, on the embedded ones and on others."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ def test_all_models_are_in_the_table_in_both_languages(embedded: Shown, language
     assert "figures/robustness.png" in page
 
 
+def test_a_model_of_ones_own_is_not_taken_for_the_measured_one_of_its_name(
+    embedded: Shown, tmp_path: Path
+) -> None:
+    own = shutil.copytree(embedded[0].folder.path, tmp_path / embedded[0].name)
+    evaluation = {**(embedded[0].evaluation or {}), "top1": 0.0625}
+    (own / "evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    page = compare.render(Shown([Served(own.name, ModelFolder(own), "folder")]), "en")  # type: ignore[arg-type]
+    assert f'<th scope="col">{own.name} (from a local folder)</th>' in page
+    assert "6.2%" in page
+
+
 def test_models_of_other_classes_are_not_put_beside_the_measured_ones(
     tiny_model_folder: Path,
 ) -> None:
@@ -99,7 +111,9 @@ def test_what_does_not_exist_is_not_found(client: TestClient, address: str) -> N
 @pytest.fixture
 def measured_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An ablation, whether or not the embedded models come with one."""
-    rows = [{"name": row.name, "category": row.category, "top1": [0.3, 0.31]} for row in ROWS]
+    rows = [
+        {"name": row.name, "category": "dense only, alone", "top1": [0.3, 0.31]} for row in ROWS
+    ]
     measurement = {
         "command": "python -m benchmarks.ablation",
         "date": "2026-11-27",

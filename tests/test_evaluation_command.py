@@ -106,6 +106,19 @@ def test_a_run_folder_and_a_limit_write_to_the_folder_that_is_named(
     assert fingerprint(tiny_run) == before
 
 
+def test_figures_of_another_model_do_not_stay_in_the_folder_that_is_named(
+    tiny_model_folder, small_dataset, tmp_path
+):
+    other = shutil.copytree(tiny_model_folder, tmp_path / "other")
+    (other / "history.csv").unlink()
+    split = load_split(str(small_dataset), "test")
+    drawn = []
+    for folder in (tiny_model_folder, other):
+        report.evaluate(ModelFolder(folder), split, output=tmp_path / "results")
+        drawn.append({path.stem for path in (tmp_path / "results" / "plots").iterdir()})
+    assert drawn[0] - drawn[1] == {"training"}
+
+
 def test_duplicates_of_training_images_are_counted(model, small_dataset):
     folder = ModelFolder(model)
     test, training = (load_split(str(small_dataset), split) for split in ("test", "train"))

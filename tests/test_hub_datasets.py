@@ -98,6 +98,13 @@ def test_push_dataset_id_names_the_data_set_on_the_card(
     assert result.returncode == 0, result.stderr
     assert card().data.datasets == ["user/other"]
 
+    readme = tmp_path / "run" / "model" / "README.md"
+    readme.write_text(readme.read_text() + "\n## About the photographs\n")
+    result = call_command(*push, "--dataset-id", "user/third", HF_TOKEN=Hub.WRITE)
+    assert result.returncode == 0, result.stderr
+    assert "is not the generated card and stays as it is" in result.stdout
+    assert "## About the photographs" in card().text
+
 
 def test_train_refuses_another_dataset_id_than_that_of_the_hub(
     hub: Hub, dataset: str, call_command: Run, tmp_path: Path

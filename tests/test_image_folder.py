@@ -274,6 +274,20 @@ class TestLayouts:
         (tmp_path / "data/test" / first).rename(tmp_path / "data/test" / second)
         assert "two spellings in data" in refusal(tmp_path / "data")
 
+    def test_load_refuses_a_folder_that_is_a_split_or_a_class(self, tmp_path: Path) -> None:
+        write(tmp_path / "data", {"train/cat": 3, "train/dog": 3, "samples": 2})
+        assert "train of data is a split with folders of classes, or a" in refusal(
+            tmp_path / "data"
+        )
+        write(tmp_path / "flat", {"train": 3, "bus": 2})
+        assert counts(load(tmp_path / "flat")) == {"bus": 2, "train": 3}
+
+    def test_load_refuses_what_is_neither_file_nor_folder(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+        for name, said in (("pipe", "neither a file nor a folder"), ("link", "No such file")):
+            assert said in refusal(tmp_path / name)
+
     @pytest.mark.parametrize("name", ["a[b]", "a::b"])
     def test_load_reads_a_path_that_looks_like_a_pattern(self, tmp_path: Path, name: str) -> None:
         write(tmp_path / name / "data", {f"train/{name}": 3, "train/dog": 1})
@@ -306,6 +320,13 @@ class TestZips:
     @pytest.mark.parametrize("prefix", ["", "pets/", "a/b/"])
     def test_load_reads_a_zip_as_its_folder(self, tmp_path: Path, pets: Path, prefix: str) -> None:
         self.check(pack(tmp_path / "p.zip", pets, prefix), pets)
+
+    def test_load_reads_a_zip_with_an_entry_for_its_top_folder(
+        self, tmp_path: Path, pets: Path
+    ) -> None:
+        with zipfile.ZipFile(pack(tmp_path / "p.zip", pets), "a") as file:
+            file.writestr("./", "")
+        self.check(tmp_path / "p.zip", pets)
 
     def test_load_refuses_a_truncated_zip(self, tmp_path: Path, pets: Path) -> None:
         archive = pack(tmp_path / "p.zip", pets)
@@ -385,10 +406,11 @@ class TestMetadata:
             (",a", "the file '' in line 4 of train/metadata.csv in data does not exist"),
             ("1.png,a", "the file '1.png' in line 4 of train/metadata.csv in data is named twice"),
             ('"2.png,a', "train/metadata.csv in data cannot be read"),
+            ("2.png,a, b", "line 4 has more fields than the header"),
         ],
     )
     def test_read_labels_names_a_wrong_line(self, tmp_path: Path, row: str, said: str) -> None:
-        folder = self.write(tmp_path / "data", f"file_name,label\n0.png,a\n1.png,b\n{row}")
+        folder = self.write(tmp_path / "data", f"file_name,label\n0.png,a,\n1.png,b\n{row}")
         with pytest.raises(InputError) as refused:
             load(folder)
         assert said in str(refused.value)

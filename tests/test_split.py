@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from classifier.data.labelled_images import LabelledImages
-from classifier.data.loading import load_split
+from classifier.data.loading import load_split, source_of
 from classifier.data.source import DataSource, add_data_arguments
 from classifier.data.split import MissingSplitError, stratified_split
 from classifier.errors import InputError
@@ -66,6 +66,16 @@ class TestTestSplit:
         assert np.bincount(test.labels).tolist() == [8, 4, 2]
         assert all(file.startswith("train/") for file in test.files)
         assert train.remarks[0].startswith("Not used of pets: test.")
+
+    @pytest.mark.parametrize("name", ["training", "train"])
+    def test_a_split_that_means_the_training_is_known_by_any_name(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        write_hub_layout(tmp_path / "rows", {name: make_rows(60, seed=1)})
+        train, test = load(str(tmp_path / "rows"))
+        assert (len(train.labels), len(test.labels)) == (48, 12)
+        write_hub_layout(tmp_path / "both", {n: make_rows(24, seed=len(n)) for n in (name, "test")})
+        assert load(str(tmp_path / "both"))[0].remarks == ()
 
     @pytest.mark.parametrize("name", ["validation", "val"])
     def test_test_split_names_another_split(self, tmp_path: Path, name: str) -> None:
@@ -136,17 +146,31 @@ class TestOptions:
         assert source.arguments() == words
         assert DataSource.from_options(self.parse()) == DataSource()
 
-    def test_what_a_training_recorded_holds_for_its_data_set(self) -> None:
-        recorded = {"id": "pets", "label_column": "kind", "test_fraction": 0.3, "revision": None}
-        again = DataSource.from_options(self.parse("--dataset", "x/pets"), recorded)
-        assert again == DataSource("x/pets", "kind", test_fraction=0.3)
-        other = DataSource.from_options(self.parse("--dataset", "x/cars"), recorded)
-        assert other == DataSource("x/cars")
+    def test_what_a_training_recorded_holds_for_its_images_whatever_their_name(
+        self, tmp_path: Path
+    ) -> None:
+        dataset = write(tmp_path / "pets", all=CLASSES)
+        fingerprint = load(dataset, test_fraction=0.4)[0].fingerprint
+        recorded = {"id": "me/animals", "test_fraction": 0.4, "fingerprint": fingerprint}
+        (tmp_path / "animals").symlink_to(dataset)
+        for name in (dataset, str(tmp_path / "animals")):
+            found = source_of(self.parse("--dataset", name), recorded, size=8)
+            assert found == DataSource(name, test_fraction=0.4)
+        named = self.parse("--dataset", dataset, "--test-fraction", "0.3")
+        assert source_of(named, recorded, size=8) == DataSource(dataset, test_fraction=0.3)
+        other = write(tmp_path / "x" / "pets", all={"cat": 9, "dog": 8})
+        assert source_of(self.parse("--dataset", other), recorded, size=8) == DataSource(other)
         tested = self.parse("--dataset", "pets", "--test-split", "val")
-        assert DataSource.from_options(tested, recorded) == DataSource("pets", "kind", None, "val")
+        assert DataSource.from_options(tested, recorded) == DataSource("pets", None, None, "val")
 
     @pytest.mark.parametrize(
-        "options", [{"test_split": "train"}, {"test_fraction": 1}, {"test_fraction": float("nan")}]
+        "options",
+        [
+            {"test_split": "train"},
+            {"test_split": "Training"},
+            {"test_fraction": 1},
+            {"test_fraction": float("nan")},
+        ],
     )
     def test_what_is_no_test_split_is_refused(self, options: dict[str, Any]) -> None:
         with pytest.raises(InputError, match=f"--{next(iter(options)).replace('_', '-')}"):

@@ -243,6 +243,12 @@ def test_tabs_are_entries_of_the_history_and_open_with_the_keyboard(open_site: O
     expect(page.locator("#picture")).to_be_visible()
     page.go_back()
     expect(page.locator("#card")).to_be_visible()
+    page.locator("[data-language=es]").click()
+    page.reload()
+    page.go_back()  # to the first tab; the language stays
+    expect(page.locator("#picture")).to_be_visible()
+    expect(page).to_have_url(re.compile("lang=es"))
+    expect(page.locator("html")).to_have_attribute("lang", "es")
 
 
 @pytest.mark.browser

@@ -171,6 +171,21 @@ def test_ctrl_c_puts_the_trial_back_into_the_queue(tmp_path, small_dataset, caps
     assert queued.params == stopped.params
 
 
+def test_the_last_cell_of_a_grid_is_repeated_if_it_was_interrupted(
+    tmp_path, small_dataset, monkeypatch
+):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    preset = write(tmp_path, {"dropout": [0.2]})
+    with monkeypatch.context() as patch:
+        patch.setattr("classifier.search.trials.train_trial", interrupted)
+        assert call(preset, small_dataset, tmp_path, "grid", 1) == 130
+    assert call(preset, small_dataset, tmp_path, "grid", 1) == 0
+    states = [trial.state for trial in trials_of(f"sqlite:///{tmp_path}/study.db")]
+    assert states == [FAIL, COMPLETE]
+
+
 @pytest.mark.parametrize("name", ["a?b#c%20{d}", "with/slash"])
 def test_study_names_and_folders_with_any_character_keep_their_own_database(
     tmp_path, small_dataset, monkeypatch, name

@@ -11,11 +11,7 @@ NORMALISATION, LAST_LAYER = "normalisation", "probabilities"  # names of layers
 
 
 def build_network(
-    settings: Settings,
-    *,
-    classes: int,
-    mean: np.ndarray,
-    deviation: np.ndarray,
+    settings: Settings, *, classes: int, mean: np.ndarray, deviation: np.ndarray
 ) -> keras.Model:
     """Builds the network that is trained and exported; it consists of built-in Keras layers only.
 

@@ -149,8 +149,9 @@ def list_files(place: Path, archives: ExitStack) -> list[DataFile]:
     files = {}
     for entry in archive.infolist():
         parts = tuple(part for part in entry.filename.split("/") if part not in ("", "."))
-        of_tools = not TOOL_FOLDERS.isdisjoint(parts[:-1]) or _is_system_file(parts[-1])
-        if not entry.is_dir() and not of_tools:
+        if entry.is_dir() or not parts:
+            continue
+        if TOOL_FOLDERS.isdisjoint(parts[:-1]) and not _is_system_file(parts[-1]):
             opening = functools.partial(archive.open, entry)
             files[parts] = DataFile(parts, _kind(parts[-1]), open=opening)  # type: ignore[arg-type]
     return [files[parts] for parts in sorted(files)]

@@ -72,12 +72,7 @@ def load_from_hub(
                 "try again"
             )
         return read_split(
-            found,
-            split,
-            dataset=name,
-            revision=commit,
-            label_column=source.label_column,
-            size=size,
+            found, split, dataset=name, revision=commit, label_column=source.label_column, size=size
         )
 
     return array_cache.load_or_build(location, lambda: commit, read)

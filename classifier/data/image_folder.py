@@ -94,10 +94,7 @@ def read(place: Path, split: str, source: DataSource, *, size: int) -> LabelledI
 
 
 def _find_layout(
-    files: list[DataFile],
-    labels: Mapping[tuple[str, ...], Label],
-    dataset: str,
-    depth: int = 0,
+    files: list[DataFile], labels: Mapping[tuple[str, ...], Label], dataset: str, depth: int = 0
 ) -> tuple[dict[str, list[DataFile]], list[DataFile], int]:
     """Finds the folders of splits: at the top, or in the only top-level folder with images.
 
@@ -115,6 +112,14 @@ def _find_layout(
         for file in folders[name]
     )
     only_splits = named.keys() >= set(with_images)
+    if named and not only_splits and len(set(named.values())) == 1 and not labels:
+        (name, *_), others = named, sorted(set(with_images) - named.keys())
+        if any(file.is_image and len(file.parts) > depth + 2 for file in folders[name]):
+            raise InputError(
+                f"{printable(name)} of {dataset} is a split with folders of classes, or a class, "
+                f"as {printable(others[0])} is: move the images of {printable(others[0])} "
+                f"elsewhere, or those of {printable(name)} out of its folders"
+            )
     splits: dict[str, list[DataFile]] = {}
     inner: list[DataFile] = []
     if named and (only_splits or (has_classes and len(set(named.values())) > 1)):

@@ -1,12 +1,16 @@
 """The loading of a data set as arrays; channel statistics and duplicates."""
 
+import argparse
+import contextlib
 import dataclasses
 import hashlib
 import lzma
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +61,7 @@ def load_split(
     try:
         loaded = load_stored_split(source, split, size)
     except MissingSplitError as error:
-        if split != "test" or "train" not in error.available:
+        if split != "test" or not find_split("train", error.available):
             raise
         return _draw(source, split, TEST_FRACTION, size)
     if split != "train":
@@ -69,6 +73,24 @@ def load_split(
     return _with_remark(loaded, source)
 
 
+def source_of(options: argparse.Namespace, recorded: Mapping[str, Any], *, size: int) -> DataSource:
+    """Returns the data that the options of a command name.
+
+    If they are those of a training, what the options leave out is as it was there.
+
+    Args:
+        options: of `add_data_arguments`.
+        recorded: the entry `dataset` of the `training.json`; its fingerprint decides.
+        size: the side of the model's images in pixels.
+    """
+    given, same = DataSource.from_options(options), DataSource.from_options(options, recorded)
+    if same != given:
+        with contextlib.suppress(InputError):  # other data may lack the recorded split or column
+            if load_split(same, size=size).fingerprint == recorded.get("fingerprint"):
+                return same
+    return given
+
+
 def _draw(source: DataSource, split: str, fraction: float, size: int) -> LabelledImages:
     """Returns the training or the test images of a data set whose test split is drawn."""
     training, test = draw_test_split(load_stored_split(source, "train", size), fraction)
@@ -78,7 +100,7 @@ def _draw(source: DataSource, split: str, fraction: float, size: int) -> Labelle
 def _with_remark(training: LabelledImages, source: DataSource) -> LabelledImages:
     """Adds a remark about the splits that neither training nor test uses."""
     tested = find_split(source.test_split or "test", training.splits)
-    used = ("train", None if training.test_fraction else tested)
+    used = (find_split("train", training.splits), None if training.test_fraction else tested)
     others = [name for name in training.splits if name not in used]
     if not others:
         return training
@@ -97,7 +119,9 @@ def load_stored_split(
     if not dataset or not os.path.lexists(os.path.expanduser(dataset)):  # noqa: PTH111
         return hub_dataset.load_from_hub(source, split, size=size)
     try:
-        path = Path(dataset).expanduser().resolve()
+        path = Path(dataset).expanduser().resolve(strict=True)
+        if not (path.is_file() or path.is_dir()):
+            raise OSError("it is neither a file nor a folder")
         readers = (reader for reader in (image_folder, cifar100_archive) if reader.recognises(path))
         reader = next(readers, local_dataset)
         return array_cache.load_or_build(

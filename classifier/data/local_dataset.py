@@ -80,12 +80,20 @@ def _with_exact_splits(path: str, name: str, options: dict[str, Any]) -> dict[st
     _check_parquet([Path(file) for file in files if file.endswith(".parquet")], name)
     if len(files) == len(set(files)):
         return options
-    inner = [file.removeprefix(builder.base_path or "").strip("/").split("/") for file in files]
-    folders = sorted({parts[0] for parts in inner if len(parts) > 1 and split_of(parts[0])})
-    loose = sorted({parts[0] for parts in inner if len(parts) == 1})  # such as metadata.csv
+    inner = {file.removeprefix(builder.base_path or "").strip("/") for file in files}
     exact: dict[str, list[str]] = {}
-    for folder in folders:
-        exact.setdefault(str(split_of(folder)), [*loose]).append(f"{folder}/**")
+    loose = []  # such as metadata.csv
+    for path in sorted(inner):
+        *folders, _ = parts = path.split("/")
+        place = next((place for place, name in enumerate(folders) if split_of(name)), None)
+        if place is None:
+            loose.append(path)
+            continue
+        patterns = exact.setdefault(str(split_of(parts[place])), [])
+        pattern = "/".join([*parts[: place + 1], "**"])
+        if pattern not in patterns:
+            patterns.append(pattern)
+    exact = {split: [*loose, *patterns] for split, patterns in exact.items()}
     return {**options, "data_files": exact} if exact else options
 
 

@@ -110,6 +110,9 @@ def _read_rows(
         elif file.kind == ".csv":
             reader = _csv(_decode(content))
             rows = [(reader.line_num, row) for row in reader]
+            for line, row in rows:  # blank ones, after the last separator, are no fault
+                if any(map(str.strip, row.get(None, ()))):
+                    raise ValueError(f"line {line} has more fields than the header: quote commas")
             header = reader.fieldnames or ()
         else:
             lines = enumerate(_decode(content).split("\n"), start=1)

@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from classifier.data.split import split_of
 from classifier.errors import InputError
 
 DEFAULT_DATASET = "uoft-cs/cifar100"
@@ -39,8 +39,10 @@ class DataSource:
     test_fraction: float | None = None
 
     def __post_init__(self) -> None:
-        if self.test_split == "train":
-            raise InputError("--test-split train: name another split, or give --test-fraction")
+        if split_of(self.test_split or "") == "train":
+            raise InputError(
+                f"--test-split {self.test_split}: name another split, or give --test-fraction"
+            )
         if self.test_fraction is not None and not 0 < self.test_fraction < 1:
             raise InputError(
                 f"--test-fraction must lie between 0 and 1. Received: {self.test_fraction}"
@@ -54,16 +56,11 @@ class DataSource:
 
         Args:
             options: the parsed command line.
-            recorded: the entry `dataset` of a `training.json`: if the options name the data set of
-                that training (its `id`), what they leave out is taken from it, so that the same
-                images are found again.
+            recorded: the entry `dataset` of the `training.json` of these data, from which what the
+                options leave out is taken, so that the same images are found again.
         """
         given = given_options(options)
-        dataset = given.get("dataset", DEFAULT_DATASET)
         known = dict(recorded or {})
-        # The record of a local data set holds the last part of its path only.
-        if Path(dataset.partition("@")[0]).name != Path(str(known.get("id") or "")).name:
-            known = {}
         if ABOUT_TEST & given.keys():
             known = {name: value for name, value in known.items() if name not in ABOUT_TEST}
         chosen = {name: known[name] for name in OPTIONS[1:] if known.get(name) is not None}

@@ -50,9 +50,16 @@ RENDERED_KEYS = ("preset", "settings", "dataset", "parameters", "command", "mach
 
 
 def write(folder: ModelFolder) -> Path:
-    """Writes the card of a model folder, compared with the embedded models of the same classes.
+    """Writes the card of `generate` into a model folder; returns its path."""
+    path = folder.path / CARD
+    write_text(path, generate(folder))
+    return path
 
-    Returns its path, and raises the errors of `render`.
+
+def generate(folder: ModelFolder) -> str:
+    """Renders the card of a folder, compared with the embedded models of the same classes.
+
+    Raises the errors of `render`.
     """
     others = [
         other
@@ -60,9 +67,7 @@ def write(folder: ModelFolder) -> Path:
         if other.training.get("preset") != folder.training.get("preset")
         and other.labels.classes == folder.labels.classes
     ]
-    path = folder.path / CARD
-    write_text(path, render(folder, compare=others))
-    return path
+    return render(folder, compare=others)
 
 
 def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
@@ -219,7 +224,9 @@ def _command(training: Mapping[str, Any], on_hub: str | None) -> str:
     """Returns the command of the training; a local copy of a data set becomes its Hub id."""
     words = shlex.split(training.get("command") or "")
     if on_hub and "--dataset" in words:
-        words[words.index("--dataset") + 1] = on_hub
+        place = words.index("--dataset") + 1
+        if words[place].partition("@")[0] != on_hub:  # else it may state a revision
+            words[place] = on_hub
         if "--dataset-id" in words:
             position = words.index("--dataset-id")
             del words[position : position + 2]

@@ -39,7 +39,7 @@ def find_files(names: Iterable[str], *, exclude: Iterable[Identity] = ()) -> Ite
 
     Args:
         names: files and folders; `-` reads paths from standard input, as `read_names`.
-        exclude: files to skip in folders, such as the command's output.
+        exclude: files to skip, such as the command's output.
     """
     excluded = frozenset(exclude)
     for name in names:
@@ -59,19 +59,19 @@ def read_names(content: bytes) -> Iterator[str]:
     They are separated by NUL characters, as from `find -print0`, if there are any, else by line
     ends, also those of Windows. The text is UTF-8 or, as PowerShell writes it, UTF-16.
     """
-    encoding = _encoding(content[:2])
+    encoding = _encoding(content[:4])
     text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
     names = text.split("\0" if "\0" in text else "\n")
     yield from filter(None, (name.removesuffix("\r") for name in names))
 
 
 def _encoding(start: bytes) -> str:
-    """Returns the encoding of a list: UTF-16 by its mark, or by an ASCII character at its start."""
+    """Returns the encoding of a list: UTF-16 by its mark, or by two ASCII characters."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    if start[1:2] == b"\0":
+    if start[1::2] == b"\0\0":
         return "utf-16-le"
-    return "utf-16-be" if start[:1] == b"\0" else "utf-8-sig"
+    return "utf-16-be" if start[::2] == b"\0\0" else "utf-8-sig"
 
 
 def _search(path: str, excluded: frozenset[Identity]) -> Iterator[InputFile]:
@@ -79,8 +79,10 @@ def _search(path: str, excluded: frozenset[Identity]) -> Iterator[InputFile]:
     failed: list[OSError] = []
     start = path if path.endswith("/") else f"{path}/"
     try:
-        if not stat.S_ISDIR(Path(path).stat().st_mode):
-            yield InputFile(path)
+        status = Path(path).stat()
+        if not stat.S_ISDIR(status.st_mode):
+            if identity(status) not in excluded:
+                yield InputFile(path)
             return
     except (OSError, ValueError) as error:  # a ValueError for a NUL character
         yield InputFile(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")

@@ -77,8 +77,10 @@ def run(
         ClassifierError: the database failed, or another worker took a trial over.
     """
     study.sampler = build_sampler(sampler, space, space.settings.seed)
+    queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))  # interrupted ones
     exhausted = isinstance(study.sampler, GridSampler) and study.sampler.is_exhausted(study)
-    if exhausted or len(study.get_trials(deepcopy=False, states=COUNTED)) >= trials:
+    counted = study.get_trials(deepcopy=False, states=COUNTED)
+    if (exhausted and not queued) or len(counted) >= trials:
         return
     if sampler != "grid":
         # The unchanged preset is the first trial: the reference for the gain.

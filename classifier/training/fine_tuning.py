@@ -9,6 +9,7 @@ settings have dense layers of the same names, these start as the equivalent dens
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,11 @@ class InitialModel:
         """Saves the initial weights of a network, unless they come from the file."""
         if self._weights:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            network.save_weights(self.file)
+            try:
+                network.save_weights(self.file)
+            except BaseException:  # a new run needs an empty folder
+                shutil.rmtree(self.file.parent)
+                raise
 
     def _load(self, settings: Settings) -> None:
         import keras

@@ -151,7 +151,7 @@ def fit(
     Returns:
         Loss and accuracy, of the augmented images, val_loss and val_accuracy of each epoch.
     """
-    batches = Batches(data.epoch(first_epoch), settings.batch_size)
+    batches = Batches(data.epoch(first_epoch % settings.epochs), settings.batch_size)
     trainee = model(network, Augmentation(settings))
     trainee.compile(
         optimizer=accelerate(build_optimizer(settings, len(batches))),

@@ -122,21 +122,21 @@ class Run:
             else:
                 report(ignored)
 
+        def advice() -> str:
+            begun = (self.folder / RECORD).exists()
+            resume = f"resume from the last checkpoint with: {command}"
+            return resume if begun else "nothing was trained yet, start again"
+
         sys.unraisablehook = repeat
         try:
             yield
         except KeyboardInterrupt:
-            begun = (self.folder / RECORD).exists()
-            advice = f"resume from the last checkpoint with: {command}"
-            raise KeyboardInterrupt(
-                f"stopped; {advice if begun else 'nothing was trained yet, start again'}"
-            ) from None
+            raise KeyboardInterrupt(f"stopped; {advice()}") from None
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
-            raise DiskFullError(
-                f"the disk of {self.folder} is full: free some space, and resume with: {command}"
-            ) from error
+            told = f"the disk of {self.folder} is full: free some space; {advice()}"
+            raise DiskFullError(told) from error
         finally:
             sys.unraisablehook = report
             signal.signal(signal.SIGTERM, before)
@@ -144,12 +144,7 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(
-    run: Run,
-    *,
-    resume: bool,
-    given: dict[str, Any],
-    may_start: bool = True,
-    is_chief: bool = True,
+    run: Run, *, resume: bool, given: dict[str, Any], may_start: bool = True, is_chief: bool = True
 ) -> Iterator[Run]:
     """Starts a new run or resumes the one in its folder; holds the lock of the folder meanwhile.
 

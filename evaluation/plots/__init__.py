@@ -42,10 +42,7 @@ OF_THE_CARD: dict[str, Callable[..., Figure]] = {
     "training": training_curves,
 }
 # With those of chosen classes.
-FIGURES = OF_THE_CARD | {
-    "class_confusions": class_confusions,
-    "confusion_zoom": confusion_matrix,
-}
+FIGURES = OF_THE_CARD | {"class_confusions": class_confusions, "confusion_zoom": confusion_matrix}
 # Those of several models, by name: functions of a field of `comparison.json` or `ablation.json`.
 COMPARISONS: dict[str, tuple[Callable[..., Figure], str]] = {
     "robustness": (robustness_curves, "robustness"),

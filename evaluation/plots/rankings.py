@@ -39,11 +39,7 @@ def roc_plot(found: Records, classes: Sequence[int] = (), *, look: Look) -> Figu
 
 
 def _plot(
-    key: str,
-    curves: ClassCurves,
-    found: Records,
-    classes: Sequence[int],
-    look: Look,
+    key: str, curves: ClassCurves, found: Records, classes: Sequence[int], look: Look
 ) -> Figure:
     classes = classes or default_classes(found.evaluation)
     theme, locale, narrow = look.theme, look.locale, look.narrow

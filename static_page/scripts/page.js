@@ -6,13 +6,13 @@
   const languages = Object.keys(data.texts);
   const get = (name) => new URL(location.href).searchParams.get(name) || "";
 
-  const kept = {}; // by name, but for the tab
+  let choices = new URL(location.href).searchParams;
   function keep(name, value, write = "replaceState") {
-    if (write === "replaceState") kept[name] = value;
     const address = new URL(location.href);
     if (value) address.searchParams.set(name, value);
     else address.searchParams.delete(name);
     history[write](null, "", address);
+    choices = address.searchParams; // for popstate
   }
 
   // Storage is refused in frames of other sites.
@@ -195,7 +195,11 @@
     openTab(asked());
   });
   addEventListener("popstate", () => {
-    for (const [name, value] of Object.entries(kept)) keep(name, value); // only the tab goes back
+    const tab = get("tab");
+    const address = new URL(location.href);
+    address.search = choices; // only the tab goes back, not the other choices
+    history.replaceState(null, "", address);
+    keep("tab", tab);
     openTab(asked());
   });
   window.page = { data, text, find, get, keep, chosen: described };
