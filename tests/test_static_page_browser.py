@@ -119,6 +119,7 @@ def test_a_damaged_file_is_refused_where_browsers_show_what_they_can_read(
     page = open_site(before=LENIENT)
     files = {form: encoded(scene(), form) for form in ("JPEG", "PNG", "GIF", "BMP")}
     files |= {f"{form}_bad": content[: len(content) * 9 // 10] for form, content in files.items()}
+    files["BMP_of_a_wrong_stated_size"] = files["BMP"][:2] + b"\xff\xff\xff\x7f" + files["BMP"][6:]
     files["checksum_bad"] = bad_pictures()["broken_checksum.png"][0]
     page.route(
         "**/held/*", lambda route: route.fulfill(body=files[route.request.url.rpartition("/")[2]])

@@ -1,4 +1,4 @@
-"""The files that are uploaded: of a model, and of the Space with the app and what it imports."""
+"""The files that are uploaded: of a model, and of a Space with the packages of the project."""
 
 from __future__ import annotations
 

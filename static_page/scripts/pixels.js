@@ -130,7 +130,15 @@ const IS_WHOLE = {
     }
     return at <= bytes.length;
   },
-  BMP: (view, bytes) => view.getUint32(2, true) <= bytes.length,
+  BMP(view, bytes) {
+    const isOld = view.getUint32(14, true) === 12;
+    const isCompressed = !isOld && [1, 2].includes(view.getUint32(30, true));
+    const [width, height] = bmpSize(view);
+    const row = 4 * Math.ceil((width * view.getUint16(isOld ? 24 : 28, true)) / 32);
+    // The size that the file states of itself counts only where its rows have no fixed length.
+    const end = isCompressed ? view.getUint32(2, true) : view.getUint32(10, true) + row * height;
+    return end <= bytes.length;
+  },
 };
 
 const REMAINDERS = Uint32Array.from({ length: 256 }, (_, byte) => {
