@@ -118,7 +118,7 @@ def deploy(
             files,
             repo_type="space",
             head=head,
-            owned=["[!.]*"] if info and info.sdk != sdk else sorted(folders),
+            owned=["[!.]*"] if info and info.sdk not in (None, sdk) else sorted(folders),
             message=f"Deploy the {'app' if sdk == 'gradio' else 'static page'}",
             use=f"The Space: {api.endpoint}/spaces/{space}",
         )
@@ -139,10 +139,13 @@ def write_static_page(models: Sequence[str], folder: Path) -> None:
         InputError: a model does not exist or cannot be exported, or the folder holds other files.
     """
     from classifier.hub.sources import locate
-    from static_page.builder import CONTENTS, build_site
+    from static_page.builder import CONTENTS, PAGE_DATA, build_site
 
     folder = folder.resolve()
-    others = {path.name for path in folder.iterdir()} - CONTENTS if folder.is_dir() else set()
+    others = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    index = folder / "index.html"
+    if index.is_file() and PAGE_DATA in index.read_text(encoding="utf-8", errors="replace"):
+        others -= CONTENTS
     if others:
         raise InputError(f"{folder} holds {min(others)}: choose an empty or new --output")
     require_writable(folder)

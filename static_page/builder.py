@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ CONTENTS |= {
     "scripts",
     "tabs",
 }
+PAGE_DATA = 'id="page-data"'  # in its index.html
 COMPRESSION = 6  # the highest, 9, takes twice as long for 1% less
 THUMBNAIL = 160  # pixels, of the examples on their buttons; screens of phones show 80 of them
 
@@ -67,7 +69,7 @@ def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
     try:
         pictures = write_examples(folder)
         data = {
-            "models": [describe(model, export(model, folder)) for model in served],
+            "models": [describe(model, folder, export(model, folder)) for model in served],
             "shown": classify.SHOWN,
             "shown_superclasses": classify.SHOWN_SUPERCLASSES,
             "examples": pictures,
@@ -83,26 +85,27 @@ def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
 
 
 def export(model: Served, folder: Path) -> Path:
-    """Writes a model as half-precision ONNX in gzip; the same model gives the same bytes."""
+    """Writes a model as half-precision ONNX in gzip, named by its content, which it determines."""
     path = folder / "models" / f"{model.name}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_onnx(model.folder, path, half=True)
     except InputError as error:
         raise InputError(f"{model.name} cannot become a static page: {error}") from error
-    packed = path.with_name(f"{path.name}.gz")
-    packed.write_bytes(gzip.compress(path.read_bytes(), COMPRESSION, mtime=0))
+    content = gzip.compress(path.read_bytes(), COMPRESSION, mtime=0)
     path.unlink()
+    packed = path.with_name(f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}.onnx.gz")
+    packed.write_bytes(content)
     return packed
 
 
-def describe(model: Served, packed: Path) -> dict[str, Any]:
+def describe(model: Served, folder: Path, packed: Path) -> dict[str, Any]:
     """Returns what the scripts know of a model; they find its file by address and size."""
     labels = model.labels
     confidence = Confidence.read(model.training.get("confidence"))
     return {
         "name": model.name,
-        "url": f"models/{quote(model.name)}.onnx.gz",
+        "url": quote(packed.relative_to(folder).as_posix()),
         "bytes": packed.stat().st_size,
         "image_size": model.image_size,
         "classes": labels.classes,

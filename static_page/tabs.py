@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -51,9 +52,13 @@ def render_all(models: Models, examples: Sequence[dict[str, str]], data: str) ->
                 pages[f"{place}/classes-{language}.html"] = render_classes(served, language)
             if served.predictions is not None:
                 pages[f"{place}/curves-{language}.html"] = render_curves(served, language)
+    # Their address changes with their content: a page never shows those of an earlier one.
+    version = hashlib.sha256("".join(pages.values()).encode()).hexdigest()[:12]
+    pages = {path.replace("tabs", f"tabs/{version}", 1): page for path, page in pages.items()}
     pages["index.html"] = fill(
         "index",
         LANGUAGES[0],
+        version=version,
         data=Markup(data),
         head=Markup(header.render(models, LANGUAGES[0])),
         models=list(models),

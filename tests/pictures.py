@@ -57,6 +57,7 @@ def good_pictures() -> dict[str, bytes]:
         "ycbcr.tif": encoded(picture.convert("YCbCr"), "TIFF", compression="jpeg"),
         "deflate.tif": encoded(picture, "TIFF", compression="tiff_deflate"),
         "animated.gif": encoded(frames[0], "GIF", **animated),
+        "larger_canvas.gif": _on_a_larger_canvas(encoded(palette, "GIF")),
         "animated.webp": encoded(frames[0], "WEBP", **animated),
         "animated.png": encoded(frames[0], "PNG", **animated),
         "lossless.webp": encoded(picture, "WEBP", lossless=True),
@@ -125,6 +126,10 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "many_comments.png": (many_comments(), "damaged"),
     }
     return files
+
+
+def _on_a_larger_canvas(gif: bytes) -> bytes:
+    return gif[:6] + struct.pack("<HH", 260, 160) + gif[10:]
 
 
 def motion_photo() -> bytes:
@@ -204,10 +209,14 @@ def memory_bombs() -> dict[str, bytes]:
 
 @cache
 def with_odd_metadata() -> dict[str, bytes]:
-    """Returns the picture of `scene` with metadata that are too large, damaged or hostile."""
+    """Returns the picture of `scene` with metadata that are too large, damaged or hostile.
+
+    Or with an orientation elsewhere than in EXIF, which browsers do not apply.
+    """
     jpeg, png = encoded(scene(), "JPEG"), encoded(scene(), "PNG")
     large = zlib.compress(bytes(20_000_000))
-    xmp = b"XML:com.adobe.xmp\0"
+    xmp, turned = b"XML:com.adobe.xmp\0", b'<x tiff:Orientation="6"/>'
+    raw_profile = f"\nexif\n{len(orientation(6))}\n{orientation(6).hex()}\n"
     chunks = {
         "large_comment": (b"zTXt", b"Comment\0\0" + large),
         "large_international_comment": (b"iTXt", b"Comment\0\1\0\0\0" + large),
@@ -216,6 +225,11 @@ def with_odd_metadata() -> dict[str, bytes]:
         "empty_comment": (b"zTXt", b""),
         "large_xmp": (b"iTXt", xmp + b"\1\0\0\0" + zlib.compress(b"<x" * 5_000_000)),
         "damaged_xmp": (b"iTXt", xmp + b"\0\0\0\0\xff\xfe tiff:Orientation=9"),
+        "orientation_in_xmp": (b"iTXt", xmp + b"\0\0\0\0" + turned),
+        "orientation_in_a_raw_profile": (
+            b"tEXt",
+            b"Raw profile type exif\0" + raw_profile.encode(),
+        ),
         "large_profile": (b"iCCP", b"icc\0\0" + large),
         "damaged_profile": (b"iCCP", b"icc\0\0zzzz"),
         "damaged_exif": (b"eXIf", b"\xff" * 300),
@@ -232,6 +246,7 @@ def with_odd_metadata() -> dict[str, bytes]:
         "damaged_list_of_pictures": (0xE2, b"MPF\0II*\0" + b"\xff" * 40),
         "damaged_photoshop": (0xED, b"Photoshop 3.0\x008BIM\3\xed\0\0\xff\xff\xff\xff1"),
         "large_xmp": (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"\xff" * 60_000),
+        "orientation_in_xmp": (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + turned),
         "empty_comment": (0xFE, b""),
     }
     for name, (marker, content) in segments.items():

@@ -77,6 +77,7 @@ def answers(path: Path, images: np.ndarray) -> np.ndarray:
         ("cnn", {"channels": [4, 8, 8], "tta_flip": True, "tta_zoom": 0.8}),
         ("cnn", {"channels": [4, 8, 8], "tta_flip": False, "tta_zoom": 1.0}),
         ("mlp", {"local_units": 64, "width": 16, "depth": 1, "tta_flip": True, "tta_zoom": 0.9}),
+        ("mlp-tied", {"local_units": 64, "width": 16, "depth": 1}),
     ],
 )
 def test_every_architecture_answers_as_in_keras_whatever_the_batch(

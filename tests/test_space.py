@@ -3,6 +3,7 @@
 import ast
 import fnmatch
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from importlib import metadata
@@ -181,7 +182,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "scripts").mkdir()
         (folder / "scripts" / "page.js").write_text("// " + " ".join(m.name for m in models))
-        (folder / "index.html").write_text("<!doctype html>")
+        (folder / "index.html").write_text('<!doctype html><script id="page-data"></script>')
 
     monkeypatch.setattr(builder, "build_site", build)
 
@@ -247,18 +248,19 @@ def test_output_writes_the_page_whole_or_not_at_all(
         assert write(models, "my site").returncode == 0
     script = tmp_path / "my site" / "scripts" / "page.js"
     assert script.read_text() == "// mlp cnn"
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "index.html").write_text("mine")
+    shutil.copytree(tmp_path / "my site", tmp_path / "other")
     (tmp_path / "other" / "thesis.txt").write_text("mine")
+    (tmp_path / "mine" / "models").mkdir(parents=True)
     for models, folder, said in (
         ("user/nothing", "my site", "no accessible model"),
         ("pretrained/cnn", "other", "holds thesis.txt"),
+        ("pretrained/cnn", "mine", "holds models"),
     ):
         result = write(models, folder)
         assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1)
         assert said in result.stderr
     assert script.read_text() == "// mlp cnn"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["my site", "other"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "my site", "other"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from classifier.data.image_formats import PILLOW_FORMATS
 # shorter side: more than any model takes, and several times as fast.
 JPEG_SIDE = 512
 REDUCING_GAP = 3.0  # as Pillow recommends: hardly to be told from the filter without it
+# Where Pillow looks for an orientation, too: browsers turn an image by its EXIF metadata alone.
+NOT_EXIF = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 # Texts in PNGs, such as the settings that an image was generated with, may be longer than Pillow's
 # default of one megabyte; its limit for all texts of a file stays.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -55,6 +57,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Colour profiles are not applied: the models were trained without, and the colour engine would
     run an untrusted profile. The given image itself is turned, and returned if it is RGB.
     """
+    for name in NOT_EXIF:
+        image.info.pop(name, None)
     with suppress(Exception):  # damaged metadata does not make the pixels unusable
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "RGB" and "transparency" not in image.info:

@@ -420,6 +420,9 @@ _LAYERS: dict[str, Translate] = {
     "Normalization": _normalization,
     "ReLU": _relu,
     "Rescaling": _rescaling,
+    "Reshape": lambda graph, layer, given: graph.add(
+        "Reshape", given, graph.integers(0, *layer.target_shape)
+    ),
     "Resizing": _resizing,
     "Softmax": lambda graph, layer, given: graph.add("Softmax", given, axis=layer.axis),
     "ZeroPadding2D": _padding,

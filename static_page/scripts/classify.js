@@ -5,6 +5,7 @@ const files = find("#picture input[type=file]");
 const preview = find("#picture img");
 const video = find("#picture video");
 const answer = find("#answer");
+const panels = ["#answer", "#note", "#details", "#others", "#view"].map((id) => find(id));
 
 const QUICK = 5e8; // operations an image: the occlusion maps of such models come unasked
 const RUNTIME = ["runtime/ort.wasm.bundle.min.js", "runtime/ort-wasm-simd-threaded.wasm.gz"];
@@ -85,6 +86,7 @@ async function classify() {
   delete answer.dataset.file;
   stopMaps();
   if (current.file) {
+    for (const panel of panels) panel.inert = true; // what they show is of another picture or model
     const error = await predict(current, model).catch((code) => code);
     if (isCurrent()) current.error = error;
   }
@@ -96,7 +98,8 @@ async function classify() {
   if (current.error) return;
   if (model.flops && model.flops < QUICK) explain();
   askOthers((other) => loads.has(other.name));
-  keepOffline([model.url, ...RUNTIME, ...SCRIPTS]);
+  const loaded = data.models.filter(({ name }) => loads.has(name));
+  keepOffline([...loaded.map(({ url }) => url), ...RUNTIME, ...SCRIPTS]);
 }
 
 async function predict(current, model) {
@@ -165,7 +168,10 @@ function render() {
   const probabilities = !picture.error && picture.answers?.[model.name];
   showCamera(Boolean(video.srcObject));
   for (const name of ["model", "top1", "probability", "error"]) delete answer.dataset[name];
-  for (const id of ["answer", "note", "details", "others", "view"]) find(`#${id}`).replaceChildren();
+  for (const panel of panels) {
+    panel.inert = false;
+    panel.replaceChildren();
+  }
   if (picture.error) refuse(picture.error);
   else if (probabilities) renderAnswer(model, probabilities);
   else if (!picture.file) find("#details").replaceChildren(part("waiting"));

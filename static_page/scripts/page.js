@@ -54,7 +54,7 @@
   // Parts of the page that are loaded when they are shown. The braces in their address are filled in.
   async function load(part) {
     if (part.closest("[hidden]") || part.parentNode.closest("[aria-busy]")) return; // what it is in is replaced
-    const fields = { "{model}": model(), "{language}": root.lang };
+    const fields = { "{version}": find("#tabs").dataset.version, "{model}": model(), "{language}": root.lang };
     const source = part.dataset.source.replace(/\{\w+\}/g, (field) => fields[field].split("/").map(encodeURIComponent).join("/"));
     if (part.dataset.loaded === source) return;
     part.dataset.loaded = source;
@@ -69,8 +69,8 @@
     if (part.dataset.loaded !== source) return; // another model or language was chosen meanwhile
     part.removeAttribute("aria-busy");
     if (!content) part.dataset.loaded = "";
-    part.innerHTML = content || `<p class="notice">${text("error_connection")}</p>`;
-    restore(part);
+    part.innerHTML = content || `<p class="notice">${text("error_connection")}</p>`; // the next opening tries again
+    if (content) restore(part);
   }
   const loadAll = () => Promise.all(every("[data-source]").map(load));
 
@@ -194,6 +194,7 @@
     translate();
     openTab(asked());
   });
+  addEventListener("online", loadAll);
   addEventListener("popstate", () => {
     const tab = get("tab");
     const address = new URL(location.href);

@@ -31,7 +31,9 @@ export async function decode(file, sizes, limits) {
   });
   try {
     const source = image.format === "JPEG" ? draft(bitmap, limits.jpeg_side) : bitmap;
-    return Object.fromEntries(sizes.map((size) => [size, square(source, orientation, size, limits.reducing_gap)]));
+    const background = image.format === "GIF" ? gifBackground(bytes) : "white";
+    const read = reader(source, orientation, background);
+    return Object.fromEntries(sizes.map((size) => [size, square(read, size, limits.reducing_gap)]));
   } finally {
     bitmap.close();
   }
@@ -169,9 +171,23 @@ function bmpSize(view) {
 
 // The largest of the sizes that a file states: those of its thumbnails and tiles are smaller.
 function avifSize(view, bytes) {
-  const places = [...text(bytes, 0, 65536).matchAll(/ispe/g)].map(({ index }) => index);
-  const sizes = places.map((at) => [view.getUint32(at + 8), view.getUint32(at + 12)]);
+  let found = [{ start: 0, end: bytes.length }];
+  for (const [name, header] of [["meta", 4], ["iprp", 0], ["ipco", 0], ["ispe", 4]]) {
+    const inside = found.flatMap(({ start, end }) => [...boxes(view, bytes, start, end)]);
+    found = inside.filter((box) => box.name === name).map((box) => ({ start: box.start + header, end: box.end }));
+  }
+  const sizes = found.map(({ start }) => [view.getUint32(start), view.getUint32(start + 4)]);
   return sizes.reduce((one, other) => (one[0] * one[1] > other[0] * other[1] ? one : other), [0, 0]);
+}
+
+// Yields the boxes of an ISO media file: `start` is the first byte of their content, `end` the byte after it.
+function* boxes(view, bytes, start, end) {
+  for (let at = start, size; at + 8 <= end; at += size) {
+    const isLong = view.getUint32(at) === 1;
+    size = (isLong ? Number(view.getBigUint64(at + 8)) : view.getUint32(at)) || end - at;
+    if (size < 8) return;
+    yield { name: text(bytes, at + 4, 4), start: at + (isLong ? 16 : 8), end: Math.min(at + size, end) };
+  }
 }
 
 function check({ width, height, isWhole }, limits) {
@@ -179,6 +195,21 @@ function check({ width, height, isWhole }, limits) {
   if (Math.max(width, height) > limits.max_aspect * Math.min(width, height)) throw new ImageError("too_narrow");
   if (width * height > limits.max_pixels) throw new ImageError("too_many_pixels");
   if (!isWhole) throw new ImageError("damaged");
+}
+
+// Returns the colour of what the first frame does not cover, as Pillow: the first of its palette, or white if the frame
+// is transparent.
+function gifBackground(bytes) {
+  const table = (flags) => (flags & 0x80 ? 6 << (flags & 7) : 0); // bytes of a palette
+  let [palette, at] = [bytes[10] & 0x80 ? 13 : 0, 13 + table(bytes[10])];
+  while (at < bytes.length && bytes[at] !== 0x2c) {
+    if (bytes[at] === 0x21 && bytes[at + 1] === 0xf9 && bytes[at + 3] & 1) return "white";
+    at += 2;
+    while (bytes[at]) at += 1 + bytes[at];
+    at += 1;
+  }
+  if (bytes[at + 9] & 0x80) palette = at + 10;
+  return `rgb(${palette ? bytes.subarray(palette, palette + 3).join(" ") : "0 0 0"})`;
 }
 
 // Returns the orientation, 1 to 8, from a file's EXIF metadata, and changes it to 1 there.
@@ -192,9 +223,11 @@ function takeOrientation(bytes, format) {
     const directory = start + view.getUint32(start + 4, little);
     const count = view.getUint16(directory, little);
     for (let entry = directory + 2; entry < directory + 2 + 12 * count; entry += 12) {
-      if (view.getUint16(entry, little) !== 0x0112 || view.getUint16(entry + 2, little) !== 3) continue;
-      const value = view.getUint16(entry + 8, little);
-      view.setUint16(entry + 8, 1, little);
+      const [tag, type] = [view.getUint16(entry, little), view.getUint16(entry + 2, little)];
+      if (tag !== 0x0112 || (type !== 3 && type !== 4)) continue; // 16 or 32 bits
+      const value = type === 3 ? view.getUint16(entry + 8, little) : view.getUint32(entry + 8, little);
+      if (type === 3) view.setUint16(entry + 8, 1, little);
+      else view.setUint32(entry + 8, 1, little);
       return value >= 1 && value <= 8 ? value : 1;
     }
   } catch (error) {
@@ -225,7 +258,7 @@ function exifStart(bytes, view, format) {
 }
 
 function text(bytes, start, length) {
-  return String.fromCharCode(...bytes.subarray(start, start + Math.min(length, 65536)));
+  return String.fromCharCode(...bytes.subarray(start, start + length));
 }
 
 // Returns whether pixels are read as they were written: some browsers add noise, against fingerprinting.
@@ -244,19 +277,19 @@ function draft(bitmap, side) {
   const ratio = Math.floor(Math.min(bitmap.width, bitmap.height) / side);
   const scale = [8, 4, 2].find((value) => ratio >= value);
   if (!scale) return bitmap;
-  const { data, width, height } = reduce(reader(bitmap, 1), 0, 0, bitmap.width, bitmap.height, scale);
+  const { readPixels } = reader(bitmap, 1, "white");
+  const { data, width, height } = reduce(readPixels, 0, 0, bitmap.width, bitmap.height, scale);
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(new ImageData(data, width, height), 0, 0);
   return canvas;
 }
 
-// Returns size × size RGB pixels of the largest centred square of an image, which is turned by its orientation.
-function square(source, orientation, size, gap) {
-  const [width, height] = orientation < 5 ? [source.width, source.height] : [source.height, source.width];
+// Returns size × size RGB pixels of the largest centred square of an image.
+function square({ width, height, readPixels }, size, gap) {
   const side = Math.min(width, height);
   const [left, top] = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
   const factor = Math.max(1, Math.floor(side / size / gap));
-  const reduced = reduce(reader(source, orientation), left, top, side, side, factor);
+  const reduced = reduce(readPixels, left, top, side, side, factor);
   let pixels = reduced.data;
   if (side !== size) {
     const extent = Math.fround(side / factor); // Pillow's box has single precision
@@ -266,20 +299,23 @@ function square(source, orientation, size, gap) {
   return Uint8Array.from({ length: size * size * 3 }, (_, index) => pixels[Math.floor(index / 3) * 4 + (index % 3)]);
 }
 
-// Returns a function that reads a rectangle of an image, turned by its orientation, on white: RGBA.
-function reader(source, orientation) {
+// Returns the size of an image that is turned by its orientation, and a function that reads a rectangle of it, on a
+// background: RGBA.
+function reader(source, orientation, background) {
   const { width: w, height: h } = source;
+  const [width, height] = orientation < 5 ? [w, h] : [h, w];
   const turn = [[1, 0, 0, 1, 0, 0], [-1, 0, 0, 1, w, 0], [-1, 0, 0, -1, w, h], [1, 0, 0, -1, 0, h],
     [0, 1, 1, 0, 0, 0], [0, 1, -1, 0, h, 0], [0, -1, -1, 0, h, w], [0, -1, 1, 0, 0, w]][orientation - 1];
-  return (left, top, width, height) => {
+  const readPixels = (left, top, width, height) => {
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
     context.imageSmoothingEnabled = false;
-    context.fillStyle = "white";
+    context.fillStyle = background;
     context.fillRect(0, 0, width, height);
     context.setTransform(...turn.slice(0, 4), turn[4] - left, turn[5] - top);
     context.drawImage(source, 0, 0);
     return context.getImageData(0, 0, width, height).data;
   };
+  return { width, height, readPixels };
 }
 
 // Averages blocks of factor × factor pixels of a rectangle: {data (RGBA), width, height}. Blocks at its right and lower

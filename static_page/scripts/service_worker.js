@@ -1,6 +1,7 @@
 // Keeps each file of the page that was asked for, so that the page works offline afterwards.
 //
-// The newest file is taken from the network where there is one; scope and cache follow the address of this file.
+// The newest file is taken from the network where there is one; with a new page, the files of the old one are forgotten.
+// Scope and cache follow the address of this file.
 
 const CACHE = `static-page-${self.registration.scope}`;
 
@@ -14,8 +15,18 @@ self.addEventListener("fetch", (event) => {
 async function answer(request) {
   const address = request.url.split(/(index\.html)?([?#]|$)/)[0];
   const cache = await caches.open(CACHE);
-  const response = await fetch(request).catch(() => null);
+  // The browser's own cache is asked only with the host's consent.
+  const latest = new Request(request.url, { cache: "no-cache", redirect: request.redirect });
+  const response = await fetch(latest).catch(() => null);
   if (!response) return (await cache.match(address)) ?? Response.error();
-  if (response.status === 200) cache.put(address, response.clone()).catch(() => {}); // where the storage is full
+  if (response.status !== 200) return response;
+  if (request.mode === "navigate") await forgetOthers(cache, address, response.clone());
+  cache.put(address, response.clone()).catch(() => {}); // where the storage is full
   return response;
+}
+
+async function forgetOthers(cache, address, page) {
+  const before = await (await cache.match(address))?.text();
+  if (before === undefined || before === (await page.text())) return;
+  for (const key of await cache.keys()) await cache.delete(key);
 }
