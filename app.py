@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
 
 def serve(models: Models, options: Namespace) -> None:
     """Serves the page until Ctrl-C or SIGTERM, and completes running requests."""
-    from interface import page
+    from interface import page, uploads
     from interface.following import followers
     from interface.gradio_adapter import end
 
@@ -78,6 +78,7 @@ def serve(models: Models, options: Namespace) -> None:
         )
     except OSError as error:
         raise ClassifierError(f"cannot listen ({error}): choose another --port") from error
+    threading.Thread(target=uploads.delete_old, args=[ended], daemon=True).start()
     models.runtime.start()
     page.prepare_figures(models)
     if options.follow is not None:
@@ -166,12 +167,14 @@ def normalise_root_path() -> None:
 @contextmanager
 def upload_folder() -> Iterator[None]:
     """Creates a temporary folder for uploads; deletes it, and those of apps that were killed."""
-    for left in Path(gettempdir()).glob(f"{UPLOADS}*"):
+    place = os.environ.get("GRADIO_TEMP_DIR") or gettempdir()
+    for left in Path(place).glob(f"{UPLOADS}*"):
         process = left.name.removeprefix(UPLOADS).partition("-")[0]
         if process.isdigit() and not _is_running(int(process)):
             shutil.rmtree(left, ignore_errors=True)
-    with TemporaryDirectory(prefix=f"{UPLOADS}{os.getpid()}-", ignore_cleanup_errors=True) as path:
-        os.environ.setdefault("GRADIO_TEMP_DIR", path)
+    prefix = f"{UPLOADS}{os.getpid()}-"
+    with TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True) as path:
+        os.environ["GRADIO_TEMP_DIR"] = path
         yield
 
 

@@ -44,7 +44,7 @@ def milliseconds_of(call: Callable[[], object]) -> np.ndarray:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Measures `Classifier.probabilities` on one image, as in the app.
+    """Measures `Classifier.probabilities` on one image, with Keras (the app uses ONNX Runtime).
 
     Returns:
         Milliseconds: `median`, and the tenth and ninetieth percentile, `low` and `high`; and the

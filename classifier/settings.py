@@ -118,7 +118,7 @@ class Settings(BaseModel):
     architecture: Annotated[str, _one_of(ARCHITECTURES)] = "mlp"
     hidden_units: Sizes = (1024, 512, 256)  # mlp: width of each hidden layer
     dropout: Share = 0.0  # dropout rate after each hidden layer
-    l2: Number = 0.0  # L2 regularisation factor (Dense and Conv2D kernels)
+    l2: Number = 0.0  # L2 regularisation factor (Dense and Conv2D kernels, not local ones)
     width: Count = 512  # residual_mlp: units between the blocks
     depth: Count = 6  # residual_mlp: number of blocks
     expansion: Count = 4  # residual_mlp: units inside a block, as a multiple of width

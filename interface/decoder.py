@@ -23,14 +23,16 @@ class Decoder:
     """Decodes pictures with limits on time and memory; a stuck process is killed and replaced."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
-        self._seconds, spawn = seconds, multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(PROCESSES, initializer=_prepare, context=spawn)
+        self._seconds, self._stopped = seconds, False
+        self._renew()
 
     def start(self) -> None:  # otherwise the first picture starts the processes
         self._pool.schedule(int)
 
     async def decode(self, upload: Upload, sizes: set[int]) -> dict[int, np.ndarray]:
         """Returns the model input of each size S: uint8, (S, S, 3); raises `ImageError`."""
+        if not (self._pool.active or self._stopped):  # it ends if a process dies while it waits
+            self._renew()
         task = self._pool.schedule(_decode, (upload.content, sizes), timeout=self._seconds)
         try:
             answer = await asyncio.wrap_future(task)
@@ -40,7 +42,12 @@ class Decoder:
             raise answer
         return answer
 
+    def _renew(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPool(PROCESSES, initializer=_prepare, context=spawn)
+
     def stop(self) -> None:
+        self._stopped = True
         self._pool.stop()
         self._pool.join()
 

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 
 from pebble import ProcessPool
 
-from classifier.data.array_cache import CACHE_ERRORS, cache_folder
+from classifier.data.array_cache import CACHE_ERRORS, cache_folder, keep_newest
 from classifier.errors import InputError
 from classifier.files import write_atomically
 from classifier.model_folder.folder import EVALUATION, HISTORY, LABELS, PREDICTIONS, ModelFolder
@@ -31,7 +30,7 @@ from interface.translations import LANGUAGES, locale
 FORMS = ("wide", "narrow")  # the second for phones
 PROCESSES = 2  # for two cores
 NICENESS = 10  # answers to visitors come first
-SECONDS_KEPT = 30 * 24 * 3600
+MAX_FILES = 2000  # of the figures on disk; beyond this many, those that were used longest ago go
 IN_MEMORY = 200  # figures of about 150 KB
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -103,11 +102,11 @@ class FigureCache:
                     self.get(drawing, keep=True).result()
 
         def draw_all() -> None:
-            with contextlib.suppress(*CACHE_ERRORS):
-                _remove_unused()
             # As many at once as there are processes: what visitors ask for comes next.
             with ThreadPoolExecutor(PROCESSES) as threads:
                 list(threads.map(draw_next, drawings))
+            with contextlib.suppress(*CACHE_ERRORS):
+                keep_newest((cache_folder() / "figures").glob("*.png"), MAX_FILES)
 
         threading.Thread(target=draw_all, name="figures", daemon=True).start()
 
@@ -173,13 +172,6 @@ def content_of(source: Path) -> str:
 
 def _file(drawing: Drawing) -> Path:
     return cache_folder() / "figures" / f"{drawing.digest}.png"
-
-
-def _remove_unused() -> None:
-    """Removes figures that no app has used for long: of other models, or drawn by other code."""
-    for file in (cache_folder() / "figures").glob("*.png"):
-        if time.time() - file.stat().st_mtime > SECONDS_KEPT:
-            file.unlink(missing_ok=True)
 
 
 def _prepare(niceness: int) -> None:

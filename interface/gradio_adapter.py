@@ -162,6 +162,10 @@ class McpServer(gradio.mcp.GradioMCPServer):
         texts = (json.dumps(output, ensure_ascii=False) for output in data)
         return [self.types.TextContent(type="text", text=text) for text in texts]
 
+    async def _execute_tool_without_progress(self, job: Any) -> list[Any]:
+        """Waits for an answer; Gradio's own waits in one of the threads that answer requests."""
+        return [await asyncio.wrap_future(job.future)]
+
     def _file(self, text: str) -> dict[str, Any]:
         text = text.strip()
         if text[:5].lower() == "data:":

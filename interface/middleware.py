@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import re
+from contextlib import nullcontext
 
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
@@ -39,6 +41,7 @@ BLOCKED_ROUTES = re.compile(
     re.IGNORECASE,
 )
 CALLED_DIRECTLY = re.compile(r"/gradio_api/(run|api)/")
+DIRECT_CALLS = 32  # at a time
 UPLOAD = "/gradio_api/upload"
 
 
@@ -52,6 +55,7 @@ class PageMiddleware:
         self.app = app
         self.script = f"<head><script>{script}</script>".encode()
         self.foot = f"{foot}</body>".encode()
+        self.direct = asyncio.Semaphore(DIRECT_CALLS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles a request."""
@@ -64,7 +68,9 @@ class PageMiddleware:
             return
         if path.rstrip("/") == UPLOAD:
             receive = _within_limit(receive)
-        await self._check(_without_range(scope), receive, send)
+        # Calls without the queue wait here, before their picture is read.
+        async with self.direct if CALLED_DIRECTLY.search(path) else nullcontext():
+            await self._check(_without_range(scope), receive, send)
 
     async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses malformed bodies, and replays others for the app."""

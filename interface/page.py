@@ -26,8 +26,6 @@ SECONDS_BETWEEN_QUEUE_UPDATES = 2
 # Gradio stores a copy of the page's description, 140 KB, for each of the last sessions; every call
 # without a client is a session. They contain no state of this app.
 SESSIONS = 100
-# Seconds between two deletions of old uploads, and their age: less than the promised hour.
-CLEANING, KEPT = 300, 3000
 # Prefixes of the translations of messages and labels that Gradio only has in English.
 SCRIPT_TEXTS = ("error_", "label_")
 
@@ -37,7 +35,7 @@ def build(models: Models, *, changing: bool = False) -> CheckedBlocks:
     text = static_texts()
     # The title states the image size of the default model.
     title = static_html("title", lambda code: word("title", code, size=models.get().image_size))
-    with CheckedBlocks(title=title, analytics_enabled=False, delete_cache=(CLEANING, KEPT)) as page:
+    with CheckedBlocks(title=title, analytics_enabled=False) as page:
         page.document = partial(api.document, models=models)
         head = gr.HTML(
             static_html("head", lambda language: header.render(models, language)), elem_id="head"

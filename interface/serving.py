@@ -119,7 +119,10 @@ class Models:
         """Replaces a model by a new revision, unless that fails to classify a test image."""
         try:
             self.runtime.load(served.key, served.folder.path).result()
-            self.runtime.predict(served.key, served.test_image).result()
+            answer = self.runtime.predict(served.key, served.test_image).result()
+            if not answer.min() >= 0:  # not a number; damaged records raise errors, too
+                raise ClassifierError(f"{served.name} does not answer with probabilities")
+            _ = served.evaluation, served.training, served.predictions
         except Exception:
             self.runtime.forget(served.key)
             raise
@@ -173,7 +176,7 @@ class Models:
         """Returns all models with probabilities, (N, C), for images of their size, (N, S, S, 3)."""
         served = list(self)
         answers = await asyncio.gather(
-            *(self.probabilities(images[item.image_size], item.name) for item in served)
+            *(self.probabilities(images[item.image_size], item.name, item.key) for item in served)
         )
         return list(zip(served, answers, strict=True))
 
@@ -202,7 +205,7 @@ class Models:
         served = self.get(name)
         decoded = await self.decoder.decode(picture, {served.image_size})
         pixels = decoded[served.image_size]
-        answer = await self.probabilities(pixels[None], name)
+        answer = await self.probabilities(pixels[None], name, served.key)
         return rank(answer[0], served.labels, pixels, top)
 
     def _predict(self, images: np.ndarray, name: str | None, key: str | None) -> Future[np.ndarray]:

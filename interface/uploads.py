@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import secrets
 import stat
+import threading
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +25,8 @@ from classifier.files import write_atomically
 
 FOLDER = "GRADIO_TEMP_DIR"  # the variable that names the upload folder, also for Gradio
 MAX_REQUEST_BYTES = MAX_BYTES + 2**20  # of an upload: a picture and the form around it
+# Seconds between two deletions of old uploads, and their age: less than the promised hour.
+CLEANING, KEPT = 300, 3000
 FULL = "the server's space for uploads is full: try again in a few minutes"
 # Photographs that are part of Gradio, and not of the data set. Requests name them
 # "examples/lion.jpg", which does not disclose their path.
@@ -84,6 +89,15 @@ def read(value: Any) -> Upload:
         raise RefusedFileError
     with os.fdopen(descriptor, "rb") as file:
         return Upload(file.read(MAX_BYTES + 1))
+
+
+def delete_old(ended: threading.Event) -> None:
+    """Deletes old uploads until the app has ended; Gradio forgets those of requests that fail."""
+    while not ended.wait(CLEANING):
+        for path in Path(os.environ[FOLDER]).rglob("*"):
+            with contextlib.suppress(OSError):  # a folder that is not empty
+                if time.time() - path.stat().st_mtime > KEPT:
+                    path.rmdir() if path.is_dir() else path.unlink()
 
 
 def from_data_url(text: str) -> dict[str, Any]:

@@ -35,16 +35,8 @@ SCRIPTS, RUNTIME = ROOM / "scripts", ROOM / "runtime"
 SERVICE_WORKER = "service_worker.js"  # at the top: it controls the pages of its own folder
 # What a page consists of at the top level: only a folder of nothing else is replaced by a new page.
 CONTENTS = {"index.html", "style.css", "noscript.css", SERVICE_WORKER}
-CONTENTS |= {
-    "comparison",
-    "downloads",
-    "examples",
-    "figures",
-    "models",
-    "runtime",
-    "scripts",
-    "tabs",
-}
+CONTENTS |= {"comparison", "downloads", "examples", "figures", "models", "runtime"}
+CONTENTS |= {"scripts", "tabs"}
 PAGE_DATA = 'id="page-data"'  # in its index.html
 COMPRESSION = 6  # the highest, 9, takes twice as long for 1% less
 THUMBNAIL = 160  # pixels, of the examples on their buttons; screens of phones show 80 of them

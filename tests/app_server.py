@@ -27,7 +27,7 @@ import app
 from classifier import command_line
 if __name__ == "__main__":
     from classifier.prediction.runtime import OnnxModel
-    from interface import page
+    from interface import page, uploads
     {changes}
     answer = OnnxModel.probabilities
     def wait(model, images):

@@ -253,3 +253,11 @@ def test_a_local_layer_starts_with_weights_to_the_pixels_around_each_unit_alone(
             assert np.ptp(positions) == 8
             assert abs(positions.mean() + 0.5 - place[axis]) <= 0.5
     assert kernel[kernel != 0].std() == pytest.approx(np.sqrt(2 / (3 * 9**2)), rel=0.05)
+
+
+def test_convolutions_of_large_images_leave_no_pixel_out() -> None:
+    changes = {"image_size": 64, "local_units": 128, "width": 8, "depth": 1}
+    network = build(load_preset("mlp-tied").replace(**changes))
+    layer = network.get_layer("local_1")
+    assert (layer.kernel_size, layer.strides) == ((14, 14), (8, 8))
+    assert network.get_layer("local_2").kernel_size == (3, 3)  # of the map before

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -116,6 +117,21 @@ def test_a_process_that_hangs_or_dies_costs_its_own_request_and_is_replaced(
         assert not any(child.is_alive() for child in before)
     finally:
         decoder.stop()
+
+
+@LINUX
+def test_processes_that_die_while_they_wait_are_replaced(
+    decoder: Decoder, children: Children
+) -> None:
+    _decode(decoder, PICTURE)
+    for child in children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    pixels = None
+    while pixels is None and time.monotonic() < deadline:
+        with contextlib.suppress(ProcessExpired, RuntimeError):  # until it is noticed
+            pixels = _decode(decoder, PICTURE)
+    assert pixels is not None
 
 
 @LINUX

@@ -107,6 +107,15 @@ def test_two_processes_arrive_where_one_does(tmp_path, small_dataset, tiny_run, 
     assert training["distributed"] == {"processes": 2, "devices": 2}
 
 
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_the_best_epoch(tmp_path, small_dataset, run_command):
+    arguments = [*CLASSIC, "--dataset", small_dataset, "--output"]
+    alone = run_command("train.py", *arguments, tmp_path / "one", **JAX)
+    assert alone.returncode == 0, alone.stderr
+    train_with_two(*arguments, tmp_path / "two")
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+
+
 def test_each_device_computes_its_part_of_the_batch(run_command):
     code = """
 import jax, numpy as np

@@ -35,7 +35,7 @@ def test_every_figure_can_be_requested_and_has_an_alternative_text() -> None:
 
 
 def test_prepared_figures_are_kept_and_drawn_again_when_the_data_change(
-    models: Models, tmp_path: Path
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = models.get()
     look = figures.LOOKS[0]
@@ -45,6 +45,7 @@ def test_prepared_figures_are_kept_and_drawn_again_when_the_data_change(
     kept.mkdir(parents=True)
     (kept / "unused.png").write_bytes(b"")
     os.utime(kept / "unused.png", (0, 0))
+    monkeypatch.setattr(drawing, "MAX_FILES", len(wanted))
     models.figures.prepare(wanted)
     while len(list(kept.glob("[!.]*.png"))) < len(wanted) or (kept / "unused.png").exists():
         time.sleep(0.1)

@@ -5,6 +5,9 @@ If one of these fails after an upgrade: read the changed code of Gradio, then `g
 
 import asyncio
 import json
+import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -16,6 +19,7 @@ from interface.gradio_adapter import (
     CheckedBlocks,
     McpServer,
 )
+from interface.middleware import DIRECT_CALLS, PageMiddleware
 from interface.translations import word
 
 
@@ -54,6 +58,46 @@ def test_an_event_gets_the_visitors_language_and_its_messages_are_in_it() -> Non
         with pytest.raises(gr.Error, match=word("error_model", code)):
             asyncio.run(blocks.process_api(event, [wanted]))
     assert seen == ["es", "en", "en"]
+
+
+def test_a_tool_of_mcp_that_waits_occupies_no_thread() -> None:
+    server = McpServer.__new__(McpServer)
+    jobs = [SimpleNamespace(future=Future()) for _ in range(100)]
+
+    async def ask() -> list[list[Any]]:
+        calls = [asyncio.ensure_future(server._execute_tool_without_progress(job)) for job in jobs]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(asyncio.to_thread(int), 5)
+        for number, job in enumerate(jobs):
+            job.future.set_result(number)
+        return await asyncio.gather(*calls)
+
+    before = threading.active_count()
+    assert asyncio.run(ask()) == [[number] for number in range(100)]
+    assert threading.active_count() <= before + 1
+
+
+def test_calls_without_the_queue_wait_for_each_other() -> None:
+    running, most = 0, 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    async def call(page: PageMiddleware) -> None:
+        path = "/gradio_api/run/classify"
+        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        await page(scope, None, None)  # type: ignore[arg-type]
+
+    async def many() -> None:
+        page = PageMiddleware(app, "", "")
+        await asyncio.gather(*(call(page) for _ in range(3 * DIRECT_CALLS)))
+
+    asyncio.run(many())
+    assert most == DIRECT_CALLS
 
 
 def test_tools_of_mcp_answer_in_json() -> None:

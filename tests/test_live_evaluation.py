@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from classifier.data.loading import load_split
+from classifier.errors import ClassifierError
 from classifier.model_folder.folder import ModelFolder
 from hub_server import Hub, files_of
 from interface import mistakes, rerun
@@ -150,3 +151,14 @@ def test_a_live_evaluation_ends_when_another_revision_takes_the_models_place(
 
     with pytest.raises(UnknownModelError):
         asyncio.run(run())
+
+
+def test_a_revision_that_answers_no_numbers_does_not_take_the_models_place(models, monkeypatch):
+    def no_numbers(model, images):
+        return np.full((len(images), 6), np.nan, np.float32)
+
+    monkeypatch.setattr("classifier.prediction.runtime.OnnxModel.probabilities", no_numbers)
+    before = models.get().key
+    with pytest.raises(ClassifierError, match="does not answer with probabilities"):
+        models.replace(Served("tiny", models.get().folder, "hub", "1" * 40))
+    assert models.get().key == before

@@ -26,7 +26,7 @@ def http(app: RunningApp) -> Iterator[httpx.Client]:
 def small_app(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """The app with uploads that are kept for three seconds."""
     folder = tmp_path_factory.mktemp("small")
-    command = app_that_can_be_busy(folder, "page.CLEANING, page.KEPT = 1, 3")
+    command = app_that_can_be_busy(folder, "uploads.CLEANING, uploads.KEPT = 1, 3")
     with running_app(folder, "--model", tiny_run, command=command) as started:
         yield started
         assert started.process.poll() is None, started.log.read_text()
@@ -71,10 +71,12 @@ def test_uploads_are_deleted_when_they_are_old_and_named_in_no_log(small_app: Ru
         assert _answered(http, encoded(scene(), "PNG"), name="holiday-in-oslo.png")
         path = Path(_upload(http, "holiday-in-oslo.png", encoded(scene(), "PNG")))
         assert path.is_file()
+        wrong_field = {"file": ("holiday-in-oslo.png", encoded(scene(), "PNG"))}
+        assert http.post("/upload", files=wrong_field).json() == []
         deadline = time.monotonic() + 60
-        while path.exists() and time.monotonic() < deadline:
+        while (left := list(path.parents[1].rglob("*"))) and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert not path.exists()
+        assert left == []
         assert _answered(http, encoded(scene(), "PNG"))
     assert "holiday" not in small_app.log.read_text()
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from classifier.architectures.local_start import CHANNELS
 from classifier.errors import InputError
-from classifier.settings import Settings
+from classifier.settings import DEFAULT_IMAGE_SIZE, Settings
 
 
 def mapped_layers(
@@ -33,6 +33,8 @@ def mapped_layers(
     features, side, channels = pixels, settings.image_size, CHANNELS
     shapes = zip(settings.local_maps, settings.local_patches, strict=True)
     for index, (target, patch) in enumerate(shapes, start=1):
+        if index == 1:  # of pixels; in the other layers of positions of the map before
+            patch = max(1, round(patch * settings.image_size / DEFAULT_IMAGE_SIZE))
         filters = settings.local_units // target**2
         if side % target or not filters or filters * target**2 != settings.local_units:
             raise InputError(

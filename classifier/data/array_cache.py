@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
@@ -106,13 +106,13 @@ def _store(location: str, state: str, split: LabelledImages) -> None:
 
     cache_folder().mkdir(parents=True, exist_ok=True)
     write_atomically(_file(location), write)
-    _evict_oldest()
+    keep_newest(cache_folder().glob("*.split"), MAX_SPLITS)
+    for temporary in cache_folder().glob(".*.tmp"):  # of processes that have ended
+        if time.time() - temporary.stat().st_mtime > ORPHAN_SECONDS:
+            temporary.unlink(missing_ok=True)
 
 
-def _evict_oldest() -> None:
-    """Removes the least recently used splits, and the temporary files of processes that ended."""
-    used = sorted(cache_folder().glob("*.split"), key=lambda file: -file.stat().st_mtime)
-    temporary = cache_folder().glob(".*.tmp")
-    old = [file for file in temporary if time.time() - file.stat().st_mtime > ORPHAN_SECONDS]
-    for file in (*used[MAX_SPLITS:], *old):
+def keep_newest(files: Iterable[Path], count: int) -> None:
+    """Removes all but this many of the files: those that were used longest ago."""
+    for file in sorted(files, key=lambda file: -file.stat().st_mtime)[count:]:
         file.unlink(missing_ok=True)

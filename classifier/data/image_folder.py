@@ -116,9 +116,8 @@ def _find_layout(
         (name, *_), others = named, sorted(set(with_images) - named.keys())
         if any(file.is_image and len(file.parts) > depth + 2 for file in folders[name]):
             raise InputError(
-                f"{printable(name)} of {dataset} is a split with folders of classes, or a class, "
-                f"as {printable(others[0])} is: move the images of {printable(others[0])} "
-                f"elsewhere, or those of {printable(name)} out of its folders"
+                f"{printable(name)} of {dataset} is a split with folders of classes, or a class as "
+                f"{printable(others[0])}: move one elsewhere, or its images out of inner folders"
             )
     splits: dict[str, list[DataFile]] = {}
     inner: list[DataFile] = []

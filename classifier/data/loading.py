@@ -74,14 +74,11 @@ def load_split(
 
 
 def source_of(options: argparse.Namespace, recorded: Mapping[str, Any], *, size: int) -> DataSource:
-    """Returns the data that the options of a command name.
+    """Returns the data that the options of `add_data_arguments` name.
 
-    If they are those of a training, what the options leave out is as it was there.
-
-    Args:
-        options: of `add_data_arguments`.
-        recorded: the entry `dataset` of the `training.json`; its fingerprint decides.
-        size: the side of the model's images in pixels.
+    If the fingerprint in the record, the entry `dataset` of a `training.json`, says that they are
+    those of the training, what the options leave out is as it was there. The size is that of the
+    model's images in pixels.
     """
     given, same = DataSource.from_options(options), DataSource.from_options(options, recorded)
     if same != given:

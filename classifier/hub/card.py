@@ -57,10 +57,7 @@ def write(folder: ModelFolder) -> Path:
 
 
 def generate(folder: ModelFolder) -> str:
-    """Renders the card of a folder, compared with the embedded models of the same classes.
-
-    Raises the errors of `render`.
-    """
+    """Renders the card of a folder, compared with the embedded models of its classes."""
     others = [
         other
         for other in embedded_models()

@@ -59,19 +59,11 @@ def read_names(content: bytes) -> Iterator[str]:
     They are separated by NUL characters, as from `find -print0`, if there are any, else by line
     ends, also those of Windows. The text is UTF-8 or, as PowerShell writes it, UTF-16.
     """
-    encoding = _encoding(content[:4])
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if wide else "utf-8-sig"
     text = content.decode(encoding, "surrogateescape" if encoding == "utf-8-sig" else "replace")
     names = text.split("\0" if "\0" in text else "\n")
     yield from filter(None, (name.removesuffix("\r") for name in names))
-
-
-def _encoding(start: bytes) -> str:
-    """Returns the encoding of a list: UTF-16 by its mark, or by two ASCII characters."""
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if start[1::2] == b"\0\0":
-        return "utf-16-le"
-    return "utf-16-be" if start[::2] == b"\0\0" else "utf-8-sig"
 
 
 def _search(path: str, excluded: frozenset[Identity]) -> Iterator[InputFile]:

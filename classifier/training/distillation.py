@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from classifier.architectures import LAST_LAYER
-from classifier.data.array_cache import CACHE_ERRORS, cache_folder, save_array
+from classifier.data.array_cache import CACHE_ERRORS, cache_folder, keep_newest, save_array
 from classifier.data.class_names import match_classes
 from classifier.errors import InputError
 from classifier.files import write_atomically
@@ -171,9 +171,7 @@ def stored_answers(
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, lambda path: save_array(path, answers))
-            files = sorted(file.parent.glob("*.npy"), key=lambda path: -path.stat().st_mtime)
-            for old in files[MAX_STORED_ANSWERS:]:
-                old.unlink(missing_ok=True)
+            keep_newest(file.parent.glob("*.npy"), MAX_STORED_ANSWERS)
     return answers.astype("float32")
 
 

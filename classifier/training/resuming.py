@@ -70,7 +70,7 @@ def fit_or_resume(
         model=sharded_model() if group.devices > 1 else TrainingModel,
         verbose=None if group.is_chief else 0,
     )
-    if settings.early_stopping_patience and group.is_chief:
+    if settings.early_stopping_patience:
         best.restore(state.best_epoch)
     return state
 

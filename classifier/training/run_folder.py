@@ -110,8 +110,8 @@ class Run:
     @contextlib.contextmanager
     def resumable(self, *, distributed: bool) -> Iterator[None]:
         """Adds the command to resume to the errors of Ctrl-C, SIGTERM and a full disk."""
-        command = f"python train.py --output {shlex.quote(str(self.folder))} --resume"
-        command += " --distributed" * distributed
+        resume = "resume from the last checkpoint with: python train.py --output "
+        resume += f"{shlex.quote(str(self.folder))} --resume{' --distributed' * distributed}"
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         report = sys.unraisablehook
 
@@ -124,7 +124,6 @@ class Run:
 
         def advice() -> str:
             begun = (self.folder / RECORD).exists()
-            resume = f"resume from the last checkpoint with: {command}"
             return resume if begun else "nothing was trained yet, start again"
 
         sys.unraisablehook = repeat
