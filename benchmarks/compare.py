@@ -15,7 +15,7 @@ of `evaluation.corruptions.levels_in_pixels`. Latency is measured with one image
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +42,17 @@ if TYPE_CHECKING:  # slow to import, and not needed for `--help` and invalid arg
     from classifier.prediction.classifier import Classifier
 
 SEED = 0
-SUMMARY_FIGURES = ("top1", "top5", "expected_calibration_error")
-ALONE, TAUGHT = "dense only, alone", "dense only, taught by our CNN"
-CONVOLUTIONAL = "convolutional"
-# The published record for dense layers trained on CIFAR-100 alone.
-RECORD = ["[β-LASSO](https://arxiv.org/abs/2007.13657)", f"{ALONE}: the published record"]
-RECORD += ["59.56%", "59.56%", *["–"] * 5]
+KEPT = ("top1", "top1_interval", "top5", "superclass_top1", "macro_f1")
+KEPT += ("expected_calibration_error",)
+GROUPS = ALONE, TAUGHT, CONVOLUTIONAL = (
+    "dense only, alone",
+    "dense only, taught by our CNN",
+    "convolutional",
+)
+# The published record of the first group, shown beside the model that competes with it.
+RECORD_CELLS = ["[β-LASSO](https://arxiv.org/abs/2007.13657)", f"{ALONE}: the published record"]
+RECORD_CELLS += ["59.56%", "59.56%", *["–"] * 5]
+RECORD = {"mlp-alone": (0.5956, RECORD_CELLS)}
 ROBUSTNESS_IMAGES = 2000  # of the test split, the classes in proportion; 95% interval: ± 2 points
 
 
@@ -119,14 +124,16 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
     print(f"{name}: {evaluation['top1']:.1%} top-1, {latency['median']} ms an image", flush=True)
     train_top1 = training.get("train_top1")
     one_view = Classifier(keras_predict(without_views(model)), folder)
-    kept = (*SUMMARY_FIGURES, "top1_interval", "macro_f1", "superclass_top1")
     figures = {
         "name": name,
-        **_training_figures(training),
+        "category": category(training.get("settings", {}), training.get("init_from")),
+        "seed": training.get("seed"),
         "parameters": model.count_params(),
+        "training_seconds": training_seconds(training),
+        "training_machine": training.get("machine"),
         "flops_per_image": flops_per_image(model),
         "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
-        **{key: evaluation[key] for key in kept},
+        **{key: evaluation[key] for key in KEPT},
         "one_view_top1": top1(one_view, split.images, split.labels),
         "train_top1": train_top1,
         "train_test_gap": None if train_top1 is None else round(train_top1 - evaluation["top1"], 6),
@@ -147,17 +154,21 @@ def training_seconds(training: Mapping[str, Any]) -> float | None:
     return None if own is None else own + (before or 0.0)
 
 
-def category(settings: Mapping[str, Any]) -> str:
-    """Returns the category of comparable models, by the training settings."""
+def category(settings: Mapping[str, Any], init_from: object = None) -> str:
+    """Returns the group of comparable models, by the settings and the start of the training.
+
+    Dense networks that start from another model count as taught: its weights may be convolutions.
+    """
     if settings.get("architecture") == "cnn" or settings.get("tied"):
         return CONVOLUTIONAL
-    return TAUGHT if settings.get("teacher") else ALONE
+    return TAUGHT if settings.get("teacher") or init_from else ALONE
 
 
 def robustness(
     classifier: "Classifier", images: np.ndarray, labels: np.ndarray
 ) -> dict[str, list[float]]:
     """Returns the top-1 at each level of each corruption; the first level is no corruption."""
+
     untouched = top1(classifier, images, labels)
     curves = {}
     for kind, levels in LEVELS.items():
@@ -217,83 +228,46 @@ def table(comparison: dict[str, Any]) -> str:
     return "\n".join([output.markdown(["", *names], lines, "l" + "r" * len(names)), "", note, ""])
 
 
-def summary(comparison: dict[str, Any], others: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Returns the main figures as Markdown: a row per model.
-
-    Args:
-        comparison: the content of `comparison.json`.
-        others: the same figures of models that are not in it, see `other_models`.
-    """
+def summary(comparison: dict[str, Any]) -> str:
+    """Returns the main figures as Markdown: a row per model, in groups."""
     header = ["", "", "top-1", "one view", "top-5", "calibration error", "parameters"]
     header += ["one image, one core", "training"]
     rows = []
-    models = sorted([*comparison["models"], *others], key=lambda model: model["top1"])
-    for model in models:
+    for model in comparison["models"]:
         name = model["name"]
         link = f"[`{name}`](presets/{name}.yaml)" if name in preset_names() else f"`{name}`"
         cells = [
             link,
             model["category"],
             f"**{_percent(model['top1'])}**",
-            _percent(model.get("one_view_top1")),
+            _percent(model["one_view_top1"]),
             _percent(model["top5"]),
             _percent(model["expected_calibration_error"]),
             f"{model['parameters'] / 1e6:.1f} M",
             f"{model['latency_ms']['median']:.1f} ms",
             _training_time(model),
         ]
-        rows.append(cells)
-        if name in [other["name"] for other in others]:
-            rows.append(RECORD)
+        group = GROUPS.index(model["category"])
+        rows.append((group, model["top1"], cells))
+        if name in RECORD:
+            rows.append((group, *RECORD[name]))
     data, machine = comparison["dataset"], comparison["machine"]
-    seeds = ", ".join(str(seed) for seed in sorted({model["seed"] for model in models}))
+    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in comparison["models"]}))
     note = (
         f"{data['images']:,} test images of {data['id']}; seed {seeds}; {machine['processor']}. "
         f"{comparison['date']}, `{comparison['command']}`."
     )
-    return "\n".join([output.markdown(header, rows, "llrrrrrrr"), "", note, ""])
-
-
-def other_models(results: Path) -> list[dict[str, Any]]:
-    """Reads the figures of trained models whose weights are not embedded.
-
-    A folder of the results that is named like a preset holds what `train.py` and `evaluation` wrote
-    (`training.json`, `evaluation.json`) and what `benchmarks.latency` printed (`latency.json`).
-    """
-    models = []
-    for name in preset_names():
-        files = [results / name / f"{part}.json" for part in ("training", "evaluation", "latency")]
-        if all(file.is_file() for file in files):
-            training, evaluation, latency = (json.loads(file.read_text()) for file in files)
-            models.append(
-                {
-                    "name": name,
-                    **{key: evaluation[key] for key in SUMMARY_FIGURES},
-                    **_training_figures(training),
-                    "latency_ms": latency,
-                }
-            )
-    return models
-
-
-def _training_figures(training: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "category": category(training.get("settings", {})),
-        "seed": training.get("seed"),
-        "parameters": training.get("parameters"),
-        "training_seconds": training_seconds(training),
-        "training_machine": training.get("machine"),
-    }
+    lines = [cells for *_, cells in sorted(rows)]
+    return "\n".join([output.markdown(header, lines, "llrrrrrrr"), "", note, ""])
 
 
 def write(comparison: dict[str, Any], folder: Path | None) -> None:
     """Writes the tables, the figure and all values."""
     results, numbers = folder or output.RESULTS, folder or sources.PRETRAINED
-    others = [] if folder else other_models(results)
     files: dict[Path, str | bytes] = {
         numbers / "comparison.json": output.as_json(comparison),
         results / "comparison.md": table(comparison),
-        results / "summary.md": summary(comparison, others),
+        results / "summary.md": summary(comparison),
     }
     figure = robustness_curves(comparison["robustness"], theme=LIGHT)
     files[results / "robustness.png"] = plots.png(figure)

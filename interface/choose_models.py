@@ -13,7 +13,7 @@ from classifier.hub.sources import PRETRAINED, embedded_models, locate
 from interface.serving import Served
 
 # The first one that exists is the default.
-EMBEDDED_ORDER = ("mlp", "mlp-baseline", "cnn")
+EMBEDDED_ORDER = ("mlp", "mlp-alone", "mlp-baseline", "cnn")
 
 
 def choose(

@@ -14,9 +14,8 @@ from classifier.architectures import build_network
 from classifier.architectures.views import average_views
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
-from classifier.presets import PRESETS, current_names, load_preset
+from classifier.presets import current_names, load_preset
 from classifier.settings import Settings
-from evaluation import report
 from evaluation.corruptions import LEVELS, corrupt
 
 
@@ -116,6 +115,21 @@ def test_the_table_is_printed_and_written_and_the_figure_is_a_picture(
     assert path.stat().st_size < 400_000
 
 
+def test_the_summary_is_in_categories_and_the_first_has_the_record(comparison: dict) -> None:
+    _, tiny = comparison["models"]
+    changes = [
+        {"name": "cnn", "category": "convolutional", "top1": 0.3},
+        {"name": "mlp-baseline", "top1": 0.6},
+        {"name": "mlp-alone", "top1": 0.5, "one_view_top1": 0.375},
+    ]
+    models = [{**tiny, **change} for change in changes]
+    _, _, *rows, _, _ = compare.summary({**comparison, "models": models}).splitlines()
+    names = ("mlp-alone", "β-LASSO", "mlp-baseline", "cnn")
+    assert [name in row for name, row in zip(names, rows, strict=True)] == [True] * 4
+    assert "| **50.0%** | 37.5% |" in rows[0]
+    assert "59.56%" not in compare.summary(comparison)
+
+
 def test_one_view_of_a_model_is_what_its_network_predicts(images: np.ndarray) -> None:
     settings = Settings(hidden_units=(8,), tta_flip=True, tta_zoom=0.7)
     network = build_network(
@@ -127,43 +141,10 @@ def test_one_view_of_a_model_is_what_its_network_predicts(images: np.ndarray) ->
     assert np.abs(model.predict(images) - expected).max() > 0.01
 
 
-def test_a_model_whose_weights_are_not_embedded_stands_in_the_summary_with_the_record(
-    comparison: dict, tiny_model_folder: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "mlp-alone"
-    folder.mkdir()
-    shutil.copy(tiny_model_folder / "training.json", folder)
-    shutil.copy(tiny_model_folder / "evaluation.json", folder)
-    assert compare.other_models(tmp_path) == []  # its latency is not there
-    (folder / "latency.json").write_text('{"median": 1.25}')
-    (other,) = compare.other_models(tmp_path)
-    evaluation = ModelFolder(tiny_model_folder).evaluation
-    assert evaluation
-    assert (other["name"], other["top1"]) == ("mlp-alone", evaluation["top1"])
-    lines = compare.summary(comparison, [other]).splitlines()
-    (row,) = (index for index, line in enumerate(lines) if "presets/mlp-alone.yaml" in line)
-    assert f"**{evaluation['top1']:.1%}**" in lines[row]
-    assert "| 1.2 ms |" in lines[row]
-    assert "| 59.56% |" in lines[row + 1]
-    assert "59.56%" not in compare.summary(comparison)
-    assert len(lines) == len(compare.summary(comparison).splitlines()) + 2
-
-
-RESULTS_ALONE = PRESETS.parent / "benchmarks" / "results" / "mlp-alone"
-
-
-def test_what_is_stated_of_the_network_without_a_teacher_follows_from_its_predictions() -> None:
-    evaluation = json.loads((RESULTS_ALONE / "evaluation.json").read_text(encoding="utf-8"))
-    training = json.loads((RESULTS_ALONE / "training.json").read_text(encoding="utf-8"))
-    with np.load(RESULTS_ALONE / "predictions.npz") as arrays:
-        predictions = arrays["probabilities"].astype("float32"), arrays["labels"]
-    summary = report.summarise(*predictions, ModelFolder(sources.PRETRAINED / "mlp").labels)
-    for name in ("top1", "top5", "expected_calibration_error"):
-        assert summary[name] == pytest.approx(evaluation[name], abs=1e-6)
-    assert summary["samples"] == 10_000
+def test_the_network_without_a_teacher_was_trained_as_its_preset_says() -> None:
+    training = ModelFolder(sources.PRETRAINED / "mlp-alone").training
     settings = load_preset("mlp-alone")
     assert Settings(**current_names(training["settings"])) == settings
     assert (settings.teacher, settings.local_maps, settings.tied) == ("", (), False)
     assert not training.get("init_from")
-    history = (RESULTS_ALONE / "history.csv").read_text().splitlines()
-    assert len(history) == 1 + settings.epochs
+    assert training["epochs_run"] == settings.epochs

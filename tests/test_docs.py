@@ -36,7 +36,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "README.es.md", *sorted(f"docs/{p.name}" for p in PROJECT.glob("docs/*.md"))]
 COPIED = ("*.py", "requirements*", "Makefile", "model_card.md", "README.md", "LICENSE")
 FOLDERS = ("classifier", "evaluation", "interface", "static_page", "benchmarks", "presets")
-MODELS = ("mlp-baseline", "mlp", "cnn")
+MODELS = ("mlp-baseline", "mlp", "mlp-alone", "cnn")
 DATASETS = ("uoft-cs/cifar100", "uoft-cs/cifar10")
 SECONDS = 300  # for a command, on a machine that does other things too
 

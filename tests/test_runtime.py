@@ -67,7 +67,7 @@ def halted(monkeypatch: pytest.MonkeyPatch) -> Halted:
     return Halted(monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["mlp", "mlp-baseline", "cnn"])
+@pytest.mark.parametrize("name", ["mlp", "mlp-alone", "mlp-baseline", "cnn"])
 def test_the_embedded_models_answer_as_in_keras(name: str) -> None:
     folder = ModelFolder(PROJECT / "pretrained" / name)
     images = sample_images(folder.image_size)[:40]
