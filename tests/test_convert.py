@@ -165,6 +165,7 @@ def layers() -> dict[str, Callable[[Any], Any]]:
         "Normalization": chain(of.Normalization(mean=[0.1, 0.2, 0.3], variance=[1, 2, 3])),
         "ReLU": chain(of.ReLU(), of.ReLU(max_value=0.5)),
         "Rescaling": chain(of.Rescaling(2)),
+        "Reshape": chain(of.Reshape((16, -1, 3)), of.Conv2D(4, 3)),
         "Resizing": chain(of.Resizing(24, 40)),
         "Softmax": chain(of.Conv2D(4, 3), of.Softmax()),
         "ZeroPadding2D": chain(of.ZeroPadding2D(((1, 2), (3, 0)))),

@@ -122,7 +122,7 @@ def events(app: RunningApp) -> list[tuple[int, int, int]]:
     found = [
         (event["id"], index, len(event["inputs"]))
         for event in config["dependencies"]
-        if not event["api_name"] or event["api_visibility"] == "private"
+        if event["backend_fn"] and (not event["api_name"] or event["api_visibility"] == "private")
         for index, component in enumerate(event["inputs"])
         if component in images
     ]

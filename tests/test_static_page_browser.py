@@ -386,11 +386,16 @@ def test_a_large_avif_is_read_in_the_worker(open_site: Open) -> None:
 def test_an_answer_is_inert_until_the_next_one_is_there(open_site: Open) -> None:
     page = open_site()
     choose(page, "photo.jpg", good_pictures()["photo.jpg"])
-    page.route("**/models/**", lambda route: page.wait_for_timeout(500) or route.continue_())
+    page.evaluate("""() => {
+        const panel = document.querySelector("#answer");
+        window.seen = [];
+        const note = () => window.seen.push(panel.inert);
+        new MutationObserver(note).observe(panel, { attributeFilter: ["inert"] });
+    }""")
     page.locator("#model input[value='user/large']").check()
-    expect(page.locator("#answer")).to_have_attribute("inert", "")
     expect(page.locator("#answer")).to_have_attribute("data-model", "user/large")
-    expect(page.locator("#answer")).not_to_have_attribute("inert", "")
+    expect(page.locator("#answer")).to_have_attribute("data-file", "photo.jpg")
+    assert page.evaluate("window.seen") == [True, False]
 
 
 def test_nothing_is_loaded_before_the_first_touch(open_site: Open) -> None:
