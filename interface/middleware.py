@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import re
-from contextlib import nullcontext
 
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
@@ -68,9 +67,7 @@ class PageMiddleware:
             return
         if path.rstrip("/") == UPLOAD:
             receive = _within_limit(receive)
-        # Calls without the queue wait here, before their picture is read.
-        async with self.direct if CALLED_DIRECTLY.search(path) else nullcontext():
-            await self._check(_without_range(scope), receive, send)
+        await self._check(_without_range(scope), receive, send)
 
     async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses malformed bodies, and replays others for the app."""
@@ -85,11 +82,14 @@ class PageMiddleware:
             except ClientDisconnect:
                 return
             receive = _replay(content, receive)
-        if CALLED_DIRECTLY.search(scope["path"]):
-            noted: list[InputError] = []
-            refusals.set(noted)
-            send = _with_client_errors(send, noted)
-        await self._pass(scope, receive, send)
+        if not CALLED_DIRECTLY.search(scope["path"]):
+            await self._pass(scope, receive, send)
+            return
+        noted: list[InputError] = []
+        refusals.set(noted)
+        # Calls without the queue wait here: their body has come, their picture is not yet read.
+        async with self.direct:
+            await self._pass(scope, receive, _with_client_errors(send, noted))
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting: list[Message] = []  # the start of the page's response, until its body is complete
