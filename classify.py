@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     from classifier.hub import sources
     from classifier.prediction import runtime
 
-    classifier = runtime.load(sources.find(options.model))
+    classifier = runtime.load(sources.locate(options.model).folder)
     counts: list[int] = []
     if output is None:
         counts += classify(classifier, options, sys.stdout.buffer)
@@ -133,7 +133,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="a model folder, a run folder, a Hub id or hf://user/name (default: %(default)s)",
     )
     parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="how many classes to name (default: 5)"
+        "--top",
+        type=command_line.positive,
+        default=5,
+        metavar="N",
+        help="how many classes to name (default: 5)",
     )
     parser.add_argument(
         "--format",
@@ -147,10 +151,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help="write to this file, whole or not at all, instead of standard output",
     )
-    options = parser.parse_args(arguments)
-    if options.top < 1:
-        parser.error(f"--top takes a number from 1 on. Received: {options.top}")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

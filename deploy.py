@@ -124,7 +124,10 @@ def deploy(
         )
         done.append(f"the files are uploaded ({upload.commit.commit_url})")
         if sdk == "gradio":
-            _set_models(api, space, ",".join(models))
+            known = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
+            value = ",".join(models)
+            if known is None or known.value != value:  # every change restarts the Space
+                with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, value))
     except InputError:
         raise
     except Exception as error:
@@ -203,13 +206,6 @@ def _prepare_space(
         with_retries(lambda: api.request_space_hardware(space, hardware))
         done.append(f"its hardware is {hardware}")
     return str(info.sha)
-
-
-def _set_models(api: HfApi, space: str, models: str) -> None:
-    """Sets `MODEL_ID`, if it has another value: every change restarts the Space."""
-    variable = with_retries(lambda: api.get_space_variables(space)).get(MODEL_VARIABLE)
-    if variable is None or variable.value != models:
-        with_retries(lambda: api.add_space_variable(space, MODEL_VARIABLE, models))
 
 
 def _readable_error(space: str, done: list[str], error: Exception) -> Exception:

@@ -75,7 +75,7 @@ def train(run: Run, group: ProcessGroup = ALONE, *, distributed: bool = False) -
     with run.resumable(distributed=distributed):
         initial = None
         if run.init_from:
-            initial = InitialModel(run.init_from, run.initial_weights, settings)
+            initial = InitialModel(run.init_from, run.checkpoints / "initial.weights.h5", settings)
             data = dataclasses.replace(data, mean=initial.mean, deviation=initial.deviation)
         build = functools.partial(
             build_network,

@@ -165,7 +165,7 @@ def collect(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
             "name": row.name,
             "base": row.base,
             "label": row.label,
-            "category": category(settings.to_dict()),
+            "category": category({"settings": settings.to_dict()}),
             "command": " && ".join(commands),
         }
         values = dict(earlier["rows"].get(row.name) or {column: [] for column in OF_SEEDS})

@@ -8,8 +8,8 @@ It writes tables (`comparison.md`, `summary.md`) and a figure (`robustness.png`)
 `--output`, everything is written to that folder.
 
 Models are sorted by increasing top-1. Shares are fractions between 0 and 1; unknown values are
-null. `robustness` is the input of `evaluation.plots.comparison.robustness_curves`, with the units
-of `evaluation.corruptions.levels_in_pixels`. Latency is measured with one image on one core.
+null. `robustness` is the input of `evaluation.plots.comparison.robustness_curves`, with shifts and
+blurs in pixels. Latency is measured with one image on one core.
 """
 
 import json
@@ -30,15 +30,14 @@ from classifier.errors import ClassifierError, InputError
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.presets import preset_names
+from classifier.settings import Settings
 from evaluation import plots, report
-from evaluation.corruptions import LEVELS, corrupt, levels_in_pixels
+from evaluation.corruptions import LEVELS, corrupt
 from evaluation.plots.comparison import robustness_curves
 from evaluation.samples import stratified_subset
 from evaluation.themes import LIGHT
 
 if TYPE_CHECKING:  # slow to import, and not needed for `--help` and invalid arguments
-    import keras
-
     from classifier.prediction.classifier import Classifier
 
 SEED = 0
@@ -53,6 +52,7 @@ GROUPS = ALONE, TAUGHT, CONVOLUTIONAL = (
 RECORD_CELLS = ["[β-LASSO](https://arxiv.org/abs/2007.13657)", f"{ALONE}: the published record"]
 RECORD_CELLS += ["59.56%", "59.56%", *["–"] * 5]
 RECORD = {"mlp-alone": (0.5956, RECORD_CELLS)}
+COMMITTEE = "; mean of two networks, one taught by the other"
 ROBUSTNESS_IMAGES = 2000  # of the test split, the classes in proportion; 95% interval: ± 2 points
 
 
@@ -85,6 +85,7 @@ def compare(folders: dict[str, ModelFolder], split: LabelledImages) -> dict[str,
     """
     measured = [measure(folder, name, split) for name, folder in folders.items()]
     measured.sort(key=lambda result: result["figures"]["top1"])
+    side = split.images.shape[1]
     return {
         **output.machine(),
         "dataset": {
@@ -97,10 +98,10 @@ def compare(folders: dict[str, ModelFolder], split: LabelledImages) -> dict[str,
         "models": [result["figures"] for result in measured],
         "robustness": {
             kind: {
-                "levels": levels,
+                "levels": [level * (side if kind in ("shift", "blur") else 1) for level in levels],
                 "top1": {x["figures"]["name"]: x["robustness"][kind] for x in measured},
             }
-            for kind, levels in levels_in_pixels(split.images.shape[1]).items()
+            for kind, levels in LEVELS.items()
         },
         "robustness_seed": SEED,
         "robustness_images": min(ROBUSTNESS_IMAGES, len(split.labels)),
@@ -111,6 +112,7 @@ def compare(folders: dict[str, ModelFolder], split: LabelledImages) -> dict[str,
 def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, Any]:
     """Measures the metrics, the accuracy by class and the robustness of one model."""
     from classifier.architectures.flops import flops_per_image
+    from classifier.architectures.views import average_views, networks_of
     from classifier.prediction.classifier import Classifier, keras_predict
 
     split = split.to_classes(folder.labels.classes)
@@ -123,10 +125,11 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
     chosen = stratified_subset(split.labels, ROBUSTNESS_IMAGES)
     print(f"{name}: {evaluation['top1']:.1%} top-1, {latency['median']} ms an image", flush=True)
     train_top1 = training.get("train_top1")
-    one_view = Classifier(keras_predict(without_views(model)), folder)
+    one_view = average_views(networks_of(model), Settings())
     figures = {
         "name": name,
-        "category": category(training.get("settings", {}), training.get("init_from")),
+        "category": category(training),
+        "networks": len(networks_of(model)),
         "seed": training.get("seed"),
         "parameters": model.count_params(),
         "training_seconds": training_seconds(training),
@@ -134,7 +137,9 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
         "flops_per_image": flops_per_image(model),
         "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
         **{key: evaluation[key] for key in KEPT},
-        "one_view_top1": top1(one_view, split.images, split.labels),
+        "one_view_top1": top1(
+            Classifier(keras_predict(one_view), folder), split.images, split.labels
+        ),
         "train_top1": train_top1,
         "train_test_gap": None if train_top1 is None else round(train_top1 - evaluation["top1"], 6),
         "latency_ms": latency,
@@ -147,21 +152,24 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
 
 
 def training_seconds(training: Mapping[str, Any]) -> float | None:
-    """Returns the training time, including that of the model it was initialised from."""
-    origin = training.get("init_from")
-    before = origin.get("wall_seconds") if isinstance(origin, Mapping) else None
-    own = training.get("wall_seconds")
-    return None if own is None else own + (before or 0.0)
+    """Returns the training time, with that of the model it started from or is averaged with."""
+    records = training, training.get("init_from"), training.get("teacher")
+    times = [record.get("wall_seconds") for record in records if isinstance(record, Mapping)]
+    return None if times[0] is None else sum(filter(None, times))
 
 
-def category(settings: Mapping[str, Any], init_from: object = None) -> str:
-    """Returns the group of comparable models, by the settings and the start of the training.
+def category(training: Mapping[str, Any]) -> str:
+    """Returns the group of comparable models, by the record of the training.
 
     Dense networks that start from another model count as taught: its weights may be convolutions.
+    Those with a teacher do unless that is recorded to be a dense network alone itself.
     """
+    settings, teacher = training.get("settings", {}), training.get("teacher")
     if settings.get("architecture") == "cnn" or settings.get("tied"):
         return CONVOLUTIONAL
-    return TAUGHT if settings.get("teacher") or init_from else ALONE
+    if training.get("init_from") or (settings.get("teacher") and not teacher):
+        return TAUGHT
+    return category(teacher) if teacher else ALONE
 
 
 def robustness(
@@ -182,16 +190,6 @@ def top1(classifier: "Classifier", images: np.ndarray, labels: np.ndarray) -> fl
     """Returns the top-1 accuracy."""
     right = classifier.probabilities(images).argmax(axis=1) == labels
     return round(float(right.mean()), 6)
-
-
-def without_views(model: "keras.Model") -> "keras.Model":
-    """Returns the part of a model that predicts one view, see `classifier.architectures.views`."""
-    import keras
-
-    from classifier.architectures import LAST_LAYER, NORMALISATION
-
-    first, last = (model.get_layer(name) for name in (NORMALISATION, LAST_LAYER))
-    return keras.Model(first.input, last.output)
 
 
 def one_core_latency(folder: ModelFolder) -> dict[str, float]:
@@ -238,7 +236,7 @@ def summary(comparison: dict[str, Any]) -> str:
         link = f"[`{name}`](presets/{name}.yaml)" if name in preset_names() else f"`{name}`"
         cells = [
             link,
-            model["category"],
+            model["category"] + COMMITTEE * (model["networks"] > 1),
             f"**{_percent(model['top1'])}**",
             _percent(model["one_view_top1"]),
             _percent(model["top5"]),

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     state = output.circumstances("formats", arguments)
     rows: list[dict[str, Any]] = []
     for source in options.model:
-        folder = sources.find(source)
+        folder = sources.locate(source).folder
         test, calibration = None, sample_images(folder.image_size)
         if options.dataset is not None:
             data = DataSource.from_options(options)

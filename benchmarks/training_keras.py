@@ -40,7 +40,7 @@ def trainer(settings: Settings, number_format: str, images: int) -> Callable[[],
         images: the number that is timed, in whole batches; the function returns images per second.
     """
     steps = images // settings.batch_size
-    precision.set_policy(number_format)
+    precision.prepare(settings.replace(precision=number_format))
     network = accelerate(build(settings))
     trainee = TrainingModel(network, Augmentation(settings))
     trainee.compile(

@@ -177,6 +177,8 @@ class Settings(BaseModel):
     calibrate: bool = True  # temperature scaling: training/calibration.py
     tta_flip: bool = False  # average the predictions for the image and its horizontal flip
     tta_zoom: Annotated[float, Field(ge=0.3, le=1)] = 1.0  # and for a center crop of this side
+    tta_corners: Annotated[float, Field(ge=0.3, le=1)] = 1.0  # and for four corner crops of it
+    average_teacher: bool = False  # average with the predictions of the teacher, in one model
     store_half: bool = False  # store the weights as float16 (they load as float32)
 
     def __init__(self, **values: Any) -> None:
@@ -189,6 +191,8 @@ class Settings(BaseModel):
             raise InputError(f"{name} must {message}. Received: {shorten(values[name])}") from None
         if bool(self.local_units) != (self.architecture == "local_mlp"):
             raise InputError("local_units go with architecture: local_mlp, and it needs them")
+        if self.average_teacher and not self.teacher:
+            raise InputError("average_teacher needs a teacher: name it")
 
     def replace(self, **changes: Any) -> "Settings":
         """Returns these settings with some changed."""

@@ -18,7 +18,6 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "brightness": (1, 0.8, 0.6, 0.4, 0.2),
     "noise": (0, 10, 20, 30, 40, 50, 60),
 }
-RELATIVE_TO_SIDE = ("shift", "blur")
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # right, down, left, up
 
 
@@ -94,14 +93,6 @@ def blur(images: np.ndarray, deviation: float) -> np.ndarray:
     # No blur along the axes of images and channels.
     deviations = (0, deviation * height, deviation * width, 0)
     return _to_bytes(gaussian_filter(images.astype(np.float32), deviations, mode="nearest"))
-
-
-def levels_in_pixels(side: int) -> dict[str, list[float]]:
-    """Returns `LEVELS` with shifts and blurs in pixels, for images of a given side."""
-    return {
-        kind: [level * (side if kind in RELATIVE_TO_SIDE else 1) for level in levels]
-        for kind, levels in LEVELS.items()
-    }
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from interface.events import INSTANT, WITH_LANGUAGE
 from interface.markup import fill, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
-from interface.translations import class_name, number, percent, static_html, static_texts, word
+from interface.translations import locale, static_html, static_texts, word
 from interface.uploads import EXAMPLES, EXAMPLES_ROUTE, Upload
 
 SHOWN = TOP  # classes
@@ -193,7 +193,7 @@ def label_value(prediction: Prediction, language: str) -> dict[str, float]:
     """Returns the value of a `gr.Label`, with names in the visitor's language."""
     named: dict[str, float] = {}
     for label, probability in prediction.confidences.items():
-        name = class_name(label, language)
+        name = locale(language).name(label)
         named[name if name not in named else f"{name} ({label})"] = probability
     return named
 
@@ -220,10 +220,10 @@ def render_note(prediction: Prediction, served: Served, language: str) -> str:
     text = word(
         "sure" if sure else "unsure",
         language,
-        threshold=percent(stated.threshold, language, 0),
-        accuracy=percent(stated.accuracy, language, 0),
-        coverage=percent(stated.coverage, language, 0),
-        classes=number(len(served.labels.classes), language),
+        threshold=locale(language).percent(stated.threshold, 0),
+        accuracy=locale(language).percent(stated.accuracy, 0),
+        coverage=locale(language).percent(stated.coverage, 0),
+        classes=locale(language).number(len(served.labels.classes)),
     )
     return fill("note", language, sure=sure, title=title, text=text)
 
@@ -233,7 +233,7 @@ def render_superclasses(prediction: Prediction, language: str) -> str:
     if not prediction.superclasses:
         return ""
     shares = zip(prediction.superclasses, prediction.superclass_probabilities, strict=True)
-    rows = [(class_name(name, language), share, False) for name, share in shares]
+    rows = [(locale(language).name(name), share, False) for name, share in shares]
     rows = rows[:SHOWN_SUPERCLASSES]
     rest = 1 - sum(share for _, share, _ in rows)
     if rest > 0 and len(prediction.superclasses) > SHOWN_SUPERCLASSES:
@@ -245,7 +245,7 @@ def render_all(answers: list[tuple[Served, np.ndarray]], chosen: Served, languag
     """Returns the most probable class of each model, with its probabilities (1, C), as HTML."""
     rows = []
     for served, (answer,) in answers:
-        name = class_name(served.labels.classes[int(answer.argmax())], language)
+        name = locale(language).name(served.labels.classes[int(answer.argmax())])
         label = Markup("<b>{}</b> {}").format(served.name, name)
         rows.append((label, float(answer.max()), served is chosen))
     return fill("all_models", language, rows=rows)

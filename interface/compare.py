@@ -13,7 +13,7 @@ from interface.events import TEXT_EVENT, restore_from_url, store_in_url
 from interface.figures import ABLATION, COMPARISON, LOOKS, figure_element, measured
 from interface.markup import fill, heading, message
 from interface.serving import Models, Served
-from interface.translations import number, percent, static_html, static_texts, word
+from interface.translations import locale, static_html, static_texts, word
 
 SHIFT = 4  # pixels, in the text above the figure
 # The rows of the table: the field of a model's values, its unit, factor and decimals.
@@ -103,7 +103,7 @@ def render(models: Models, language: str) -> str:
             language,
             date=comparison["date"],
             command=comparison["command"],
-            images=number(comparison["dataset"]["images"], language),
+            images=locale(language).number(comparison["dataset"]["images"]),
             processor=comparison["machine"]["processor"],
         )
         alternative = f"{word('alt_robustness', language)} {lesson}"
@@ -186,8 +186,8 @@ def _cell(row: str, column: dict[str, Any], language: str) -> str:
         return NO_VALUE
     if unit == "%":
         shares = value if isinstance(value, list) else [value]
-        return " – ".join(percent(share, language) for share in shares)
-    text = f"{number(value * factor, language, digits)} {unit}".rstrip()
+        return " – ".join(locale(language).percent(share) for share in shares)
+    text = f"{locale(language).number(value * factor, digits)} {unit}".rstrip()
     accelerator = (column.get("training_machine") or {}).get("accelerator")
     return f"{text}, {accelerator}" if row == "training_time" and accelerator else text
 
@@ -201,8 +201,8 @@ def _lesson(comparison: dict[str, Any], language: str) -> str:
             "compare_cost",
             language,
             name=name,
-            before=percent(top1[0], language),
-            after=percent(top1[place], language),
+            before=locale(language).percent(top1[0]),
+            after=locale(language).percent(top1[place]),
         )
         for name, top1 in curve["top1"].items()
     ]

@@ -18,7 +18,7 @@ from interface.figures import MAX_CLASSES, MAX_ZOOMED, evaluation_figure
 from interface.markup import fill, heading, message
 from interface.mistakes import ALL
 from interface.serving import Models, Served
-from interface.translations import LANGUAGES, class_name, number, percent, static_texts, word
+from interface.translations import LANGUAGES, locale, static_texts, word
 
 CLASS_FIGURES = ("best_and_worst_classes", "most_confused_pairs", "class_histograms")
 TRAINING_FIGURES = ("reliability", "training")
@@ -147,7 +147,7 @@ def render_matrix(served: Served, level: str, zoom: int | None, language: str) -
     zoomed: list[str] = []
     if isinstance(zoom, int) and 0 <= zoom < len(served.labels.classes):
         partners = confused_with(served.evaluation["confusion_matrix"], zoom)
-        name = class_name(served.labels.classes[zoom], language)
+        name = locale(language).name(served.labels.classes[zoom])
         for part, classes in (("class_confusions", (zoom,)), ("confusion_zoom", partners)):
             zoomed.append(evaluation_figure(served, part, language, classes, about=name))
     whole = evaluation_figure(served, figure, language)
@@ -204,21 +204,22 @@ def render_rest(served: Served, language: str) -> str:
 
 def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, str, str]]:
     """Returns the main metrics: kind, name, value, note."""
-    low, high = (percent(value, language) for value in evaluation["top1_interval"])
+    notation = locale(language)
+    low, high = map(notation.percent, evaluation["top1_interval"])
     gap = 100 * ((evaluation.get("train_top1") or 0) - evaluation["top1"])
     fields = {
         "low": low,
         "high": high,
-        "precision": percent(evaluation.get("macro_precision"), language),
-        "recall": percent(evaluation.get("macro_recall"), language),
-        "gap": number(gap, language, 1),
+        "precision": notation.percent(evaluation.get("macro_precision")),
+        "recall": notation.percent(evaluation.get("macro_recall")),
+        "gap": notation.number(gap, 1),
         "count": evaluation.get("duplicates"),
     }
     tiles = []
     for key, metric in METRICS.items():
         value = evaluation.get(key)
         if metric.tile and value is not None:
-            shown = percent(value, language) if metric.percent else number(value, language, 3)
+            shown = notation.percent(value) if metric.percent else notation.number(value, 3)
             kind, name = "wide" if key == "top1" else "", word(f"tile_{key}", language)
             tiles.append((kind, name, shown, word(f"tile_{key}_note", language, **fields)))
     return tiles
@@ -226,7 +227,7 @@ def _tiles(evaluation: dict[str, Any], language: str) -> list[tuple[str, str, st
 
 def _choices(served: Served, language: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
     """Returns the classes, sorted by name, with their indices; and the same after "all"."""
-    names = [class_name(name, language) for name in served.labels.classes]
+    names = map(locale(language).name, served.labels.classes)
     choices = sorted((name, index) for index, name in enumerate(names))
     return choices, [(word("zoom_all", language), ALL), *choices]
 

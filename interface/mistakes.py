@@ -14,7 +14,7 @@ from interface.events import INSTANT, restore_from_url, store_in_url
 from interface.markup import fill, heading, line
 from interface.pictures import data_uri
 from interface.serving import Models, Served
-from interface.translations import class_name, static_html, static_texts
+from interface.translations import locale, static_html, static_texts
 
 SHOWN = 48
 ALL = -1  # instead of a class
@@ -107,8 +107,8 @@ def render(served: Served, images: np.ndarray, found: np.ndarray, language: str)
     items = [
         (
             data_uri(images[index]),
-            class_name(classes[labels[index]], language),
-            class_name(classes[int(probabilities[index].argmax())], language),
+            locale(language).name(classes[labels[index]]),
+            locale(language).name(classes[int(probabilities[index].argmax())]),
             float(probabilities[index].max()),
         )
         for index in found[:SHOWN]

@@ -13,7 +13,7 @@ from interface.evaluated_images import EvaluatedImages, ImagesMissingError
 from interface.events import INSTANT, WITH_LANGUAGE, as_error
 from interface.markup import fill, heading, line
 from interface.serving import Models, Served
-from interface.translations import number, percent, static_texts, word
+from interface.translations import locale, static_texts, word
 
 MIN_IMAGES, MAX_IMAGES, DEFAULT_IMAGES = 100, 10_000, 2000  # images
 BATCH_SIZE = 50  # images; a visitor's picture waits for at most one batch
@@ -125,14 +125,14 @@ def render(served: Served, progress: Progress, language: str, *, stopped: bool =
     """Returns the progress of a live evaluation and the published accuracy as HTML."""
     from evaluation.report import top1_interval
 
-    done, total = number(progress.done, language), number(progress.total, language)
+    done, total = locale(language).number(progress.done), locale(language).number(progress.total)
     ended = progress.done == progress.total
     key = "rerun_done" if ended else "rerun_stopped" if stopped else "rerun_running"
     tiles, same, published = [], "", served.evaluation
     if progress.done:
         now, interval = progress.right / progress.done, top1_interval(progress.right, progress.done)
         tiles.append(_tile("rerun_now", now, interval, language))
-        same = word("rerun_same", language, same=number(progress.same, language), done=done)
+        same = word("rerun_same", language, same=locale(language).number(progress.same), done=done)
     if published is not None:
         top1, interval = published["top1"], published["top1_interval"]
         tiles.append(_tile("rerun_published", top1, interval, language))
@@ -141,6 +141,6 @@ def render(served: Served, progress: Progress, language: str, *, stopped: bool =
 
 
 def _tile(key: str, share: float, interval: list[float], language: str) -> tuple[str, ...]:
-    low, high = (percent(value, language) for value in interval)
+    low, high = (locale(language).percent(value) for value in interval)
     note = word("tile_top1_note", language, low=low, high=high)
-    return "", word(key, language), percent(share, language), note
+    return "", word(key, language), locale(language).percent(share), note

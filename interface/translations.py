@@ -38,21 +38,6 @@ def word(key: str, language: str, **values: object) -> str:
     return text.format(**values) if values else text
 
 
-def class_name(name: str, language: str) -> str:
-    """Returns the display name of a class or superclass."""
-    return locale(language).name(name)
-
-
-def percent(share: float | None, language: str, digits: int = 1) -> str:
-    """Formats a fraction, 0–1, as a percentage."""
-    return locale(language).percent(share, digits)
-
-
-def number(value: float | None, language: str, digits: int = 0) -> str:
-    """Formats a number."""
-    return locale(language).number(value, digits)
-
-
 @cache
 def locale(language: str) -> Locale:
     """Returns the locale of a language, with class names."""
@@ -62,10 +47,11 @@ def locale(language: str) -> Locale:
 @cache
 def words() -> dict[str, dict[str, str]]:
     """Returns all texts: key → language → text, with the limits of pictures filled in."""
-    return {
-        key: {language: _with_limits(text) for language, text in texts.items()}
-        for key, texts in read_table(_FOLDER / "words.yaml").items()
-    }
+    table = read_table(_FOLDER / "words.yaml")
+    for texts in table.values():
+        for name, limit in LIMITS.items():
+            texts |= {code: text.replace(name, limit) for code, text in texts.items()}
+    return table
 
 
 @cache
@@ -95,9 +81,3 @@ def static_texts() -> gr.I18n:
 def texts_of(language: str) -> dict[str, str]:
     """Returns all texts in a language by their keys."""
     return {key: texts[language] for key, texts in words().items()}
-
-
-def _with_limits(text: str) -> str:
-    for name, limit in LIMITS.items():
-        text = text.replace(name, limit)
-    return text

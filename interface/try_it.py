@@ -17,7 +17,7 @@ from interface.events import as_error, restore_from_url, store_in_url
 from interface.markup import fill, heading, message
 from interface.pictures import data_uri
 from interface.serving import Models, Served
-from interface.translations import class_name, number, static_html, static_texts, word
+from interface.translations import locale, static_html, static_texts, word
 from interface.uploads import Upload
 
 SHOWN = 3
@@ -155,15 +155,15 @@ def _column(
     first = int(answer[0].argmax())
     before, after = float(answer[0][first]), float(answer[1][first])
     same = now.labels[0] == served.labels.classes[first]
-    points = number(100 * (after - before), language, 1)
+    points = locale(language).number(100 * (after - before), 1)
     return {
         "name": served.name,
         "top1": served.top1,
         "rows": [
-            (class_name(label, language), share, False)
+            (locale(language).name(label), share, False)
             for label, share in zip(now.labels, now.probabilities, strict=True)
         ],
-        "first": class_name(served.labels.classes[first], language),
+        "first": locale(language).name(served.labels.classes[first]),
         "change": None if before == after else "still" if same else "changed",
         "points": points if after < before else f"+{points}",
     }

@@ -25,7 +25,7 @@ from interface import classify
 from interface.drawing import FigureCache
 from interface.serving import Models, Served
 from interface.theme import COLOURS, CSS_FILE
-from interface.translations import LANGUAGES, class_name, texts_of
+from interface.translations import LANGUAGES, locale, texts_of
 from interface.uploads import examples
 from static_page import tabs
 from static_page.frozen import freeze
@@ -103,8 +103,10 @@ def describe(model: Served, folder: Path, packed: Path) -> dict[str, Any]:
         "classes": labels.classes,
         "superclasses": labels.superclasses,
         "superclass_of": labels.superclass_of,
-        "names": {code: _names(labels.classes, code) for code in LANGUAGES},
-        "superclass_names": {code: _names(labels.superclasses or (), code) for code in LANGUAGES},
+        "names": {code: [*map(locale(code).name, labels.classes)] for code in LANGUAGES},
+        "superclass_names": {
+            code: [*map(locale(code).name, labels.superclasses or ())] for code in LANGUAGES
+        },
         "top1": model.top1,
         "flops": model.training.get("flops_per_image"),
         "confidence": confidence and asdict(confidence),
@@ -170,7 +172,3 @@ def limits() -> dict[str, Any]:
 def as_json(data: object) -> str:
     """Returns JSON that can stand inside of an HTML element."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _names(names: Sequence[str], language: str) -> list[str]:
-    return [class_name(name, language) for name in names]

@@ -18,7 +18,7 @@ from interface import about, classify, compare, evaluation, header, markup
 from interface.figures import ABLATION, MAX_CLASSES, measured
 from interface.mistakes import ALL
 from interface.serving import Models, Served
-from interface.translations import LANGUAGES, class_name, locale, number, percent
+from interface.translations import LANGUAGES, locale
 
 ROOM = Path(__file__).parent
 TEMPLATES = ROOM / "templates"
@@ -79,7 +79,7 @@ def heads(models: Models) -> dict[str, dict[str, str]]:
 
 def render_evaluation(served: Served, language: str) -> str:
     """Returns the *Evaluation* tab of a model."""
-    names = [class_name(name, language) for name in served.labels.classes]
+    names = [locale(language).name(name) for name in served.labels.classes]
     return fill(
         "evaluation",
         language,
@@ -105,7 +105,7 @@ def render_classes(served: Served, language: str) -> str:
     """Returns the confusions of each class, of which the page shows one class's."""
     counts = np.asarray((served.evaluation or {})["confusion_matrix"])
     shares = normalise_rows(counts)
-    names = [class_name(name, language) for name in served.labels.classes]
+    names = [locale(language).name(name) for name in served.labels.classes]
     text = locale(language).text
     classes = []
     for index, name in enumerate(names):
@@ -115,8 +115,8 @@ def render_classes(served: Served, language: str) -> str:
                 "title": text("class_confusions", name=name),
                 "note": text(
                     "class_confusions_note",
-                    right=number(counts[index, index], language),
-                    support=number(counts[index].sum(), language),
+                    right=locale(language).number(counts[index, index]),
+                    support=locale(language).number(counts[index].sum()),
                 ),
                 "lists": {
                     text("taken_for"): _confused(served, counts[index], index, language),
@@ -135,7 +135,7 @@ def render_curves(served: Served, language: str) -> str:
     text = locale(language).text
 
     def described(curve: Curve, name: str) -> tuple[str, str, str]:
-        return name, _path(curve), number(curve.area, language, 3)
+        return name, _path(curve), locale(language).number(curve.area, 3)
 
     drawings = {}
     for kind in evaluation.KINDS:
@@ -148,11 +148,12 @@ def render_curves(served: Served, language: str) -> str:
                 for average in ("micro", "macro")
             },
             "classes": {
-                index: described(curve, class_name(served.labels.classes[index], language))
+                index: described(curve, locale(language).name(served.labels.classes[index]))
                 for index, curve in sorted(classes, key=lambda pair: -pair[1].area)
             },
         }
-    ticks = {tick: percent(tick / CURVE_SIDE, language, 0) for tick in range(0, CURVE_SIDE + 1, 20)}
+    shown = range(0, CURVE_SIDE + 1, 20)
+    ticks = {tick: locale(language).percent(tick / CURVE_SIDE, 0) for tick in shown}
     side, name = CURVE_SIDE, served.name
     return fill("curves", language, drawings=drawings, ticks=ticks, side=side, name=name, text=text)
 
@@ -206,7 +207,7 @@ def _confused(
     """Returns the classes that one is most often confused with, as rows of `bars.html`."""
     others = [index for index in np.argsort(-counts, kind="stable") if index != chosen]
     return [
-        (class_name(served.labels.classes[index], language), counts[index] / counts.sum(), False)
+        (locale(language).name(served.labels.classes[index]), counts[index] / counts.sum(), False)
         for index in others[:LISTED]
         if counts[index] > 0
     ]

@@ -97,7 +97,7 @@ def test_it_is_published_and_fine_tuned_from_the_hub(
     command += ["--output", tmp_path / "tuned"]
     result = run_command(*command)
     assert result.returncode == 0, result.stderr
-    folder = sources.find(str(tmp_path / "tuned"))
+    folder = sources.locate(str(tmp_path / "tuned")).folder
     assert folder.image_size == SIZE
     assert folder.labels.classes == ("w", "x", "y", "z")
     revision = hub.models[repo_id].main.sha

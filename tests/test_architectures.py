@@ -13,6 +13,7 @@ from classifier.architectures import build_network
 from classifier.architectures.cnn import poolings
 from classifier.architectures.flops import flops_per_image
 from classifier.architectures.local_start import local_kernel, pixel_positions, start_from_patches
+from classifier.architectures.views import average_views, networks_of
 from classifier.model_folder import saved_model
 from classifier.model_folder.folder import ClassNames, ModelFolder
 from classifier.presets import load_preset
@@ -47,8 +48,8 @@ def build(settings: Settings, classes: int = 7) -> keras.Model:
     return build_network(settings, classes=classes, mean=MEAN, deviation=DEVIATION)
 
 
-def exported(network: keras.Model, settings: Settings) -> keras.Model:
-    return saving.exportable(network, settings, mean=MEAN, deviation=DEVIATION)
+def exported(network: keras.Model, settings: Settings, **options: Any) -> keras.Model:
+    return saving.exportable(network, settings, mean=MEAN, deviation=DEVIATION, **options)
 
 
 def layer_classes(folder: Path) -> list[tuple[str, str]]:
@@ -102,20 +103,44 @@ def test_the_presets_keep_within_their_architectures_and_sizes():
 
 @pytest.mark.parametrize("size", [8, 20, 33])
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_the_answer_is_the_mean_over_the_image_its_enlarged_middle_and_their_mirror_images(
+def test_the_answer_is_the_mean_over_the_image_its_enlarged_middle_mirror_images_and_corners(
     name, size
 ):
-    settings = SMALL[name].replace(tta_flip=True, tta_zoom=0.6, image_size=size)
+    settings = SMALL[name].replace(tta_flip=True, tta_zoom=0.6, tta_corners=0.8, image_size=size)
     plain = build(settings)
     averaged = exported(plain, settings)
     images = np.random.default_rng(0).integers(0, 256, (5, size, size, 3)).astype("float32")
     margin = round(size * 0.4 / 2)
     middle = enlarged(images[:, margin : size - margin, margin : size - margin], size)
     views = [images, middle, images[:, :, ::-1], middle[:, :, ::-1]]
+    crop = size - round(size * 0.2)
+    views += [enlarged(images[:, :crop, :crop], size), enlarged(images[:, -crop:, -crop:], size)]
+    views += [enlarged(images[:, :crop, -crop:], size)[:, :, ::-1]]
+    views += [enlarged(images[:, -crop:, :crop], size)[:, :, ::-1]]
     expected = np.mean([plain.predict(view, verbose=0) for view in views], axis=0)
     np.testing.assert_allclose(averaged.predict(images, verbose=0), expected, atol=1e-5)
     called = keras.ops.convert_to_numpy(averaged(images))  # as users may, without `predict`
     np.testing.assert_allclose(called, expected, atol=1e-5)
+
+
+def test_a_committee_is_the_mean_of_the_network_and_its_teacher_s_networks(tmp_path, images):
+    settings = SMALL["local"].replace(tta_flip=True, teacher="other", average_teacher=True)
+    first, second = build(settings), build(SMALL["residual_mlp"])
+    of_teacher = exported(second, SMALL["residual_mlp"].replace(tta_flip=True, tta_zoom=0.7))
+    both = exported(first, settings, others=networks_of(of_teacher))
+    views = images, images[:, :, ::-1]
+    answers = [[x.predict(view, verbose=0) for view in views] for x in (first, second)]
+    np.testing.assert_allclose(both.predict(images, verbose=0), np.mean(answers, (0, 1)), atol=1e-5)
+    saving.save_model(both, tmp_path)
+    ClassNames("shapes", tuple("abcdefg")).write(tmp_path)
+    loaded = ModelFolder(tmp_path).load_model()
+    assert loaded.count_params() == first.count_params() + second.count_params()
+    one_view = average_views(networks_of(loaded), Settings())
+    expected = np.mean([answer[0] for answer in answers], axis=0)
+    np.testing.assert_allclose(one_view.predict(images, verbose=0), expected, atol=1e-5)
+    more = exported(first, settings, others=networks_of(loaded))  # a teacher of two
+    expected = np.mean([*answers[0], *answers[0], *answers[1]], axis=0)
+    np.testing.assert_allclose(more.predict(images, verbose=0), expected, atol=1e-5)
 
 
 def enlarged(images: np.ndarray, size: int) -> np.ndarray:

@@ -48,7 +48,7 @@ def runs(tmp_path_factory, small_dataset, tiny_run, run_command) -> dict[str, Pa
     """The same augmented and distilled training on each backend."""
     folder = tmp_path_factory.mktemp("backends")
     preset = folder / "augmented.yaml"
-    preset.write_text(AUGMENTED + f"teacher: {tiny_run}\n")
+    preset.write_text(AUGMENTED + f"teacher: {tiny_run}\naverage_teacher: true\n")
     for backend in ("tensorflow", "jax"):
         result = run_command(
             *("train.py", "--preset", preset, "--dataset", small_dataset),
@@ -67,7 +67,21 @@ def test_both_backends_learn(runs):
         folder = ModelFolder(run / "model")
         assert folder.training["machine"]["backend"] == backend
         assert folder.history[-1]["loss"] < folder.history[0]["loss"]
-        assert folder.evaluation["top1"] > 2 / 6  # twice as good as guessing
+        assert folder.history[-1]["val_accuracy"] > 2 / 6  # twice as good as guessing
+
+
+def test_the_model_holds_the_teacher_with_which_it_is_averaged(runs, tiny_run):
+    from classifier.architectures.views import networks_of
+    from classifier.model_folder.folder import ModelFolder
+
+    teacher, folder = (ModelFolder(run / "model") for run in (tiny_run, runs["jax"]))
+    settings, record = teacher.training["settings"], folder.training["teacher"]
+    assert record["settings"] == settings
+    assert record["wall_seconds"] == teacher.training["wall_seconds"]
+    own, other = networks_of(folder.load_model())
+    assert other.count_params() == teacher.training["parameters"]
+    assert own.count_params() + other.count_params() == folder.training["parameters"]
+    assert "averaged with its teacher" in folder.card
 
 
 def test_a_model_answers_alike_on_every_backend(runs, tmp_path, run_command):

@@ -132,7 +132,7 @@ def test_names_of_any_kind_break_no_format(tmp_path: Path, run) -> None:
     ("arguments", "message"),
     [
         ([], "required: FILE|FOLDER|-"),
-        (["a.jpg", "--top", "0"], "--top takes a number from 1 on. Received: 0"),
+        (["a.jpg", "--top", "0"], "give a positive integer. Received: '0'"),
         (["a.jpg", "--model", "/nowhere"], "neither a local folder nor a Hub id"),
         (["a.jpg", "--output", os.devnull], "is not a regular file"),
         (["a.jpg", "--output", "a.jpg"], "is to be classified itself"),

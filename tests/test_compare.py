@@ -10,8 +10,6 @@ import pytest
 from PIL import Image
 
 from benchmarks import compare
-from classifier.architectures import build_network
-from classifier.architectures.views import average_views
 from classifier.hub import sources
 from classifier.model_folder.folder import ModelFolder
 from classifier.presets import current_names, load_preset
@@ -130,15 +128,18 @@ def test_the_summary_is_in_categories_and_the_first_has_the_record(comparison: d
     assert "59.56%" not in compare.summary(comparison)
 
 
-def test_one_view_of_a_model_is_what_its_network_predicts(images: np.ndarray) -> None:
-    settings = Settings(hidden_units=(8,), tta_flip=True, tta_zoom=0.7)
-    network = build_network(
-        settings, classes=5, mean=np.zeros(3, np.float32), deviation=np.ones(3, np.float32)
-    )
-    model = average_views(network, settings)
-    one, expected = compare.without_views(model).predict(images), network.predict(images)
-    np.testing.assert_allclose(one, expected, atol=1e-6)
-    assert np.abs(model.predict(images) - expected).max() > 0.01
+def test_a_network_taught_by_its_own_kind_counts_as_alone() -> None:
+    cnn, dense, tied = ({"settings": x} for x in ({"architecture": "cnn"}, {}, {"tied": True}))
+    taught = {"settings": {"teacher": "runs/other"}}
+    assert [compare.category(x) for x in (dense, taught)] == [compare.ALONE, compare.TAUGHT]
+    assert compare.category({**dense, "init_from": {"source": "x"}}) == compare.TAUGHT
+    of_own_kind = {**taught, "teacher": dense}
+    assert compare.category(of_own_kind) == compare.ALONE
+    assert compare.category({**taught, "teacher": of_own_kind}) == compare.ALONE
+    for teacher in (taught, {**dense, "init_from": {"source": "x"}}):
+        assert compare.category({**taught, "teacher": teacher}) == compare.TAUGHT
+    for teacher in (cnn, tied):
+        assert compare.category({**taught, "teacher": teacher}) != compare.ALONE
 
 
 def test_the_network_without_a_teacher_was_trained_as_its_preset_says() -> None:

@@ -16,7 +16,7 @@ from interface import compare, figures
 from interface.drawing import FigureCache
 from interface.middleware import EXCEPTION_HANDLERS
 from interface.serving import Served
-from interface.translations import LANGUAGES, percent
+from interface.translations import LANGUAGES, locale
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -67,7 +67,7 @@ def test_all_models_are_in_the_table_in_both_languages(embedded: Shown, language
     page = compare.render(embedded, language)  # type: ignore[arg-type]
     for served in embedded:
         assert f'<th scope="col">{served.name}</th>' in page
-        assert percent((served.evaluation or {})["top1"], language) in page
+        assert locale(language).percent((served.evaluation or {})["top1"]) in page
     assert page.count('<th scope="row">') == len(compare.ROWS)
     assert "figures/robustness.png" in page
 

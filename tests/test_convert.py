@@ -86,7 +86,7 @@ def test_every_architecture_answers_as_in_keras_whatever_the_batch(
     mean, deviation = np.array([120.0, 110.0, 100.0]), np.array([60.0, 61.0, 62.0])
     settings = load_preset(preset).replace(**changes)
     untrained = build_network(settings, classes=6, mean=mean, deviation=deviation)
-    folder = save(tmp_path / "model", average_views(untrained, settings))
+    folder = save(tmp_path / "model", average_views([untrained, untrained], settings))
     path = tmp_path / "model.onnx"
     assert convert.convert(folder, "onnx", path) < 1e-5
     model = folder.load_model()

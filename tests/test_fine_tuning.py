@@ -189,7 +189,7 @@ def test_while_the_last_layer_trains_alone_no_other_weight_changes(tmp_path: Pat
     before = {layer.name: layer.get_weights() for layer in network.layers}
     with last_layer_only(network):
         state = fit_or_resume(network, data, last_layer_settings(settings), tmp_path / "last")
-    assert state.epochs_done == 2
+    assert len(state.rows) == 2
     for layer in network.layers:
         same = all(map(np.array_equal, before[layer.name], layer.get_weights()))
         assert same == (layer.name != LAST_LAYER or not layer.weights)

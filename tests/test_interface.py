@@ -23,15 +23,7 @@ from interface.choose_models import choose, embedded
 from interface.following import followers
 from interface.markup import fill
 from interface.serving import Models, Served
-from interface.translations import (
-    LANGUAGES,
-    class_name,
-    class_names,
-    number,
-    percent,
-    word,
-    words,
-)
+from interface.translations import LANGUAGES, class_names, locale, word, words
 
 PROJECT = Path(__file__).resolve().parent.parent
 BY_SCRIPT = {"label_number", "label_range"}  # put together by gradio_adapter.js
@@ -78,17 +70,17 @@ def test_all_hundred_and_twenty_names_are_translated(cifar100_folder: Path) -> N
     names = {*split.classes, *(split.superclasses or ())}
     for language in LANGUAGES:
         assert names <= set(class_names(language))
-        shown = [class_name(name, language) for name in split.classes]
+        shown = [locale(language).name(name) for name in split.classes]
         assert len(set(shown)) == 100
         assert not any("_" in name for name in shown)
 
 
 def test_numbers_are_written_as_the_language_does() -> None:
-    assert percent(0.2863, "en") == "28.6%"
-    assert percent(0.2863, "es") == "28,6\N{NO-BREAK SPACE}%"
-    assert number(10000, "en") == "10,000"
-    assert number(10000, "es") == "10\N{NO-BREAK SPACE}000"
-    assert percent(None, "es") == "–"
+    assert locale("en").percent(0.2863) == "28.6%"
+    assert locale("es").percent(0.2863) == "28,6\N{NO-BREAK SPACE}%"
+    assert locale("en").number(10000) == "10,000"
+    assert locale("es").number(10000) == "10\N{NO-BREAK SPACE}000"
+    assert locale("es").percent(None) == "–"
     assert word("tile_top1_note", "en", low="1%", high="2%") == "95% interval 1% to 2%"
 
 
@@ -150,7 +142,7 @@ def test_a_note_says_how_far_the_answer_can_be_trusted(
     note = classify.render_note(prediction, served, language)
     assert word(f"{key}_title", language) in note
     for share in (0.4, 0.52, 0.71):
-        assert percent(share, language, 0) in note
+        assert locale(language).percent(share, 0) in note
     assert ("6" in re.findall(r"\d+", note)) == (key == "unsure")  # perhaps none of the six
 
 

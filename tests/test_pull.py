@@ -190,10 +190,10 @@ def test_find_takes_a_folder_a_run_folder_or_a_hub_id(
     hub: Hub, published: str, made: ModelFolder, tmp_path: Path
 ) -> None:
     shutil.copytree(made.path, tmp_path / "run" / "model")
-    assert sources.find(str(made.path)).path == made.path
-    assert sources.find(str(tmp_path / "run")).path == tmp_path / "run" / "model"
+    assert sources.locate(str(made.path)).folder == made
+    assert sources.locate(str(tmp_path / "run")).folder.path == tmp_path / "run" / "model"
     for name in (published, f"hf://{published}"):
-        assert sources.find(name).labels == made.labels
+        assert sources.locate(name).folder.labels == made.labels
     commit = hub.models[published].main.sha
     assert sources.locate(published, revision=commit).folder.path.name == commit
 

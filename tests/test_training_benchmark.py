@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks import training, training_keras
 from classifier.settings import Settings
-from classifier.training import precision
 from classifier.training.fit import build_optimizer
 
 torch = pytest.importorskip("torch", reason="PyTorch: see benchmarks/requirements.txt")
@@ -33,7 +32,7 @@ FIGURES = {
 
 def twins(settings: Settings) -> tuple[keras.Model, "torch.nn.Module"]:
     """The network in Keras, and in PyTorch with the same weights."""
-    precision.set_policy("float32")
+    keras.config.set_dtype_policy("float32")
     ours = training_keras.build(settings)
     theirs = training_pytorch.Network(settings)
     weights = iter(weight for layer in ours.layers for weight in layer.trainable_weights)
@@ -73,7 +72,7 @@ def test_both_libraries_take_the_same_step(settings: Settings) -> None:
 
 
 def test_each_network_has_the_size_that_its_title_states() -> None:
-    precision.set_policy("float32")
+    keras.config.set_dtype_policy("float32")
     for title, settings, images in training.NETWORKS.values():
         assert images % settings.batch_size == 0
         assert "batch" not in title or title.endswith(f"batch {settings.batch_size}")

@@ -9,7 +9,6 @@ import codecs
 import io
 import pickle
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -79,20 +78,13 @@ def read(
         check_labels(values, len(names[name]), where=f"column {name} in {split}")
     if size != SIDE:
         images = np.stack([to_model_input(Image.fromarray(image), size) for image in images])
-    superclasses: Sequence[str] | None = None
-    superclass_of = None
+    groups: tuple[Any, Any] = (None, None)
     if column != SUPERCLASS_COLUMN:
-        superclasses, superclass_of = group_classes(
+        groups = group_classes(
             labels[column], labels[SUPERCLASS_COLUMN], len(names[column]), names[SUPERCLASS_COLUMN]
         )
     return label_images(
-        images,
-        labels[column],
-        names[column],
-        superclasses,
-        superclass_of,
-        dataset=path.name,
-        splits=SPLITS,
+        images, labels[column], names[column], *groups, dataset=path.name, splits=SPLITS
     )
 
 

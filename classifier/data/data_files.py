@@ -83,11 +83,9 @@ def state(place: Path) -> str:
     return digest.hexdigest()
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def walk(folder: Path, *, on_error: Callable[[OSError], object] = _raise) -> Iterator[DataFile]:
+def walk(
+    folder: Path, *, on_error: Callable[[OSError], object] | None = None
+) -> Iterator[DataFile]:
     """Yields every file below a folder, except those of the system and of tools, sorted by name.
 
     Links are followed, but each folder is read once: at its own place if it lies below `folder`,
@@ -121,6 +119,8 @@ def walk(folder: Path, *, on_error: Callable[[OSError], object] = _raise) -> Ite
                 with os.scandir(place) as entries:
                     names = sorted(entry.name for entry in entries if _belongs(entry))
             except OSError as error:
+                if on_error is None:
+                    raise
                 on_error(error)
                 continue
             if parts and not names:

@@ -57,19 +57,6 @@ def require_split(name: str, available: Collection[str], dataset: str) -> str:
     return found
 
 
-def draw_validation(
-    split: LabelledImages, *, fraction: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows of a train split that are trained on, and those for validation.
-
-    The fraction is the share of each class for validation; the same seed gives the same rows.
-
-    Raises:
-        InputError: a class has fewer than two images.
-    """
-    return stratified_split(split.labels, fraction=fraction, seed=seed, classes=split.classes)
-
-
 def draw_test_split(
     whole: LabelledImages, fraction: float = TEST_FRACTION
 ) -> tuple[LabelledImages, LabelledImages]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from classifier import command_line, provenance
 from classifier.errors import InputError
 from classifier.files import write_text
-from classifier.hub.sources import embedded_models, find
+from classifier.hub.sources import embedded_models, locate
 from classifier.hub_client import check_repo_id, is_hub_id
 from classifier.model_folder.folder import CARD, EVALUATION, LABELS, ONNX, TRAINING, ModelFolder
 from classifier.model_folder.saved_model import MIN_KERAS_VERSION
@@ -46,7 +46,8 @@ RESULTS = (
 # Those of the metadata, with the names of their metrics on the Hub.
 METADATA_RESULTS = {"top1": "accuracy", "top5": "top_5_accuracy", "macro_f1": "f1"}
 # Parts of training.json that are not repeated in the card's last table.
-RENDERED_KEYS = ("preset", "settings", "dataset", "parameters", "command", "machine", "versions")
+RENDERED_KEYS = {"preset", "settings", "dataset", "parameters", "command", "machine", "versions"}
+RENDERED_KEYS |= {"teacher"}
 
 
 def write(folder: ModelFolder) -> Path:
@@ -94,14 +95,16 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
     name = str(settings.get("architecture", ""))
     kind = TIED if settings.get("tied") else ARCHITECTURES.get(name, "a neural network")
     flattens = "mlp" in name and not settings.get("tied")
+    origin = training.get("init_from")  # a text in records of earlier versions
+    from_hub = isinstance(origin, dict) and origin.get("revision")  # a folder has none
     data = ModelCardData(
-        model_name=_name(folder),
+        model_name=name_of(folder),
         language="en",
         license="mit",
         library_name="keras",
         pipeline_tag="image-classification",
         datasets=[on_hub] if on_hub else None,
-        base_model=_base_model(training),
+        base_model=origin["source"] if from_hub else None,
         tags=["image-classification", "keras", "mlp" if flattens else "cnn"],
         metrics=["accuracy", "f1"],
         eval_results=_metadata_results(evaluation),
@@ -184,7 +187,8 @@ def name_dataset(folder: ModelFolder, dataset_id: str) -> None:
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _name(folder: ModelFolder) -> str:
+def name_of(folder: ModelFolder) -> str:
+    """Returns the name of a model: its preset, else its folder."""
     return str(folder.training.get("preset") or folder.path.name)
 
 
@@ -230,13 +234,6 @@ def _command(training: Mapping[str, Any], on_hub: str | None) -> str:
     return shlex.join(words)
 
 
-def _base_model(training: Mapping[str, Any]) -> str | None:
-    """Returns the Hub id of the model that was fine-tuned, None if there is none."""
-    origin = training.get("init_from")  # a text in records of earlier versions
-    # A model from the Hub has a revision, a folder has none.
-    return origin["source"] if isinstance(origin, dict) and origin.get("revision") else None
-
-
 def _augmentations(settings: Mapping[str, Any]) -> str:
     """Lists the augmentations of the training images; empty if there are none."""
     off = Settings().to_dict()
@@ -276,7 +273,7 @@ FUNCTIONS: dict[str, Any] = {
     "megaflops": _format("{:,.1f}", 1e6),
     "duration": _duration,
     "text": _text,
-    "name_of": _name,
+    "name_of": name_of,
 }
 
 
@@ -285,7 +282,7 @@ def main(arguments: list[str]) -> None:
     parser = command_line.argument_parser("Rewrite the cards of model folders.")
     parser.add_argument("folders", nargs="+", metavar="FOLDER")
     for name in parser.parse_args(arguments).folders:
-        print(write(find(name)))
+        print(write(locate(name).folder))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from classifier import provenance
 from classifier.errors import ClassifierError, InputError
-from classifier.hub.card import METADATA_RESULTS, results
+from classifier.hub.card import METADATA_RESULTS, name_of, results
 from classifier.hub.commit import MAIN, Upload, commit_files
 from classifier.hub.published_files import OWNED, published_files
 from classifier.hub_client import (
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3  # the largest difference between two figures that is accepted as rounding
 Figures = Callable[[], Mapping[str, Any]]
-
-
-def commit_message(folder: ModelFolder) -> str:
-    """Returns the first line of the commit that publishes a model folder."""
-    name = folder.training.get("preset") or folder.path.name
-    return f"{name}: top-1 {_top1(folder):.2%}"
 
 
 def publish(
@@ -93,7 +87,7 @@ def publish(
             api,
             repo_id,
             published_files(folder),
-            message=commit_message(folder),
+            message=f"{name_of(folder)}: top-1 {_top1(folder):.2%}",
             head=head,
             owned=OWNED,
             use=f'Load it with: keras.saving.load_model("hf://{repo_id}")' if on_main else "",

@@ -11,11 +11,6 @@ HUB_SCHEME = "hf://"
 PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
 
 
-def find(source: str) -> ModelFolder:
-    """Returns the model folder of a source; sources and errors are those of `locate`."""
-    return locate(source).folder
-
-
 def locate(source: str, *, revision: str | None = None) -> ResolvedModel:
     """Resolves a source to a model folder and its origin.
 

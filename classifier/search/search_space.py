@@ -28,7 +28,7 @@ from classifier.settings import Settings, shorten
 SHARED = ("preset", "epochs", "seed", "image_size", "validation_fraction")
 WEIGHTS = ("class_weight", "class_weight_power")  # of the images, computed with the data
 # Only fine-tuning freezes layers; calibration, views and export come after the training.
-UNUSED = ("freeze_epochs", "calibrate", "tta_flip", "tta_zoom", "store_half")
+UNUSED = ("freeze_epochs", "calibrate", "tta_flip", "tta_zoom", "tta_corners", "store_half")
 FIELD_TYPES = {name: type(value) for name, value in Settings()}
 Scalar = str | int | float | bool  # types that databases support; lists are stored as JSON
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution

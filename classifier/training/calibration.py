@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
-from classifier.architectures import LAST_LAYER
+from classifier.architectures.views import last_layers
 from classifier.training.fit import Images
 
 BATCH_SIZE = 500
@@ -41,10 +41,10 @@ class Calibration(NamedTuple):
 def calibrate(model: keras.Model, validation: Images) -> Calibration:
     """Fits the temperature on validation images and applies it to the weights of the last layer."""
     images, targets = validation
-    last = model.get_layer(LAST_LAYER)
-    # With test-time augmentation the output of the last layer has all views: (V·N, C).
-    views = keras.Model(model.input, last.output)
-    classes = last.output.shape[-1]
+    # With test-time augmentation the output of a last layer has all views: (V·N, C).
+    outputs = [layer.output for layer in last_layers(model)]
+    views = keras.Model(model.input, keras.ops.concatenate(outputs, axis=0))
+    classes = outputs[0].shape[-1]
     probabilities = np.concatenate(
         [
             keras.ops.convert_to_numpy(views(batch)).reshape(-1, len(batch), classes)
@@ -65,7 +65,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> Calibratio
     which the mean confidence is the expected share.
 
     Args:
-        probabilities: (V, N, C): the softmax outputs of V views, whose mean is the prediction.
+        probabilities: (V, N, C): the softmax outputs of V views, of all networks, whose mean is
+            the prediction.
         labels: (N,), integers.
     """
     logits = np.log(np.maximum(probabilities.astype("float64"), MIN_PROBABILITY))
@@ -94,7 +95,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> Calibratio
     return Calibration(float(np.exp(best)), (low, high), count, bool(spread < PRIOR / 2))
 
 
-def fold_temperature(network: keras.Model, temperature: float) -> None:
-    """Divides weights and bias of the last dense layer by the temperature."""
-    last = network.get_layer(LAST_LAYER)
-    last.set_weights([array / temperature for array in last.get_weights()])
+def fold_temperature(model: keras.Model, temperature: float) -> None:
+    """Divides weights and bias of the last dense layer of each network by the temperature."""
+    for last in last_layers(model):
+        last.set_weights([array / temperature for array in last.get_weights()])

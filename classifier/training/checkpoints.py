@@ -108,16 +108,11 @@ class RunState(keras.callbacks.Callback):
         own = range(self._first, len(self.rows))
         return min(own, key=lambda index: self.rows[index]["val_loss"]) + 1
 
-    @property
-    def epochs_done(self) -> int:
-        """The number of completed epochs."""
-        return len(self.rows)
-
     def prepend(self, earlier: "RunState") -> None:
         """Inserts the epochs of a previous training at the start of the history."""
-        own = [{**row, "epoch": row["epoch"] + earlier.epochs_done} for row in self.rows]
+        own = [{**row, "epoch": row["epoch"] + len(earlier.rows)} for row in self.rows]
         self.rows = [*earlier.rows, *own]
-        self._first = earlier.epochs_done
+        self._first = len(earlier.rows)
         self._seconds_before += earlier.seconds
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from classifier.architectures import LAST_LAYER
+from classifier.architectures.views import networks_of
 from classifier.data.array_cache import CACHE_ERRORS, cache_folder, keep_newest, save_array
 from classifier.data.class_names import match_classes
 from classifier.errors import InputError
 from classifier.files import write_atomically
-from classifier.hub.sources import find
+from classifier.hub.sources import locate
 from classifier.model_folder.folder import CONFIG, WEIGHTS
 from classifier.settings import AUGMENTATIONS, Settings
 from classifier.training.augmentation import Geometric, Photometric
@@ -81,8 +82,12 @@ class Teacher:
         self._model = self._model or self._load()
         return self._model.predict(images, batch_size=BATCH_SIZE, verbose=0)
 
+    def networks(self) -> list[keras.Model]:
+        """Returns the networks of the teacher, each for one view."""
+        return networks_of(self._model or self._load())
+
     def _load(self) -> keras.Model:
-        folder = find(self.name)
+        folder = locate(self.name).folder
         known = match_classes(self.classes, folder.labels.classes)
         if known != list(range(len(folder.labels.classes))):
             raise InputError(f"the teacher {self.name!r} was trained on other classes")

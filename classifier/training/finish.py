@@ -14,16 +14,21 @@ from classifier import provenance
 from classifier.architectures.flops import flops_per_image
 from classifier.files import write_atomically
 from classifier.hub import card
+from classifier.hub.sources import locate
 from classifier.model_folder.folder import HISTORY, RUNS, TRAINING, ModelFolder
 from classifier.prediction.confidence import choose_threshold
 from classifier.training import precision, saving
 from classifier.training.calibration import calibrate
 from classifier.training.checkpoints import RunState
+from classifier.training.distillation import Teacher
 from classifier.training.distribution import ALONE, ProcessGroup
 from classifier.training.fit import VALIDATION_BATCH
 from classifier.training.resuming import top1
 from classifier.training.run_folder import Run
 from classifier.training.training_data import TrainingData, class_names
+
+# The records of a teacher in those of a model that is averaged with it.
+OF_TEACHER = ("settings", "init_from", "wall_seconds")
 
 
 def finish(
@@ -44,7 +49,11 @@ def finish(
         evaluate: adds the files of the evaluation to a model folder.
     """
     settings = run.settings
-    model = saving.exportable(network, settings, mean=data.mean, deviation=data.deviation)
+    others = []
+    if settings.average_teacher:
+        others = Teacher(settings, data.split.classes, run.teacher).networks()
+    mean, deviation = data.mean, data.deviation
+    model = saving.exportable(network, settings, mean=mean, deviation=deviation, others=others)
     fitted = calibrate(model, data.validation) if settings.calibrate else None
     training = describe(run, model, state, data)
     calibration = fitted._asdict() if fitted else {"temperature": None}
@@ -76,12 +85,13 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
     settings, validation = run.settings, data.validation
     probabilities = model.predict(validation.images, batch_size=VALIDATION_BATCH, verbose=0)
     confidence = choose_threshold(probabilities, validation.targets.argmax(axis=1))
+    taught_by = locate(settings.teacher).folder.training if settings.average_teacher else None
     return {
         "preset": settings.preset,
         "settings": settings.to_dict(),
         "seed": settings.seed,
         "precision": precision.resolve(settings.precision),
-        "epochs_run": state.epochs_done,
+        "epochs_run": len(state.rows),
         "best_epoch": state.best_epoch,
         "wall_seconds": round(state.seconds, 1),
         "dataset": {
@@ -100,6 +110,7 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
             "revision": run.init_from["revision"],
             "wall_seconds": run.init_from.get("wall_seconds"),
         },
+        "teacher": taught_by and {key: taught_by.get(key) for key in OF_TEACHER},
         "git_commit": provenance.git_commit(),
         "versions": provenance.library_versions(),
         "machine": provenance.machine(),

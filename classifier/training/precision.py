@@ -37,12 +37,11 @@ def describe(precision: str) -> str:
 
 
 def prepare(settings: Settings) -> None:
-    """Sets number format and random seed of all that is built from now on."""
-    set_policy(resolve(settings.precision))
+    """Sets number format and random seed of all that is built from now on.
+
+    Layers compute in the format; weights are always float32.
+    """
+    is_half = resolve(settings.precision) == "bfloat16"
+    keras.config.set_dtype_policy("mixed_bfloat16" if is_half else "float32")
     import_quietly("tensorflow")  # which Keras seeds, too, on every backend
     keras.utils.set_random_seed(settings.seed)
-
-
-def set_policy(precision: str) -> None:
-    """Sets the format in which layers built from now on compute; weights are always float32."""
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")

@@ -59,13 +59,13 @@ def fit_or_resume(
             callbacks.append(best)
         callbacks.extend(further_callbacks)
     state = RunState(folder / STATE, callbacks, write=group.is_chief)
-    group.check_same({"completed epochs": state.epochs_done})
+    group.check_same({"completed epochs": len(state.rows)})
     fit(
         network,
         data,
         settings,
         [StopAtDivergence(settings.learning_rate), *callbacks, state],
-        first_epoch=settings.epochs if state.finished else state.epochs_done,
+        first_epoch=settings.epochs if state.finished else len(state.rows),
         accelerate=accelerate_optimizer,
         model=sharded_model() if group.devices > 1 else TrainingModel,
         verbose=None if group.is_chief else 0,

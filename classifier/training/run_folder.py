@@ -79,11 +79,6 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
-    def initial_weights(self) -> Path:
-        """The weights with which a fine-tuning starts."""
-        return self.checkpoints / "initial.weights.h5"
-
-    @property
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's event files."""
         return self.folder / "tensorboard"

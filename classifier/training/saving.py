@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,6 @@ from classifier.errors import InputError
 from classifier.model_folder.folder import CONFIG, METADATA, WEIGHTS
 from classifier.model_folder.saved_model import MAX_PARAMETERS, for_older_keras
 from classifier.settings import Settings
-from classifier.training import precision
 from classifier.training.pruning import prune
 
 SIGNIFICANT_BITS, STEPS = 7, 64  # of weights that are stored as float16
@@ -24,19 +24,25 @@ COMPRESSION = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
 
 
 def exportable(
-    network: keras.Model, settings: Settings, *, mean: np.ndarray, deviation: np.ndarray
+    network: keras.Model,
+    settings: Settings,
+    *,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    others: Sequence[keras.Model] = (),
 ) -> keras.Model:
     """Rebuilds a trained network in float32, with the test-time augmentation of the settings.
 
-    Mean and deviation, float32, (3,), are the network's normalisation.
+    Mean and deviation, float32, (3,), are the network's normalisation. The predictions of other
+    networks are averaged with its own.
     """
     classes = network.output_shape[-1]
-    precision.set_policy("float32")
+    keras.config.set_dtype_policy("float32")
     plain = build_network(settings, classes=classes, mean=mean, deviation=deviation)
     plain.set_weights(network.get_weights())
     if settings.prune_threshold:
         prune(plain, settings)
-    return average_views(plain, settings)
+    return average_views([plain, *others], settings)
 
 
 def check_exportable(network: keras.Model) -> None:

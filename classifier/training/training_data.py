@@ -9,7 +9,7 @@ from classifier.data.class_names import first_few
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import channel_statistics, find_duplicates, load_split
 from classifier.data.source import DataSource
-from classifier.data.split import draw_validation
+from classifier.data.split import stratified_split
 from classifier.model_folder.folder import ClassNames
 from classifier.settings import Settings
 
@@ -52,8 +52,9 @@ def load_training_data(source: DataSource, settings: Settings) -> TrainingData:
     """Loads a data set and divides its train split; raises what `load_split` raises."""
     split, test = (load_split(source, name, size=settings.image_size) for name in ("train", "test"))
     class_names(split).check(split.dataset)
-    chosen, held_out = draw_validation(
-        split, fraction=settings.validation_fraction, seed=settings.seed
+    share, seed = settings.validation_fraction, settings.seed
+    chosen, held_out = stratified_split(
+        split.labels, fraction=share, seed=seed, classes=split.classes
     )
     targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     weights = class_weights(split.labels[chosen], len(split.classes), settings)
