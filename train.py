@@ -29,6 +29,7 @@ from classifier.training.training_data import TrainingData, load_training_data
 if TYPE_CHECKING:
     import keras
 
+    from classifier.model_folder.folder import ModelFolder
     from classifier.training.checkpoints import RunState
 
 
@@ -175,7 +176,7 @@ def fit_network(
     return state
 
 
-def evaluate_on_test(folder: Path, data: TrainingData) -> None:
+def evaluate_on_test(folder: "ModelFolder", data: TrainingData) -> None:
     """Evaluates a model folder on the test split and prints the main results."""
     from evaluation import report
 

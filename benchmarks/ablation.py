@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import output
-from benchmarks.compare import category, training_seconds
-from classifier import command_line
+from benchmarks.compare import category
+from classifier import command_line, provenance
 from classifier.data.source import DataSource, add_data_arguments
 from classifier.errors import ClassifierError
 from classifier.model_folder.folder import ModelFolder
@@ -179,7 +179,7 @@ def collect(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, 
             measured[training["seed"]] = found
             values["parameters"] = training["parameters"]
         if models:
-            times = (training_seconds(model.training) or 0.0 for model in models)
+            times = (provenance.training_seconds(model.training) or 0.0 for model in models)
             values["seconds"] = statistics.median(times)
         if measured:
             columns = map(list, zip(*(measured[seed] for seed in sorted(measured)), strict=True))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import output
-from classifier import command_line
+from classifier import command_line, provenance
 from classifier.data.labelled_images import LabelledImages
 from classifier.data.loading import load_split
 from classifier.data.source import DataSource, add_data_arguments
@@ -52,7 +52,6 @@ GROUPS = ALONE, TAUGHT, CONVOLUTIONAL = (
 RECORD_CELLS = ["[β-LASSO](https://arxiv.org/abs/2007.13657)", f"{ALONE}: the published record"]
 RECORD_CELLS += ["59.56%", "59.56%", *["–"] * 5]
 RECORD = {"mlp-alone": (0.5956, RECORD_CELLS)}
-COMMITTEE = "; mean of two networks, one taught by the other"
 ROBUSTNESS_IMAGES = 2000  # of the test split, the classes in proportion; 95% interval: ± 2 points
 
 
@@ -132,7 +131,7 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
         "networks": len(networks_of(model)),
         "seed": training.get("seed"),
         "parameters": model.count_params(),
-        "training_seconds": training_seconds(training),
+        "training_seconds": provenance.training_seconds(training),
         "training_machine": training.get("machine"),
         "flops_per_image": flops_per_image(model),
         "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
@@ -149,13 +148,6 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
         "class_accuracy": {row["name"]: row["accuracy"] for row in evaluation["per_class"]},
         "robustness": robustness(classifier, split.images[chosen], split.labels[chosen]),
     }
-
-
-def training_seconds(training: Mapping[str, Any]) -> float | None:
-    """Returns the training time, with that of the model it started from or is averaged with."""
-    records = training, training.get("init_from"), training.get("teacher")
-    times = [record.get("wall_seconds") for record in records if isinstance(record, Mapping)]
-    return None if times[0] is None else sum(filter(None, times))
 
 
 def category(training: Mapping[str, Any]) -> str:
@@ -236,7 +228,7 @@ def summary(comparison: dict[str, Any]) -> str:
         link = f"[`{name}`](presets/{name}.yaml)" if name in preset_names() else f"`{name}`"
         cells = [
             link,
-            model["category"] + COMMITTEE * (model["networks"] > 1),
+            model["category"] + _committee(model["networks"]),
             f"**{_percent(model['top1'])}**",
             _percent(model["one_view_top1"]),
             _percent(model["top5"]),
@@ -287,6 +279,10 @@ def choose(names: list[str]) -> dict[str, ModelFolder]:
 
 def _percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{share:.{digits}%}"
+
+
+def _committee(networks: int) -> str:
+    return f"; mean of {networks} networks, one taught by the rest" if networks > 1 else ""
 
 
 def _points(share: float | None) -> str:

@@ -103,8 +103,9 @@ def run(
     except Exception as error:
         ours = isinstance(error, ClassifierError)
         _report(str(error) if ours else _unexpected(error), arguments)
-        if isinstance(error, DiskFullError) or getattr(error, "errno", None) in DISK_FULL:
-            _skip_clean_up()
+        is_full = isinstance(error, DiskFullError) or getattr(error, "errno", None) in DISK_FULL
+        if is_full and "h5py" in sys.modules and "pytest" not in sys.modules:
+            atexit.register(os._exit, 1)  # HDF5 would write again, and crash
         return getattr(error, "exit_status", 1)
     return 0
 
@@ -130,15 +131,6 @@ def _unexpected(error: Exception) -> str:
     else:
         text = f"{type(error).__name__}: {error}"
     return f"{text}. Run again with --debug for details."
-
-
-def _skip_clean_up() -> None:
-    """Skips the clean-up at the end of the process after a full disk.
-
-    HDF5 would try to write again, which causes a segmentation fault.
-    """
-    if "h5py" in sys.modules and "pytest" not in sys.modules:
-        atexit.register(os._exit, 1)
 
 
 def _report(message: str, arguments: list[str]) -> None:

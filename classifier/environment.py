@@ -53,14 +53,6 @@ def prepare_environment(*, batches: bool = True) -> None:
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
-def kernels(backend: str) -> str:
-    """Returns whose kernels a Keras backend computes with on a processor, for people to read."""
-    if backend != "tensorflow":
-        return backend
-    (variable,) = BATCH_KERNELS
-    return "oneDNN" if os.environ.get(variable) == "1" else "TensorFlow's own kernels"
-
-
 def import_onnxruntime() -> ModuleType:
     """Imports onnxruntime without telemetry, whatever program this is, and logging errors only."""
     name = "ORT_DISABLE_TELEMETRY"

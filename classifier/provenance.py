@@ -6,6 +6,7 @@ import platform
 import re
 import shlex
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
@@ -46,6 +47,14 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "backend": keras.backend.backend(),
     }
+
+
+def training_seconds(training: Mapping[str, Any]) -> float | None:
+    """Returns the time of a training, with that of models it started from or is averaged with."""
+    records = (training.get(key) for key in ("init_from", "teacher"))
+    earlier = sum(training_seconds(each) or 0 for each in records if isinstance(each, Mapping))
+    own = training.get("wall_seconds")
+    return None if own is None else own + earlier
 
 
 def without_local_paths(record: Any) -> Any:

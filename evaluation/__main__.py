@@ -14,8 +14,7 @@ from classifier.files import require_writable
 from evaluation.locales import ENGLISH
 
 if TYPE_CHECKING:
-    from classifier.data.labelled_images import LabelledImages
-    from classifier.data.source import DataSource
+    pass
 
 RESULTS = Path("evaluation-results")
 MAX_NAMES = 5  # of classes and of pairs of classes
@@ -47,7 +46,12 @@ def main(arguments: list[str]) -> None:
     own_test = ("test", trained_on.get("test_split"), trained_on.get("test_fraction"))
     if in_model_folder and (test != own_test or options.limit is not None):
         raise InputError(OTHER_DATA)
-    training = None if options.split == "train" else _training_split(source, folder.image_size)
+    training = None
+    if options.split != "train":
+        try:
+            training = load_split(source, "train", size=folder.image_size)
+        except InputError as error:
+            print(f"duplicates are not counted: {error}", file=sys.stderr)
     fingerprint = training and training.fingerprint
     if in_model_folder and (not training or fingerprint != trained_on.get("fingerprint")):
         raise InputError(OTHER_DATA)
@@ -130,17 +134,6 @@ def _parser() -> argparse.ArgumentParser:
         help="evaluate on a fixed, stratified subset of N images",
     )
     return parser
-
-
-def _training_split(source: DataSource, size: int) -> LabelledImages | None:
-    """Returns the training split for the search of duplicates; None, with a message, if missing."""
-    from classifier.data.loading import load_split
-
-    try:
-        return load_split(source, "train", size=size)
-    except InputError as error:
-        print(f"duplicates are not counted: {error}", file=sys.stderr)
-        return None
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ CONFUSED_PAIRS = 20
 
 
 def evaluate(
-    folder: ModelFolder | Path,
+    folder: ModelFolder,
     split: LabelledImages,
     *,
     split_name: str = "test",
@@ -59,8 +59,6 @@ def evaluate(
         InputError: images of other classes than the model's, or `output` cannot be written to.
         ClassifierError: the files cannot be written.
     """
-    if not isinstance(folder, ModelFolder):
-        folder = ModelFolder(Path(folder))
     split = split.to_classes(folder.labels.classes)
     target = folder.path if output is None else Path(output)
     require_writable(target)

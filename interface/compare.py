@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from classifier.provenance import training_seconds
 from evaluation.locales import NO_VALUE
 from interface.drawing import Drawing
 from interface.events import TEXT_EVENT, restore_from_url, store_in_url
@@ -171,7 +172,7 @@ def _column(served: Served) -> dict[str, Any]:
         "name": served.name,
         "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
         "train_test_gap": None if top1 is None or trained is None else trained - top1,
-        "training_seconds": values.get("wall_seconds"),
+        "training_seconds": training_seconds(served.training),
         "training_machine": values.get("machine"),
     }
 

@@ -58,9 +58,11 @@ def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
         raise InputError(f"two models have the same name: rename one. Received: {', '.join(names)}")
     folder.mkdir(parents=True, exist_ok=True)
     catalogue = Models(served, figures=FigureCache(niceness=0))
+    code = sorted([*SCRIPTS.glob("*.js"), *RUNTIME.glob("*.json")])
     try:
         pictures = write_examples(folder)
         data = {
+            "scripts": hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest(),
             "models": [describe(model, folder, export(model, folder)) for model in served],
             "shown": classify.SHOWN,
             "shown_superclasses": classify.SHOWN_SUPERCLASSES,
@@ -70,7 +72,8 @@ def build_site(models: Sequence[ResolvedModel], folder: Path) -> None:
             "texts": {code: texts_of(code) for code in LANGUAGES},
         }
         copy_scripts(folder)
-        pages = tabs.render_all(catalogue, pictures, as_json(data))
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        pages = tabs.render_all(catalogue, pictures, text.replace("<", "\\u003c"))
         freeze(catalogue, pages, folder)
     finally:
         catalogue.stop()
@@ -94,6 +97,7 @@ def export(model: Served, folder: Path) -> Path:
 def describe(model: Served, folder: Path, packed: Path) -> dict[str, Any]:
     """Returns what the scripts know of a model; they find its file by address and size."""
     labels = model.labels
+    groups = labels.superclasses or ()
     confidence = Confidence.read(model.training.get("confidence"))
     return {
         "name": model.name,
@@ -104,9 +108,7 @@ def describe(model: Served, folder: Path, packed: Path) -> dict[str, Any]:
         "superclasses": labels.superclasses,
         "superclass_of": labels.superclass_of,
         "names": {code: [*map(locale(code).name, labels.classes)] for code in LANGUAGES},
-        "superclass_names": {
-            code: [*map(locale(code).name, labels.superclasses or ())] for code in LANGUAGES
-        },
+        "superclass_names": {code: [*map(locale(code).name, groups)] for code in LANGUAGES},
         "top1": model.top1,
         "flops": model.training.get("flops_per_image"),
         "confidence": confidence and asdict(confidence),
@@ -167,8 +169,3 @@ def limits() -> dict[str, Any]:
         "jpeg_side": preprocessing.JPEG_SIDE,
         "reducing_gap": preprocessing.REDUCING_GAP,
     }
-
-
-def as_json(data: object) -> str:
-    """Returns JSON that can stand inside of an HTML element."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

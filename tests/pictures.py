@@ -57,9 +57,10 @@ def good_pictures() -> dict[str, bytes]:
         "ycbcr.tif": encoded(picture.convert("YCbCr"), "TIFF", compression="jpeg"),
         "deflate.tif": encoded(picture, "TIFF", compression="tiff_deflate"),
         "animated.gif": encoded(frames[0], "GIF", **animated),
-        "larger_canvas.gif": _on_a_larger_canvas(encoded(palette, "GIF")),
+        "larger_canvas.gif": _on_a_canvas(encoded(palette, "GIF"), 260, 160),
         "animated.webp": encoded(frames[0], "WEBP", **animated),
         "animated.png": encoded(frames[0], "PNG", **animated),
+        "before_animation.png": encoded(frames[0], "PNG", default_image=True, **animated),
         "lossless.webp": encoded(picture, "WEBP", lossless=True),
         "photo.avif": encoded(picture, "AVIF"),
         "photo.bmp": encoded(picture, "BMP"),
@@ -117,6 +118,7 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "wide_bomb.png": (png_header(400_000, 400), "too_many_pixels"),
         "over_fifty_megapixels.png": (png_header(7100, 7100), "too_many_pixels"),
         "bomb.gif": (gif_header(65_535, 65_535), "too_many_pixels"),
+        "bomb_frame.gif": (_on_a_canvas(gif_header(65_535, 65_535), 1, 1), "too_many_pixels"),
         "bomb.ppm": (b"P6\n60000 60000\n255\n" + bytes(100), "too_many_pixels"),
         "bomb.tif": (_tiff_header(60_000, 60_000), "too_many_pixels"),
         "line.png": (png_header(1001, 1), "too_narrow"),
@@ -128,8 +130,8 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
     return files
 
 
-def _on_a_larger_canvas(gif: bytes) -> bytes:
-    return gif[:6] + struct.pack("<HH", 260, 160) + gif[10:]
+def _on_a_canvas(gif: bytes, width: int, height: int) -> bytes:
+    return gif[:6] + struct.pack("<HH", width, height) + gif[10:]
 
 
 def motion_photo() -> bytes:

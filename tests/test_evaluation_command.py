@@ -139,7 +139,7 @@ def test_a_failure_while_drawing_leaves_the_old_files_as_they_were(
     (folder / "history.csv").write_text("loss,accuracy\nnot a number,1\n")
     before = fingerprint(folder)
     with pytest.raises(Exception, match="not a table of numbers"):
-        report.evaluate(folder, load_split(str(small_dataset), "test"))
+        report.evaluate(ModelFolder(folder), load_split(str(small_dataset), "test"))
     assert fingerprint(folder) == before
 
 

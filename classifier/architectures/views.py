@@ -9,6 +9,7 @@ import keras
 from classifier.architectures import LAST_LAYER, NORMALISATION
 from classifier.settings import Settings
 
+NETWORKS = "networks"  # the layer that joins their predictions
 TEACHER = "teacher_"  # prefix of the names of the layers of all networks but the first
 
 
@@ -28,7 +29,7 @@ def average_views(networks: Sequence[keras.Model], settings: Settings) -> keras.
     ]
     answers = outputs[0]
     if len(outputs) > 1:
-        answers = keras.layers.Concatenate(axis=0, name="networks")(outputs)
+        answers = keras.layers.Concatenate(axis=0, name=NETWORKS)(outputs)
     shape = (len(views) * len(networks), -1, answers.shape[-1])
     mean = keras.ops.mean(keras.ops.reshape(answers, shape), axis=0)
     return keras.Model(images, mean, name=networks[0].name)
@@ -37,7 +38,7 @@ def average_views(networks: Sequence[keras.Model], settings: Settings) -> keras.
 def networks_of(model: keras.Model) -> list[keras.Model]:
     """Returns the networks whose predictions a model averages, each for one view."""
     networks = []
-    for last in last_layers(model):
+    for last in last_layers(model) or [model.get_layer(LAST_LAYER)]:
         first = model.get_layer(last.name.removesuffix(LAST_LAYER) + NORMALISATION)
         networks.append(keras.Model(first.input, last.output, name=model.name))
     return networks

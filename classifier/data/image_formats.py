@@ -45,8 +45,6 @@ IMAGE_FORMATS = (
 )
 
 PILLOW_FORMATS = tuple(name for image_format in IMAGE_FORMATS for name in image_format.identifiers)
-IMAGE_SUFFIXES = frozenset(
-    suffix for image_format in IMAGE_FORMATS for suffix in image_format.suffixes
-)
+IMAGE_SUFFIXES = frozenset(suffix for known in IMAGE_FORMATS for suffix in known.suffixes)
 NAMES = [image_format.name for image_format in IMAGE_FORMATS]
 READABLE = f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"

@@ -46,8 +46,7 @@ RESULTS = (
 # Those of the metadata, with the names of their metrics on the Hub.
 METADATA_RESULTS = {"top1": "accuracy", "top5": "top_5_accuracy", "macro_f1": "f1"}
 # Parts of training.json that are not repeated in the card's last table.
-RENDERED_KEYS = {"preset", "settings", "dataset", "parameters", "command", "machine", "versions"}
-RENDERED_KEYS |= {"teacher"}
+SHOWN = {"preset", "settings", "dataset", "parameters", "command", "machine", "versions", "teacher"}
 
 
 def write(folder: ModelFolder) -> Path:
@@ -95,6 +94,8 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
     name = str(settings.get("architecture", ""))
     kind = TIED if settings.get("tied") else ARCHITECTURES.get(name, "a neural network")
     flattens = "mlp" in name and not settings.get("tied")
+    off = Settings().to_dict()
+    used = [text for key, text in AUGMENTATIONS.items() if settings.get(key, off[key]) != off[key]]
     origin = training.get("init_from")  # a text in records of earlier versions
     from_hub = isinstance(origin, dict) and origin.get("revision")  # a folder has none
     data = ModelCardData(
@@ -124,9 +125,9 @@ def render(folder: ModelFolder, *, compare: Sequence[ModelFolder] = ()) -> str:
         command=_command(training, on_hub),
         optimizer=OPTIMIZERS.get(settings.get("optimizer", "")),
         schedule=SCHEDULES.get(settings.get("schedule", "")),
-        augmentations=_augmentations(settings),
+        augmentations=", ".join(dict.fromkeys(used)),
         plots=[path.stem for path in folder.plots],
-        rendered_keys=RENDERED_KEYS,
+        rendered_keys=SHOWN,
         oldest_keras=MIN_KERAS_VERSION,
         dataset=dataset,
         class_count=len(labels.classes),
@@ -234,13 +235,6 @@ def _command(training: Mapping[str, Any], on_hub: str | None) -> str:
     return shlex.join(words)
 
 
-def _augmentations(settings: Mapping[str, Any]) -> str:
-    """Lists the augmentations of the training images; empty if there are none."""
-    off = Settings().to_dict()
-    used = [text for key, text in AUGMENTATIONS.items() if settings.get(key, off[key]) != off[key]]
-    return ", ".join(dict.fromkeys(used))
-
-
 def _format(pattern: str, unit: float = 1) -> Callable[[Any], str]:
     """Returns a function that formats a number, in multiples of `unit`; None becomes a dash."""
     return lambda value: pattern.format(value / unit) if isinstance(value, (int, float)) else "–"
@@ -274,6 +268,7 @@ FUNCTIONS: dict[str, Any] = {
     "duration": _duration,
     "text": _text,
     "name_of": name_of,
+    "seconds_of": provenance.training_seconds,
 }
 
 

@@ -35,9 +35,7 @@ class EndpointHandler:
             path: the folder of the repository, with `config.json` and `labels.json` in it.
         """
         # The container of an endpoint has PyTorch; Keras' default is TensorFlow.
-        installed = [
-            name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)
-        ]
+        installed = [*filter(importlib.util.find_spec, ("tensorflow", "jax", "torch"))]
         if installed:
             os.environ.setdefault("KERAS_BACKEND", installed[0])
         import keras

@@ -28,7 +28,8 @@ from classifier.settings import Settings, shorten
 SHARED = ("preset", "epochs", "seed", "image_size", "validation_fraction")
 WEIGHTS = ("class_weight", "class_weight_power")  # of the images, computed with the data
 # Only fine-tuning freezes layers; calibration, views and export come after the training.
-UNUSED = ("freeze_epochs", "calibrate", "tta_flip", "tta_zoom", "tta_corners", "store_half")
+UNUSED: tuple[str, ...] = ("freeze_epochs", "calibrate", "average_teacher", "store_half")
+UNUSED += tuple(name for name, _ in Settings() if name.startswith("tta_"))
 FIELD_TYPES = {name: type(value) for name, value in Settings()}
 Scalar = str | int | float | bool  # types that databases support; lists are stored as JSON
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution

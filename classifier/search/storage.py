@@ -85,9 +85,9 @@ def open_study(
     if known is None:
         study.set_user_attr("config", known := config)
     for key, value in config.items():
-        if known.get(key) != value:
+        if known.get(key, value) != value:  # not there: a newer setting
             raise InputError(
-                f"the study {name!r} has {key} {known.get(key)!r}, not {value!r}: use the same "
+                f"the study {name!r} has {key} {known[key]!r}, not {value!r}: use the same "
                 "options as before, or another name with --study-name"
             )
     return study

@@ -2,10 +2,11 @@
 
 Source: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017. Few
 validation images determine no temperature: without an error among them, the likelihood is highest
-at zero. Therefore the logarithm of the temperature has a normal prior around 0, which a few hundred
-images outweigh.
+at zero. Therefore the logarithm of the temperature has a normal prior, which a few hundred images
+outweigh.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -20,6 +21,7 @@ BATCH_SIZE = 500
 PRIOR = 0.2  # standard deviation of the logarithm: 95% of temperatures lie within 0.67 to 1.5
 SEARCHED = (0.05, 20.0)  # temperatures
 STEP = 0.05  # of the logarithm, for the curvature of the posterior
+Function = Callable[[float], float]
 MIN_PROBABILITY = 1e-30  # smaller probabilities underflow in float32
 
 
@@ -62,7 +64,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> Calibratio
 
     For one view the likelihood is that of the labels. The mean of several softmax outputs would be
     under-confident at its maximum: for it the likelihood is that of the number of right answers, of
-    which the mean confidence is the expected share.
+    which the mean confidence is the expected share. Its prior is around the temperature at which it
+    is as confident as the first view.
 
     Args:
         probabilities: (V, N, C): the softmax outputs of V views, of all networks, whose mean is
@@ -76,19 +79,28 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> Calibratio
         scaled = logits[0] / np.exp(logarithm)
         return float(np.sum(logsumexp(scaled, axis=1) - scaled[np.arange(count), labels]))
 
+    def mean(logarithm: float) -> np.ndarray:
+        return softmax(logits / np.exp(logarithm), axis=2).mean(axis=0)
+
     def of_right_answers(logarithm: float) -> float:
-        answers = softmax(logits / np.exp(logarithm), axis=2).mean(axis=0)
+        answers = mean(logarithm)
         right = (answers.argmax(axis=1) == labels).sum()
         gap = answers.max(axis=1).mean() - right / count
         share = (right + 1) / (count + 2)  # never 0 or 1
         return float(count * gap**2 / (2 * share * (1 - share)))
 
-    likelihood = of_labels if len(logits) == 1 else of_right_answers
+    def with_prior(likelihood: Function, centre: float = 0.0) -> Function:
+        return lambda logarithm: likelihood(logarithm) + ((logarithm - centre) / PRIOR) ** 2 / 2
 
-    def objective(logarithm: float) -> float:
-        return likelihood(logarithm) + logarithm**2 / (2 * PRIOR**2)
+    def minimum(function: Function) -> float:
+        return minimize_scalar(function, bounds=np.log(SEARCHED).tolist(), method="bounded").x
 
-    best = minimize_scalar(objective, bounds=np.log(SEARCHED).tolist(), method="bounded").x
+    objective = with_prior(of_labels)
+    if len(logits) > 1:
+        one = softmax(logits[0] / np.exp(minimum(objective)), axis=1).max(axis=1).mean()
+        same = minimum(lambda logarithm: abs(mean(logarithm).max(axis=1).mean() - one))
+        objective = with_prior(of_right_answers, same)
+    best = minimum(objective)
     sides = objective(best - STEP) + objective(best + STEP) - 2 * objective(best)
     spread = STEP / np.sqrt(max(sides, STEP**2 / PRIOR**2))  # Laplace's approximation
     low, high = (round(float(np.exp(best + side * 1.96 * spread)), 4) for side in (-1, 1))

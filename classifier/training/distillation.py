@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from classifier.architectures import LAST_LAYER
-from classifier.architectures.views import networks_of
+from classifier.architectures.views import NETWORKS, last_layers, networks_of
 from classifier.data.array_cache import CACHE_ERRORS, cache_folder, keep_newest, save_array
 from classifier.data.class_names import match_classes
 from classifier.errors import InputError
@@ -31,6 +31,7 @@ from classifier.training.training_data import TrainingData
 
 BATCH_SIZE = 1000
 MAX_STORED_ANSWERS = 100  # views; beyond this many, the oldest are removed
+DRAWN = ("seed", "validation_fraction")  # settings that decide which are the validation images
 PER_BATCH = ("flip", "mixup", "cutmix")  # augmentations of each batch, after the teacher's answer
 
 
@@ -70,7 +71,7 @@ class Teacher:
     """
 
     def __init__(self, settings: Settings, classes: Sequence[str], identity: str = "") -> None:
-        self.name, self.classes, self.identity = settings.teacher, classes, identity
+        self.settings, self.classes, self.identity = settings, classes, identity
         self._model = None if identity else self._load()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -87,19 +88,27 @@ class Teacher:
         return networks_of(self._model or self._load())
 
     def _load(self) -> keras.Model:
-        folder = locate(self.name).folder
+        name = self.settings.teacher
+        self.folder = folder = locate(name).folder
         known = match_classes(self.classes, folder.labels.classes)
         if known != list(range(len(folder.labels.classes))):
-            raise InputError(f"the teacher {self.name!r} was trained on other classes")
+            raise InputError(f"the teacher {name!r} was trained on other classes")
         files = (folder.path / CONFIG, folder.path / WEIGHTS)
         identity = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         if self.identity not in ("", identity):
-            raise InputError(f"the teacher {self.name!r} is another one than when the run began")
+            raise InputError(f"the teacher {name!r} is another one than when the run began")
         self.identity = identity
         with undistributed():  # each process has its own teacher
             model = folder.load_model()
+        recorded = {**dict.fromkeys(DRAWN), **folder.training.get("settings", {})}
+        others = any(recorded[key] != getattr(self.settings, key) for key in DRAWN)
+        if self.settings.average_teacher and (others or not last_layers(model)):
+            raise InputError(
+                f"average_teacher: {name!r} must be a model of train.py with the same "
+                f"{' and '.join(DRAWN)}: it may have learnt the validation images"
+            )
         for layer in model.layers:
-            if layer.name != LAST_LAYER:  # in the number format of the training
+            if not layer.name.endswith((LAST_LAYER, NETWORKS)):  # in that of the training
                 layer.dtype_policy = keras.config.dtype_policy()
         return model
 

@@ -143,11 +143,12 @@ class InitialModel:
 
         from classifier.architectures import NORMALISATION
         from classifier.architectures.tied_start import dense_form
+        from classifier.architectures.views import networks_of
 
         folder = locate(self.record["source"], revision=self.record["revision"]).folder
         self._classes = folder.labels.classes
         with undistributed():  # each process loads the whole model
-            model = folder.load_model()
+            model = networks_of(folder.load_model())[0]  # of a committee the first
         untie = settings.local_maps and not settings.tied
         self._weights = {
             layer.name: dense_form(layer)

@@ -14,7 +14,6 @@ from classifier import provenance
 from classifier.architectures.flops import flops_per_image
 from classifier.files import write_atomically
 from classifier.hub import card
-from classifier.hub.sources import locate
 from classifier.model_folder.folder import HISTORY, RUNS, TRAINING, ModelFolder
 from classifier.prediction.confidence import choose_threshold
 from classifier.training import precision, saving
@@ -24,11 +23,10 @@ from classifier.training.distillation import Teacher
 from classifier.training.distribution import ALONE, ProcessGroup
 from classifier.training.fit import VALIDATION_BATCH
 from classifier.training.resuming import top1
-from classifier.training.run_folder import Run
+from classifier.training.run_folder import RECORD, Run
 from classifier.training.training_data import TrainingData, class_names
 
-# The records of a teacher in those of a model that is averaged with it.
-OF_TEACHER = ("settings", "init_from", "wall_seconds")
+OF_TEACHER = ("settings", "init_from", "teacher", "wall_seconds")  # what is recorded of it
 
 
 def finish(
@@ -37,7 +35,7 @@ def finish(
     state: RunState,
     data: TrainingData,
     *,
-    evaluate: Callable[[Path], object],
+    evaluate: Callable[[ModelFolder], object],
     group: ProcessGroup = ALONE,
 ) -> None:
     """Writes the model folder of a run atomically.
@@ -49,9 +47,11 @@ def finish(
         evaluate: adds the files of the evaluation to a model folder.
     """
     settings = run.settings
-    others = []
+    teacher, others = None, []
     if settings.average_teacher:
-        others = Teacher(settings, data.split.classes, run.teacher).networks()
+        identity = json.loads((run.folder / RECORD).read_text(encoding="utf-8"))["teacher"]
+        teacher = Teacher(settings, data.split.classes, identity)
+        others = teacher.networks()
     mean, deviation = data.mean, data.deviation
     model = saving.exportable(network, settings, mean=mean, deviation=deviation, others=others)
     fitted = calibrate(model, data.validation) if settings.calibrate else None
@@ -59,6 +59,8 @@ def finish(
     calibration = fitted._asdict() if fitted else {"temperature": None}
     training["temperature"] = calibration.pop("temperature")
     training["calibration"] = calibration or None
+    if teacher:
+        training["teacher"] = {key: teacher.folder.training.get(key) for key in OF_TEACHER}
     if group.devices:
         training["distributed"] = {"processes": group.world_size, "devices": group.devices}
 
@@ -71,8 +73,8 @@ def finish(
             shutil.copytree(run.tensorboard, folder / RUNS)
         text = json.dumps(training, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / TRAINING).write_text(text + "\n", encoding="utf-8")
-        evaluate(folder)
         written = ModelFolder(folder)
+        evaluate(written)
         if run.dataset_id:
             card.name_dataset(written, run.dataset_id)
         card.write(written)
@@ -85,7 +87,6 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
     settings, validation = run.settings, data.validation
     probabilities = model.predict(validation.images, batch_size=VALIDATION_BATCH, verbose=0)
     confidence = choose_threshold(probabilities, validation.targets.argmax(axis=1))
-    taught_by = locate(settings.teacher).folder.training if settings.average_teacher else None
     return {
         "preset": settings.preset,
         "settings": settings.to_dict(),
@@ -110,7 +111,6 @@ def describe(run: Run, model: keras.Model, state: RunState, data: TrainingData) 
             "revision": run.init_from["revision"],
             "wall_seconds": run.init_from.get("wall_seconds"),
         },
-        "teacher": taught_by and {key: taught_by.get(key) for key in OF_TEACHER},
         "git_commit": provenance.git_commit(),
         "versions": provenance.library_versions(),
         "machine": provenance.machine(),

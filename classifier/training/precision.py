@@ -1,10 +1,11 @@
 """The number format of a training: float32, or mixed precision with bfloat16."""
 
+import os
 from pathlib import Path
 
 import keras
 
-from classifier.environment import import_quietly, kernels
+from classifier.environment import BATCH_KERNELS, import_quietly
 from classifier.settings import Settings
 
 HARDWARE_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # as /proc/cpuinfo names them (x86, Arm)
@@ -33,7 +34,11 @@ def resolve(precision: str) -> str:
 
 def describe(precision: str) -> str:
     """Returns number format and kernels of a training, such as "float32, oneDNN"."""
-    return f"{resolve(precision)}, {kernels(keras.backend.backend())}"
+    library = keras.backend.backend()
+    if library == "tensorflow":
+        (variable,) = BATCH_KERNELS
+        library = "oneDNN" if os.environ.get(variable) == "1" else "TensorFlow's own kernels"
+    return f"{resolve(precision)}, {library}"
 
 
 def prepare(settings: Settings) -> None:

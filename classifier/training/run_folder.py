@@ -195,7 +195,7 @@ def _read(folder: Path, given: dict[str, Any]) -> Run:
         content["init_from"],
         content["teacher"],
     )
-    known = {**content, **content["settings"]}
+    known = {**content, **run.settings.to_dict()}
     known["init_from"] = run.init_from and run.init_from["source"]
     for name, value in given.items():
         value = list(value) if isinstance(value, tuple) else value

@@ -37,6 +37,7 @@ function ask(task, input, progress) {
     worker.onerror = () => {
       for (const task of waiting.values()) task.reject("connection");
       waiting.clear();
+      worker.terminate();
       worker = undefined;
       loads.clear();
     };
@@ -72,7 +73,7 @@ function choose(file, name, example) {
   choices += 1;
   URL.revokeObjectURL(preview.src);
   picture = { file, name, answers: {}, maps: {} };
-  preview.src = file ? URL.createObjectURL(file) : "";
+  preview.removeAttribute("src"); // it comes once the worker has checked and decoded the file
   stopCamera();
   tell("#problem");
   keep("example", example);
@@ -94,7 +95,7 @@ async function classify() {
   render();
   if (!current.file) return;
   answer.dataset.file = current.name; // last: programs wait for it
-  if (window.innerWidth < 700) answer.scrollIntoView();
+  if (window.innerWidth < 700) (current.error ? find("#details") : answer).scrollIntoView();
   if (current.error) return;
   if (model.flops && model.flops < QUICK) explain();
   askOthers((other) => loads.has(other.name));
@@ -105,7 +106,13 @@ async function classify() {
 async function predict(current, model) {
   const loading = load(model);
   const sizes = [...new Set(data.models.map((each) => each.image_size))];
-  current.decoding ??= ask("decode", { file: current.file, sizes, limits: data.limits }).catch((code) => {
+  const decode = async () => {
+    const pixels = await ask("decode", { file: current.file, sizes, limits: data.limits });
+    if (current === picture) preview.src = URL.createObjectURL(current.file);
+    showCamera(Boolean(video.srcObject));
+    return pixels;
+  };
+  current.decoding ??= decode().catch((code) => {
     if (code === "connection") delete current.decoding; // tried again at the next call
     throw code;
   });
@@ -299,13 +306,20 @@ async function camera() {
   const stream = await navigator.mediaDevices.getUserMedia({ video: true });
   stopCamera(); // the button was clicked twice
   video.srcObject = stream;
-  await video.play();
-  showCamera(true);
+  if (find("#tab-classify").hidden) return stopCamera(); // another tab was opened meanwhile
+  const isCurrent = () => video.srcObject === stream;
+  await video.play().catch((error) => {
+    if (!isCurrent()) return;
+    stopCamera();
+    throw error;
+  });
+  if (isCurrent()) showCamera(true);
 }
 
 function showCamera(isOn) {
   video.hidden = find("[data-do=take]").hidden = find("[data-do=close]").hidden = !isOn;
-  preview.hidden = find("[data-do=remove]").hidden = isOn || !picture.file;
+  find("[data-do=remove]").hidden = isOn || !picture.file;
+  preview.hidden = isOn || !preview.hasAttribute("src");
 }
 
 function stopCamera() {
@@ -329,6 +343,7 @@ async function paste() {
 async function example(button) {
   const current = ++choices;
   const response = await fetch(button.dataset.example);
+  if (!response.ok) throw response.status;
   const content = await response.blob();
   if (current === choices) choose(content, button.dataset.example.split("/").pop(), button.id.replace("example-", ""));
 }
@@ -346,13 +361,13 @@ const actions = {
 
 document.addEventListener("click", ({ target }) => {
   actions[target.closest("[data-do]")?.dataset.do]?.();
-  if (target.closest("[role=tab]")) stopCamera();
   const button = target.closest("[data-example]");
   if (button) example(button).catch(() => tell("#problem", "error_connection"));
 });
 document.addEventListener("change", ({ target }) => {
   if (target.name === "model") classify();
 });
+new MutationObserver(() => find("#tab-classify").hidden && stopCamera()).observe(find("#tab-classify"), { attributeFilter: ["hidden"] });
 files.addEventListener("change", () => {
   if (files.files[0]) choose(files.files[0], files.files[0].name);
   files.value = ""; // the same file can be chosen again
@@ -390,9 +405,10 @@ async function keepOffline(urls) {
       if (!(await cache.match(url))) await cache.add(url);
     }
     tell("#offline span", "static_offline");
-  } catch {
-    if (window.top === window) tell("#offline span", "static_no_storage");
-    else tell("#offline a", "static_direct");
+  } catch (error) {
+    offline = undefined; // tried again after the next answer
+    if (window.top !== window) tell("#offline a", "static_direct");
+    else if (!navigator.serviceWorker || /Security|Quota/.test(error.name)) tell("#offline span", "static_no_storage");
   }
 }
 

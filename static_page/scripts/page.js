@@ -59,6 +59,7 @@
     if (part.dataset.loaded === source) return;
     part.dataset.loaded = source;
     part.setAttribute("aria-busy", "true");
+    part.inert = true; // what it shows is of another model or language
     let content = "";
     try {
       const answer = await fetch(source);
@@ -68,6 +69,7 @@
     }
     if (part.dataset.loaded !== source) return; // another model or language was chosen meanwhile
     part.removeAttribute("aria-busy");
+    part.inert = false;
     if (!content) part.dataset.loaded = "";
     part.innerHTML = content || `<p class="notice">${text("error_connection")}</p>`; // the next opening tries again
     if (content) restore(part);
@@ -159,7 +161,7 @@
     }
   });
   document.addEventListener("keydown", (event) => {
-    if (!event.target.matches("[role=tab]")) return;
+    if (!event.target.matches("[role=tab]") || event.altKey || event.ctrlKey || event.metaKey) return;
     const all = tabs();
     const here = all.indexOf(event.target.dataset.tabId);
     const places = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: -1 };

@@ -25,11 +25,13 @@ export async function decode(file, sizes, limits) {
   const orientation = takeOrientation(bytes, image.format);
   if (!canvasIsExact()) throw new ImageError("noisy_canvas");
   // Without colour management; the orientation is applied here, since browsers differ in the formats that they turn.
+  if (image.format === "PNG") hideAnimation(bytes);
   const options = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
   const bitmap = await createImageBitmap(new Blob([bytes]), options).catch(() => {
     throw new ImageError("damaged");
   });
   try {
+    check({ width: bitmap.width, height: bitmap.height, isWhole: true }, limits); // of what the header does not state
     const source = image.format === "JPEG" ? draft(bitmap, limits.jpeg_side) : bitmap;
     const background = image.format === "GIF" ? gifBackground(bytes) : "white";
     const read = reader(source, orientation, background);
@@ -52,7 +54,7 @@ async function read(file, limits) {
 const SIZES = {
   PNG: (view) => [view.getUint32(16), view.getUint32(20)],
   JPEG: jpegSize,
-  GIF: (view) => [view.getUint16(6, true), view.getUint16(8, true)],
+  GIF: gifSize,
   WebP: webpSize,
   BMP: bmpSize,
   AVIF: avifSize,
@@ -123,11 +125,10 @@ const IS_WHOLE = {
     return at >= 0;
   },
   GIF(view, bytes) {
-    const table = (flags) => (flags & 0x80 ? 6 << (flags & 7) : 0); // bytes of a palette
-    let at = 13 + table(bytes[10]);
+    let at = 13 + gifTable(bytes[10]);
     for (let isImage = false; !isImage && at < bytes.length; at += 1) {
       isImage = bytes[at] === 0x2c;
-      at += isImage ? 11 + table(bytes[at + 9]) : 2;
+      at += isImage ? 11 + gifTable(bytes[at + 9]) : 2;
       while (bytes[at]) at += 1 + bytes[at];
     }
     return at <= bytes.length;
@@ -200,16 +201,31 @@ function check({ width, height, isWhole }, limits) {
 // Returns the colour of what the first frame does not cover, as Pillow: the first of its palette, or white if the frame
 // is transparent.
 function gifBackground(bytes) {
-  const table = (flags) => (flags & 0x80 ? 6 << (flags & 7) : 0); // bytes of a palette
-  let [palette, at] = [bytes[10] & 0x80 ? 13 : 0, 13 + table(bytes[10])];
+  const { at, isTransparent } = gifFrame(bytes);
+  if (isTransparent) return "white";
+  const palette = bytes[at + 9] & 0x80 ? at + 10 : bytes[10] & 0x80 ? 13 : 0;
+  return `rgb(${palette ? bytes.subarray(palette, palette + 3).join(" ") : "0 0 0"})`;
+}
+
+// Returns where the description of the first frame begins, and whether it is transparent.
+function gifFrame(bytes) {
+  let [at, isTransparent] = [13 + gifTable(bytes[10]), false];
   while (at < bytes.length && bytes[at] !== 0x2c) {
-    if (bytes[at] === 0x21 && bytes[at + 1] === 0xf9 && bytes[at + 3] & 1) return "white";
+    isTransparent ||= bytes[at] === 0x21 && bytes[at + 1] === 0xf9 && Boolean(bytes[at + 3] & 1);
     at += 2;
     while (bytes[at]) at += 1 + bytes[at];
     at += 1;
   }
-  if (bytes[at + 9] & 0x80) palette = at + 10;
-  return `rgb(${palette ? bytes.subarray(palette, palette + 3).join(" ") : "0 0 0"})`;
+  return { at, isTransparent };
+}
+
+const gifTable = (flags) => (flags & 0x80 ? 6 << (flags & 7) : 0); // bytes of a palette
+
+// The size of the screen, which a first frame that is larger enlarges.
+function gifSize(view, bytes) {
+  const { at } = gifFrame(bytes);
+  const end = (axis) => view.getUint16(at + 1 + axis, true) + view.getUint16(at + 5 + axis, true);
+  return [0, 2].map((axis) => Math.max(view.getUint16(6 + axis, true), end(axis)));
 }
 
 // Returns the orientation, 1 to 8, from a file's EXIF metadata, and changes it to 1 there.
@@ -242,11 +258,7 @@ function exifStart(bytes, view, format) {
       if (marker === 0xe1 && text(bytes, start, 6) === "Exif\0\0") return start;
     }
   }
-  if (format === "PNG") {
-    for (let chunk = 8; chunk + 12 <= bytes.length; chunk += 12 + view.getUint32(chunk)) {
-      if (text(bytes, chunk + 4, 4) === "eXIf") return chunk + 8;
-    }
-  }
+  if (format === "PNG") return pngChunk(bytes, view, "eXIf");
   if (format === "WebP") {
     for (let chunk = 12; chunk + 8 <= bytes.length; ) {
       const length = view.getUint32(chunk + 4, true);
@@ -257,6 +269,20 @@ function exifStart(bytes, view, format) {
   return null;
 }
 
+// Returns where the content of the first chunk of a name begins, null without one.
+function pngChunk(bytes, view, name) {
+  for (let chunk = 8; chunk + 12 <= bytes.length; chunk += 12 + view.getUint32(chunk)) {
+    if (text(bytes, chunk + 4, 4) === name) return chunk + 8;
+  }
+  return null;
+}
+
+// Renames what makes a PNG an animation: its picture need not be the first frame, which browsers would show.
+function hideAnimation(bytes) {
+  const start = pngChunk(bytes, new DataView(bytes.buffer), "acTL");
+  if (start !== null) bytes[start - 4] = "z".charCodeAt(0);
+}
+
 function text(bytes, start, length) {
   return String.fromCharCode(...bytes.subarray(start, start + length));
 }
@@ -264,7 +290,7 @@ function text(bytes, start, length) {
 // Returns whether pixels are read as they were written: some browsers add noise, against fingerprinting.
 let exact;
 function canvasIsExact() {
-  if (exact !== undefined) return exact;
+  if (exact) return true;
   const pattern = Uint8ClampedArray.from({ length: 64 * 64 * 4 }, (_, index) => (index % 4 === 3 ? 255 : (index * 37) % 256));
   const context = new OffscreenCanvas(64, 64).getContext("2d", { willReadFrequently: true });
   context.putImageData(new ImageData(pattern, 64, 64), 0, 0);

@@ -18,7 +18,8 @@ async function answer(request) {
   // The browser's own cache is asked only with the host's consent.
   const latest = new Request(request.url, { cache: "no-cache", redirect: request.redirect });
   const response = await fetch(latest).catch(() => null);
-  if (!response) return (await cache.match(address)) ?? Response.error();
+  const failed = !response || response.status >= 500 || response.status === 429;
+  if (failed) return (await cache.match(address)) ?? response ?? Response.error();
   if (response.status !== 200) return response;
   if (request.mode === "navigate") await forgetOthers(cache, address, response.clone());
   cache.put(address, response.clone()).catch(() => {}); // where the storage is full

@@ -24,7 +24,10 @@ const tasks = {
       ort.env.wasm.wasmBinary = bytes;
     });
     sessions[model] ??= Promise.all([fetchUnpacked(model, count), runtime]).then(([bytes]) =>
-      ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] }),
+      ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] }).catch((error) => {
+        setTimeout(() => { throw error; }); // the page starts another worker: the runtime does not start twice in one
+        throw error;
+      }),
     );
     try {
       await sessions[model];
