@@ -168,7 +168,7 @@ def fit_network(
     if initial and initial.new_layer and settings.freeze_epochs:
         with last_layer_only(trained):
             frozen = fit(last_layer_settings(settings_of_batches), run.checkpoints / "last-layer")
-    callbacks = event_files(run.tensorboard)
+    callbacks = event_files(run.folder / "tensorboard")
     state = fit(settings_of_batches, run.checkpoints, further_callbacks=callbacks)
     if frozen:
         state.prepend(frozen)

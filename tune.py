@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> None:
         raise InputError("the search needs optuna: pip install -r requirements-dev.txt") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    from sqlalchemy.engine import URL
+
     from classifier.search import results, search_space, storage
 
     changes = parse_overrides(options.set, epochs=options.epochs, seed=options.seed)
@@ -49,7 +51,8 @@ def main(arguments: list[str]) -> None:
     # A name is no path: a slash in it would put the folder elsewhere.
     folder = Path(options.output or f"runs/{options.study_name.replace('/', '-')}-search")
     require_writable(folder)
-    options.storage = options.storage or storage.sqlite_url(folder / "study.db")
+    database = URL.create("sqlite", database=str(folder / "study.db"))  # quotes ?, # and %
+    options.storage = options.storage or database.render_as_string()
     if options.write_preset:
         results.check_preset(options.write_preset)
     words = ["python", "tune.py", *map(storage.without_password, arguments)]

@@ -54,7 +54,7 @@ def training_seconds(training: Mapping[str, Any]) -> float | None:
     records = (training.get(key) for key in ("init_from", "teacher"))
     earlier = sum(training_seconds(each) or 0 for each in records if isinstance(each, Mapping))
     own = training.get("wall_seconds")
-    return None if own is None else own + earlier
+    return own + earlier if isinstance(own, (int, float)) else None
 
 
 def without_local_paths(record: Any) -> Any:

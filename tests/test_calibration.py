@@ -62,6 +62,12 @@ def test_fit_temperature_finds_what_many_images_determine(sharpness):
     assert fitted.determined
 
 
+def test_views_that_disagree_are_not_sharpened_without_end():
+    views = np.full((2, 500, 10), 0.005)
+    views[0, :, 3] = views[1, :250, 3] = views[1, 250:, 4] = 0.955
+    assert fit_temperature(views, np.full(500, 3)).temperature > 0.3
+
+
 @pytest.mark.parametrize("views", [1, 4])
 @pytest.mark.parametrize("count", [1, 4, 10, 20])
 def test_fit_temperature_stays_near_1_with_few_images_all_right(count, views):

@@ -302,6 +302,7 @@ def test_a_fine_tuning_is_resumed_from_its_own_folder_alone(
         (["--resume", "--output", "{run}", "--init-from", "{other}"], "leave it out to resume"),
         (["--init-from", "{damaged}"], "damaged or not an HDF5 file"),
         (["--init-from", "{source}", "--set", "teacher={source}"], "trained on other classes"),
+        (["--set", "teacher={other}", "--set", "average_teacher=true", "--seed", "7"], "learnt"),
         (["--push", "--from", "x", "--repo-id", "a/b", "--init-from", "y"], "without training"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from classifier.errors import ClassifierError, InputError
+from classifier.settings import Settings
 
 URL_FORMS = "sqlite:///FILE or postgresql://USER@HOST/NAME"
 PASSWORD = re.compile(r"(://[^:/@]*:).*(@)")
@@ -21,11 +21,6 @@ PASSWORD = re.compile(r"(://[^:/@]*:).*(@)")
 TIMEOUTS = {"postgresql": {"connect_timeout": 10}, "sqlite": {"timeout": 300}}
 ATTEMPTS = 5  # to create the tables of a new database, which other workers may do at once
 MAX_RETRIES = 3  # of a trial whose worker was killed: perhaps its settings do that
-
-
-def sqlite_url(file: Path) -> str:
-    """Returns the URL of an SQLite file, in which `?`, `#` and `%` of its path are quoted."""
-    return URL.create("sqlite", database=str(file)).render_as_string()
 
 
 def without_password(url: str) -> str:
@@ -81,13 +76,14 @@ def open_study(
     study = optuna.create_study(
         study_name=name, storage=storage, direction="maximize", pruner=pruner, load_if_exists=True
     )
-    known = study.user_attrs.get("config")
-    if known is None:
-        study.set_user_attr("config", known := config)
+    stored = study.user_attrs.get("config")
+    if stored is None:
+        study.set_user_attr("config", stored := config)
+    known = {**Settings().to_dict(), **stored}  # which may lack newer settings
     for key, value in config.items():
-        if known.get(key, value) != value:  # not there: a newer setting
+        if known.get(key) != value:
             raise InputError(
-                f"the study {name!r} has {key} {known[key]!r}, not {value!r}: use the same "
+                f"the study {name!r} has {key} {known.get(key)!r}, not {value!r}: use the same "
                 "options as before, or another name with --study-name"
             )
     return study

@@ -31,7 +31,7 @@ class Calibration(NamedTuple):
     Attributes:
         interval: where it lies with a probability of 95%.
         images: the number of validation images.
-        determined: whether they narrow the prior down by half; otherwise it stays near 1.
+        determined: whether they narrow the prior down by half; otherwise it stays near its centre.
     """
 
     temperature: float
@@ -99,7 +99,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> Calibratio
     if len(logits) > 1:
         one = softmax(logits[0] / np.exp(minimum(objective)), axis=1).max(axis=1).mean()
         same = minimum(lambda logarithm: abs(mean(logarithm).max(axis=1).mean() - one))
-        objective = with_prior(of_right_answers, same)
+        # Views that disagree are less confident together, at any temperature: not below a half.
+        objective = with_prior(of_right_answers, max(same, -float(np.log(2))))
     best = minimum(objective)
     sides = objective(best - STEP) + objective(best + STEP) - 2 * objective(best)
     spread = STEP / np.sqrt(max(sides, STEP**2 / PRIOR**2))  # Laplace's approximation

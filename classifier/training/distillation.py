@@ -8,7 +8,7 @@ and Convolutional?", 2017, who find that predictions for augmented images are es
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from classifier.architectures import LAST_LAYER
-from classifier.architectures.views import NETWORKS, last_layers, networks_of
+from classifier.architectures.views import NETWORKS, networks_of
 from classifier.data.array_cache import CACHE_ERRORS, cache_folder, keep_newest, save_array
 from classifier.data.class_names import match_classes
+from classifier.data.labelled_images import LabelledImages
 from classifier.errors import InputError
 from classifier.files import write_atomically
 from classifier.hub.sources import locate
@@ -48,7 +49,7 @@ def distill(
     """
     if not settings.teacher:
         return data, settings, ""
-    predictions = Teacher(settings, data.split.classes, teacher)
+    predictions = Teacher(settings, data.split, teacher)
     off = dict(Settings())
     done = {name: off[name] for name in AUGMENTATIONS if name not in PER_BATCH}
     distilled = DistilledData(data, predictions, settings)
@@ -62,7 +63,7 @@ class Teacher:
 
     Args:
         settings: name it.
-        classes: of the training.
+        split: the images of the training and their classes.
         identity: of the teacher with which a resumed run was started; this one is loaded when an
             answer is not cached.
 
@@ -70,8 +71,8 @@ class Teacher:
         InputError: the teacher cannot be loaded, has other classes, or is another one than before.
     """
 
-    def __init__(self, settings: Settings, classes: Sequence[str], identity: str = "") -> None:
-        self.settings, self.classes, self.identity = settings, classes, identity
+    def __init__(self, settings: Settings, split: LabelledImages, identity: str = "") -> None:
+        self.settings, self.split, self.identity = settings, split, identity
         self._model = None if identity else self._load()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -90,7 +91,7 @@ class Teacher:
     def _load(self) -> keras.Model:
         name = self.settings.teacher
         self.folder = folder = locate(name).folder
-        known = match_classes(self.classes, folder.labels.classes)
+        known = match_classes(self.split.classes, folder.labels.classes)
         if known != list(range(len(folder.labels.classes))):
             raise InputError(f"the teacher {name!r} was trained on other classes")
         files = (folder.path / CONFIG, folder.path / WEIGHTS)
@@ -100,13 +101,15 @@ class Teacher:
         self.identity = identity
         with undistributed():  # each process has its own teacher
             model = folder.load_model()
-        recorded = {**dict.fromkeys(DRAWN), **folder.training.get("settings", {})}
-        others = any(recorded[key] != getattr(self.settings, key) for key in DRAWN)
-        if self.settings.average_teacher and (others or not last_layers(model)):
-            raise InputError(
-                f"average_teacher: {name!r} must be a model of train.py with the same "
-                f"{' and '.join(DRAWN)}: it may have learnt the validation images"
-            )
+        if self.settings.average_teacher:
+            networks_of(model)  # are there any?
+            its, data = (folder.training.get(key, {}) for key in ("settings", "dataset"))
+            same = all(its.get(key) == getattr(self.settings, key) for key in DRAWN)
+            if not same or data.get("fingerprint") != self.split.fingerprint:
+                raise InputError(
+                    f"average_teacher: {name!r} may have learnt the validation images: it must be "
+                    f"trained on the same data with the same {' and '.join(DRAWN)}"
+                )
         for layer in model.layers:
             if not layer.name.endswith((LAST_LAYER, NETWORKS)):  # in that of the training
                 layer.dtype_policy = keras.config.dtype_policy()

@@ -20,6 +20,7 @@ from classifier.data.class_names import match_classes
 from classifier.errors import InputError
 from classifier.hub.sources import locate
 from classifier.presets import ARCHITECTURE_SETTINGS
+from classifier.provenance import training_seconds
 from classifier.settings import Settings
 from classifier.training.distribution import undistributed
 
@@ -65,7 +66,7 @@ def adopt(
         "source": source,
         "name": found.name,
         "revision": found.revision,
-        "wall_seconds": training.get("wall_seconds"),
+        "wall_seconds": training_seconds(training),
     }
     return settings.replace(
         **{name: getattr(stored, name) for name in ARCHITECTURE_SETTINGS}

@@ -50,7 +50,7 @@ def finish(
     teacher, others = None, []
     if settings.average_teacher:
         identity = json.loads((run.folder / RECORD).read_text(encoding="utf-8"))["teacher"]
-        teacher = Teacher(settings, data.split.classes, identity)
+        teacher = Teacher(settings, data.split, identity)
         others = teacher.networks()
     mean, deviation = data.mean, data.deviation
     model = saving.exportable(network, settings, mean=mean, deviation=deviation, others=others)
@@ -69,8 +69,8 @@ def finish(
         saving.save_model(model, folder, half=settings.store_half)
         class_names(data.split).write(folder)
         saving.write_history(state.rows, folder / HISTORY)
-        if run.tensorboard.exists():
-            shutil.copytree(run.tensorboard, folder / RUNS)
+        if (events := run.folder / "tensorboard").exists():
+            shutil.copytree(events, folder / RUNS)
         text = json.dumps(training, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / TRAINING).write_text(text + "\n", encoding="utf-8")
         written = ModelFolder(folder)

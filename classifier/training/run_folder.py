@@ -79,11 +79,6 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
-    def tensorboard(self) -> Path:
-        """The folder of TensorBoard's event files."""
-        return self.folder / "tensorboard"
-
-    @property
     def command(self) -> str:
         """The command that trains the same model in another folder."""
         known = self.settings.preset in preset_names()

@@ -26,7 +26,7 @@ let last = 0;
 const waiting = new Map();
 function ask(task, input, progress) {
   if (!worker) {
-    worker = new Worker(absolute("scripts/worker.js"), { type: "module" });
+    const own = (worker = new Worker(absolute("scripts/worker.js"), { type: "module" }));
     worker.onmessage = ({ data: { id, progress, result, error } }) => {
       const task = waiting.get(id);
       if (!task) return; // its other part has failed
@@ -35,9 +35,10 @@ function ask(task, input, progress) {
       return error ? task.reject(error) : task.resolve(result);
     };
     worker.onerror = () => {
+      own.terminate();
+      if (worker !== own) return; // another has taken its place
       for (const task of waiting.values()) task.reject("connection");
       waiting.clear();
-      worker.terminate();
       worker = undefined;
       loads.clear();
     };
@@ -408,7 +409,7 @@ async function keepOffline(urls) {
   } catch (error) {
     offline = undefined; // tried again after the next answer
     if (window.top !== window) tell("#offline a", "static_direct");
-    else if (!navigator.serviceWorker || /Security|Quota/.test(error.name)) tell("#offline span", "static_no_storage");
+    else if (!navigator.serviceWorker || !(error instanceof TypeError)) tell("#offline span", "static_no_storage");
   }
 }
 

@@ -13,6 +13,7 @@ ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 
 let runtime; // loaded once
+let started = false; // whether it has made a session
 const sessions = {}; // by the address of the model
 let stopped = 0; // occlusion maps with an id up to this one end early
 
@@ -23,12 +24,14 @@ const tasks = {
     runtime ??= fetchUnpacked(url, count).then((bytes) => {
       ort.env.wasm.wasmBinary = bytes;
     });
-    sessions[model] ??= Promise.all([fetchUnpacked(model, count), runtime]).then(([bytes]) =>
-      ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] }).catch((error) => {
-        setTimeout(() => { throw error; }); // the page starts another worker: the runtime does not start twice in one
+    sessions[model] ??= Promise.all([fetchUnpacked(model, count), runtime]).then(async ([bytes]) => {
+      const session = await ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] }).catch((error) => {
+        if (!started) setTimeout(() => { throw error; }); // the page starts another worker: in this one it does not start again
         throw error;
-      }),
-    );
+      });
+      started = true;
+      return session;
+    });
     try {
       await sessions[model];
     } catch (error) {
