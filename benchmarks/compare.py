@@ -242,7 +242,9 @@ def summary(comparison: dict[str, Any]) -> str:
         if name in RECORD:
             rows.append((group, *RECORD[name]))
     data, machine = comparison["dataset"], comparison["machine"]
-    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in comparison["models"]}))
+    seeds = ", ".join(
+        str(seed) for seed in sorted({row["seed"] for row in comparison["models"]} - {None})
+    )
     note = (
         f"{data['images']:,} test images of {data['id']}; seed {seeds}; {machine['processor']}. "
         f"{comparison['date']}, `{comparison['command']}`."

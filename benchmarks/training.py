@@ -23,6 +23,7 @@ import contextlib
 import importlib
 import json
 import multiprocessing
+import re
 import statistics
 import sys
 from collections.abc import Callable
@@ -166,7 +167,7 @@ def _cells(name: str, row: dict[str, Any]) -> list[str]:
     keras, pytorch = map(statistics.median, speeds)
     ranges = [f"({min(rounds):,.0f} – {max(rounds):,.0f})" for rounds in speeds]
     return [
-        NETWORKS[network][0],
+        re.sub(r"batch \d+", f"batch {row['batch_size']}", NETWORKS[network][0]),
         precision,
         f"{keras:,.0f} {ranges[0]}",
         f"{pytorch:,.0f} {ranges[1]}",

@@ -69,7 +69,8 @@ def start_from_patches(network: keras.Model, images: np.ndarray, settings: Setti
             images[index, top : top + side, left : left + side]
             for index, (top, left) in zip(chosen, places, strict=True)
         ]
-        return ((np.stack(cut) - mean) / deviation).reshape(len(places), -1)
+        scale = np.maximum(deviation, keras.config.epsilon())  # of a channel that is constant
+        return ((np.stack(cut) - mean) / scale).reshape(len(places), -1)
 
     sample = patches(random.integers(size - side + 1, size=(WHITENING_PATCHES, 2)))
     middle = sample.mean(axis=0)

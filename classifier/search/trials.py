@@ -142,6 +142,7 @@ def train_trial(trial: optuna.Trial, settings: Settings, *, data: TrainingData) 
             keras.callbacks.LambdaCallback(on_epoch_end=partial(_report, trial, settings.epochs)),
         ]
         fit(network, images, settings, callbacks, accelerate=accelerate_optimizer)
+        pruning.prune(network, settings)  # as for the export
         return top1(network, data.validation)
     finally:
         # The next trial builds another network: release the memory of this one.

@@ -42,10 +42,7 @@ def describe(precision: str) -> str:
 
 
 def prepare(settings: Settings) -> None:
-    """Sets number format and random seed of all that is built from now on.
-
-    Layers compute in the format; weights are always float32.
-    """
+    """Sets number format (weights are always float32) and random seed of what is built later."""
     is_half = resolve(settings.precision) == "bfloat16"
     keras.config.set_dtype_policy("mixed_bfloat16" if is_half else "float32")
     import_quietly("tensorflow")  # which Keras seeds, too, on every backend
