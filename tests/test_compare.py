@@ -138,10 +138,10 @@ def test_a_network_taught_by_its_own_kind_counts_as_alone() -> None:
     assert compare.ALONE not in map(compare.category, others)
 
 
-def test_the_networks_alone_were_trained_as_their_preset_says() -> None:
+def test_the_network_without_a_teacher_was_trained_as_its_preset_says() -> None:
     training = ModelFolder(sources.PRETRAINED / "mlp-alone").training
     settings = load_preset("mlp-alone")
     assert Settings(**current_names(training["settings"])) == settings
-    assert (settings.local_maps, settings.tied, settings.average_teacher) == ((), False, True)
-    assert compare.category(training) == compare.ALONE
+    assert (settings.teacher, settings.local_maps, settings.tied) == ("", (), False)
+    assert not training.get("init_from")
     assert training["epochs_run"] == settings.epochs
