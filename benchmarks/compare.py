@@ -124,11 +124,12 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
     chosen = stratified_subset(split.labels, ROBUSTNESS_IMAGES)
     print(f"{name}: {evaluation['top1']:.1%} top-1, {latency['median']} ms an image", flush=True)
     train_top1 = training.get("train_top1")
-    one_view = average_views(networks_of(model), Settings())
+    networks = networks_of(model)
+    one_view = Classifier(keras_predict(average_views(networks, Settings())), folder)
     figures = {
         "name": name,
         "category": category(training),
-        "networks": len(networks_of(model)),
+        "networks": len(networks),
         "seed": training.get("seed"),
         "parameters": model.count_params(),
         "training_seconds": provenance.training_seconds(training),
@@ -136,9 +137,7 @@ def measure(folder: ModelFolder, name: str, split: LabelledImages) -> dict[str, 
         "flops_per_image": flops_per_image(model),
         "bytes": sum((folder.path / file).stat().st_size for file in folder.files()),
         **{key: evaluation[key] for key in KEPT},
-        "one_view_top1": top1(
-            Classifier(keras_predict(one_view), folder), split.images, split.labels
-        ),
+        "one_view_top1": top1(one_view, split.images, split.labels),
         "train_top1": train_top1,
         "train_test_gap": None if train_top1 is None else round(train_top1 - evaluation["top1"], 6),
         "latency_ms": latency,

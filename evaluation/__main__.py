@@ -6,15 +6,12 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from classifier.command_line import argument_parser, positive, run
 from classifier.errors import InputError
 from classifier.files import require_writable
 from evaluation.locales import ENGLISH
-
-if TYPE_CHECKING:
-    pass
 
 RESULTS = Path("evaluation-results")
 MAX_NAMES = 5  # of classes and of pairs of classes

@@ -46,6 +46,8 @@ def test_prepare_environment_turns_on_the_kernels_for_batches_only(
         prepare_environment(batches=batches)
         assert os.environ[KERNELS] == expected
         assert ("oneDNN" in describe("float32")) is (expected == "1")
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    assert describe("float32") == "float32, jax"
 
 
 @pytest.mark.parametrize(

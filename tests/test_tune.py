@@ -200,6 +200,7 @@ def test_study_names_and_folders_with_any_character_keep_their_own_database(
     database = folder / "study.db"
     with sqlite3.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM trials").fetchone() == (1,)
+        assert connection.execute("SELECT study_name FROM studies").fetchall() == [(name,)]
 
 
 def test_settings_of_the_data_which_are_loaded_once_cannot_be_searched(small_dataset):

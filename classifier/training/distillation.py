@@ -103,8 +103,8 @@ class Teacher:
             model = folder.load_model()
         if self.settings.average_teacher:
             networks_of(model)  # are there any?
-            its, data = (folder.training.get(key, {}) for key in ("settings", "dataset"))
-            same = all(its.get(key) == getattr(self.settings, key) for key in DRAWN)
+            recorded, data = (folder.training.get(key, {}) for key in ("settings", "dataset"))
+            same = all(recorded.get(key) == getattr(self.settings, key) for key in DRAWN)
             if not same or data.get("fingerprint") != self.split.fingerprint:
                 raise InputError(
                     f"average_teacher: {name!r} may have learnt the validation images: it must be "
